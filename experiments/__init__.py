@@ -1,0 +1,1 @@
+"""The laboratory: how the optimizers of this suite are trained, measured and compared."""

@@ -1,0 +1,101 @@
+"""Checkpoints: saved in one stroke, checked when read, never executing what they hold.
+
+A file is written beside its place, flushed to disk and renamed; its name carries the CRC-32 of
+its content. So a crash leaves either the old files or the new one, and a damaged file is noticed
+and passed over for the one before. Loading uses `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_NAME = re.compile(r"step_(\d+)-([0-9a-f]{8})\.pt")
+
+
+class CheckpointError(OSError):
+    """A checkpoint could not be written; the earlier ones are untouched."""
+
+
+def save(folder: Path, step: int, content: dict[str, Any], keep: int) -> Path:
+    """Writes one checkpoint and removes all but the newest `keep`.
+
+    Args:
+        folder: Made if missing.
+        step: Optimizer steps done.
+        content: Tensors, numbers, strings, and lists and dicts of them.
+        keep: >= 1.
+
+    Raises:
+        CheckpointError: e.g. on a full disk.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f"draft-{os.getpid()}.tmp"
+    try:
+        with draft.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        final = folder / f"step_{step:09d}-{_crc(draft):08x}.pt"
+        draft.replace(final)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        draft.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot save a checkpoint in {folder}: {error}") from error
+    _sync_folder(folder)
+    for old in list_newest_first(folder)[keep:]:
+        old.unlink(missing_ok=True)
+    for left_over in folder.glob("draft-*.tmp"):
+        left_over.unlink(missing_ok=True)
+    return final
+
+
+def list_newest_first(folder: Path) -> list[Path]:
+    """All checkpoint files, by step."""
+    files = [p for p in folder.glob("step_*.pt") if _NAME.fullmatch(p.name)]
+    return sorted(files, key=lambda p: (step_of(p), p.stat().st_mtime), reverse=True)
+
+
+def step_of(path: Path) -> int:
+    """Optimizer steps done when the file was written."""
+    found = _NAME.fullmatch(path.name)
+    assert found, path
+    return int(found[1])
+
+
+def find_newest_good(folder: Path) -> Path | None:
+    """The newest file whose content is as it was written; warns of damaged ones."""
+    for path in list_newest_first(folder):
+        found = _NAME.fullmatch(path.name)
+        assert found
+        if _crc(path) == int(found[2], 16):
+            return path
+        warnings.warn(f"checkpoint {path} is damaged; trying the one before it", stacklevel=2)
+    return None
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint to the CPU. Never unpickles code."""
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _crc(path: Path) -> int:
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            value = zlib.crc32(block, value)
+    return value
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the rename itself survive a power loss."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,174 @@
+"""The typed schema of a run, its checks and its identity.
+
+Standard library only, so that `python run.py --help` stays quick. Hydra composes the pages of
+`conf/` into these dataclasses; an unknown key or a wrong type is refused while composing;
+`experiments.checks` refuses combinations that cannot work. Every message names the remedy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+class UserError(Exception):
+    """Something the user can mend; shown as one line, without a traceback, with exit code 2."""
+
+
+class ConfigError(UserError):
+    """A configuration that cannot work; the message names the key and the fix."""
+
+
+@dataclass
+class ScheduleConfig:
+    """Learning rate over the steps of a run; see `experiments.schedule`."""
+
+    name: str = "cosine"  # cosine | linear | constant
+    warmup_steps: int | None = None  # linear warm-up, in optimizer steps
+    warmup_fraction: float = 0.0  # of all steps; used where warmup_steps is null
+    final_fraction: float = 0.0  # of the peak lr, reached at the last step
+
+
+@dataclass
+class TrainConfig:
+    """What one training run does."""
+
+    epochs: float | None = None  # passes over the training set; exactly one of epochs and steps
+    steps: int | None = None  # optimizer steps
+    batch_size: int = 64  # examples per optimizer step, over all processes
+    micro_batch_size: int | None = None  # examples per forward pass; null: batch_size / processes
+    grad_clip_norm: float | None = None  # global L2 norm; null: no clipping
+    ema_decay: float | None = None  # Polyak averaging per step; null: none
+    precision: str = "auto"  # auto (bf16 on GPUs, fp32 on CPU) | fp32 | bf16
+    compile: bool = False  # torch.compile of the model
+    channels_last: bool = False  # memory format of images and convolutions
+    deterministic: bool = False  # refuse non-deterministic kernels (slower on GPUs)
+
+
+@dataclass
+class ParamGroupsConfig:
+    """Which parameters decay, and which are not trained; see `lion.param_groups`."""
+
+    no_decay_1d: bool = True  # biases and norm scales do not decay
+    no_decay: list[str] = field(default_factory=list)  # name patterns without decay
+    frozen: list[str] = field(default_factory=list)  # name patterns that are not trained
+
+
+@dataclass
+class EvalConfig:
+    """When and how to evaluate. The last step is always evaluated."""
+
+    every_epochs: float | None = None  # at most one of every_epochs and every_steps
+    every_steps: int | None = None
+    batch_size: int = 256  # examples per forward pass and process
+
+
+@dataclass
+class CheckpointConfig:
+    """When to save. A run also saves when it is told to stop (SIGTERM, SIGINT)."""
+
+    every_steps: int | None = None
+    every_seconds: float | None = 600.0
+    keep: int = 2  # newest good checkpoints to keep
+
+
+@dataclass
+class LaunchConfig:
+    """Where and how to run. Nothing here changes which run this is."""
+
+    num_processes: int = 1  # on this machine; torchrun sets it itself
+    device: str = "auto"  # auto | cpu | cuda
+    num_threads: int | None = None  # torch threads per process; null: torch's choice
+    log_every_steps: int = 50  # optimizer steps between ledger rows of the training loss
+    progress: bool = True  # live line on a terminal
+
+
+@dataclass
+class TrackingConfig:
+    """Mirrors of the ledger. They are never needed, and never stop a run."""
+
+    wandb: str = "disabled"  # disabled | offline | online
+    wandb_project: str = "lion"
+    tensorboard: bool = False
+
+
+@dataclass
+class ProvenanceConfig:
+    """Where the numbers of this run come from."""
+
+    source: str = "untuned"  # paper table, or the sweep that found the numbers
+    assumed: list[str] = field(default_factory=list)  # what the source leaves unsaid, and why so
+    experiment_source: str = ""  # source of the experiment page
+    experiment_assumed: list[str] = field(default_factory=list)
+
+
+@dataclass
+class ImageTaskConfig:
+    """Image classification; see `experiments.tasks.image`."""
+
+    _target_: str = "experiments.tasks.image.ImageClassification"
+    label_smoothing: float = 0.0  # 0..1
+    mixup_alpha: float = 0.0  # Beta(alpha, alpha) mixing of images; 0: off
+    cutmix_alpha: float = 0.0  # 0: off
+    randaug_layers: int = 0  # RandAugment operations per image; 0: off
+    randaug_magnitude: float = 0.0  # 0..30 in the papers' scale; timm takes 0..10 and beyond
+    crop_scale_min: float = 0.08  # smallest area fraction of random-resized crop
+    horizontal_flip: float = 0.5  # probability
+    max_shift: int = 0  # pixels of random translation, data held in memory only
+    eval_crop_fraction: float = 0.875  # centre crop side / resized side (224 / 256)
+    interpolation: str = "bicubic"
+    mean: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])  # of pixels in 0..1
+    std: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])
+
+
+@dataclass
+class RunConfig:
+    """One training run. `experiments.identity` says which parts make it another run."""
+
+    job: str = "train"  # train | evaluate (the last checkpoint of this run)
+    experiment: str = ""  # name of the page in conf/experiment, set while composing
+    optimizer_name: str = ""  # name of the page in conf/optimizer, set while composing
+    scale: str = "paper"  # paper | proxy: a stand-in says so in every row
+    stands_for: str = ""  # a proxy names the experiment it stands in for
+    seed: int = 0
+    task: Any = None  # _target_ of a task and its settings
+    data: dict[str, Any] = field(default_factory=dict)  # _target_ of a data source, its settings
+    model: dict[str, Any] = field(default_factory=dict)  # _target_ of a model and its arguments
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    param_groups: ParamGroupsConfig = field(default_factory=ParamGroupsConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    provenance: ProvenanceConfig = field(default_factory=ProvenanceConfig)
+    results_dir: str = "results/runs"
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """The whole configuration as plain dicts and lists."""
+    return asdict(config)
+
+
+def from_dict(plain: dict[str, Any]) -> RunConfig:
+    """Reads back what `to_dict` gave.
+
+    Raises:
+        ConfigError: for a key that the schema does not know.
+    """
+    sections = {
+        "param_groups": ParamGroupsConfig,
+        "schedule": ScheduleConfig,
+        "train": TrainConfig,
+        "eval": EvalConfig,
+        "checkpoint": CheckpointConfig,
+        "launch": LaunchConfig,
+        "tracking": TrackingConfig,
+        "provenance": ProvenanceConfig,
+    }
+    try:
+        built = {k: sections[k](**v) if k in sections else v for k, v in plain.items()}
+        return RunConfig(**built)
+    except TypeError as error:
+        raise ConfigError(f"a saved configuration of another version: {error}") from error

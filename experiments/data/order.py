@@ -1,0 +1,93 @@
+"""Which examples and which random numbers belong to which step.
+
+Everything random is a pure function of the run's seed and a position: the order of an epoch, the
+augmentation of an example, the dropout of a micro-batch. So a run can be resumed at any step,
+with any number of loading processes, and the same examples reach the same step at any world size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from experiments.config import ConfigError
+
+
+def derive(*position: int | str) -> int:
+    """A 63-bit seed that is a pure function of a position, e.g. `derive(seed, "init")`."""
+    digest = hashlib.blake2b(repr(position).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def seed_all(seed: int) -> None:
+    """Sets the global generators of Python, numpy and torch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@lru_cache(maxsize=2)
+def epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
+    """A permutation of the training set; shape (num_examples,), int64.
+
+    `RandomState` is used because its streams are frozen across numpy versions.
+    """
+    return np.random.RandomState(derive(seed, "order", epoch) % 2**32).permutation(num_examples)
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """Cuts epochs into global batches, and these into micro-batches for each process.
+
+    An epoch's last examples that do not fill a global batch are left out; each epoch is shuffled
+    anew, so no example is left out for good.
+    """
+
+    seed: int
+    num_examples: int  # of the training set
+    batch_size: int  # global
+    micro_batch_size: int  # per forward pass
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.num_examples < self.batch_size:
+            raise ConfigError(
+                f"train.batch_size={self.batch_size} is larger than the training set: "
+                f"set train.batch_size={self.num_examples} or less"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one epoch."""
+        return self.num_examples // self.batch_size
+
+    def micro_numbers(self) -> range:
+        """Numbers, within a global batch, of the micro-batches that this process takes."""
+        per_rank = self.batch_size // self.micro_batch_size // self.world_size
+        return range(self.rank * per_rank, (self.rank + 1) * per_rank)
+
+    def epoch_of(self, step: int) -> int:
+        """0-based epoch of a 0-based step."""
+        return step // self.steps_per_epoch
+
+    def micro_batches(self, step: int) -> list[np.ndarray]:
+        """Example numbers of each micro-batch of this process at a step; each (micro,) int64."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        order = epoch_order(self.seed, epoch, self.num_examples)
+        batch = order[within * self.batch_size : (within + 1) * self.batch_size]
+        size = self.micro_batch_size
+        return [batch[k * size : (k + 1) * size] for k in self.micro_numbers()]
+
+    def noise_seed(self, step: int, micro_number: int) -> int:
+        """Seed of everything random inside one forward and backward pass."""
+        return derive(self.seed, "noise", step, micro_number)
+
+    def example_seed(self, epoch: int, index: int) -> int:
+        """Seed of the augmentation of one example in one epoch."""
+        return derive(self.seed, "example", epoch, index)

@@ -1,0 +1,136 @@
+"""Several processes as one run: the only file that knows ranks.
+
+Works under `torchrun`, under `launch.num_processes=N`, and alone. One process group serves both
+devices: gloo for tensors on the CPU, NCCL for tensors on GPUs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from experiments.config import ConfigError, LaunchConfig
+from experiments.launch import STORE_VARIABLE
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among the processes of a run."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """True in the one process that writes files and speaks."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum over all processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def share(self, value: Any) -> Any:
+        """The main process's value, in every process. Plain Python data only."""
+        if self.size == 1:
+            return value
+        holder = [value]
+        dist.broadcast_object_list(holder, src=0)
+        return holder[0]
+
+    def copy_buffers(self, module: nn.Module) -> None:
+        """Gives every process the main one's buffers (running statistics of batch norm).
+
+        They differ between processes while training; an evaluation must use one version.
+        """
+        if self.size > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0)
+
+
+@contextlib.contextmanager
+def joined(launch: LaunchConfig) -> Iterator[World]:
+    """Joins the processes of this run, and leaves them at the end.
+
+    Raises:
+        ConfigError: where the wanted device is not there.
+    """
+    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    device = _choose_device(launch.device)
+    if launch.num_threads is not None:
+        torch.set_num_threads(launch.num_threads)
+    if size == 1:
+        yield World(0, 1, device)
+        return
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    store = os.environ.get(STORE_VARIABLE)
+    init_method = f"file://{store}" if store else "env://"
+    dist.init_process_group(backend, init_method=init_method, rank=rank, world_size=size)
+    try:
+        yield World(rank, size, device)
+    finally:
+        dist.destroy_process_group()
+
+
+def _choose_device(wanted: str) -> torch.device:
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise ConfigError("launch.device=cuda: no GPU is visible here; set launch.device=cpu")
+    if wanted == "cpu" or not available:
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
+
+
+def wrap(model: nn.Module, world: World) -> nn.Module:
+    """The module to call while training: averages gradients over the processes."""
+    if world.size == 1:
+        return model
+    ids = [world.device.index] if world.device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+
+
+def without_sync(model: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
+    """Keeps gradients local for all but the last micro-batch of a step."""
+    no_sync = getattr(model, "no_sync", None)  # DDP has it, and a compiled DDP hands it on
+    return contextlib.nullcontext() if last or no_sync is None else no_sync()
+
+
+class Agreement:
+    """Lets all processes act on the highest wish of any, without making any step wait.
+
+    Each step starts a reduction of the local wishes, and reads the one that the step before
+    started; so every process sees the same answer at the same step.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._pending: tuple[Any, Tensor] | None = None
+
+    def highest(self, wish: int) -> int:
+        """The highest wish of any process; the same in every process at the same call."""
+        if self.world.size == 1:
+            return wish
+        agreed = 0
+        if self._pending is not None:
+            work, shared = self._pending
+            work.wait()
+            agreed = int(shared.item())
+        shared = torch.tensor([wish])
+        self._pending = (dist.all_reduce(shared, dist.ReduceOp.MAX, async_op=True), shared)
+        return agreed
+
+    def close(self) -> None:
+        """Waits for the last reduction, which nobody reads."""
+        if self._pending is not None:
+            self._pending[0].wait()

@@ -1,0 +1,51 @@
+"""Which run a configuration is: the same settings, the same folder."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from typing import Any
+
+from experiments.config import RunConfig, to_dict
+
+OPERATIONAL_DATA_KEYS = ("root", "eval_roots", "cache_dir", "num_workers")
+"""Keys of `data` that say where files lie and how they are read, not which examples they are."""
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """The part of the configuration that decides which run this is.
+
+    Left out: where files lie, how the work is launched, saved and tracked, what the numbers are
+    based on, and every field that stands at its schema default (so that a field added later
+    does not rename the runs of today).
+    """
+    full, default = to_dict(config), to_dict(RunConfig())
+    parts = ("experiment", "optimizer_name", "seed", "task", "data", "model", "optimizer")
+    parts += ("param_groups", "schedule", "train", "eval")
+    kept = {key: copy.deepcopy(full[key]) for key in parts}
+    for key in OPERATIONAL_DATA_KEYS:
+        kept["data"].pop(key, None)
+    kept["eval"].pop("batch_size")
+    for key in ("param_groups", "schedule", "train", "eval"):
+        changed = {k: v for k, v in kept[key].items() if v != default[key][k]}
+        kept[key] = changed
+    return kept
+
+
+def run_id(config: RunConfig) -> str:
+    """Readable name plus a hash of `identity`: the same configuration has the same folder."""
+    text = json.dumps(_canonical(identity(config)), sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    return f"{config.experiment}-{config.optimizer_name}-s{config.seed}-{digest}"
+
+
+def _canonical(value: Any) -> Any:
+    """1 and 1.0 are the same setting, and so are tuples and lists."""
+    if isinstance(value, dict):
+        return {str(k): _canonical(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(v) for v in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value

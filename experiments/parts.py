@@ -1,0 +1,138 @@
+"""What a run is made of: built from the configuration, saved to and restored from a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from experiments import checkpoint
+from experiments.build import build
+from experiments.checks import micro_batches
+from experiments.config import ConfigError, RunConfig, UserError
+from experiments.data.order import BatchPlan, derive, seed_all
+from experiments.distributed import World, wrap
+from experiments.progress import LossWindow, Stopwatch
+from experiments.recorder import Recorder
+from experiments.tasks.task import Task
+from lion.param_groups import param_groups
+
+
+@dataclass
+class Parts:
+    """What a run is made of."""
+
+    config: RunConfig
+    task: Task
+    world: World
+    model: nn.Module  # the plain module, whose weights are saved
+    forward: nn.Module  # what training calls: distributed, compiled
+    optimizer: torch.optim.Optimizer
+    peak_lrs: list[float]  # per parameter group
+    average: AveragedModel | None  # Polyak averaging
+    plan: BatchPlan
+    total_steps: int
+    losses: LossWindow
+    watch: Stopwatch
+
+
+def build_parts(config: RunConfig, task: Task, world: World) -> Parts:
+    """Builds everything; the same seed gives the same weights on every device and world size.
+
+    Raises:
+        ConfigError: for settings that a model, an optimizer or the data refuses.
+    """
+    micro, _ = micro_batches(config, world.size)
+    batch = config.train.batch_size
+    plan = BatchPlan(config.seed, task.num_train, batch, micro, world.rank, world.size)
+    torch.use_deterministic_algorithms(config.train.deterministic)
+    seed_all(derive(config.seed, "init"))
+    model = task.build_model().to(world.device)
+    if config.train.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = _build_optimizer(config, model)
+    average = None
+    if config.train.ema_decay is not None:
+        update = get_ema_multi_avg_fn(config.train.ema_decay)
+        average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    forward = wrap(model, world)
+    if config.train.compile:
+        forward = cast(nn.Module, torch.compile(forward))
+    return Parts(
+        config=config,
+        task=task,
+        world=world,
+        model=model,
+        forward=forward,
+        optimizer=optimizer,
+        peak_lrs=[float(group["lr"]) for group in optimizer.param_groups],
+        average=average,
+        plan=plan,
+        total_steps=_total_steps(config, plan),
+        losses=LossWindow(config.launch.log_every_steps, world.device),
+        watch=Stopwatch(),
+    )
+
+
+def _build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
+    groups = config.param_groups
+    try:
+        split = param_groups(
+            model,
+            config.optimizer.get("weight_decay", 0.0),
+            no_decay_1d=groups.no_decay_1d,
+            no_decay=groups.no_decay,
+            frozen=groups.frozen,
+        )
+    except ValueError as error:
+        raise ConfigError(f"param_groups: {error}") from error
+    return build(config.optimizer, "optimizer", split)
+
+
+def _total_steps(config: RunConfig, plan: BatchPlan) -> int:
+    if config.train.steps is not None:
+        return config.train.steps
+    assert config.train.epochs is not None
+    return max(1, round(config.train.epochs * plan.steps_per_epoch))
+
+
+def save_parts(parts: Parts, recorder: Recorder, step: int, must: bool) -> None:
+    """Saves; a full disk stops the run only where it `must` be saved to lose nothing."""
+    if not parts.world.is_main:
+        return
+    content = {
+        "run_id": recorder.run_id,
+        "step": step,
+        "model": parts.model.state_dict(),
+        "optimizer": parts.optimizer.state_dict(),
+        "average": parts.average.state_dict() if parts.average is not None else None,
+        "losses": parts.losses.state(),
+        "seconds": dict(parts.watch.seconds),
+    }
+    try:
+        checkpoint.save(recorder.folder.checkpoints, step, content, parts.config.checkpoint.keep)
+    except checkpoint.CheckpointError as error:
+        if must:
+            raise UserError(f"{error}; free some space and call the same command again") from error
+        recorder.log(f"not saved, will try again: {error}")
+
+
+def restore_parts(parts: Parts, recorder: Recorder) -> int:
+    """Loads the newest good checkpoint into the parts; returns its step, or 0."""
+    world = parts.world
+    found = checkpoint.find_newest_good(recorder.folder.checkpoints) if world.is_main else None
+    path = world.share(str(found) if found else None)
+    if path is None:
+        return 0
+    content = checkpoint.load(Path(path))
+    parts.model.load_state_dict(content["model"])
+    parts.optimizer.load_state_dict(content["optimizer"])
+    if parts.average is not None:
+        parts.average.load_state_dict(content["average"])
+    parts.losses.load(content["losses"])
+    parts.watch.seconds.update(content["seconds"])
+    return content["step"]

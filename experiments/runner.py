@@ -1,0 +1,275 @@
+"""A run, told from top to bottom: build, resume, step, evaluate, save, record.
+
+Everything random is a function of the seed and the position (see `experiments.data.order`), so
+a run that was killed and called again ends bit-equal to one that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments import launch, schedule
+from experiments.build import build
+from experiments.config import RunConfig, UserError, from_dict
+from experiments.data.order import seed_all
+from experiments.distributed import joined, without_sync
+from experiments.parts import Parts, build_parts, restore_parts, save_parts
+from experiments.recorder import Recorder
+from experiments.stopping import SAVE, STOP, Stopper
+from experiments.tasks.task import Batch, Task
+
+
+@dataclass
+class Outcome:
+    """How a run ended."""
+
+    run_id: str
+    folder: Path
+    state: str  # finished | diverged | interrupted
+    step: int
+    total_steps: int
+    message: str = ""
+    exit_code: int = 0
+    results: list[dict[str, Any]] = field(default_factory=list)  # rows of the last evaluation
+
+
+def run(config: RunConfig) -> Outcome:
+    """Does the job of a configuration, from where it stopped.
+
+    Raises:
+        UserError: what the user can mend.
+    """
+    with joined(config.launch) as world, Recorder.opened(config, world) as recorder:
+        if config.job == "train" and recorder.is_over:
+            return _outcome(recorder)
+        task: Task = build(config.task, "task", data=config.data, model=config.model)
+        parts = build_parts(config, task, world)
+        schedule.warmup_length(config.schedule, parts.total_steps)
+        start = restore_parts(parts, recorder)
+
+        if config.job == "evaluate":
+            if start == 0:
+                raise UserError(f"{recorder.folder.path}: no checkpoint to evaluate; train first")
+            recorder.resume_rows()
+            recorder.add(_evaluate(parts, start))
+            return _outcome(recorder)
+
+        recorder.start(
+            start,
+            parts.total_steps,
+            data=task.data_name,
+            model=config.model.get("model_name") or config.model["_target_"].rpartition(".")[2],
+            num_params=sum(p.numel() for p in parts.model.parameters() if p.requires_grad),
+        )
+        with Stopper.listening(config.checkpoint, world) as stopper:
+            step, state, message = _train(parts, recorder, stopper, start)
+        recorder.end(state, step, message)
+        return _outcome(recorder, stopper.exit_code if state == "interrupted" else 0)
+
+
+def _train(parts: Parts, recorder: Recorder, stopper: Stopper, start: int) -> tuple[int, str, str]:
+    """The loop. Returns steps done, the state of the run, and a word on it."""
+    config, world, losses, watch = parts.config, parts.world, parts.losses, parts.watch
+    plan, total = parts.plan, parts.total_steps
+    evaluate_every = config.eval.every_steps
+    if config.eval.every_epochs is not None:
+        evaluate_every = max(1, round(config.eval.every_epochs * plan.steps_per_epoch))
+    parts.forward.train()
+    done = start
+    watch.start()
+    for step, batch in enumerate(parts.task.batches(plan, start, total), start):
+        lr_factor = schedule.factor(config.schedule, step, total)
+        losses.add(_step(parts, step, batch, lr_factor))
+        done = step + 1
+
+        is_last = done == total
+        wish = stopper.wish()
+        evaluate = is_last or _divides(evaluate_every, done)
+        save = is_last or wish >= SAVE or _divides(config.checkpoint.every_steps, done)
+        if recorder.wants_progress:
+            rate = config.train.batch_size * watch.laps_per_second(done)
+            recorder.progress(done, losses.latest(), lr_factor * parts.peak_lrs[0], rate)
+        if not (evaluate or save or losses.is_full):
+            continue
+
+        bad_step = losses.settle(world, done)
+        watch.lap("train")
+        if bad_step is not None:
+            recorder.add([_row(parts, bad_step, "train", "loss", float("nan"), "nats")])
+            return bad_step, "diverged", f"the loss of step {bad_step} is not finite"
+        if losses.is_full or is_last:
+            recorder.add(
+                [
+                    _row(parts, done, "train", "loss", losses.mean(), "nats"),
+                    _row(parts, done, "train", "lr", lr_factor * parts.peak_lrs[0], ""),
+                ]
+            )
+            losses.clear()
+        if evaluate:
+            rows = _evaluate(parts, done)
+            watch.lap("evaluate")
+            recorder.add(rows)
+            recorder.log(f"step {done}/{total}: " + ", ".join(_results(rows)))
+        if save:
+            save_parts(parts, recorder, done, must=is_last or wish == STOP)
+            stopper.saved()
+            watch.lap("save")
+        if wish == STOP and not is_last:
+            return done, "interrupted", "saved; call the same command again to go on"
+    for what, seconds in watch.seconds.items():
+        recorder.add([_row(parts, done, "run", f"{what}_seconds", seconds, "s")])
+    return done, "finished", ""
+
+
+def _step(parts: Parts, step: int, batch: list[Batch], factor: float) -> Tensor:
+    """One optimizer step over this process's micro-batches; returns their mean loss, detached."""
+    config, plan, device = parts.config, parts.plan, parts.world.device
+    for group, peak in zip(parts.optimizer.param_groups, parts.peak_lrs, strict=True):
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(peak * factor)
+        else:
+            group["lr"] = peak * factor
+    total = torch.zeros((), device=device)
+    for number, micro in zip(plan.micro_numbers(), batch, strict=True):
+        seed_all(plan.noise_seed(step, number))
+        inputs = _to_device(micro, device, config.train.channels_last)
+        is_last = number == plan.micro_numbers()[-1]
+        with without_sync(parts.forward, is_last):
+            with _autocast(config, device):
+                loss = parts.task.loss(parts.forward, inputs) / len(batch)
+            loss.backward()
+        total += loss.detach()
+    if config.train.grad_clip_norm is not None:
+        nn.utils.clip_grad_norm_(parts.model.parameters(), config.train.grad_clip_norm)
+    parts.optimizer.step()
+    parts.optimizer.zero_grad(set_to_none=True)
+    if parts.average is not None:
+        parts.average.update_parameters(parts.model)
+    return total
+
+
+def _to_device(batch: Batch, device: torch.device, channels_last: bool) -> Batch:
+    if device.type == "cpu" and not channels_last:
+        return batch
+    moved = []
+    for tensor in batch:
+        is_image = channels_last and tensor.dim() == 4
+        layout = torch.channels_last if is_image else torch.preserve_format
+        moved.append(tensor.to(device, non_blocking=True, memory_format=layout))
+    return tuple(moved)
+
+
+def _autocast(config: RunConfig, device: torch.device) -> torch.autocast:
+    wanted = config.train.precision
+    enabled = wanted == "bf16" or (wanted == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+def _evaluate(parts: Parts, step: int) -> list[dict[str, Any]]:
+    """Ledger rows for the raw weights and, where there are any, the averaged ones."""
+    modules: dict[str, nn.Module] = {"raw": parts.model}
+    if parts.average is not None:
+        modules["ema"] = parts.average.module
+    rows = []
+    for weights, module in modules.items():
+        parts.world.copy_buffers(module)
+        with _evaluating(module), _autocast(parts.config, parts.world.device):
+            size = parts.config.eval.batch_size
+            for measured in parts.task.evaluate(module, size, parts.world):
+                facts = asdict(measured)
+                split, metric = facts.pop("split"), facts.pop("metric")
+                value, unit = facts.pop("value"), facts.pop("unit")
+                row = _row(parts, step, split, metric, value, unit)
+                rows.append({**row, **facts, "weights": weights})
+    return rows
+
+
+@contextlib.contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
+
+
+def _row(
+    parts: Parts, step: int, split: str, metric: str, value: float, unit: str
+) -> dict[str, Any]:
+    return {
+        "step": step,
+        "epoch": round(step / parts.plan.steps_per_epoch, 6),
+        "split": split,
+        "metric": metric,
+        "value": value,
+        "unit": unit,
+        "weights": "raw",
+        "n": None,
+        "seconds": round(parts.watch.seconds["train"], 3),
+    }
+
+
+def _divides(every: int | None, done: int) -> bool:
+    return every is not None and done % every == 0
+
+
+def _results(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Each row in a few words."""
+    for row in rows:
+        weights = "" if row["weights"] == "raw" else f" ({row['weights']})"
+        unit = "" if row["unit"] == "%" else " "
+        yield f"{row['split']} {row['metric']}{weights} {row['value']:.4g}{unit}{row['unit']}"
+
+
+def _outcome(recorder: Recorder, exit_code: int = 0) -> Outcome:
+    """Read from the folder, in the main process; the others know less."""
+    status = recorder.read_status()
+    return Outcome(
+        run_id=recorder.run_id,
+        folder=recorder.folder.path,
+        state=status.get("state", "unknown"),
+        step=status.get("step", 0),
+        total_steps=status.get("total_steps", 0),
+        message=status.get("message", ""),
+        exit_code=exit_code,
+        results=recorder.last_evaluation(),
+    )
+
+
+def main(config: RunConfig) -> int:
+    """Runs, and prints one line on how it ended.
+
+    Returns:
+        The exit code.
+    """
+    outcome = run(config)
+    if os.environ.get("RANK", "0") == "0":
+        place = f"step {outcome.step} of {outcome.total_steps}"
+        said = [outcome.state, place, outcome.message, *_results(outcome.results)]
+        print(f"{outcome.run_id}: {', '.join(filter(None, said))} -> {outcome.folder}")
+    return outcome.exit_code
+
+
+def _main_of_started_process(path: str) -> int:
+    """Entry of a process that `experiments.launch` started."""
+    launch.watch_parent()
+    try:
+        return main(from_dict(json.loads(Path(path).read_text())))
+    except UserError as error:
+        Path(os.environ[launch.ERROR_VARIABLE]).write_text(str(error))
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(_main_of_started_process(sys.argv[1]))

@@ -1,0 +1,56 @@
+"""The learning rate over a run, as a pure function of the step.
+
+Source: arXiv:2302.06675, section 4: cosine decay with 10K warm-up steps by default, linear decay
+for small language models, constant for diffusion and fine-tuning.
+"""
+
+from __future__ import annotations
+
+import math
+
+from experiments.config import ConfigError, ScheduleConfig
+
+
+def warmup_length(schedule: ScheduleConfig, total_steps: int) -> int:
+    """Number of warm-up steps.
+
+    Raises:
+        ConfigError: if the warm-up leaves no step to train at the peak.
+    """
+    steps = schedule.warmup_steps
+    if steps is None:
+        steps = round(schedule.warmup_fraction * total_steps)
+    if not 0 <= steps < total_steps:
+        raise ConfigError(
+            f"schedule.warmup_steps={steps} must be smaller than the {total_steps} steps of the "
+            f"run: set schedule.warmup_steps={max(0, total_steps // 20)} or train longer"
+        )
+    return steps
+
+
+def factor(schedule: ScheduleConfig, step: int, total_steps: int) -> float:
+    """Learning rate of a step, divided by the peak.
+
+    Warm-up: (step + 1) / warmup, so that no step is lost at lr 0. Then, with progress
+    p = (step - warmup) / (total - warmup) in [0, 1) and final fraction f:
+    cosine f + (1 - f) (1 + cos(pi p)) / 2, linear f + (1 - f) (1 - p), constant 1.
+
+    Args:
+        schedule: Shape and warm-up.
+        step: 0-based optimizer step.
+        total_steps: Steps of the whole run.
+
+    Returns:
+        A factor in [0, 1].
+    """
+    warmup = warmup_length(schedule, total_steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    if schedule.name == "constant":
+        return 1.0
+    progress = min(1.0, (step - warmup) / (total_steps - warmup))
+    if schedule.name == "linear":
+        shape = 1.0 - progress
+    else:
+        shape = 0.5 * (1.0 + math.cos(math.pi * progress))
+    return schedule.final_fraction + (1.0 - schedule.final_fraction) * shape

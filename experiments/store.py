@@ -1,0 +1,265 @@
+"""The ledger: what a run leaves behind, and how all runs are read back as one table.
+
+A run's folder `results/runs/<run id>/` holds
+
+    config.yaml      the resolved configuration
+    run.json         what holds for the whole run, and one entry per session (start or resume)
+    metrics.jsonl    one JSON line per measurement, appended while the run goes on
+    status.json      state, step, time; replaced as a whole
+    log.txt          the lines a person would have read on the terminal
+    checkpoints/     see experiments.checkpoint
+
+`SCHEMA` lists the columns of the table. Standard library only, but for `read_runs` (pandas).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import json
+import math
+import os
+import socket
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.config import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA_VERSION = 1
+
+SCHEMA = {
+    "run_id": "name of the run's folder; carries the hash of the resolved configuration",
+    "experiment": "page in conf/experiment",
+    "scale": "paper, or proxy for a small stand-in",
+    "stands_for": "experiment of the paper that a proxy stands in for",
+    "data": "data set that was really used",
+    "model": "model that was really used",
+    "num_params": "trainable parameters",
+    "optimizer": "page in conf/optimizer",
+    "lr": "peak learning rate",
+    "weight_decay": "decoupled, as given to the optimizer",
+    "batch_size": "examples per optimizer step",
+    "hyper_parameters": "every setting of the optimizer, as JSON",
+    "seed": "of initialisation, data order, augmentation and noise",
+    "provenance": "source of the hyper-parameters",
+    "step": "optimizer steps done",
+    "epoch": "passes over the training set done",
+    "split": "train, val, test, imagenet_v2, ...",
+    "metric": "loss, top1, ...",
+    "value": "the measurement",
+    "unit": "of the value",
+    "weights": "raw, or ema for averaged weights",
+    "n": "examples behind the value",
+    "seconds": "training time so far, without evaluation and checkpoints",
+    "session": "which start or resume of the run measured this",
+    "state": "running, interrupted, finished, diverged or failed",
+    "commit": "of this repository; + marks uncommitted changes",
+    "versions": "of the packages that matter, as JSON",
+    "device": "that the session ran on, and how many processes",
+    "schema_version": "of this table",
+}
+"""Columns of the table that `read_runs` gives, and what they mean."""
+
+FINAL_STATES = ("finished", "diverged")
+
+
+class Folder:
+    """One run's folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.header = path / "run.json"
+        self.metrics = path / "metrics.jsonl"
+        self.status = path / "status.json"
+        self.log = path / "log.txt"
+        self.checkpoints = path / "checkpoints"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the run for one writer; the lock goes with the process, even after kill -9.
+
+        Raises:
+            UserError: if another process is at this run.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = read_json(self.status)
+                raise UserError(
+                    f"run {self.path.name} is being trained already, by process "
+                    f"{holder.get('pid', '?')} on {holder.get('host', '?')}: wait for it or stop it"
+                ) from None
+            yield
+
+    def is_held(self) -> bool:
+        """True while a process is at this run. (On this machine, or a shared file system.)"""
+        try:
+            with self.locked():
+                return False
+        except UserError:
+            return True
+
+    def write_status(self, state: str, step: int, total_steps: int, **more: Any) -> None:
+        """Replaces the status file. A full disk costs the status, never the run."""
+        status = {
+            "state": state,
+            "step": step,
+            "total_steps": total_steps,
+            "updated": now(),
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            **more,
+        }
+        with contextlib.suppress(OSError):
+            write_json(self.status, status)
+
+
+class Ledger:
+    """Appends measurements to a run's `metrics.jsonl`.
+
+    A row that cannot be written (full disk) waits in memory and is tried again with the next
+    one; a half-written line is taken back.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._waiting: list[str] = []
+        self.num_rows = 0
+
+    def start_after(self, step: int) -> None:
+        """Drops what a killed session measured after the step that is resumed from."""
+        kept = [row for row in read_rows(self.path) if row["step"] <= step]
+        self.num_rows = len(kept)
+        write_text(self.path, "".join(_line(row) for row in kept))
+
+    def append(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Adds rows; each has the keys step, split, metric, value, unit, weights, n, ..."""
+        lines = [_line(row) for row in rows]
+        self.num_rows += len(lines)
+        self._waiting += lines
+        try:
+            self._flush()
+        except OSError as error:
+            warnings.warn(f"cannot write {self.path} now, will try again: {error}", stacklevel=2)
+
+    def close(self) -> None:
+        """Writes what waits.
+
+        Raises:
+            OSError: if it still cannot be written; then the run must not be called finished.
+        """
+        self._flush()
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        data = "".join(self._waiting).encode()
+        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            before = os.fstat(handle).st_size
+            try:
+                written = os.write(handle, data)
+                if written != len(data):
+                    raise OSError("disk full: only a part was written")
+            except OSError:
+                os.ftruncate(handle, before)
+                raise
+        finally:
+            os.close(handle)
+        self._waiting.clear()
+
+
+def _line(row: dict[str, Any]) -> str:
+    """One JSON line; numbers that JSON does not know become the strings nan, inf, -inf."""
+    value = row.get("value")
+    if isinstance(value, float) and not math.isfinite(value):
+        row = {**row, "value": str(value)}
+    return json.dumps(row, allow_nan=False) + "\n"
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """All whole lines of a `metrics.jsonl`; a cut last line (power loss) is passed over.
+
+    Raises:
+        UserError: if a line before the last is damaged.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_text(errors="replace").split("\n")
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        try:
+            row = json.loads(line)
+            rows.append({**row, "value": float(row["value"])})
+        except (ValueError, KeyError, TypeError):
+            if number < len(lines) - 1:
+                raise UserError(f"{path}, line {number} is damaged: mend or delete it") from None
+    return rows
+
+
+def read_runs(root: Path | str = "results/runs") -> pd.DataFrame:
+    """Every measurement of every run below `root` as one tidy table.
+
+    Returns:
+        One row per measurement, with the columns of `SCHEMA`; empty where there is no run.
+    """
+    import pandas as pd
+
+    frames = []
+    for header_path in sorted(Path(root).glob("*/run.json")):
+        folder = Folder(header_path.parent)
+        header = read_json(folder.header)
+        rows = read_rows(folder.metrics)
+        if not header or not rows:
+            continue
+        frame = pd.DataFrame(rows)
+        sessions = header.pop("sessions")
+        for key in ("commit", "versions", "device"):
+            frame[key] = [sessions[i][key] for i in frame["session"]]
+        for key, value in header.items():
+            frame[key] = value
+        frame["state"] = read_json(folder.status).get("state", "unknown")
+        frames.append(frame)
+    if not frames:
+        return pd.DataFrame(columns=list(SCHEMA))
+    return pd.concat(frames, ignore_index=True).reindex(columns=list(SCHEMA))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file's content; empty where there is none or it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Replaces a JSON file in one stroke."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a text file in one stroke: a crash leaves the old one or the new one."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        draft.write_text(text)
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,95 @@
+"""Two gloo processes are one run: the same curve, the same ledger, the same resume."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from pathlib import Path
+
+import forked
+import pytest
+import tiny
+import torch
+
+from experiments import launch
+from experiments.store import read_json, read_rows
+
+# Dropout and norms over the micro-batch are kept equal by equal micro-batches: their noise is
+# a function of (seed, step, micro-batch), not of the process that computes them.
+SAME_MICRO = {"train__micro_batch_size": 4, "model__batch_norm": False, "train__epochs": 6.0}
+TOLERANCE = 2e-5
+"""Relative; the processes only add the same float32 gradients in another order. The optimizer
+is AdamW here: Lion's sign makes a bit of a difference where a momentum is almost zero."""
+ADAMW = {"optimizer": {"_target_": "torch.optim.AdamW", "lr": 3e-3, "weight_decay": 0.1}}
+
+
+@pytest.mark.parametrize("name", ["adamw", "lion"])
+def test_two_processes_train_like_one(tmp_path: Path, name: str) -> None:
+    changes = {**SAME_MICRO, **(ADAMW if name == "adamw" else {})}
+    one = tiny.config(tmp_path / "one", **changes)
+    two = tiny.config(tmp_path / "two", **changes)
+    assert forked.run(one) == 0
+    assert forked.run_ranks(two, 2) == [0, 0]
+    curves = []
+    for config in (one, two):
+        kept = [r for r in forked.rows(config) if r["metric"] == "loss"]
+        curves.append(torch.tensor([r["value"] for r in kept], dtype=torch.float64))
+    tolerance = TOLERANCE if name == "adamw" else 1e-3
+    torch.testing.assert_close(curves[1], curves[0], rtol=tolerance, atol=0)
+    assert forked.folder(one).name == forked.folder(two).name  # ranks and sizes: the same run
+
+
+def test_each_example_is_evaluated_once_at_any_size(tmp_path: Path) -> None:
+    for size in (1, 2, 3):
+        config = tiny.config(
+            tmp_path / str(size), train__steps=1, train__epochs=None, train__batch_size=12
+        )
+        assert forked.run_ranks(config, size) == [0] * size
+        counts = {r["split"]: r["n"] for r in forked.rows(config) if r["metric"] == "top1"}
+        assert counts == {"val": 37, "test": 41}
+
+
+def test_two_processes_resume_bit_equal(tmp_path: Path) -> None:
+    whole = tiny.config(tmp_path / "whole")
+    killed = tiny.config(tmp_path / "killed")
+    assert forked.run_ranks(whole, 2) == [0, 0]
+    codes = forked.run_ranks(killed, 2, **{tiny.KILL_VARIABLE: "18"})
+    assert -signal.SIGKILL in codes
+    assert forked.run_ranks(killed, 2) == [0, 0]
+    a, b = forked.weights(whole), forked.weights(killed)
+    for name, tensor in a["model"].items():
+        assert torch.equal(tensor, b["model"][name])
+    assert forked.rows(whole) == forked.rows(killed)
+
+
+def test_a_run_moves_from_two_processes_to_one(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path / "moved", **SAME_MICRO)
+    codes = forked.run_ranks(config, 2, **{tiny.KILL_VARIABLE: "18"})
+    assert -signal.SIGKILL in codes
+    assert forked.run(config) == 0
+    whole = tiny.config(tmp_path / "whole", **SAME_MICRO)
+    assert forked.run(whole) == 0
+    losses = [
+        [r["value"] for r in forked.rows(c) if r["metric"] == "loss"] for c in (config, whole)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_a_signal_to_one_process_stops_both(tmp_path: Path) -> None:
+    """Only the second process is told; both save and leave after the same step."""
+    config = tiny.config(tmp_path, train__epochs=400.0, eval__every_epochs=None)
+    with tempfile.TemporaryDirectory() as scratch:
+        base = {"WORLD_SIZE": "2", launch.STORE_VARIABLE: f"{scratch}/store"}
+        ranks = [forked.start(config, **base, RANK=str(r), LOCAL_RANK=str(r)) for r in range(2)]
+        forked.wait_for(lambda: list(tmp_path.glob("*/metrics.jsonl")))
+        (path,) = tmp_path.glob("*/metrics.jsonl")
+        forked.wait_for(lambda: len(read_rows(path)) > 4)
+        assert ranks[1].pid is not None
+        os.kill(ranks[1].pid, signal.SIGTERM)
+        for process in ranks:
+            process.join(30)
+    assert [p.exitcode for p in ranks] == [143, 143]
+    status = read_json(path.parent / "status.json")
+    assert status["state"] == "interrupted"
+    assert forked.weights(config)["step"] == status["step"]

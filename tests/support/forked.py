@@ -1,0 +1,83 @@
+"""Runs in forked processes: the imports of the test process are theirs, so they start at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from experiments import checkpoint, launch, runner
+from experiments.config import RunConfig
+from experiments.store import read_rows
+
+_fork = multiprocessing.get_context("fork")
+_TIMES = ("seconds", "session")
+
+
+def start(config: RunConfig, **environment: str) -> BaseProcess:
+    """Starts one process of a run."""
+
+    def work() -> None:
+        os.environ.update(environment)
+        os._exit(runner.run(config).exit_code)
+
+    process = _fork.Process(target=work)
+    process.start()
+    return process
+
+
+def run(config: RunConfig, **environment: str) -> int:
+    """Runs in one process; returns its exit code (negative: killed by that signal)."""
+    process = start(config, **environment)
+    process.join(60)
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def run_ranks(config: RunConfig, size: int, **environment: str) -> list[int]:
+    """Runs in `size` processes that meet; returns their exit codes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        base = {"WORLD_SIZE": str(size), launch.STORE_VARIABLE: f"{scratch}/store"}
+        ranks = [{"RANK": str(r), "LOCAL_RANK": str(r)} for r in range(size)]
+        processes = [start(config, **base, **rank, **environment) for rank in ranks]
+        for process in processes:
+            process.join(60)
+        codes = [p.exitcode for p in processes]
+        for process in processes:
+            process.kill()
+    assert None not in codes
+    return [code for code in codes if code is not None]
+
+
+def folder(config: RunConfig) -> Path:
+    """The only run below the configuration's results folder."""
+    (path,) = Path(config.results_dir).glob("*")
+    return path
+
+
+def weights(config: RunConfig) -> dict[str, Any]:
+    """The newest checkpoint."""
+    found = checkpoint.find_newest_good(folder(config) / "checkpoints")
+    assert found is not None
+    return checkpoint.load(found)
+
+
+def rows(config: RunConfig) -> list[dict[str, Any]]:
+    """The ledger without what a clock has measured."""
+    kept = [r for r in read_rows(folder(config) / "metrics.jsonl") if r["split"] != "run"]
+    return [{k: v for k, v in row.items() if k not in _TIMES} for row in kept]
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """Polls until `condition()` is true; returns its value."""
+    pause = threading.Event()
+    for _ in range(int(seconds / 0.01)):
+        if value := condition():
+            return value
+        pause.wait(0.01)
+    raise AssertionError("waited in vain")
