@@ -19,6 +19,7 @@ from typing import Any
 
 from experiments.checks import check
 from experiments.config import ConfigError, ImageTaskConfig, RunConfig, UserError, from_dict
+from experiments.data import locate
 
 CONF = Path(__file__).resolve().parent / "conf"
 
@@ -77,6 +78,8 @@ def run_job(config: RunConfig) -> int:
     Returns:
         The exit code of the run.
     """
+    # Missing data is said before anything heavy is imported.
+    locate.check_section(config.data, proxy=_proxy_of(config.experiment))
     if config.launch.num_processes > 1 and "RANK" not in os.environ:
         from experiments import launch
 
@@ -132,14 +135,22 @@ def _finish(composed: Any, choices: Mapping[str, Any]) -> RunConfig:
 
 
 def _check_recipe(choices: Mapping[str, Any]) -> None:
-    """The recipe of an experiment may be missing; one that the user names may not."""
-    default = f"{choices['experiment']}/{choices['optimizer']}"
-    recipe = next((v for k, v in choices.items() if k == "recipe"), default)
-    if recipe == default or recipe is None:
+    """The recipe of an experiment may be missing; one that the user names must be there, and fit.
+
+    Numbers of one optimizer must not reach another.
+    """
+    experiment, optimizer = choices["experiment"], choices["optimizer"]
+    recipe = choices.get("recipe") or f"{experiment}/{optimizer}"
+    if recipe == f"{experiment}/{optimizer}":
         return
+    folder, _, page = recipe.rpartition("/")
+    if folder != experiment or not f"{page}_".startswith(f"{optimizer}_"):
+        raise ConfigError(
+            f"recipe={recipe} is not for experiment={experiment} with optimizer={optimizer}: "
+            f"its name must be {experiment}/{optimizer}, or begin with {experiment}/{optimizer}_"
+        )
     from hydra.core.global_hydra import GlobalHydra
 
-    folder, _, page = recipe.rpartition("/")
     found = GlobalHydra.instance().config_loader().get_group_options(f"recipe/{folder}")
     if page not in found:
         raise ConfigError(f"recipe={recipe}: no such page{_nearest(page, found)}")
@@ -208,13 +219,25 @@ def _flatten(tree: Any, prefix: str = "") -> Iterator[str]:
 
 def _nearest(name: str, known: Sequence[str]) -> str:
     """`; did you mean X?`, or the list where it is short and nothing is near."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = [n for n in near if _likeness(name, n) > _likeness(name, near[0]) - 0.01]
     if not near:  # the right word in the wrong place: optimizer.learning.lr
         tail = name.rpartition(".")[2]
         near = [k for k in known if k.rpartition(".")[2] == tail][:1]
     if near:
-        return f"; did you mean {near[0]}?"
+        return f"; did you mean {' or '.join(near)}?"
     return f"; there are: {', '.join(known)}" if 0 < len(known) <= 20 else "; see --cfg job"
+
+
+def _proxy_of(experiment: str) -> str:
+    """The proxy of the same family of models, e.g. resnet_proxy for resnet50_imagenet."""
+    family = re.match("[a-z]*", experiment)
+    page = f"{family[0] if family else ''}_proxy"
+    return page if (CONF / "experiment" / f"{page}.yaml").exists() else "vit_proxy"
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
 def _list_pages() -> Iterator[str]:

@@ -88,7 +88,7 @@ class TrackingConfig:
     """Mirrors of the ledger. They are never needed, and never stop a run."""
 
     wandb: str = "disabled"  # disabled | offline | online
-    wandb_project: str = "lion"
+    wandb_project: str = "lion-experiments"
     tensorboard: bool = False
 
 
@@ -114,7 +114,9 @@ class ImageTaskConfig:
     randaug_magnitude: float = 0.0  # 0..30 in the papers' scale; timm takes 0..10 and beyond
     crop_scale_min: float = 0.08  # smallest area fraction of random-resized crop
     horizontal_flip: float = 0.5  # probability
-    max_shift: int = 0  # pixels of random translation, data held in memory only
+    max_shift: float = 0.0  # pixels of random translation; this and the next two: data in memory
+    max_rotation: float = 0.0  # radians, either way
+    max_zoom: float = 0.0  # relative change of size, either way
     eval_crop_fraction: float = 0.875  # centre crop side / resized side (224 / 256)
     interpolation: str = "bicubic"
     mean: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])  # of pixels in 0..1

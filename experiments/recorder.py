@@ -35,7 +35,7 @@ from experiments.tracking import Mirror, open_mirrors
 
 PROGRESS_SECONDS = 0.5
 """Least time between two refreshes of the live line."""
-STATUS_SECONDS = 5.0
+STATUS_SECONDS = 1.0
 """Least time between two updates of the status file."""
 
 
@@ -160,7 +160,8 @@ class Recorder:
         )
         if time.monotonic() - self._status_at > STATUS_SECONDS:
             self._status_at = time.monotonic()
-            self.folder.write_status("running", step, self.total_steps)
+            facts = {"loss": loss, "lr": lr, "steps_per_second": round(steps_per_second, 3)}
+            self.folder.write_status("running", step, self.total_steps, **facts)
 
     def end(self, state: str, step: int, message: str = "") -> None:
         """Closes the session; the state is final if it is in `store.FINAL_STATES`.

@@ -5,7 +5,7 @@ Source: arXiv:2302.06675, section 4.1; RandAugment, Mixup and label smoothing ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -25,7 +25,7 @@ class ImageSource(Protocol):
     name: str
     num_classes: int
     num_train: int
-    eval_splits: list[str]
+    eval_groups: list[list[str]]  # splits in a group have the same images: one pass for all
 
     def train_batches(
         self, plan: BatchPlan, start: int, end: int, settings: ImageTaskConfig
@@ -37,9 +37,14 @@ class ImageSource(Protocol):
         ...
 
     def eval_batches(
-        self, split: str, batch_size: int, rank: int, world_size: int, settings: ImageTaskConfig
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each example of a split once over all processes.
+        self,
+        group: Sequence[str],
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        settings: ImageTaskConfig,
+    ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """Each example of a group once over all processes: images, and labels of each split.
 
         Labels are (N,) int64, or (N, num_classes) bool where several classes count as right.
         """
@@ -88,26 +93,30 @@ class ImageClassification:
 
     @torch.inference_mode()
     def evaluate(self, model: nn.Module, batch_size: int, world: World) -> Iterator[Measurement]:
-        for split in self.source.eval_splits:
-            yield from self._evaluate_split(model, split, batch_size, world)
+        for group in self.source.eval_groups:
+            sums = self._sum_scores(model, group, batch_size, world)
+            for split in group:
+                correct, counted, loss, with_loss = world.sum(sums[split]).tolist()
+                if counted:
+                    yield Measurement(split, "top1", 100.0 * correct / counted, "%", int(counted))
+                if with_loss:
+                    yield Measurement(split, "loss", loss / with_loss, "nats", int(with_loss))
 
-    def _evaluate_split(
-        self, model: nn.Module, split: str, batch_size: int, world: World
-    ) -> Iterator[Measurement]:
-        visible = self.source.visible_classes(split)
-        visible = None if visible is None else visible.to(world.device)
-        sums = torch.zeros(4, dtype=torch.float64, device=world.device)
-        batches = self.source.eval_batches(split, batch_size, world.rank, world.size, self.settings)
+    def _sum_scores(
+        self, model: nn.Module, group: Sequence[str], batch_size: int, world: World
+    ) -> dict[str, Tensor]:
+        """This process's sums of `score` over its share of a group's images, per split."""
+        visible = {split: self.source.visible_classes(split) for split in group}
+        visible = {s: None if v is None else v.to(world.device) for s, v in visible.items()}
+        sums = {s: torch.zeros(4, dtype=torch.float64, device=world.device) for s in group}
+        batches = self.source.eval_batches(group, batch_size, world.rank, world.size, self.settings)
         for images, labels in batches:
             images = images.to(world.device, non_blocking=True)
-            labels = labels.to(world.device, non_blocking=True)
             logits = model(self._normalised(images)).float()
-            sums += score(logits, labels, visible)
-        correct, counted, loss, with_loss = world.sum(sums).tolist()
-        if counted:
-            yield Measurement(split, "top1", 100.0 * correct / counted, "%", int(counted))
-        if with_loss:
-            yield Measurement(split, "loss", loss / with_loss, "nats", int(with_loss))
+            for split, truth in labels.items():
+                truth = truth.to(world.device, non_blocking=True)
+                sums[split] += score(logits, truth, visible[split])
+        return sums
 
     def _normalised(self, images: Tensor) -> Tensor:
         """Pixels 0..255 of files become floats; images in memory are normalised already."""

@@ -1,0 +1,18 @@
+# Thin names for ./run.sh, which works without make, too.
+.PHONY: help demo test lint setup
+.DEFAULT_GOAL := help
+
+help: ## show this
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+demo: ## compare Lion and AdamW on a small proxy: sets up .venv once, about 3 minutes on 2 cores
+	@./run.sh demo
+
+test: ## run the tests (sets up .venv once)
+	@./run.sh test
+
+lint: ## check style and types
+	@./run.sh lint
+
+setup: ## only set up .venv
+	@./run.sh setup

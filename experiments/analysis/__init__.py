@@ -1,0 +1,1 @@
+"""What came out: statistics and figures from the ledger and from results/paper, nothing else."""

@@ -1,0 +1,118 @@
+"""A fair comparison of optimizers: validation picks each one's setting, test reports it.
+
+Every optimizer has the same number of settings and the same seeds. Seeds are paired: the same
+seed means the same initial weights and the same order of the data for every optimizer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The setting that validation picked for one optimizer, and its test result."""
+
+    optimizer: str
+    lr: float
+    weight_decay: float
+    val_mean: float  # %
+    test_mean: float  # %
+    test_error: float  # standard error of the mean over seeds, %
+    n: int  # seeds
+    seconds: float  # of training, mean per run
+    on_edge: bool  # the best setting lies on the edge of its grid: then it is not tuned
+    num_settings: int
+    num_diverged: int
+
+
+def final_results(runs: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
+    """One row per run: validation and test value at its last step, and its training time.
+
+    Args:
+        runs: The table of `experiments.store.read_runs`.
+        metric: To compare by; larger is better.
+
+    Returns:
+        Columns run_id, optimizer, lr, weight_decay, seed, state, val, test, seconds. A diverged
+        run has no values.
+    """
+    keys = ["run_id", "optimizer", "lr", "weight_decay", "seed", "state"]
+    ended = runs[runs.state.isin(["finished", "diverged"])]
+    measured = ended[(ended.metric == metric) & (ended.weights == "raw")]
+    last = measured[measured.step == measured.groupby("run_id").step.transform("max")]
+    last = last[last.state == "finished"]
+    values = last.pivot_table(index="run_id", columns="split", values="value")
+    seconds = ended.groupby("run_id").seconds.max()
+    table = ended[keys].drop_duplicates("run_id").set_index("run_id")
+    return table.join(values).join(seconds).reset_index()
+
+
+def choose(results: pd.DataFrame, optimizer: str) -> Chosen:
+    """Picks the setting with the best mean validation value; a diverged seed rules one out.
+
+    Raises:
+        ValueError: if no setting has finished with every seed.
+    """
+    mine = results[results.optimizer == optimizer]
+    grouped = mine.groupby(["lr", "weight_decay"])
+    whole = grouped.val.count() == mine.seed.nunique()
+    means = grouped.val.mean()[whole]
+    if means.empty:
+        raise ValueError(f"{optimizer}: no setting has finished with every seed")
+    lr, weight_decay = means.idxmax()
+    best = mine[(mine.lr == lr) & (mine.weight_decay == weight_decay)]
+    lrs = sorted(mine.lr.unique())
+    return Chosen(
+        optimizer=optimizer,
+        lr=float(lr),
+        weight_decay=float(weight_decay),
+        val_mean=float(best.val.mean()),
+        test_mean=float(best.test.mean()),
+        test_error=float(best.test.sem()) if len(best) > 1 else float("nan"),
+        n=len(best),
+        seconds=float(best.seconds.mean()),
+        on_edge=len(lrs) > 1 and lr in (lrs[0], lrs[-1]),
+        num_settings=grouped.ngroups,
+        num_diverged=int((mine.state == "diverged").sum()),
+    )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Test result of one optimizer minus another's, over paired seeds."""
+
+    mean: float  # percentage points
+    low: float  # 95% interval (Student's t over the paired differences)
+    high: float
+    n: int
+
+    @property
+    def verdict(self) -> str:
+        """better, worse, or inconclusive."""
+        if self.low > 0:
+            return "better"
+        return "worse" if self.high < 0 else "inconclusive"
+
+
+def paired_difference(results: pd.DataFrame, ours: Chosen, theirs: Chosen) -> Difference:
+    """Difference of the chosen settings over the seeds that both have."""
+    columns = []
+    for chosen in (ours, theirs):
+        rows = results[
+            (results.optimizer == chosen.optimizer)
+            & (results.lr == chosen.lr)
+            & (results.weight_decay == chosen.weight_decay)
+        ]
+        columns.append(rows.set_index("seed").test)
+    paired = (columns[0] - columns[1]).dropna()
+    mean, n = float(paired.mean()), len(paired)
+    if n < 2:
+        return Difference(mean, float("-inf"), float("inf"), n)
+    reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1) * paired.sem())
+    return Difference(mean, mean - reach, mean + reach, n)

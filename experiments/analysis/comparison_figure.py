@@ -1,0 +1,98 @@
+"""Draws a comparison of optimizers: accuracy against learning rate, and training loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments.analysis.comparison import Chosen
+
+COLOURS = {"lion": "#0072B2", "adamw": "#D55E00", "sgd": "#009E73"}  # safe for colour-blind eyes
+OTHER_COLOUR = "#555555"
+NAMES = {"lion": "Lion", "adamw": "AdamW", "sgd": "SGD"}
+
+
+def draw(
+    runs: pd.DataFrame, results: pd.DataFrame, chosen: Sequence[Chosen], title: str, path: Path
+) -> None:
+    """Writes the figure as PNG.
+
+    Args:
+        runs: Every measurement, from `experiments.store.read_runs`.
+        results: One row per run, from `comparison.final_results`.
+        chosen: The settings that validation picked.
+        title: Says what data and model, and that it is a proxy if it is.
+        path: Where to; the folder is made.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.3), constrained_layout=True)
+    for setting in chosen:
+        _accuracy_against_lr(left, results, setting)
+        _training_loss(right, runs, results, setting)
+    left.set_xscale("log")
+    left.set_xlabel("peak learning rate")
+    left.set_ylabel("accuracy (%)")
+    left.set_title("Every setting: mean and spread over seeds", loc="left", fontsize=10)
+    left.legend(frameon=False, fontsize=9, loc="lower center")
+    right.set_yscale("log")
+    right.set_xlabel("optimizer step")
+    right.set_ylabel("training loss (nats)")
+    right.set_title("Chosen settings: mean and range over seeds", loc="left", fontsize=10)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _accuracy_against_lr(axis: Any, results: pd.DataFrame, chosen: Chosen) -> None:
+    """Validation (dashed) and test (solid) mean over seeds, one seed's range as bars."""
+    colour, name = _style(chosen.optimizer)
+    mine = results[results.optimizer == chosen.optimizer]
+    grouped = mine.groupby("lr")
+    lrs = grouped.test.mean().index.to_numpy()
+    test, val = grouped.test.mean(), grouped.val.mean()
+    reach = [test - grouped.test.min(), grouped.test.max() - test]
+    axis.plot(lrs, val, "--", color=colour, linewidth=1, label=f"{name}, validation")
+    axis.errorbar(lrs, test, yerr=reach, color=colour, marker="o", capsize=3, label=f"{name}, test")
+    axis.plot(
+        [chosen.lr], [chosen.test_mean], "o", markersize=13, markerfacecolor="none", color=colour
+    )
+    axis.annotate(
+        f"{name}: {chosen.test_mean:.1f} %",
+        (chosen.lr, chosen.test_mean),
+        xytext=(0, 13),
+        textcoords="offset points",
+        ha="center",
+        color=colour,
+        fontweight="bold",
+    )
+
+
+def _training_loss(axis: Any, runs: pd.DataFrame, results: pd.DataFrame, chosen: Chosen) -> None:
+    colour, name = _style(chosen.optimizer)
+    best = results[(results.optimizer == chosen.optimizer) & (results.lr == chosen.lr)]
+    is_loss = (runs.split == "train") & (runs.metric == "loss") & runs.run_id.isin(best.run_id)
+    by_step = runs[is_loss].groupby("step").value
+    steps = by_step.mean().index.to_numpy()
+    axis.fill_between(steps, by_step.min(), by_step.max(), color=colour, alpha=0.2, linewidth=0)
+    axis.plot(steps, by_step.mean(), color=colour, label=name)
+    axis.annotate(
+        name,
+        (steps[-1], by_step.mean().iloc[-1]),
+        xytext=(5, 0),
+        textcoords="offset points",
+        color=colour,
+        va="center",
+    )
+
+
+def _style(optimizer: str) -> tuple[str, str]:
+    return COLOURS.get(optimizer, OTHER_COLOUR), NAMES.get(optimizer, optimizer)

@@ -1,0 +1,110 @@
+"""The index of images in tar files: its arrays, and the cache that holds them between runs."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+_FORMAT = 1
+
+
+class Entry(NamedTuple):
+    """One image of a tar file."""
+
+    name: str
+    label: int | str  # class number, or the name of a class folder
+    offset: int  # bytes from the beginning of the file
+    size: int  # bytes
+
+
+@dataclass(frozen=True)
+class ArchiveIndex:
+    """Where the images of a split lie; arrays of one row per image, so that forks share them."""
+
+    tar_numbers: np.ndarray  # int32
+    offsets: np.ndarray  # int64, bytes
+    sizes: np.ndarray  # int64, bytes
+    labels: np.ndarray  # int64
+    names: np.ndarray  # bytes
+    class_names: np.ndarray  # empty where the tars hold class numbers
+
+    @classmethod
+    def of(cls, entries_of_tars: list[list[Entry]]) -> ArchiveIndex:
+        """Puts the entries of each tar one after another."""
+        entries = [entry for entries in entries_of_tars for entry in entries]
+        labels = np.array([entry.label for entry in entries])
+        class_names = np.array([], dtype=str)
+        if labels.dtype.kind == "U":
+            class_names, labels = np.unique(labels, return_inverse=True)
+        return cls(
+            tar_numbers=np.repeat(
+                np.arange(len(entries_of_tars), dtype=np.int32), [len(e) for e in entries_of_tars]
+            ),
+            offsets=np.array([entry.offset for entry in entries], dtype=np.int64),
+            sizes=np.array([entry.size for entry in entries], dtype=np.int64),
+            labels=labels.astype(np.int64),
+            names=np.array([os.fsencode(entry.name) for entry in entries], dtype=bytes),
+            class_names=class_names,
+        )
+
+
+def _cache_file(tars: list[Path], kind: str, cache_dir: str | None) -> Path:
+    """Changes with the name, size or time of any tar."""
+    facts = [(tar.name, tar.stat().st_size, tar.stat().st_mtime_ns) for tar in tars]
+    digest = hashlib.sha256(json.dumps([_FORMAT, kind, facts]).encode()).hexdigest()[:20]
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(cache_dir or os.path.join(home, "lion_experiments"), f"tar_index_{digest}.npz")
+
+
+@contextmanager
+def one_at_a_time(tars: list[Path], kind: str, cache_dir: str | None) -> Iterator[None]:
+    """Lets one process make an index while the others of a job wait for it in the cache."""
+    path = _cache_file(tars, kind, cache_dir).with_suffix(".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "w")  # noqa: SIM115 (closed below)
+    except OSError:  # nowhere to keep an index: every process makes its own
+        yield
+        return
+    with file:
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def read_cached(tars: list[Path], kind: str, cache_dir: str | None) -> ArchiveIndex | None:
+    """The index as it was noted for these very files; None: it has to be made."""
+    try:
+        with np.load(_cache_file(tars, kind, cache_dir), allow_pickle=False) as arrays:
+            return ArchiveIndex(**arrays)
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def write_cached(index: ArchiveIndex, tars: list[Path], kind: str, cache_dir: str | None) -> None:
+    """Keeps an index for the next run; a cache that cannot be written is no reason to stop."""
+    path = _cache_file(tars, kind, cache_dir)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **asdict(index))
+        os.replace(temporary, path)
+    except OSError:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,109 @@
+"""What happens to an image between file and batch: timm's transforms, uint8 in the end.
+
+Normalisation happens on the device, in the task.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from experiments.config import ImageTaskConfig
+
+Transform = Callable[[Image.Image], Tensor]
+
+_GREY = (128, 128, 128)  # fills what an operation leaves empty
+_CUTOUT = 40 / 224  # half side at magnitude 10, of the image side
+
+
+def train_transform(input_size: int, settings: ImageTaskConfig) -> Transform:
+    """Random-resized crop, horizontal flip, RandAugment; (3, input_size, input_size) uint8.
+
+    Random numbers come from the global generators of Python, numpy and torch.
+    """
+    from timm.data.transforms import MaybePILToTensor, RandomResizedCropAndInterpolation
+    from torchvision import transforms
+
+    crop = RandomResizedCropAndInterpolation(
+        input_size, scale=(settings.crop_scale_min, 1.0), interpolation=settings.interpolation
+    )
+    steps: list[Any] = [crop]
+    if settings.horizontal_flip > 0:
+        steps.append(transforms.RandomHorizontalFlip(settings.horizontal_flip))
+    if settings.randaug_layers > 0:
+        steps.append(rand_augment(settings.randaug_layers, settings.randaug_magnitude))
+    return transforms.Compose([*steps, MaybePILToTensor()])
+
+
+def eval_transform(input_size: int, settings: ImageTaskConfig, border: int = 0) -> Transform:
+    """Resizes the shorter side to input_size / eval_crop_fraction, cuts out the centre; uint8.
+
+    Args:
+        input_size: Side of the result in pixels.
+        settings: `eval_crop_fraction` and `interpolation`.
+        border: Pixels to cut off each side of the original image first.
+    """
+    from timm.data.transforms_factory import create_transform
+
+    transform: Any = create_transform(
+        input_size,
+        is_training=False,
+        use_prefetcher=True,
+        interpolation=settings.interpolation,
+        crop_pct=settings.eval_crop_fraction,
+        crop_border_pixels=border or None,
+    )
+    return transform
+
+
+def rand_augment(layers: int, magnitude: float) -> Any:
+    """RandAugment as big_vision and T5X have it, made of timm's operations.
+
+    Both scales end at 10 (`_MAX_LEVEL`, `_LEVEL_DENOM`) and go on beyond it in a straight line, so
+    the papers' magnitude 15 is 15 here. But timm's own `rand-m15-n2` is another augmentation: it
+    clips at 10 unless `mmax` is given, skips each operation with probability 0.5 (the original
+    draws such a probability and does not use it), has no Cutout, and fills and interpolates by
+    the model's settings. All four are set as in the original here.
+
+    Args:
+        layers: Operations per image.
+        magnitude: 0..30 in the papers' scale.
+
+    Source: arXiv:1909.13719; google-research/big_vision, pp/autoaugment.py.
+    """
+    from timm.data.auto_augment import RandAugment, rand_augment_ops
+
+    # Differs from the paper: SolarizeAdd adds at most 128 (165 at magnitude 15), Solarize never
+    # passes 256, and lengths are fractions of the image (0.45 and 40/224 of the side, for the 100
+    # and 40 pixels of images of 224).
+    hparams = {
+        "img_mean": _GREY,
+        "interpolation": Image.Resampling.NEAREST,
+        "magnitude_max": max(10.0, magnitude),
+    }
+    operations = rand_augment_ops(magnitude=magnitude, prob=1.0, hparams=hparams)
+    return RandAugment([*operations, Cutout(magnitude)], layers)
+
+
+class Cutout:
+    """Greys out a square around a random pixel, the operation of RandAugment that timm lacks."""
+
+    def __init__(self, magnitude: float) -> None:
+        self.fraction = magnitude / 10 * _CUTOUT
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        x, y = random.randrange(image.width), random.randrange(image.height)
+        half_x, half_y = round(self.fraction * image.width), round(self.fraction * image.height)
+        box = (
+            max(0, x - half_x),
+            max(0, y - half_y),
+            min(image.width, x + half_x),
+            min(image.height, y + half_y),
+        )
+        image = image.copy()
+        image.paste(_GREY, box)
+        return image

@@ -1,0 +1,194 @@
+"""Warm workers on this machine: processes that import once and then train one run after another.
+
+A worker that dies costs its run one retry; the runs themselves resume from their folders. On
+SIGINT or SIGTERM every worker saves and leaves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from experiments.config import RunConfig, from_dict, to_dict
+
+MAX_TRIES = 2
+"""How often a run is started whose worker dies."""
+
+
+@dataclass
+class Finished:
+    """What became of one run."""
+
+    index: int  # position in the list of runs
+    state: str  # finished | diverged | interrupted | failed
+    message: str = ""
+
+
+class Worker:
+    """A process that trains what it is sent."""
+
+    def __init__(self, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        with _environment(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads)):
+            self.process = context.Process(target=_work, args=(theirs,), daemon=True)
+            self.process.start()
+        theirs.close()
+        self.index: int | None = None
+
+    def send(self, index: int, config: RunConfig) -> None:
+        """Gives the idle worker a run."""
+        self.index = index
+        self.pipe.send(to_dict(config))
+
+
+def run_all(
+    configs: Sequence[RunConfig],
+    num_workers: int,
+    threads: int = 1,
+    on_change: Callable[[list[int], list[Finished]], None] = lambda running, finished: None,
+    poll_seconds: float = 0.5,
+) -> list[Finished]:
+    """Trains all runs, `num_workers` at a time.
+
+    Args:
+        configs: The runs; those that are finished return at once.
+        num_workers: Processes.
+        threads: Torch threads of each.
+        on_change: Called with the indices that run and with what has finished, about every
+            `poll_seconds`.
+        poll_seconds: See `on_change`.
+
+    Returns:
+        One entry per run that was started, in the order of finishing. After a signal the rest
+        is missing, and the runs that were going on are `interrupted`.
+    """
+    waiting = deque(range(len(configs)))
+    tries = [0] * len(configs)
+    finished: list[Finished] = []
+    with _told_to_stop() as stopped:
+        workers = [Worker(threads) for _ in range(min(num_workers, len(configs)))]
+        try:
+            while True:
+                for place, worker in enumerate(workers):
+                    if not worker.process.is_alive() and not stopped():
+                        if worker.index is not None:
+                            _give_back(worker, waiting, tries, finished)
+                        workers[place] = worker = Worker(threads)
+                    if worker.index is None and waiting and not stopped():
+                        index = waiting.popleft()
+                        tries[index] += 1
+                        worker.send(index, configs[index])
+                running = [w.index for w in workers if w.index is not None]
+                on_change(running, finished)
+                if not running:
+                    return finished
+                _collect(workers, finished, poll_seconds)
+        finally:
+            for worker in workers:
+                worker.pipe.close()
+                worker.process.join(30)
+                worker.process.kill()
+
+
+def _collect(workers: list[Worker], finished: list[Finished], seconds: float) -> None:
+    """Takes the answers that are there, or come within some seconds."""
+    busy = {w.pipe: w for w in workers if w.index is not None}
+    for pipe in wait(list(busy), timeout=seconds):
+        worker = busy[pipe]  # type: ignore[index]
+        assert worker.index is not None
+        try:
+            state, message = worker.pipe.recv()
+            finished.append(Finished(worker.index, state, message))
+            worker.index = None
+        except (EOFError, ConnectionResetError):
+            worker.process.join(5)  # it died; the next round gives its run back
+            worker.process.kill()
+            worker.process.join()
+            if worker.process.exitcode in (0, -signal.SIGINT, -signal.SIGTERM):
+                finished.append(Finished(worker.index, "interrupted"))
+                worker.index = None
+
+
+def _give_back(
+    worker: Worker, waiting: deque[int], tries: list[int], finished: list[Finished]
+) -> None:
+    """Queues the run of a dead worker again, unless it was tried often enough."""
+    assert worker.index is not None
+    if tries[worker.index] < MAX_TRIES:
+        waiting.appendleft(worker.index)
+    else:
+        reason = f"its worker died with exit code {worker.process.exitcode}"
+        finished.append(Finished(worker.index, "failed", reason))
+    worker.index = None
+
+
+def _work(pipe: Connection) -> None:
+    """The life of a worker: until the pipe closes, or its starter dies."""
+    _leave_with_parent()
+    with contextlib.suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
+        from experiments import runner
+
+        while True:
+            config = from_dict(pipe.recv())
+            try:
+                outcome = runner.run(config)
+                answer = outcome.state, outcome.message
+            except Exception as error:  # one run's failure must not take others with it
+                answer = "failed", f"{type(error).__name__}: {error}"
+            pipe.send(answer)
+            if answer[0] == "interrupted":
+                return
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait_for_end() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait_for_end, name="watch-parent", daemon=True).start()
+
+
+@contextlib.contextmanager
+def _told_to_stop() -> Iterator[Callable[[], bool]]:
+    """Notes SIGINT and SIGTERM and passes SIGTERM on to the workers (Ctrl-C reaches them too)."""
+    noted: list[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        noted.append(number)
+        for child in multiprocessing.active_children():
+            if number == signal.SIGTERM and child.pid:
+                os.kill(child.pid, signal.SIGTERM)
+
+    before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(noted)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Sets variables while a process is started: thread pools read them when they are made."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,133 @@
+"""What the optimizers of this package share: one momentum buffer, and torch.optim's conventions.
+
+A subclass says in `_update_group` how a group of tensors moves; this file collects the tensors,
+checks the hyper-parameters, and runs the closure.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, ParamsT
+
+from lion.checks import check_betas, check_lr, check_number
+
+
+class MomentumOptimizer(Optimizer):
+    """An optimizer whose state is `exp_avg`, of the shape and dtype of its parameter."""
+
+    # Flags that a checkpoint of another version or another implementation may lack.
+    _flags: dict[str, Any] = {"maximize": False}
+
+    def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
+        super().__init__(params, self._checked({**self._flags, **defaults}))
+
+    def _checked(self, group: dict[str, Any]) -> dict[str, Any]:
+        check_lr(group["lr"])
+        check_number("weight_decay", group["weight_decay"])
+        if "betas" in group:
+            group["betas"] = check_betas(group["betas"])
+        return group
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group; it may override every hyper-parameter, and is checked like the defaults.
+
+        Args:
+            param_group: "params" and any overrides; copied, not changed.
+
+        Raises:
+            ValueError: A hyper-parameter is out of range.
+        """
+        if isinstance(param_group, dict):  # otherwise torch raises, with its own message
+            param_group = self._checked({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for key, value in self._flags.items():
+            self.defaults.setdefault(key, value)
+        for group in self.param_groups:
+            for key, value in self.defaults.items():
+                group.setdefault(key, value)
+
+    # The name and the filling of the lists are torch.optim's: torch.compile looks for this method
+    # and runs it eagerly, so that the state exists before the step is traced.
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        exp_avgs: list[Tensor],
+    ) -> None:
+        for param in group["params"]:
+            grad = param.grad
+            if grad is None:
+                continue
+            if grad.layout is not torch.strided:
+                raise RuntimeError(
+                    f"{type(self).__name__} does not support sparse gradients (got {grad.layout}, "
+                    f"shape {tuple(grad.shape)}): every weight moves each step; use sparse=False"
+                )
+            state = self.state[param]
+            if "exp_avg" not in state:
+                state["exp_avg"] = torch.zeros_like(param, memory_format=torch.preserve_format)
+                self._init_state(state)
+            params.append(param)
+            grads.append(grad)
+            exp_avgs.append(state["exp_avg"])
+
+    def _init_state(self, state: dict[str, Any]) -> None:
+        """Room for a subclass that keeps more than `exp_avg`."""
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient; the others and their state stay as they are.
+
+        Args:
+            closure: Re-evaluates the model and returns the loss; run with gradients enabled.
+
+        Returns:
+            What the closure returned, or None.
+
+        Raises:
+            RuntimeError: A gradient is sparse.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            exp_avgs: list[Tensor] = []
+            self._init_group(group, params, grads, exp_avgs)
+            if params:
+                with torch.set_grad_enabled(group.get("differentiable", False)):
+                    self._update_group(group, *_as_real(params, grads, exp_avgs))
+        return loss
+
+    def _update_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        exp_avgs: list[Tensor],
+    ) -> None:
+        raise NotImplementedError
+
+
+def scalar(lr: float | Tensor, *, on_host: bool = True) -> float | Tensor:
+    """Return `lr` as a number where that is free (a tensor on the CPU), else as a 0-d tensor."""
+    if not isinstance(lr, Tensor):
+        return lr
+    if on_host and lr.device.type == "cpu" and not torch.compiler.is_compiling():
+        return lr.item()  # then bit-equal to a float lr
+    return lr.squeeze()
+
+
+def _as_real(*tensors: list[Tensor]) -> tuple[list[Tensor], ...]:
+    # A complex number counts as two real ones, as in torch.optim; views, so that writes go through.
+    def view(x: Tensor) -> Tensor:
+        return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
+
+    return tuple([view(x) for x in column] for column in tensors)

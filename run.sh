@@ -1,0 +1,102 @@
+#!/bin/sh
+# Sets up a virtual environment once, then runs what it is told. `make` calls this, too.
+set -eu
+cd "$(dirname "$0")"
+
+usage() {
+    cat <<'TEXT'
+./run.sh demo [ARGS]   compare Lion and AdamW on a small proxy (about 3 minutes on 2 cores)
+./run.sh test [ARGS]   run the tests (pytest arguments may follow)
+./run.sh lint          check style and types
+./run.sh setup         only set up .venv with everything the above need
+
+The first call sets up .venv (about 2 minutes and 6 GB); later calls do not.
+PYTHON=/path/to/python chooses the interpreter (3.10 or newer).
+TEXT
+}
+
+fail() {
+    echo "error: $*" >&2
+    exit 1
+}
+
+is_new_enough() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null
+}
+
+find_python() {
+    for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11 python3.10 python; do
+        if command -v "$candidate" >/dev/null 2>&1 && is_new_enough "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+    done
+    fail "no Python 3.10 or newer found: install one (Debian, Ubuntu: apt-get install python3 python3-venv) or set PYTHON="
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null 2>&1; then
+        sudo "$@"
+    else
+        return 1
+    fi
+}
+
+make_venv() {
+    python=$(find_python)
+    if ! "$python" -m venv .venv 2>/dev/null || [ ! -x .venv/bin/pip ]; then
+        rm -rf .venv
+        version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+        echo "Python's venv module is missing; installing Debian's package for it ..." >&2
+        { as_root apt-get update -qq && as_root apt-get install -y -qq "python$version-venv"; } >&2 ||
+            fail "cannot make a virtual environment: install the package python$version-venv"
+        "$python" -m venv .venv
+    fi
+}
+
+# Installs a requirements file unless exactly it was installed before.
+install() {
+    stamp=".venv/installed-$1"
+    wanted=$(cat requirements.txt "$1" | cksum)
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+        return
+    fi
+    if [ ! -x .venv/bin/python ] || ! is_new_enough .venv/bin/python; then
+        rm -rf .venv
+        make_venv
+    fi
+    echo "Installing $1 into .venv (once, about 2 minutes) ..." >&2
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$1" >&2
+    echo "$wanted" >"$stamp"
+}
+
+task=${1:-help}
+[ $# -gt 0 ] && shift
+case $task in
+demo)
+    install requirements.txt
+    exec .venv/bin/python scripts/demo.py "$@"
+    ;;
+test)
+    install requirements-dev.txt
+    exec .venv/bin/python -m pytest "$@"
+    ;;
+lint)
+    install requirements-dev.txt
+    .venv/bin/ruff check .
+    .venv/bin/ruff format --check .
+    exec .venv/bin/pyright
+    ;;
+setup)
+    install requirements-dev.txt
+    ;;
+help | -h | --help)
+    usage
+    ;;
+*)
+    usage >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,162 @@
+"""Every page of conf/ composes, says what it is, and keeps to its own subject."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import cache
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+import run
+from experiments.config import RunConfig
+
+Compose = Callable[..., RunConfig]
+
+
+def names(group: str) -> list[str]:
+    folder = run.CONF / group
+    return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
+
+
+EXPERIMENTS, OPTIMIZERS, RECIPES = names("experiment"), names("optimizer"), names("recipe")
+CHOICES = ("experiment=", "optimizer=", "recipe=")
+PAGES = sorted(run.CONF.rglob("*.yaml"))
+
+
+@cache
+def load(page: str) -> dict[str, Any]:
+    """A page as it stands; OmegaConf reads 1e-3 as a number, plain YAML does not."""
+    plain = OmegaConf.to_container(OmegaConf.load(run.CONF / f"{page}.yaml"))
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def optimizer_of(recipe: str) -> str:
+    """adamw_early is a recipe of adamw: the longest optimizer that begins its name."""
+    page = recipe.rpartition("/")[2]
+    fits = [o for o in OPTIMIZERS if page == o or page.startswith(f"{o}_")]
+    assert fits, f"recipe/{recipe}: its name begins with no page of conf/optimizer"
+    return max(fits, key=len)
+
+
+def choose(recipe: str) -> list[str]:
+    """The overrides that lead to a recipe."""
+    experiment, _, page = recipe.rpartition("/")
+    optimizer = optimizer_of(recipe)
+    chosen = [f"experiment={experiment}", f"optimizer={optimizer}"]
+    return chosen if page == optimizer else [*chosen, f"recipe={recipe}"]
+
+
+def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(run.CONF).as_posix())
+def test_page_loads_and_begins_with_a_comment(page: Path) -> None:
+    text = page.read_text()
+    load(page.relative_to(run.CONF).with_suffix("").as_posix())
+    comments = [line for line in text.splitlines() if re.match(r"# (?!@package)\S", line)]
+    if "source: draft" in text:
+        pytest.skip("a draft")
+    assert text.startswith("# ") and comments, "say in the first lines what the page is"
+    assert "\t" not in text and text.endswith("\n") and not text.endswith("\n\n")
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiment_composes_and_says_where_its_numbers_come_from(
+    experiment: str, composed: Compose
+) -> None:
+    config = composed(f"experiment={experiment}", "optimizer=lion")
+    assert (config.experiment, config.optimizer_name) == (experiment, "lion")
+    assert config.scale == ("proxy" if experiment.endswith("_proxy") else "paper")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_composes_and_what_it_says_wins(recipe: str, composed: Compose) -> None:
+    config = composed(*choose(recipe))
+    assert recipe.rpartition("/")[0] in EXPERIMENTS
+    assert config.provenance.source not in ("", "untuned")
+    everything = dict(leaves(asdict(config)))
+    for key, value in leaves(load(f"recipe/{recipe}")):
+        assert everything[key] == value, key
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiment_page_leaves_the_optimizer_to_recipes(experiment: str) -> None:
+    page = load(f"experiment/{experiment}")
+    chosen = [str(k) for e in page.get("defaults", []) for k in (e if isinstance(e, dict) else [e])]
+    assert "optimizer" not in page
+    assert not [key for key in chosen if "optimizer" in key or "recipe" in key]
+
+
+@pytest.mark.parametrize("optimizer", ["radam", "amsgrad", "lion_single_beta"])
+def test_numbers_of_one_optimizer_do_not_reach_another(optimizer: str, composed: Compose) -> None:
+    assert f"vit_b16_imagenet_aug/{optimizer}" not in RECIPES
+    config = composed("experiment=vit_b16_imagenet_aug", f"optimizer={optimizer}")
+    assert config.optimizer == load(f"optimizer/{optimizer}")
+    assert config.provenance.source == "untuned" and not config.provenance.assumed
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_sets_only_knobs_that_its_optimizer_page_lists(recipe: str) -> None:
+    knobs = load(f"optimizer/{optimizer_of(recipe)}")
+    assert set(load(f"recipe/{recipe}")["optimizer"]) <= set(knobs)
+
+
+def commands(text: str) -> list[list[str]]:
+    """Arguments of the `python run.py` commands in the comments that begin a page."""
+    header = re.match(r"(#.*\n)*", text)
+    assert header
+    joined = re.sub(r"\\\n#\s*", " ", header[0])
+    found = re.findall(r"\bpython run\.py\b(.*)", joined)
+    return [shlex.split(arguments, comments=True) for arguments in found]
+
+
+def combinations(overrides: list[str]) -> list[list[str]]:
+    """A multirun's choices side by side: each page occurs once, of plain values only the last."""
+    options = []
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        values = [value] if set("[{") & set(value) else value.split(",")
+        chosen = values if override.startswith(CHOICES) else values[-1:]
+        options.append([f"{key}{equals}{v}" for v in chosen])
+    rows = zip_longest(*options)
+    return [[v or o[-1] for v, o in zip(row, options, strict=True)] for row in rows]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_commands_in_the_header_parse(experiment: str, composed: Compose) -> None:
+    text = (run.CONF / "experiment" / f"{experiment}.yaml").read_text()
+    if re.search(r"^# draft", text, flags=re.M):
+        pytest.skip("a draft, without commands yet")
+    found = commands(text)
+    assert any(f"experiment={experiment}" in arguments for arguments in found)
+    seen: set[str] = set()
+    for arguments in found:
+        overrides = [a for a in arguments if not a.startswith("-") and a != "job"]
+        several = {"-m", "--multirun"} & set(arguments)
+        for combination in combinations(overrides) if several else [overrides]:
+            pages = [o for o in combination if o.startswith(CHOICES)]
+            values = [o for o in combination if not o.startswith(CHOICES)]
+            # a plain value that composed once with this page need not do so again: time
+            new = [v for v in values if v not in seen or v.startswith("optimizer.")]
+            seen.update(values)
+            assert composed(*pages, *new).experiment == experiment
+
+
+def test_commands_are_found_across_lines_and_multiruns_are_taken_apart() -> None:
+    text = "# python run.py -m a=1,2 \\\n#   b=[3,4]  # why\n# python run.py --cfg job\nx: 1\n"
+    assert commands(text) == [["-m", "a=1,2", "b=[3,4]"], ["--cfg", "job"]]
+    side_by_side = combinations(["optimizer=x,y", "b=[3,4]", "seed=0,1"])
+    assert side_by_side == [[f"optimizer={o}", "b=[3,4]", "seed=1"] for o in "xy"]

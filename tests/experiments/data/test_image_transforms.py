@@ -1,0 +1,78 @@
+"""The transforms are the papers', as far as timm's pieces go."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from experiments.config import ImageTaskConfig
+from experiments.data.image_transforms import (
+    Cutout,
+    eval_transform,
+    rand_augment,
+    train_transform,
+)
+
+
+@pytest.fixture
+def photo() -> Image.Image:
+    return Image.fromarray(np.random.RandomState(0).randint(0, 256, (60, 80, 3), dtype=np.uint8))
+
+
+def test_rand_augment_does_not_clip_the_papers_magnitude():
+    operations = {op.name: op for op in rand_augment(2, 15.0).ops if hasattr(op, "name")}
+    random.seed(0)
+    angle = abs(operations["Rotate"].level_fn(15.0, {})[0])
+    assert angle == pytest.approx(45.0)  # 30 degrees at magnitude 10, in a straight line beyond
+    for op in operations.values():
+        assert op.magnitude == 15.0 and op.magnitude_max >= 15.0 and op.prob == 1.0
+    grey = Image.new("RGB", (40, 40), (200, 200, 200))
+    corner = np.asarray(operations["Rotate"](grey))[0, 0]
+    assert corner.tolist() == [128, 128, 128]
+
+
+def test_rand_augment_has_the_sixteen_operations_of_the_original():
+    augment = rand_augment(2, 10.0)
+    names = [getattr(op, "name", type(op).__name__) for op in augment.ops]
+    assert len(names) == 16 and "Cutout" in names and augment.num_layers == 2
+
+
+def test_cutout_greys_out_a_square_of_the_given_size():
+    random.seed(1)
+    image = Image.new("RGB", (224, 224))
+    done = np.asarray(Cutout(15.0)(image))
+    rows, columns = np.nonzero(done[:, :, 0] == 128)
+    assert 60 <= np.ptp(rows) + 1 <= 120 and 60 <= np.ptp(columns) + 1 <= 120
+    assert len(rows) == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+    assert not np.asarray(image).any()  # the original is left alone
+
+
+def test_evaluation_resizes_the_shorter_side_and_cuts_the_centre():
+    settings = ImageTaskConfig(eval_crop_fraction=0.5, interpolation="bilinear")
+    pixels = np.zeros((64, 128, 3), dtype=np.uint8)
+    pixels[16:48, 48:80] = 255  # the central 32 x 32 pixels
+    image = eval_transform(16, settings)(Image.fromarray(pixels))
+    assert image.shape == (3, 16, 16) and image.dtype == torch.uint8
+    assert image[:, 1:-1, 1:-1].min() > 240
+
+
+def test_border_is_cut_before_anything_else():
+    pixels = np.zeros((36, 36, 3), dtype=np.uint8)
+    pixels[2:-2, 2:-2] = 77
+    settings = ImageTaskConfig(eval_crop_fraction=1.0)
+    assert (eval_transform(32, settings, border=2)(Image.fromarray(pixels)) == 77).all()
+
+
+def test_crop_and_flip_follow_the_settings(photo):
+    still = ImageTaskConfig(crop_scale_min=1.0, horizontal_flip=0.0)
+    flipped = ImageTaskConfig(crop_scale_min=1.0, horizontal_flip=1.0)
+    images = []
+    for settings in (still, flipped):
+        random.seed(0)
+        images.append(train_transform(32, settings)(photo))
+    assert torch.equal(images[0], images[1].flip(-1))
+    assert images[0].shape == (3, 32, 32) and images[0].dtype == torch.uint8

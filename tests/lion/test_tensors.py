@@ -1,0 +1,135 @@
+"""Lion on odd tensors: shapes, layouts, dtypes, complex, sparse, NaN."""
+
+import pytest
+import torch
+from torch import nn
+
+from lion import Lion, loop, rule
+
+PATHS = pytest.mark.parametrize("flags", [{"foreach": False}, {"foreach": True}], ids=str)
+OPTIONS = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1}
+
+
+def with_grad(data, grad):
+    param = nn.Parameter(data)
+    param.grad = grad
+    return param
+
+
+def assert_steps_like_rule(params, **flags):
+    """Two steps with the gradients in place equal two of the rule, to the bit."""
+    optimizer = Lion(params, lr=0.1, weight_decay=0.1, **flags)
+    for _ in range(2):
+        expected = [
+            rule.lion(
+                p.detach(), p.grad, optimizer.state[p].get("exp_avg", 0 * p.detach()), **OPTIONS
+            )
+            for p in params
+        ]
+        optimizer.step()
+        for param, (new_param, new_exp_avg) in zip(params, expected, strict=True):
+            assert torch.equal(param, new_param)
+            assert torch.equal(optimizer.state[param]["exp_avg"], new_exp_avg)
+
+
+@PATHS
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_odd_shapes_and_layouts_equal_the_rule(flags, dtype):
+    torch.manual_seed(0)
+
+    def pair(make_param, make_grad=torch.randn_like):
+        param = nn.Parameter(make_param.to(dtype))
+        param.grad = make_grad(param).detach()
+        return param
+
+    channels_last = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    params = [
+        pair(torch.randn(())),
+        pair(torch.randn(0, 3)),
+        pair(torch.randn(1)),
+        pair(channels_last.clone()),
+        pair(torch.randn(4, 6).t()),
+        pair(torch.randn(4, 6), lambda p: torch.randn(6, 4, dtype=dtype).t()),
+        pair(channels_last.clone(), lambda p: torch.randn(p.shape, dtype=dtype)),
+        pair(torch.randn(3, 5), lambda p: torch.randn((), dtype=dtype).expand(3, 5)),
+        nn.Parameter(torch.randn(6, 8, dtype=dtype)[:, ::2]),
+    ]
+    params[-1].grad = torch.randn(6, 4, dtype=dtype)
+    assert_steps_like_rule(params, **flags)
+
+
+def test_state_keeps_the_memory_format():
+    param = nn.Parameter(torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last))
+    param.grad = torch.randn_like(param)
+    optimizer = Lion([param])
+    optimizer.step()
+    exp_avg = optimizer.state[param]["exp_avg"]
+    assert exp_avg.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_blocks_of_a_large_tensor_equal_the_whole(monkeypatch):
+    monkeypatch.setattr(loop, "BLOCK", 64)
+    torch.manual_seed(0)
+    params = [nn.Parameter(torch.randn(*shape)) for shape in [(64,), (65,), (13, 29), (7, 64)]]
+    params.append(nn.Parameter(torch.randn(29, 13).t()))
+    for param in params:
+        param.grad = torch.randn_like(param)
+    assert_steps_like_rule(params, foreach=False)
+
+
+@PATHS
+def test_mixed_dtypes_in_one_group(flags):
+    dtypes = (torch.float32, torch.bfloat16, torch.float64, torch.float16)
+    torch.manual_seed(0)
+    params = [nn.Parameter(torch.randn(9).to(dtype)) for dtype in dtypes]
+    for param in params:
+        param.grad = torch.randn_like(param)
+    alone = [nn.Parameter(p.detach().clone()) for p in params]
+    together, apart = Lion(params, lr=0.1, **flags), [Lion([p], lr=0.1) for p in alone]
+    for _ in range(3):
+        together.step()
+        for twin, param, optimizer in zip(alone, params, apart, strict=True):
+            twin.grad = param.grad
+            optimizer.step()
+            assert torch.equal(twin, param)
+            assert together.state[param]["exp_avg"].dtype == param.dtype
+
+
+@PATHS
+def test_complex_is_a_pair_of_reals(flags):
+    torch.manual_seed(0)
+    data, grad = torch.randn(5, dtype=torch.complex64), torch.randn(5, dtype=torch.complex64)
+    param, real = with_grad(data, grad), with_grad(torch.view_as_real(data.clone()), None)
+    optimizers = (
+        Lion([param], lr=0.1, weight_decay=0.1, **flags),
+        Lion([real], 0.1, (0.9, 0.99), 0.1),
+    )
+    for conj in (False, True):  # conj() is lazy: a view that view_as_real refuses
+        param.grad = grad.conj() if conj else grad
+        real.grad = torch.view_as_real(param.grad.resolve_conj())
+        for optimizer in optimizers:
+            optimizer.step()
+    assert torch.equal(torch.view_as_real(param.detach()), real)
+    assert optimizers[0].state[param]["exp_avg"].dtype == torch.complex64
+
+
+@PATHS
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_nan_is_seen_and_stays_where_it_is(flags, dtype):
+    """torch.sign(nan) is 0: without care the weight would freeze for ever and nothing show it."""
+    grad = torch.ones(70, dtype=dtype)
+    grad[[3, 69]] = float("nan")
+    grad[5], grad[6] = float("inf"), -float("inf")
+    param = with_grad(torch.zeros(70, dtype=dtype), grad)
+    Lion([param], lr=1.0, **flags).step()
+    assert param.isnan().nonzero().flatten().tolist() == [3, 69]
+    assert param[5] == -1 and param[6] == 1 and param[0] == -1
+
+
+def test_sparse_gradient_is_refused_before_anything_changes():
+    embedding = nn.Embedding(4, 2, sparse=True)
+    embedding(torch.tensor([1])).sum().backward()
+    optimizer = Lion(embedding.parameters())
+    with pytest.raises(RuntimeError, match="sparse=False"):
+        optimizer.step()
+    assert not optimizer.state
