@@ -1,6 +1,8 @@
 """The main job: a small, fair comparison of Lion and AdamW, on a CPU, in about two minutes.
 
-    python scripts/demo.py            # or: make demo
+    python scripts/demo.py                              # or: make demo
+    python scripts/demo.py --experiment mixer_proxy     # the same on another proxy
+    python scripts/demo.py --publish                    # also write results/proxies/
 
 Both optimizers get the same number of learning rates and the same seeds. Validation picks each
 one's learning rate, the test set reports it. Ctrl-C at any time; the next call goes on where this
@@ -10,6 +12,7 @@ one stopped, and once all is done it only draws.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -25,12 +28,26 @@ from experiments.identity import run_id  # noqa: E402
 from run import compose  # noqa: E402
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from experiments.analysis.comparison import Chosen, Difference
     from experiments.sweep.pool import Finished
 
-EXPERIMENT = "vit_proxy"
-LEARNING_RATES = {"adamw": (1e-3, 3e-3, 1e-2), "lion": (3e-4, 1e-3, 3e-3)}
-SEEDS = (0, 1, 2)
+Grid = dict[str, tuple[float, ...]]
+
+LEARNING_RATES: dict[str, Grid] = {
+    "vit_proxy": {"adamw": (2e-3, 8e-3, 3.2e-2), "lion": (5e-4, 2e-3, 8e-3)},
+    "vit_mnist1d_proxy": {"adamw": (1e-3, 4e-3, 1.6e-2), "lion": (2.5e-4, 1e-3, 4e-3)},
+    "mixer_proxy": {"adamw": (5e-3, 2e-2, 8e-2), "lion": (2e-3, 8e-3, 3.2e-2)},
+    "resnet_proxy": {
+        "adamw": (3e-3, 3e-2, 3e-1),
+        "lion": (1e-3, 1e-2, 1e-1),
+        "sgd": (3e-2, 3e-1, 3e0),
+    },
+    "fashion": {"adamw": (1e-3, 4e-3, 1.6e-2), "lion": (2.5e-4, 1e-3, 4e-3)},
+}
+"""Learning rates per proxy and optimizer: as many for each, a factor of 4 (or 10) apart."""
+NUM_SEEDS = 5
 
 
 @dataclass
@@ -57,11 +74,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     parser.add_argument("--out", type=Path, default=Path("results/demo"), help="results folder")
+    parser.add_argument("--experiment", choices=sorted(LEARNING_RATES), default="vit_proxy")
+    parser.add_argument("--seeds", type=int, default=NUM_SEEDS, help="seeds per setting")
+    parser.add_argument("--publish", action="store_true", help="write results/proxies/, too")
     parser.add_argument("overrides", nargs="*", help="key=value for every run, e.g. train.epochs=1")
     args = parser.parse_args()
     started = time.monotonic()
     try:
-        cells = plan_cells(args.out / "runs", args.overrides)
+        cells = plan_cells(args.experiment, args.seeds, args.out / "runs", args.overrides)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -75,19 +95,24 @@ def main() -> int:
             print("Not all runs are done; call the same command again to go on.")
             return 1 if any(e.state == "failed" for e in finished) else 130
         print(f"Trained {len(missing)} runs in {time.monotonic() - started:.0f} s.")
-    return report(cells, args.out)
+    results, figure = report(cells, args.experiment, args.out)
+    if args.publish:
+        publish(results, figure, args.experiment)
+    return 0
 
 
-def plan_cells(runs: Path, overrides: list[str]) -> list[Cell]:
+def plan_cells(experiment: str, num_seeds: int, runs: Path, overrides: list[str]) -> list[Cell]:
     """Every optimizer x learning rate x seed, through the pages that `run.py` uses."""
-    base = {}
-    for optimizer in LEARNING_RATES:
-        chosen = [f"experiment={EXPERIMENT}", f"optimizer={optimizer}", f"results_dir={runs}"]
+    base, grid = {}, LEARNING_RATES[experiment]
+    for optimizer in grid:
+        chosen = [f"experiment={experiment}", f"optimizer={optimizer}", f"results_dir={runs}"]
         base[optimizer] = compose([*chosen, "launch.progress=false", *overrides])
     cells = []
-    for seed in SEEDS:  # seeds outermost: a comparison that is stopped early is still fair
-        for lrs in zip(*LEARNING_RATES.values(), strict=True):
-            for optimizer, lr in zip(LEARNING_RATES, lrs, strict=True):
+    for seed in range(
+        num_seeds
+    ):  # seeds outermost: a comparison that is stopped early is still fair
+        for lrs in zip(*grid.values(), strict=True):
+            for optimizer, lr in zip(grid, lrs, strict=True):
                 settings = {**base[optimizer].optimizer, "lr": lr}
                 config = replace(base[optimizer], optimizer=settings, seed=seed)
                 name = f"{optimizer} lr {lr:g} seed {seed}"
@@ -162,42 +187,60 @@ class _Clock:
         return f"{seconds // 60}:{seconds % 60:02d} left"
 
 
-def report(cells: list[Cell], out: Path) -> int:
-    """Prints the table and the verdict, and draws the figure."""
+def report(cells: list[Cell], experiment: str, out: Path) -> tuple[pd.DataFrame, Path]:
+    """Prints the table and the verdicts, and draws the figure."""
     from experiments.analysis import comparison, comparison_figure
 
     runs = store.read_runs(out / "runs")
     runs = runs[runs.run_id.isin([cell.folder.path.name for cell in cells])]
     results = comparison.final_results(runs)
-    chosen = [comparison.choose(results, optimizer) for optimizer in LEARNING_RATES]
-    adamw, lion = chosen
+    chosen = [comparison.choose(results, name) for name in LEARNING_RATES[experiment]]
     _print_table(chosen)
-    difference = comparison.paired_difference(results, lion, adamw)
-    print(verdict(cells[0].config, runs, lion, adamw, difference))
-    figure = out / "comparison.png"
-    title = f"{EXPERIMENT}: a proxy on {runs.data.iloc[0]}, not a result of the paper"
+    lion = next(c for c in chosen if c.optimizer == "lion")
+    for other in (c for c in chosen if c is not lion):
+        difference = comparison.paired_difference(results, lion, other)
+        print(verdict(cells[0].config, runs, lion, other, difference))
+    figure = out / f"{experiment}.png"
+    data, size = runs.data.iloc[0], runs.num_params.iloc[0]
+    title = f"{experiment}: a proxy ({size:,} parameters on {data}), not a result of the paper"
     comparison_figure.draw(runs, results, chosen, title, figure)
     print(f"Figure: {figure}\nLedger: {out / 'runs'}")
-    return 0
+    return results, figure
 
 
 def verdict(
-    config: RunConfig, runs: Any, lion: Chosen, adamw: Chosen, difference: Difference
+    config: RunConfig, runs: pd.DataFrame, ours: Chosen, theirs: Chosen, difference: Difference
 ) -> str:
     """One line that says what was shown, and that it is a proxy's."""
+    names = f"{ours.optimizer} and {theirs.optimizer}"
     said = {
-        "better": "Lion is better than AdamW",
-        "worse": "Lion is worse than AdamW",
-        "inconclusive": "no difference is shown between Lion and AdamW",
+        "better": f"{ours.optimizer} is better than {theirs.optimizer}",
+        "worse": f"{ours.optimizer} is worse than {theirs.optimizer}",
+        "inconclusive": f"no difference is shown between {names}",
     }[difference.verdict]
-    edges = [c.optimizer for c in (lion, adamw) if c.on_edge]
-    warning = f" NOT TUNED: best lr on the grid's edge for {', '.join(edges)}." if edges else ""
+    interval = (
+        f"95% interval {difference.low:+.2f} to {difference.high:+.2f}, {difference.n} paired seeds"
+        if difference.n > 1
+        else "one seed gives no interval"
+    )
+    edges = [c.optimizer for c in (ours, theirs) if c.on_edge]
+    warning = f" NOT TUNED: best lr on the edge of its grid: {', '.join(edges)}." if edges else ""
     return (
         f"Proxy verdict ({runs.data.iloc[0]}, {runs.num_params.iloc[0]:,} parameters; it says "
-        f"nothing of {config.stands_for}): {said}, {difference.mean:+.2f} points of test accuracy "
-        f"[95% interval {difference.low:+.2f} to {difference.high:+.2f}, {difference.n} paired "
-        f"seeds].{warning}"
+        f"nothing of {config.stands_for}): {said}; {difference.mean:+.2f} points of test accuracy "
+        f"[{interval}].{warning}"
     )
+
+
+def publish(results: pd.DataFrame, figure: Path, experiment: str) -> None:
+    """Copies the table of runs and the figure to where they are committed."""
+    folder = ROOT / "results/proxies"
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = ["optimizer", "lr", "weight_decay", "seed", "state", "val", "test", "seconds"]
+    table = results.sort_values(columns[:4])[columns].round({"val": 4, "test": 4, "seconds": 2})
+    table.to_csv(folder / f"{experiment}.csv", index=False)
+    shutil.copyfile(figure, folder / figure.name)
+    print(f"Published: {folder / experiment}.csv and .png")
 
 
 def _print_table(chosen: list[Chosen]) -> None:
@@ -215,7 +258,7 @@ def _print_table(chosen: list[Chosen]) -> None:
             f"{c.lr:g}" + (" (edge)" if c.on_edge else ""),
             f"{c.weight_decay:g}",
             f"{c.val_mean:.2f}",
-            f"{c.test_mean:.2f} ± {c.test_error:.2f}",
+            f"{c.test_mean:.2f}" + (f" ± {c.test_error:.2f}" if c.n > 1 else ""),
             str(c.n),
             f"{c.seconds:.1f}",
         )

@@ -4,6 +4,9 @@ Every optimizer has the same number of settings and the same seeds. Seeds are pa
 seed means the same initial weights and the same order of the data for every optimizer.
 """
 
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false
+# (pandas' own types do not follow columns as attributes)
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -31,21 +31,32 @@ def draw(
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib import ticker
 
     plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.3), constrained_layout=True)
     for setting in chosen:
         _accuracy_against_lr(left, results, setting)
         _training_loss(right, runs, results, setting)
+    n = chosen[0].n
     left.set_xscale("log")
+    lrs = sorted(results.lr.unique())
+    left.set_xticks(lrs, labels=[f"{lr:g}" for lr in lrs])
+    left.minorticks_off()
+    left.margins(y=0.12)
     left.set_xlabel("peak learning rate")
     left.set_ylabel("accuracy (%)")
-    left.set_title("Every setting: mean and spread over seeds", loc="left", fontsize=10)
+    heading = f"Every setting: mean and range over {n} seeds; ring: picked on validation"
+    left.set_title(heading, loc="left", fontsize=10)
     left.legend(frameon=False, fontsize=9, loc="lower center")
     right.set_yscale("log")
+    right.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f"{y:g}"))
+    right.yaxis.set_minor_locator(ticker.LogLocator(subs=(2.0, 5.0)))
+    right.yaxis.set_minor_formatter(ticker.FuncFormatter(lambda y, _: f"{y:g}"))
+    right.margins(x=0.02)
     right.set_xlabel("optimizer step")
     right.set_ylabel("training loss (nats)")
-    right.set_title("Chosen settings: mean and range over seeds", loc="left", fontsize=10)
+    right.set_title(f"Picked settings: mean and range over {n} seeds", loc="left", fontsize=10)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
@@ -68,7 +79,7 @@ def _accuracy_against_lr(axis: Any, results: pd.DataFrame, chosen: Chosen) -> No
     axis.annotate(
         f"{name}: {chosen.test_mean:.1f} %",
         (chosen.lr, chosen.test_mean),
-        xytext=(0, 13),
+        xytext=(0, 14),
         textcoords="offset points",
         ha="center",
         color=colour,

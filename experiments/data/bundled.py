@@ -50,8 +50,8 @@ def _generate_mnist1d(num_val: int, val_seed: int) -> dict[str, np.ndarray]:
 
     states = random.getstate(), np.random.get_state()  # the package seeds the global generators
     standard = make_dataset(get_dataset_args())
-    settings = {**get_dataset_args(as_dict=True), "num_samples": num_val, "seed": val_seed}
-    fresh = make_dataset(SimpleNamespace(**{**settings, "train_split": 1.0}))
+    settings = dict(vars(get_dataset_args()), num_samples=num_val, seed=val_seed, train_split=1.0)
+    fresh = make_dataset(SimpleNamespace(**settings))
     random.setstate(states[0])
     np.random.set_state(states[1])
     return {

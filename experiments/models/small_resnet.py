@@ -18,7 +18,7 @@ def small_resnet(
     from timm.models.resnet import BasicBlock, ResNet
 
     model = ResNet(
-        BasicBlock,
+        BasicBlock,  # type: ignore[arg-type]
         layers=(1, 1),
         channels=tuple(channels),
         num_classes=num_classes,

@@ -104,17 +104,18 @@ def _collect(workers: list[Worker], finished: list[Finished], seconds: float) ->
     busy = {w.pipe: w for w in workers if w.index is not None}
     for pipe in wait(list(busy), timeout=seconds):
         worker = busy[pipe]  # type: ignore[index]
-        assert worker.index is not None
+        index = worker.index
+        assert index is not None
         try:
             state, message = worker.pipe.recv()
-            finished.append(Finished(worker.index, state, message))
+            finished.append(Finished(index, state, message))
             worker.index = None
         except (EOFError, ConnectionResetError):
             worker.process.join(5)  # it died; the next round gives its run back
             worker.process.kill()
             worker.process.join()
             if worker.process.exitcode in (0, -signal.SIGINT, -signal.SIGTERM):
-                finished.append(Finished(worker.index, "interrupted"))
+                finished.append(Finished(index, "interrupted"))
                 worker.index = None
 
 
