@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
-import pkgutil
 import re
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +24,8 @@ def build(section: dict[str, Any], name: str, *args: Any, **extra: Any) -> Any:
     Raises:
         ConfigError: unknown target or argument, or a value the target refuses.
     """
-    target = locate(section["_target_"], name)
+    path = section["_target_"]
+    target = locate(path, name)
     keywords = {k: v for k, v in section.items() if k not in ("_target_", "_partial_")}
     _check_names(target, keywords, name)
     try:
@@ -33,31 +34,54 @@ def build(section: dict[str, Any], name: str, *args: Any, **extra: Any) -> Any:
         raise
     except TypeError as error:
         unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if not unexpected or unexpected[1] not in keywords:
-            raise
-        raise ConfigError(
-            f"{name}.{unexpected[1]}: {section['_target_']} has no such argument"
-        ) from error
+        if unexpected and unexpected[1] in keywords:
+            raise ConfigError(f"{name}.{unexpected[1]}: {path} has no such argument") from error
+        if "missing" in str(error) and "required" in str(error):
+            raise ConfigError(f"{name}: cannot build {path}: {error}") from error
+        raise
     except (ValueError, AssertionError, RuntimeError) as error:
-        raise ConfigError(f"{name}: cannot build {section['_target_']}: {error}") from error
+        raise ConfigError(f"{name}: cannot build {path}: {error}") from error
 
 
-def locate(path: str, name: str) -> Callable[..., Any]:
+def locate(path: Any, name: str) -> Callable[..., Any]:
     """The class or function at a dotted path.
 
     Raises:
         ConfigError: if there is none; names the missing package or the nearest attribute.
     """
+    if not isinstance(path, str) or not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)+", path):
+        raise ConfigError(f"{name}._target_={path}: must be a dotted path such as torch.nn.Linear")
+    found = _walk(path, name)
+    if not callable(found):
+        raise ConfigError(f"{name}._target_={path}: is no class or function")
+    return found
+
+
+def _walk(path: str, name: str) -> Any:
+    """Imports as many parts of a path as are modules, and looks up the rest."""
+    first, *rest = path.split(".")
+    reached = first
+    found: Any = _import(first, path, name)
+    for part in rest:
+        owner, reached = reached, f"{reached}.{part}"
+        if not hasattr(found, part) and inspect.ismodule(found):
+            _import(reached, path, name, optional=True)
+        if not hasattr(found, part):
+            near = difflib.get_close_matches(part, dir(found), n=1)
+            hint = f"; did you mean {owner}.{near[0]}?" if near else ""
+            raise ConfigError(f"{name}._target_={path}: there is no {reached}{hint}")
+        found = getattr(found, part)
+    return found
+
+
+def _import(module: str, path: str, name: str, optional: bool = False) -> Any:
     try:
-        return pkgutil.resolve_name(path)
+        return importlib.import_module(module)
     except ImportError as error:
+        is_missing = isinstance(error, ModuleNotFoundError) and error.name == module
+        if optional and is_missing:
+            return None
         raise ConfigError(f"{name}._target_={path}: {error}; is its package installed?") from error
-    except AttributeError as error:
-        owner, _, attribute = path.rpartition(".")
-        names = dir(pkgutil.resolve_name(owner)) if owner else []
-        near = difflib.get_close_matches(attribute, names, n=1)
-        hint = f"; did you mean {owner}.{near[0]}?" if near else ""
-        raise ConfigError(f"{name}._target_={path}: no such name{hint}") from error
 
 
 def _check_names(target: Callable[..., Any], keywords: dict[str, Any], name: str) -> None:

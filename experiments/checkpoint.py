@@ -7,6 +7,7 @@ and passed over for the one before. Loading uses `weights_only=True`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import warnings
@@ -35,9 +36,9 @@ def save(folder: Path, step: int, content: dict[str, Any], keep: int) -> Path:
     Raises:
         CheckpointError: e.g. on a full disk.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f"draft-{os.getpid()}.tmp"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with draft.open("wb") as file:
             torch.save(content, file)
             file.flush()
@@ -45,10 +46,14 @@ def save(folder: Path, step: int, content: dict[str, Any], keep: int) -> Path:
         final = folder / f"step_{step:09d}-{_crc(draft):08x}.pt"
         draft.replace(final)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
         raise CheckpointError(f"cannot save a checkpoint in {folder}: {error}") from error
     _sync_folder(folder)
-    for old in list_newest_first(folder)[keep:]:
+    files = list_newest_first(folder)
+    later = [path for path in files if step_of(path) > step]  # damaged: we came from before them
+    earlier = [path for path in files if step_of(path) <= step and path != final]
+    for old in [*later, *earlier[keep - 1 :]]:
         old.unlink(missing_ok=True)
     for left_over in folder.glob("draft-*.tmp"):
         left_over.unlink(missing_ok=True)

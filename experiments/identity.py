@@ -5,12 +5,17 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from dataclasses import asdict
 from typing import Any
 
-from experiments.config import RunConfig, to_dict
+from experiments.config import ImageTaskConfig, RunConfig, to_dict
 
 OPERATIONAL_DATA_KEYS = ("root", "eval_roots", "cache_dir", "num_workers")
 """Keys of `data` that say where files lie and how they are read, not which examples they are."""
+
+
+TASK_DEFAULTS = [asdict(ImageTaskConfig())]
+"""Every field of the task schemas at its default; a page composes them all."""
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
@@ -27,9 +32,14 @@ def identity(config: RunConfig) -> dict[str, Any]:
     for key in OPERATIONAL_DATA_KEYS:
         kept["data"].pop(key, None)
     kept["eval"].pop("batch_size")
-    for key in ("param_groups", "schedule", "train", "eval"):
-        changed = {k: v for k, v in kept[key].items() if v != default[key][k]}
-        kept[key] = changed
+    default["task"] = next((t for t in TASK_DEFAULTS if t["_target_"] == _target(kept["task"])), {})
+    for key in ("task", "param_groups", "schedule", "train", "eval"):
+        section, defaults = kept[key] or {}, default[key]
+        kept[key] = {
+            k: v
+            for k, v in section.items()
+            if k == "_target_" or k not in defaults or v != defaults[k]
+        }
     return kept
 
 
@@ -38,6 +48,10 @@ def run_id(config: RunConfig) -> str:
     text = json.dumps(_canonical(identity(config)), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
     return f"{config.experiment}-{config.optimizer_name}-s{config.seed}-{digest}"
+
+
+def _target(section: Any) -> Any:
+    return section.get("_target_") if isinstance(section, dict) else None
 
 
 def _canonical(value: Any) -> Any:

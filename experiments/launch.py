@@ -43,7 +43,8 @@ def run(config: RunConfig) -> int:
         (scratch / "config.json").write_text(json.dumps(to_dict(config)))
         processes = [_start(rank, count, scratch) for rank in range(count)]
         signals = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, _pass_on(processes)) for number in signals}
+        told: list[int] = []
+        before = {number: signal.signal(number, _pass_on(processes, told)) for number in signals}
         try:
             code = _wait(processes)
         finally:
@@ -52,8 +53,20 @@ def run(config: RunConfig) -> int:
             for process in processes:
                 process.kill()
                 process.wait()
-        for line in sorted({path.read_text() for path in scratch.glob("error-*")}):
-            print(f"error: {line}", file=sys.stderr)
+        errors = sorted({path.read_text() for path in scratch.glob("error-*")})
+    for line in errors:
+        print(f"error: {line}", file=sys.stderr)
+    if errors:
+        return 2
+    if code < 0 and told:  # it was stopped before it could listen, so there was nothing to save
+        return 128 + told[0]
+    if code < 0:
+        print(
+            f"error: a process was killed by signal {-code} (9: perhaps the machine ran out of "
+            "memory); call the same command again to go on",
+            file=sys.stderr,
+        )
+        return 1
     return code
 
 
@@ -75,8 +88,11 @@ def _start(rank: int, count: int, scratch: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True)
 
 
-def _pass_on(processes: list[subprocess.Popen[bytes]]) -> Callable[[int, object], None]:
+def _pass_on(
+    processes: list[subprocess.Popen[bytes]], told: list[int]
+) -> Callable[[int, object], None]:
     def handler(number: int, _frame: object) -> None:
+        told.append(number)
         for process in processes:
             if process.poll() is None:
                 process.send_signal(number)
@@ -85,19 +101,23 @@ def _pass_on(processes: list[subprocess.Popen[bytes]]) -> Callable[[int, object]
 
 
 def _wait(processes: list[subprocess.Popen[bytes]]) -> int:
-    """Waits for all; once one has failed, the others have `GRACE_SECONDS` to leave."""
+    """Waits for all; once one has failed, the others have `GRACE_SECONDS` to leave.
+
+    Returns:
+        The exit code of the first that failed, negative if a signal killed it, or 0.
+    """
     first_failure, failed_at = 0, 0.0
-    while any(process.poll() is None for process in processes):
+    while True:
+        codes = [process.poll() for process in processes]
+        first_failure = first_failure or next((code for code in codes if code), 0)
+        if None not in codes:
+            return first_failure
+        if first_failure:
+            failed_at = failed_at or time.monotonic()
+            if time.monotonic() - failed_at > GRACE_SECONDS:
+                for process in processes:
+                    process.kill()
         time.sleep(0.05)
-        failures = [p.returncode for p in processes if p.returncode]
-        if failures and not first_failure:
-            first_failure, failed_at = failures[0], time.monotonic()
-        if first_failure and time.monotonic() - failed_at > GRACE_SECONDS:
-            for process in processes:
-                process.kill()
-    codes = [p.returncode for p in processes if p.returncode]
-    code = first_failure or (codes[0] if codes else 0)
-    return code if code >= 0 else 1  # a process killed from outside
 
 
 def watch_parent() -> None:

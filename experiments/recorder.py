@@ -50,6 +50,7 @@ class Recorder:
         self.ledger = Ledger(self.folder.metrics)
         self.session = 0
         self.total_steps = 0
+        self._has_ended = False
         self.step = 0
         self._mirrors: list[Mirror] = []
         self._status_at = self._progress_at = 0.0
@@ -79,6 +80,7 @@ class Recorder:
                 recorder._fail(error)
                 raise
             finally:
+                recorder._close_mirrors()
                 recorder._live.close()
 
     @property
@@ -172,9 +174,9 @@ class Recorder:
         if not self.world.is_main:
             return
         self.ledger.close()
-        for mirror in self._mirrors:
-            mirror.close()
+        self._close_mirrors()
         self.folder.write_status(state, step, self.total_steps, message=message)
+        self._has_ended = True
         self.log(f"{self.run_id}: {state} at step {step} of {self.total_steps} {message}".strip())
 
     def resume_rows(self) -> None:
@@ -185,13 +187,26 @@ class Recorder:
         """State, step and message as last written."""
         return read_json(self.folder.status)
 
+    def flush(self) -> None:
+        """Writes what waits.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        if self.world.is_main:
+            self.ledger.close()
+
+    def _close_mirrors(self) -> None:
+        while self._mirrors:
+            self._mirrors.pop().close()
+
     def last_evaluation(self) -> list[dict[str, Any]]:
         """The rows of the last step that was evaluated."""
         rows = [r for r in read_rows(self.folder.metrics) if r["split"] not in ("train", "run")]
         return [r for r in rows if r["step"] == rows[-1]["step"]]
 
     def _fail(self, error: BaseException) -> None:
-        if self.world.is_main and self.total_steps and not isinstance(error, GeneratorExit):
+        if self.world.is_main and self.total_steps and not self._has_ended:
             reason = f"{type(error).__name__}: {error}"
             with contextlib.suppress(OSError):
                 self.ledger.close()

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ def run(config: RunConfig) -> Outcome:
                 raise UserError(f"{recorder.folder.path}: no checkpoint to evaluate; train first")
             recorder.resume_rows()
             recorder.add(_evaluate(parts, start))
+            recorder.flush()
             return _outcome(recorder)
 
         recorder.start(
@@ -74,7 +75,10 @@ def run(config: RunConfig) -> Outcome:
         with Stopper.listening(config.checkpoint, world) as stopper:
             step, state, message = _train(parts, recorder, stopper, start)
         recorder.end(state, step, message)
-        return _outcome(recorder, stopper.exit_code if state == "interrupted" else 0)
+        exit_code = stopper.exit_code if state == "interrupted" else 0
+        return replace(
+            _outcome(recorder), state=state, step=step, message=message, exit_code=exit_code
+        )
 
 
 def _train(parts: Parts, recorder: Recorder, stopper: Stopper, start: int) -> tuple[int, str, str]:
@@ -232,7 +236,7 @@ def _results(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield f"{row['split']} {row['metric']}{weights} {row['value']:.4g}{unit}{row['unit']}"
 
 
-def _outcome(recorder: Recorder, exit_code: int = 0) -> Outcome:
+def _outcome(recorder: Recorder) -> Outcome:
     """Read from the folder, in the main process; the others know less."""
     status = recorder.read_status()
     return Outcome(
@@ -240,9 +244,8 @@ def _outcome(recorder: Recorder, exit_code: int = 0) -> Outcome:
         folder=recorder.folder.path,
         state=status.get("state", "unknown"),
         step=status.get("step", 0),
-        total_steps=status.get("total_steps", 0),
+        total_steps=recorder.total_steps or status.get("total_steps", 0),
         message=status.get("message", ""),
-        exit_code=exit_code,
         results=recorder.last_evaluation(),
     )
 

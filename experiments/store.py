@@ -69,6 +69,19 @@ SCHEMA = {
 FINAL_STATES = ("finished", "diverged")
 
 
+_lock_handles: set[int] = set()
+
+
+def _close_locks_in_child() -> None:
+    """A forked loading process must not hold a run when the process that trained it is gone."""
+    for handle in _lock_handles:
+        os.close(handle)
+    _lock_handles.clear()
+
+
+os.register_at_fork(after_in_child=_close_locks_in_child)
+
+
 class Folder:
     """One run's folder."""
 
@@ -89,24 +102,37 @@ class Folder:
             UserError: if another process is at this run.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as file:
+        handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        _lock_handles.add(handle)
+        try:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                holder = read_json(self.status)
+                holder = os.read(handle, 200).decode(errors="replace") or "another process"
                 raise UserError(
-                    f"run {self.path.name} is being trained already, by process "
-                    f"{holder.get('pid', '?')} on {holder.get('host', '?')}: wait for it or stop it"
+                    f"run {self.path.name} is being trained already, by {holder}: "
+                    "wait for it or stop it"
                 ) from None
+            os.ftruncate(handle, 0)
+            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
             yield
+        finally:
+            _lock_handles.discard(handle)
+            os.close(handle)
 
     def is_held(self) -> bool:
         """True while a process is at this run. (On this machine, or a shared file system.)"""
         try:
-            with self.locked():
-                return False
-        except UserError:
+            handle = os.open(self.path / ".lock", os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+        except BlockingIOError:
             return True
+        finally:
+            os.close(handle)
 
     def write_status(self, state: str, step: int, total_steps: int, **more: Any) -> None:
         """Replaces the status file. A full disk costs the status, never the run."""
@@ -133,6 +159,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._waiting: list[str] = []
+        self._is_whole = False  # whether a line cut by a power loss has been looked for
         self.num_rows = 0
 
     def start_after(self, step: int) -> None:
@@ -163,8 +190,11 @@ class Ledger:
         if not self._waiting:
             return
         data = "".join(self._waiting).encode()
-        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
+            if not self._is_whole:
+                _drop_cut_line(handle)
+                self._is_whole = True
             before = os.fstat(handle).st_size
             try:
                 written = os.write(handle, data)
@@ -178,6 +208,13 @@ class Ledger:
         self._waiting.clear()
 
 
+def _drop_cut_line(handle: int) -> None:
+    """Takes back what stands behind the last newline of a file."""
+    end = os.fstat(handle).st_size
+    if end and os.pread(handle, 1, end - 1) != b"\n":
+        os.ftruncate(handle, os.pread(handle, end, 0).rfind(b"\n") + 1)
+
+
 def _line(row: dict[str, Any]) -> str:
     """One JSON line; numbers that JSON does not know become the strings nan, inf, -inf."""
     value = row.get("value")
@@ -189,27 +226,29 @@ def _line(row: dict[str, Any]) -> str:
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """All whole lines of a `metrics.jsonl`; a cut last line (power loss) is passed over.
 
+    Of a measurement that was made twice (`job=evaluate`), the last counts.
+
     Raises:
-        UserError: if a line before the last is damaged.
+        UserError: if another line is damaged.
     """
     if not path.exists():
         return []
-    lines = path.read_text(errors="replace").split("\n")
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line:
-            continue
+    *whole, _cut = path.read_text(errors="replace").split("\n")
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for number, line in enumerate(whole, 1):
         try:
             row = json.loads(line)
-            rows.append({**row, "value": float(row["value"])})
+            key = tuple(row[k] for k in ("step", "split", "metric", "weights"))
+            rows[key] = {**row, "value": float(row["value"])}
         except (ValueError, KeyError, TypeError):
-            if number < len(lines) - 1:
-                raise UserError(f"{path}, line {number} is damaged: mend or delete it") from None
-    return rows
+            raise UserError(f"{path}, line {number} is damaged: mend or delete it") from None
+    return list(rows.values())
 
 
 def read_runs(root: Path | str = "results/runs") -> pd.DataFrame:
     """Every measurement of every run below `root` as one tidy table.
+
+    A run that cannot be read (damaged, of another version) is left out with a warning.
 
     Returns:
         One row per measurement, with the columns of `SCHEMA`; empty where there is no run.
@@ -217,31 +256,39 @@ def read_runs(root: Path | str = "results/runs") -> pd.DataFrame:
     import pandas as pd
 
     frames = []
-    for header_path in sorted(Path(root).glob("*/run.json")):
-        folder = Folder(header_path.parent)
-        header = read_json(folder.header)
-        rows = read_rows(folder.metrics)
-        if not header or not rows:
+    for header in sorted(Path(root).glob("*/run.json")):
+        try:
+            rows = _read_run(Folder(header.parent))
+        except (UserError, KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            warnings.warn(f"{header.parent} is left out of the table: {reason}", stacklevel=2)
             continue
-        frame = pd.DataFrame(rows)
-        sessions = header.pop("sessions")
-        for key in ("commit", "versions", "device"):
-            frame[key] = [sessions[i][key] for i in frame["session"]]
-        for key, value in header.items():
-            frame[key] = value
-        frame["state"] = read_json(folder.status).get("state", "unknown")
-        frames.append(frame)
+        if rows:
+            frames.append(pd.DataFrame(rows))
     if not frames:
         return pd.DataFrame(columns=list(SCHEMA))
     return pd.concat(frames, ignore_index=True).reindex(columns=list(SCHEMA))
 
 
+def _read_run(folder: Folder) -> list[dict[str, Any]]:
+    """The rows of a run, each with what holds for its session and for the whole run."""
+    header = json.loads(folder.header.read_text())
+    sessions = header.pop("sessions")
+    state = read_json(folder.status).get("state", "unknown")
+    table = []
+    for row in read_rows(folder.metrics):
+        session = {key: sessions[row["session"]][key] for key in ("commit", "versions", "device")}
+        table.append({**row, **session, **header, "state": state})
+    return table
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file's content; empty where there is none or it is damaged."""
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
+    return content if isinstance(content, dict) else {}
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

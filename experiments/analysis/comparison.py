@@ -51,6 +51,7 @@ def final_results(runs: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
     last = measured[measured.step == measured.groupby("run_id").step.transform("max")]
     last = last[last.state == "finished"]
     values = last.pivot_table(index="run_id", columns="split", values="value")
+    values = values.reindex(columns=["val", "test"])
     seconds = ended.groupby("run_id").seconds.max()
     table = ended[keys].drop_duplicates("run_id").set_index("run_id")
     return table.join(values).join(seconds).reset_index()
@@ -63,14 +64,14 @@ def choose(results: pd.DataFrame, optimizer: str) -> Chosen:
         ValueError: if no setting has finished with every seed.
     """
     mine = results[results.optimizer == optimizer]
-    grouped = mine.groupby(["lr", "weight_decay"])
+    grouped = mine.groupby(["lr", "weight_decay"], dropna=False)
     whole = grouped.val.count() == mine.seed.nunique()
     means = grouped.val.mean()[whole]
     if means.empty:
         raise ValueError(f"{optimizer}: no setting has finished with every seed")
     lr, weight_decay = means.idxmax()
-    best = mine[(mine.lr == lr) & (mine.weight_decay == weight_decay)]
-    lrs = sorted(mine.lr.unique())
+    best = _with_setting(mine, lr, weight_decay)
+    edges = [_is_on_edge(mine.lr, lr), _is_on_edge(mine.weight_decay, weight_decay)]
     return Chosen(
         optimizer=optimizer,
         lr=float(lr),
@@ -80,10 +81,24 @@ def choose(results: pd.DataFrame, optimizer: str) -> Chosen:
         test_error=float(best.test.sem()) if len(best) > 1 else float("nan"),
         n=len(best),
         seconds=float(best.seconds.mean()),
-        on_edge=len(lrs) > 1 and lr in (lrs[0], lrs[-1]),
+        on_edge=any(edges),
         num_settings=grouped.ngroups,
         num_diverged=int((mine.state == "diverged").sum()),
     )
+
+
+def _with_setting(table: pd.DataFrame, lr: float, weight_decay: float) -> pd.DataFrame:
+    """Rows of a setting; an optimizer without weight decay has NaN there."""
+    same = (table.weight_decay == weight_decay) | (
+        table.weight_decay.isna() & (weight_decay != weight_decay)
+    )
+    return table[(table.lr == lr) & same]
+
+
+def _is_on_edge(tried: pd.Series, best: float) -> bool:
+    """Whether the best of several values is the smallest or the largest."""
+    values = sorted(tried.dropna().unique())
+    return len(values) > 1 and best in (values[0], values[-1])
 
 
 @dataclass(frozen=True)
@@ -107,11 +122,8 @@ def paired_difference(results: pd.DataFrame, ours: Chosen, theirs: Chosen) -> Di
     """Difference of the chosen settings over the seeds that both have."""
     columns = []
     for chosen in (ours, theirs):
-        rows = results[
-            (results.optimizer == chosen.optimizer)
-            & (results.lr == chosen.lr)
-            & (results.weight_decay == chosen.weight_decay)
-        ]
+        mine = results[results.optimizer == chosen.optimizer]
+        rows = _with_setting(mine, chosen.lr, chosen.weight_decay)
         columns.append(rows.set_index("seed").test)
     paired = (columns[0] - columns[1]).dropna()
     mean, n = float(paired.mean()), len(paired)

@@ -39,7 +39,7 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         with _environment(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads)):
-            self.process = context.Process(target=_work, args=(theirs,), daemon=True)
+            self.process = context.Process(target=_work, args=(theirs,))
             self.process.start()
         theirs.close()
         self.index: int | None = None
@@ -79,10 +79,11 @@ def run_all(
         try:
             while True:
                 for place, worker in enumerate(workers):
-                    if not worker.process.is_alive() and not stopped():
+                    if not worker.process.is_alive():
                         if worker.index is not None:
-                            _give_back(worker, waiting, tries, finished)
-                        workers[place] = worker = Worker(threads)
+                            _give_back(worker, waiting, tries, finished, stopped())
+                        if not stopped():
+                            workers[place] = worker = Worker(threads)
                     if worker.index is None and waiting and not stopped():
                         index = waiting.popleft()
                         tries[index] += 1
@@ -120,11 +121,17 @@ def _collect(workers: list[Worker], finished: list[Finished], seconds: float) ->
 
 
 def _give_back(
-    worker: Worker, waiting: deque[int], tries: list[int], finished: list[Finished]
+    worker: Worker,
+    waiting: deque[int],
+    tries: list[int],
+    finished: list[Finished],
+    is_stopped: bool,
 ) -> None:
     """Queues the run of a dead worker again, unless it was tried often enough."""
     assert worker.index is not None
-    if tries[worker.index] < MAX_TRIES:
+    if is_stopped:
+        finished.append(Finished(worker.index, "interrupted"))
+    elif tries[worker.index] < MAX_TRIES:
         waiting.appendleft(worker.index)
     else:
         reason = f"its worker died with exit code {worker.process.exitcode}"
@@ -163,14 +170,17 @@ def _leave_with_parent() -> None:
 
 @contextlib.contextmanager
 def _told_to_stop() -> Iterator[Callable[[], bool]]:
-    """Notes SIGINT and SIGTERM and passes SIGTERM on to the workers (Ctrl-C reaches them too)."""
+    """Notes SIGINT and SIGTERM, and passes them on to the workers.
+
+    Ctrl-C reaches the workers of a terminal twice then; a run takes two at once for one.
+    """
     noted: list[int] = []
 
     def note(number: int, _frame: Any) -> None:
         noted.append(number)
         for child in multiprocessing.active_children():
-            if number == signal.SIGTERM and child.pid:
-                os.kill(child.pid, signal.SIGTERM)
+            if child.pid:
+                os.kill(child.pid, number)
 
     before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,0 +1,114 @@
+"""A section becomes an object, or one line that says which key is wrong and what was meant."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from experiments.build import build, locate
+from experiments.config import ConfigError, UserError
+
+
+def refuse(number: int) -> None:
+    """A target that refuses values in the ways libraries do."""
+    if number == 1:
+        raise ValueError("number must not be 1")
+    if number == 2:
+        raise UserError("file x is missing: fetch it")
+    if number == 3:
+        raise KeyError("a bug of ours")
+
+
+HERE = f"{__name__}.refuse"
+
+
+def test_a_section_is_built_with_its_keys() -> None:
+    layer = build(
+        {"_target_": "torch.nn.Linear", "in_features": 3, "bias": False}, "model", out_features=2
+    )
+    assert isinstance(layer, nn.Linear)
+    assert layer.weight.shape == (2, 3) and layer.bias is None
+
+
+def test_positional_arguments_come_first_and_partial_is_no_argument() -> None:
+    weights = [nn.Parameter(torch.zeros(2))]
+    section = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.5}
+    optimizer = build(section, "optimizer", weights)
+    assert optimizer.param_groups[0]["params"] == weights
+    assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "class": (
+        {"_target_": "torch.nn.Liner"},
+        r"^model._target_=torch.nn.Liner: there is no torch.nn.Liner; did you mean torch.nn.Linear\?$",
+    ),
+    "package": (
+        {"_target_": "nosuchpackage.Net"},
+        r"^model._target_=nosuchpackage.Net: No module named 'nosuchpackage'; is its package ins",
+    ),
+    "argument": (
+        {"_target_": "torch.nn.Linear", "in_features": 1, "out_featurs": 2},
+        r"^model.out_featurs: no such argument; did you mean model.out_features\?$",
+    ),
+    "hidden argument": (
+        {"_target_": "timm.create_model", "model_name": "resnet18", "widht": 2},
+        r"^model.widht: timm.create_model has no such argument$",
+    ),
+    "value": (
+        {"_target_": "timm.create_model", "model_name": "no_such_net"},
+        r"^model: cannot build timm.create_model: Unknown model \(no_such_net\)$",
+    ),
+    "refused": ({"_target_": HERE, "number": 1}, r"model: cannot build .*: number must not be 1$"),
+}
+
+
+@pytest.mark.parametrize(("section", "message"), WRONG.values(), ids=list(WRONG))
+def test_what_is_wrong_is_named(section: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(section, "model")
+
+
+def test_an_error_for_the_user_passes_as_it_is() -> None:
+    with pytest.raises(UserError, match="^file x is missing: fetch it$"):
+        build({"_target_": HERE, "number": 2}, "data")
+
+
+def test_a_bug_of_ours_keeps_its_traceback() -> None:
+    with pytest.raises(KeyError, match="a bug of ours"):
+        build({"_target_": HERE, "number": 3}, "data")
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "a module": {"_target_": "torch.nn"},
+    "a number": {"_target_": "math.pi"},
+    "no path": {"_target_": "not a path"},
+    "not text": {"_target_": 5},
+    "missing argument": {"_target_": "torch.nn.Linear", "in_features": 3},
+    "module misspelt": {"_target_": "timm.modelz.VisionTransformer"},
+}
+
+
+@pytest.mark.parametrize("section", ODD.values(), ids=list(ODD))
+def test_odd_targets_are_refused_in_one_line(section: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="model"):
+        build(section, "model")
+
+
+def test_a_package_that_a_target_needs_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E.g. a model in our own package that imports diffusers where there is none."""
+    package = tmp_path / "our_models"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "unet.py").write_text("import nosuchpackage\n\nclass Net:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match="No module named 'nosuchpackage'"):
+        locate("our_models.unet.Net", "model")
+    assert "our_models" in sys.modules

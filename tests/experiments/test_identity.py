@@ -1,0 +1,124 @@
+"""The same settings are the same run; any setting that can move a number makes another."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+import pytest
+
+from experiments.config import RunConfig, from_dict, to_dict
+from experiments.identity import identity, run_id
+
+PLAIN: dict[str, Any] = {
+    "experiment": "vit_x",
+    "optimizer_name": "lion",
+    "seed": 3,
+    "task": {"_target_": "a.Task", "mixup_alpha": 0.5, "mean": [0.5, 0.5]},
+    "data": {"_target_": "b.data", "name": "set", "root": "/here", "num_workers": 4},
+    "model": {"_target_": "c.Model", "depth": 12, "sizes": [1, 2]},
+    "optimizer": {"_target_": "lion.Lion", "lr": 1e-3, "betas": [0.9, 0.99], "weight_decay": 1.0},
+    "train": {"epochs": 4.0, "batch_size": 16},
+    "schedule": {"warmup_steps": 5},
+    "results_dir": "results/runs",
+}
+
+
+def config(**changes: Any) -> RunConfig:
+    plain = copy.deepcopy(PLAIN)
+    for key, value in changes.items():
+        *path, last = key.split("__")
+        section = plain
+        for part in path:
+            section = section.setdefault(part, {})
+        section[last] = value
+    return from_dict(plain)
+
+
+def test_the_name_of_a_run_is_the_same_for_ever() -> None:
+    """Golden: a change here renames every run that anyone has, and trains it again."""
+    assert run_id(config()) == "vit_x-lion-s3-1c875d6f7e"
+    full = from_dict(to_dict(config()))
+    assert run_id(full) == "vit_x-lion-s3-1c875d6f7e"
+
+
+def test_the_name_is_fit_for_a_folder_and_reads_well() -> None:
+    assert re.fullmatch(r"vit_x-lion-s3-[0-9a-f]{10}", run_id(config()))
+
+
+SAME = {
+    "int and float": {"train__epochs": 4, "optimizer__weight_decay": 1, "model__depth": 12.0},
+    "tuple and list": {"optimizer__betas": (0.9, 0.99), "model__sizes": (1, 2.0)},
+    "schema defaults said aloud": {"train__precision": "auto", "schedule__name": "cosine"},
+    "launch": {"launch__num_processes": 2, "launch__device": "cpu", "launch__log_every_steps": 3},
+    "results_dir": {"results_dir": "/elsewhere"},
+    "tracking": {"tracking__wandb": "offline", "tracking__tensorboard": True},
+    "checkpoint": {"checkpoint__every_steps": 7, "checkpoint__keep": 9},
+    "where the data lies": {
+        "data__root": "/there",
+        "data__num_workers": 0,
+        "data__cache_dir": "/c",
+    },
+    "eval batch": {"eval__batch_size": 1},
+    "provenance": {"provenance__source": "table 12"},
+    "job": {"job": "evaluate"},
+}
+
+
+@pytest.mark.parametrize("changes", SAME.values(), ids=list(SAME))
+def test_what_cannot_move_a_number_is_the_same_run(changes: dict[str, Any]) -> None:
+    assert run_id(config(**changes)) == run_id(config())
+
+
+OTHER = {
+    "seed": {"seed": 4},
+    "lr": {"optimizer__lr": 1.0000001e-3},
+    "betas": {"optimizer__betas": [0.99, 0.9]},
+    "another optimizer": {"optimizer___target_": "lion.HeroLion"},
+    "its page": {"optimizer_name": "lion_b"},
+    "the experiment": {"experiment": "vit_y"},
+    "model": {"model__depth": 13},
+    "new model argument": {"model__drop_rate": 0.0},
+    "order of sizes": {"model__sizes": [2, 1]},
+    "task": {"task__mixup_alpha": 0.2},
+    "data": {"data__name": "other"},
+    "epochs": {"train__epochs": 5.0},
+    "batch": {"train__batch_size": 8},
+    "micro batch": {"train__micro_batch_size": 8},
+    "clip": {"train__grad_clip_norm": 1.0},
+    "ema": {"train__ema_decay": 0.9},
+    "precision": {"train__precision": "bf16"},
+    "warmup": {"schedule__warmup_steps": 6},
+    "decay shape": {"schedule__name": "linear"},
+    "no decay": {"param_groups__no_decay": ["head.*"]},
+    "frozen": {"param_groups__frozen": ["head.*"]},
+    "evaluation": {"eval__every_steps": 3},
+    "text for a number": {"model__depth": "12"},
+    "truth for a number": {"model__depth": True},
+}
+
+
+def test_what_can_move_a_number_is_a_run_of_its_own() -> None:
+    names = {run_id(config())} | {run_id(config(**changes)) for changes in OTHER.values()}
+    assert len(names) == len(OTHER) + 1
+
+
+def test_the_order_of_keys_does_not_matter() -> None:
+    turned = {**PLAIN, "optimizer": dict(reversed(PLAIN["optimizer"].items()))}
+    assert run_id(from_dict(turned)) == run_id(config())
+
+
+def test_asking_leaves_the_configuration_alone() -> None:
+    settings = config()
+    before = to_dict(settings)
+    identity(settings)["data"].clear()
+    assert to_dict(settings) == before
+
+
+def test_a_field_added_to_the_task_schema_later_does_not_rename_the_runs_of_today() -> None:
+    """Hydra fills in every field of ImageTaskConfig, so each new one renames every image run."""
+    target = "experiments.tasks.image.ImageClassification"
+    today = config(task={"_target_": target})
+    later = config(task={"_target_": target, "max_zoom": 0.0, "mixup_alpha": 0.0})
+    assert run_id(today) == run_id(later)

@@ -1,0 +1,209 @@
+"""Image classification: the loss, the score and the pixels, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from torch import Tensor, nn
+
+from experiments.config import ConfigError, ImageTaskConfig
+from experiments.data.order import BatchPlan, seed_all
+from experiments.distributed import World
+from experiments.tasks.image import ImageClassification, score
+from experiments.tasks.task import Measurement
+
+ALONE = World(0, 1, torch.device("cpu"))
+LOGITS = torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0], [1.0, 2.0, 9.0], [4.0, 0.0, 1.0]])
+
+
+def task(**settings: Any) -> ImageClassification:
+    return ImageClassification({"_target_": "tiny.images"}, {"_target_": "tiny.Net"}, **settings)
+
+
+def net(seed: int = 0, **arguments: Any) -> nn.Module:
+    seed_all(seed)
+    return tiny.Net(**arguments)
+
+
+# --- the score ------------------------------------------------------------------------------------
+
+
+def test_a_score_counts_right_answers_and_sums_the_loss() -> None:
+    right, counted, loss, behind = score(LOGITS, torch.tensor([0, 1, 0, 2]), None).tolist()
+    assert (right, counted, behind) == (2, 4, 4)
+    by_hand = sum(
+        math.log(sum(math.exp(x) for x in row)) - row[label]
+        for row, label in zip(LOGITS.tolist(), [0, 1, 0, 2], strict=True)
+    )
+    assert loss == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_with_several_true_classes_any_is_right_and_none_is_not_counted() -> None:
+    truth = torch.tensor([[1, 0, 1], [1, 0, 0], [0, 0, 0], [1, 1, 1]], dtype=torch.bool)
+    assert score(LOGITS, truth, None).tolist() == [2, 3, 0, 0]
+
+
+def test_classes_that_a_split_does_not_know_are_not_predicted() -> None:
+    visible = torch.tensor([1, 2])
+    assert score(LOGITS, torch.tensor([2, 1, 2, 2]), visible).tolist() == [4, 4, 0, 0]
+    assert score(LOGITS, torch.tensor([1, 1, 1, 1]), visible).tolist() == [1, 4, 0, 0]
+
+
+def test_scores_add_up_in_double_precision() -> None:
+    assert score(LOGITS.bfloat16(), torch.tensor([0, 1, 0, 2]), None).dtype == torch.float64
+
+
+# --- the evaluation -------------------------------------------------------------------------------
+
+
+def measure(subject: ImageClassification, model: nn.Module, size: int) -> dict[Any, Measurement]:
+    model.eval()
+    found = list(subject.evaluate(model, size, ALONE))
+    return {(m.split, m.metric): m for m in found}
+
+
+def test_an_evaluation_is_that_of_the_whole_split_at_any_batch_size() -> None:
+    subject, model = task(), net()
+    images, labels = tiny.images().splits["val"]
+    model.eval()
+    logits = model(images).detach()
+    top1 = 100.0 * float((logits.argmax(1) == labels).double().mean())
+    loss = float(nn.functional.cross_entropy(logits, labels))
+    for size in (1, 10, 37, 100):
+        found = measure(subject, model, size)
+        assert set(found) == {(s, m) for s in ("val", "test") for m in ("top1", "loss")}
+        assert found["val", "top1"] == Measurement("val", "top1", pytest.approx(top1), "%", 37)
+        assert found["val", "loss"].value == pytest.approx(loss, rel=1e-5)
+        assert (found["val", "loss"].unit, found["test", "top1"].n) == ("nats", 41)
+
+
+def test_label_smoothing_and_mixup_do_not_reach_the_evaluation() -> None:
+    plain = measure(task(), net(), 50)
+    assert measure(task(label_smoothing=0.4, mixup_alpha=1.0), net(), 50) == plain
+
+
+def test_an_evaluation_leaves_the_model_as_it_was() -> None:
+    model = net()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    measure(task(), model, 16)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+    batch = tuple(t[:8] for t in tiny.images().splits["train"])
+    task().loss(model.train(), batch).backward()  # no tensor of the evaluation is in the way
+
+
+class Grouped:
+    """Two splits with the same images, and one that knows two classes only."""
+
+    name, num_classes, num_train = "grouped", 3, 4
+    eval_groups = [["plain", "real"], ["part"]]
+    passes: list[tuple[str, ...]] = []
+
+    def eval_batches(
+        self, group: Sequence[str], batch_size: int, rank: int, world_size: int, _: ImageTaskConfig
+    ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        self.passes.append(tuple(group))
+        truth = {
+            "plain": torch.tensor([0, 1, 0, 2]),
+            "real": torch.tensor([[1, 0, 1], [1, 0, 0], [0, 0, 0], [1, 1, 1]], dtype=torch.bool),
+            "part": torch.tensor([2, 1, 2, 1]),
+        }
+        for start in range(0, 4, batch_size):
+            part = slice(start, start + batch_size)
+            yield LOGITS[part], {split: truth[split][part] for split in group}
+
+    def visible_classes(self, split: str) -> Tensor | None:
+        return torch.tensor([1, 2]) if split == "part" else None
+
+
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_splits_with_the_same_images_share_one_pass(size: int) -> None:
+    data = {"_target_": f"{__name__}.Grouped"}
+    subject = ImageClassification(data, {"_target_": "torch.nn.Identity"})
+    Grouped.passes.clear()
+    found = measure(subject, nn.Identity(), size)
+    assert Grouped.passes == [("plain", "real"), ("part",)]
+    top1 = {split: (m.value, m.n) for (split, metric), m in found.items() if metric == "top1"}
+    assert top1 == {
+        "plain": (50.0, 4), "real": (pytest.approx(200 / 3), 3), "part": (75.0, 4)
+    }  # fmt: skip
+    assert {split for split, metric in found if metric == "loss"} == {"plain"}
+
+
+# --- the loss -------------------------------------------------------------------------------------
+
+
+def test_the_loss_is_cross_entropy_with_smoothed_labels() -> None:
+    labels = torch.tensor([0, 1, 0, 2])
+    log_p = LOGITS.log_softmax(1)
+    for smoothing in (0.0, 0.3):
+        target = torch.full((4, 3), smoothing / 3)
+        target[torch.arange(4), labels] += 1 - smoothing
+        expected = -(target * log_p).sum(1).mean()
+        found = task(label_smoothing=smoothing).loss(nn.Identity(), (LOGITS, labels))
+        torch.testing.assert_close(found, expected)
+
+
+def test_mixup_mixes_images_and_labels_alike_and_follows_the_seed() -> None:
+    subject = task(mixup_alpha=1.0)
+    images = torch.eye(4)[:, None, :, None].expand(4, 1, 4, 4).contiguous()
+    seen: list[Tensor] = []
+
+    def loss(seed: int) -> float:
+        def logits(x: Tensor) -> Tensor:
+            seen.append(x.clone())
+            return 40.0 * x[:, 0, :, 0].log().clamp(min=-2)
+
+        seed_all(seed)
+        batch = images.clone(), torch.arange(4)
+        return float(subject.loss(logits, batch))  # type: ignore[arg-type]
+
+    assert loss(1) == loss(1) != loss(2)
+    assert torch.equal(seen[0], seen[1])
+    share = seen[0][0, 0, 0, 0]
+    assert 0 < share < 1
+    expected = share * images + (1 - share) * images.flip(0)
+    torch.testing.assert_close(seen[0], expected)
+
+
+@pytest.mark.parametrize("settings", [{"mixup_alpha": 0.5}, {"cutmix_alpha": 0.5}])
+def test_mixup_refuses_micro_batches_that_cannot_be_paired(settings: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="5 must be even: set train.micro_batch_size=4"):
+        next(task(**settings).batches(BatchPlan(0, 96, 15, 5), 0, 1))
+    assert next(task(**settings).batches(BatchPlan(0, 96, 16, 4), 0, 1))
+    assert next(task().batches(BatchPlan(0, 96, 15, 5), 0, 1))
+
+
+def test_pixels_of_files_are_normalised_and_floats_are_left_alone() -> None:
+    subject = task(mean=[0.5, 0.0, 0.25], std=[0.5, 1.0, 0.25])
+    pixels = torch.tensor([0, 255, 51], dtype=torch.uint8)[None, :, None, None].expand(2, 3, 4, 4)
+    found = subject._normalised(pixels)
+    assert found.dtype == torch.float32 and found.shape == (2, 3, 4, 4)
+    for image in found:
+        assert image[:, 1, 2].tolist() == pytest.approx([-1.0, 1.0, -0.2])
+    floats = torch.randn(2, 3, 4, 4)
+    assert subject._normalised(floats) is floats
+
+
+def test_a_key_that_the_task_does_not_know_is_refused() -> None:
+    with pytest.raises(TypeError, match="mixup_alfa"):  # `build` makes one line of it
+        task(mixup_alfa=0.3)
+
+
+def test_the_model_is_a_function_of_the_seed() -> None:
+    def weights(seed: int) -> list[Tensor]:
+        seed_all(seed)
+        return list(task().build_model().parameters())
+
+    same = zip(weights(3), weights(3), strict=True)
+    assert all(torch.equal(a, b) for a, b in same)
+    assert not torch.equal(weights(3)[0], weights(4)[0])
+
+
+def test_the_facts_of_the_data_are_handed_on() -> None:
+    assert (task().data_name, task().num_train) == ("tiny", 96)

@@ -1,0 +1,108 @@
+"""Images in memory: batches are a pure function of the position, and evaluation counts once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+
+from experiments.config import ImageTaskConfig
+from experiments.data.order import BatchPlan
+
+PLAN = BatchPlan(seed=5, num_examples=96, batch_size=16, micro_batch_size=4)
+STILL = ImageTaskConfig(horizontal_flip=0.0)
+MOVING = ImageTaskConfig(horizontal_flip=0.5, max_shift=2)
+
+
+def batches(plan: BatchPlan, start: int, end: int, settings: ImageTaskConfig) -> list[torch.Tensor]:
+    """Images of each step, the micro-batches joined."""
+    found = tiny.images().train_batches(plan, start, end, settings)
+    return [torch.cat([images for images, _ in step]) for step in found]
+
+
+def test_a_batch_holds_the_examples_of_the_plan_with_their_labels() -> None:
+    source = tiny.images()
+    images, labels = source.splits["train"]
+    for step, batch in enumerate(source.train_batches(PLAN, 4, 9, STILL), 4):
+        for indices, (x, y) in zip(PLAN.micro_batches(step), batch, strict=True):
+            assert torch.equal(x, images[torch.from_numpy(indices)])
+            assert torch.equal(y, labels[torch.from_numpy(indices)])
+
+
+@pytest.mark.parametrize("settings", [STILL, MOVING], ids=["still", "moving"])
+def test_starting_anywhere_gives_the_same_batches(settings: ImageTaskConfig) -> None:
+    whole = batches(PLAN, 0, 14, settings)
+    for start in (1, 6, 13):
+        for late, early in zip(batches(PLAN, start, 14, settings), whole[start:], strict=True):
+            assert torch.equal(late, early)
+
+
+def test_augmentation_is_the_same_at_any_cut_of_the_batch() -> None:
+    whole = batches(PLAN, 6, 8, MOVING)
+    for micro in (1, 16):
+        cut = batches(replace(PLAN, micro_batch_size=micro), 6, 8, MOVING)
+        for one, other in zip(cut, whole, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+def test_augmentation_draws_anew_each_epoch_and_for_each_seed() -> None:
+    source = tiny.images()
+    images, _ = source.splits["train"]
+    flipping = ImageTaskConfig(horizontal_flip=0.5)
+
+    def flipped(seed: int, epoch: int) -> tuple[bool, ...]:
+        plan = replace(PLAN, seed=seed)
+        seen = {}
+        for step in range(6 * epoch, 6 * epoch + 6):
+            (batch,) = source.train_batches(plan, step, step + 1, flipping)
+            for indices, (x, _) in zip(plan.micro_batches(step), batch, strict=True):
+                for index, image in zip(indices.tolist(), x, strict=True):
+                    same = torch.equal(image, images[index])
+                    assert same or torch.equal(image, images[index].flip(-1))
+                    seen[index] = not same
+        return tuple(seen[index] for index in range(96))
+
+    draws = {flipped(seed, epoch) for seed in (0, 1) for epoch in (0, 1)}
+    assert len(draws) == 4
+    assert all(25 < sum(draw) < 71 for draw in draws)
+
+
+def test_flip_is_certain_at_one_and_off_at_zero() -> None:
+    certain = ImageTaskConfig(horizontal_flip=1.0)
+    (still,), (turned,) = batches(PLAN, 3, 4, STILL), batches(PLAN, 3, 4, certain)
+    assert torch.equal(turned, still.flip(-1))
+
+
+def test_a_shift_moves_the_images_and_leaves_the_source_alone() -> None:
+    source = tiny.images()
+    before = source.splits["train"][0].clone()
+    settings = ImageTaskConfig(horizontal_flip=0.0, max_shift=1)
+    (batch,) = source.train_batches(PLAN, 0, 1, settings)
+    moved, (still,) = torch.cat([x for x, _ in batch]), batches(PLAN, 0, 1, STILL)
+    assert moved.shape == still.shape and moved.dtype == torch.float32
+    assert (moved != still).flatten(1).any(1).all()
+    assert torch.equal(source.splits["train"][0], before)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 50])
+def test_each_example_is_evaluated_once_over_all_processes(world: int) -> None:
+    source = tiny.images()
+    images, labels = source.splits["val"]
+    seen, classes = [], []
+    for rank in range(world):
+        for x, y in source.eval_batches(["val"], 8, rank, world, STILL):
+            assert set(y) == {"val"}
+            assert len(x) == len(y["val"]) <= 8
+            seen += [tuple(image.flatten().tolist()) for image in x]
+            classes += y["val"].tolist()
+    assert sorted(seen) == sorted(tuple(image.flatten().tolist()) for image in images)
+    assert sorted(classes) == sorted(labels.tolist())
+
+
+def test_only_the_other_splits_are_evaluated() -> None:
+    source = tiny.images(num_train=20)
+    assert source.num_train == 20
+    assert source.eval_groups == [["val"], ["test"]]
+    assert source.visible_classes("val") is None

@@ -1,0 +1,370 @@
+"""Several processes started here are one run: they fail, stop and die together, and say so once.
+
+Most tests fork the processes of the run instead of starting Python anew: the imports are theirs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import forked
+import pytest
+import tiny
+import torch
+
+from experiments import launch, runner
+from experiments.config import RunConfig, UserError
+from experiments.store import read_json, read_rows
+
+ROOT = Path(__file__).resolve().parents[2]
+_fork = multiprocessing.get_context("fork")
+TWO: dict[str, Any] = {"launch__num_processes": 2}
+LONG: dict[str, Any] = {
+    **TWO, "train__epochs": 500.0, "eval__every_epochs": None, "checkpoint__every_steps": None,
+}  # fmt: skip
+
+
+class ForkedPopen:
+    """Does what `subprocess.Popen` does for `python -m experiments.runner`, by forking."""
+
+    def __init__(
+        self, command: list[str], env: dict[str, str], stdin: int, start_new_session: bool
+    ) -> None:
+        assert command[:3] == [sys.executable, "-m", "experiments.runner"]
+        assert stdin == subprocess.PIPE and start_new_session
+        ours = [f for f in _parents_ends if f is not None]
+        read, self.stdin = os.pipe()
+        _parents_ends.append(self.stdin)
+        self.pid = os.fork()
+        if self.pid == 0:
+            code = 1
+            try:
+                for end in [*ours, self.stdin]:
+                    os.close(end)
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, signal.SIG_DFL)
+                os.dup2(read, 0)
+                os.setsid()
+                os.environ.clear()
+                os.environ.update(env)
+                sys.path[:0] = env["PYTHONPATH"].split(os.pathsep)
+                code = runner._main_of_started_process(command[3])
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        os.close(read)
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self) -> int | None:
+        while self.poll() is None:
+            time.sleep(0.01)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+_parents_ends: list[int] = []
+
+
+@pytest.fixture
+def forking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    module = SimpleNamespace(Popen=ForkedPopen, PIPE=subprocess.PIPE)
+    monkeypatch.setattr(launch, "subprocess", module)  # not for those whom the processes start
+    yield
+    for end in _parents_ends:
+        os.close(end)
+    _parents_ends.clear()
+
+
+def launched(config: RunConfig) -> Any:
+    """A process that launches the run."""
+    process = _fork.Process(target=lambda: os._exit(launch.run(config)))
+    process.start()
+    return process
+
+
+def wait_for_rows(results_dir: Path, number: int = 4) -> Path:
+    (path,) = forked.wait_for(lambda: list(results_dir.glob("*/metrics.jsonl")))
+    forked.wait_for(lambda: len(read_rows(path)) >= number)
+    return path.parent
+
+
+def test_two_real_processes_train_one_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "support"))
+    config = tiny.config(tmp_path, **TWO, train__epochs=1.0)
+    assert launch.run(config) == 0
+    folder = forked.folder(config)
+    assert read_json(folder / "status.json")["state"] == "finished"
+    assert read_json(folder / "run.json")["sessions"][0]["device"] == "cpu x 2"
+    assert {r["n"] for r in read_rows(folder / "metrics.jsonl") if r["n"]} == {37, 41}
+    said = capfd.readouterr()
+    assert said.out.count(f"{folder.name}: finished, step 6 of 6") == 1
+    assert "Traceback" not in said.err
+
+
+def test_started_processes_train_like_started_ranks(tmp_path: Path, forking: None) -> None:
+    """The launcher adds nothing to what the ranks do."""
+    config = tiny.config(tmp_path / "launched", **TWO)
+    ranks = tiny.config(tmp_path / "ranks", **TWO)
+    assert launch.run(config) == 0
+    assert forked.run_ranks(ranks, 2) == [0, 0]
+    assert forked.rows(config) == forked.rows(ranks)
+    assert launch.run(config) == 0  # finished: nothing to do, in either process
+    assert len(read_json(forked.folder(config) / "run.json")["sessions"]) == 1
+
+
+def test_a_wrong_configuration_is_one_line_and_exit_code_2(
+    tmp_path: Path, forking: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny.config(tmp_path, **TWO, model__widht=3)
+    assert launch.run(config) == 2
+    said = capfd.readouterr()
+    assert said.err == "error: model.widht: no such argument; did you mean model.width?\n"
+    assert said.out == ""
+
+
+def test_what_one_process_alone_finds_wrong_is_exit_code_2(
+    tmp_path: Path,
+    forking: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    images = tiny.images
+
+    def not_here(*args: Any) -> Any:
+        if os.environ.get("RANK") == "1":
+            raise UserError("the data is not here")
+        return images(*args)
+
+    monkeypatch.setattr(tiny, "images", not_here)
+    code = launch.run(tiny.config(tmp_path, **TWO))
+    assert capfd.readouterr().err.count("error: the data is not here") == 1
+    assert code == 2
+
+
+def test_a_loss_that_is_not_finite_in_one_process_ends_both_at_its_step(
+    tmp_path: Path, forking: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss, calls = tiny.Task.loss, itertools.count(1)
+
+    def spoilt(self: Any, model: Any, batch: Any) -> Any:
+        bad = os.environ.get("RANK") == "1" and next(calls) == 7
+        return loss(self, model, batch) * (float("nan") if bad else 1.0)
+
+    monkeypatch.setattr(tiny.Task, "loss", spoilt)
+    config = tiny.config(tmp_path, **TWO, eval__every_epochs=None, launch__log_every_steps=50)
+    assert launch.run(config) == 0
+    status = read_json(forked.folder(config) / "status.json")
+    assert (status["state"], status["step"]) == ("diverged", 7)
+
+
+def test_two_processes_evaluate_what_two_have_trained(tmp_path: Path, forking: None) -> None:
+    config = tiny.config(tmp_path, **TWO, train__epochs=1.0)
+    assert launch.run(config) == 0
+    before = forked.rows(config)
+    assert launch.run(tiny.config(tmp_path, **TWO, train__epochs=1.0, job="evaluate")) == 0
+    added = forked.rows(config)[len(before) :]
+    assert added in ([], [r for r in before if r["split"] in ("val", "test")])
+
+
+def test_the_launcher_gives_back_signals_and_leaves_nothing_behind(
+    tmp_path: Path, forking: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(launch.tempfile, "tempdir", str(scratch))
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    assert launch.run(tiny.config(tmp_path / "runs", **TWO, train__epochs=1.0)) == 0
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_launcher_saves_and_stops_both(
+    tmp_path: Path, forking: None, number: signal.Signals
+) -> None:
+    process = launched(tiny.config(tmp_path, **LONG))
+    folder = wait_for_rows(tmp_path)
+    os.kill(process.pid, number)
+    process.join(30)
+    assert process.exitcode == 128 + number
+    status = read_json(folder / "status.json")
+    assert status["state"] == "interrupted"
+    assert forked.weights(tiny.config(tmp_path, **LONG))["step"] == status["step"] > 0
+
+
+def test_the_processes_leave_saved_when_the_launcher_is_killed(
+    tmp_path: Path, forking: None
+) -> None:
+    config = tiny.config(tmp_path, **LONG)
+    process = launched(config)
+    folder = wait_for_rows(tmp_path)
+    process.kill()
+    process.join()
+    status = forked.wait_for(
+        lambda: (s := read_json(folder / "status.json")).get("state") == "interrupted" and s
+    )
+    assert forked.weights(config)["step"] == status["step"] > 0
+    forked.wait_for(lambda: not is_alive(status["pid"]))
+
+
+def is_alive(pid: int) -> bool:
+    """False for a process that has ended, though nobody has asked for its exit code."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_process_that_is_killed_takes_the_run_with_it(
+    tmp_path: Path, forking: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "GRACE_SECONDS", 1.0)
+    config = tiny.config(tmp_path, **LONG)
+    process = launched(config)
+    folder = wait_for_rows(tmp_path)
+    os.kill(read_json(folder / "status.json")["pid"], signal.SIGKILL)
+    process.join(30)
+    assert process.exitcode == 1
+    forked.wait_for(lambda: not list(open_by_others(folder / ".lock")))
+
+
+def open_by_others(path: Path) -> Iterator[Path]:
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if link.resolve() == path:
+                yield link
+        except OSError:
+            continue
+
+
+# --- exit codes, with `sleep` in place of the processes -------------------------------------------
+
+
+def sleeping(
+    monkeypatch: pytest.MonkeyPatch, *commands: str
+) -> Callable[[int, int, Path], subprocess.Popen[bytes]]:
+    def start(rank: int, count: int, scratch: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["sh", "-c", commands[rank]], start_new_session=True)
+
+    monkeypatch.setattr(launch, "_start", start)
+    return start
+
+
+ORDERS = [
+    pytest.param(True, id="the first process fails"),
+    pytest.param(
+        False,
+        id="the second process fails",
+    ),
+]
+
+
+@pytest.mark.parametrize("in_order", ORDERS)
+def test_the_first_failure_gives_the_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_order: bool
+) -> None:
+    commands = ["exit 7", "sleep 0.5; exit 3"]
+    sleeping(monkeypatch, *(commands if in_order else reversed(commands)))
+    assert launch.run(tiny.config(tmp_path, **TWO)) == 7
+
+
+@pytest.mark.parametrize("in_order", ORDERS)
+def test_who_does_not_leave_in_time_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_order: bool
+) -> None:
+    """A process that waits for a dead one, as NCCL lets it, would wait for ever."""
+    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.2)
+    commands = ["exit 7", "exec sleep 2"]
+    sleeping(monkeypatch, *(commands if in_order else reversed(commands)))
+    begun = time.monotonic()
+    assert launch.run(tiny.config(tmp_path, **TWO)) == 7
+    assert time.monotonic() - begun < 1.5
+
+
+def test_a_process_killed_from_outside_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The usual reason is a machine out of memory; the user should read that one died."""
+    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.1)
+    sleeping(monkeypatch, "kill -9 $$", "sleep 60")
+    assert launch.run(tiny.config(tmp_path, **TWO)) != 0
+    assert "9" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_first_step_gives_the_shells_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Until `Stopper` listens, which is for seconds, the processes just die of the signal."""
+    sleeping(
+        monkeypatch, f"touch {tmp_path}/a; exec sleep 60", f"touch {tmp_path}/b; exec sleep 60"
+    )
+    process = launched(tiny.config(tmp_path / "runs", **TWO))
+    forked.wait_for(lambda: (tmp_path / "a").exists() and (tmp_path / "b").exists())
+    os.kill(process.pid, number)
+    process.join(20)
+    assert process.exitcode == 128 + number
+
+
+# --- torchrun -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_torchrun_trains_one_run(tmp_path: Path) -> None:
+    pages = tmp_path / "pages" / "experiment"
+    pages.mkdir(parents=True)
+    (pages / "small.yaml").write_text(
+        "# @package _global_\n"
+        "scale: proxy\n"
+        "stands_for: nothing\n"
+        "task: {_target_: tiny.Task, horizontal_flip: 0.0}\n"
+        "data: {_target_: tiny.images}\n"
+        "model: {_target_: tiny.Net}\n"
+        "train: {epochs: 1, batch_size: 16}\n"
+        "launch: {device: cpu, num_threads: 1}\n"
+    )
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [str(ROOT / "run.py"), "--config-dir", str(pages.parent), "experiment=small"]
+    command += [f"results_dir={tmp_path}/runs", f"hydra.run.dir={tmp_path}"]
+    done = subprocess.run(
+        command,
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert done.stdout.count("finished, step 6 of 6") == 1
+    assert read_json(folder / "run.json")["sessions"][0]["device"] == "cpu x 2"
+    assert torch.isfinite(
+        torch.tensor([r["value"] for r in read_rows(folder / "metrics.jsonl")])
+    ).all()

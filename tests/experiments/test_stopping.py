@@ -1,0 +1,101 @@
+"""Signals and the clock become wishes, and nothing of it outlives the run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Any
+
+import pytest
+import torch
+
+from experiments import stopping
+from experiments.config import CheckpointConfig
+from experiments.distributed import World
+from experiments.stopping import SAVE, STOP, Stopper
+
+ALONE = World(0, 1, torch.device("cpu"))
+NEVER = CheckpointConfig(every_seconds=None)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    class Clock:
+        now = 50.0
+
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: Clock.now)
+    return Clock
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_the_wish_to_stop_with_the_shells_exit_code(number: signal.Signals) -> None:
+    with Stopper.listening(NEVER, ALONE) as stopper:
+        assert stopper.wish() == 0
+        os.kill(os.getpid(), number)
+        assert stopper.wish() == stopper.wish() == STOP
+    assert stopper.exit_code == 128 + number
+
+
+def test_handlers_are_given_back_even_after_an_error() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ZeroDivisionError), Stopper.listening(NEVER, ALONE):
+        assert signal.getsignal(signal.SIGINT) != before[0]
+        raise ZeroDivisionError
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_the_clock_asks_to_save_until_it_is_done(clock: Any) -> None:
+    with Stopper.listening(CheckpointConfig(every_seconds=10.0), ALONE) as stopper:
+        clock.now += 10.0
+        assert stopper.wish() == 0
+        clock.now += 0.1
+        assert stopper.wish() == stopper.wish() == SAVE
+        stopper.saved()
+        assert stopper.wish() == 0
+        clock.now += 11.0
+        assert stopper.wish() == SAVE
+
+
+def test_the_clock_of_another_process_is_not_asked(clock: Any) -> None:
+    settings = CheckpointConfig(every_seconds=1.0)
+    with Stopper.listening(settings, World(1, 1, torch.device("cpu"))) as stopper:
+        clock.now += 100.0
+        assert stopper.wish() == 0
+
+
+def test_two_signals_at_once_are_one(clock: Any) -> None:
+    with Stopper.listening(NEVER, ALONE) as stopper:
+        os.kill(os.getpid(), signal.SIGINT)
+        clock.now += 1.9
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stopper.wish() == STOP
+
+
+def test_a_second_ctrl_c_after_a_while_means_now(clock: Any) -> None:
+    with pytest.raises(KeyboardInterrupt), Stopper.listening(NEVER, ALONE):
+        os.kill(os.getpid(), signal.SIGINT)
+        clock.now += 2.1
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_scheduler_may_ask_as_often_as_it_likes(clock: Any) -> None:
+    with Stopper.listening(NEVER, ALONE) as stopper:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+            clock.now += 60.0
+        assert stopper.wish() == STOP
+
+
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    seen: list[Any] = []
+
+    def work() -> None:
+        with Stopper.listening(NEVER, ALONE) as stopper:
+            seen.extend([signal.getsignal(signal.SIGINT), stopper.wish()])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before, 0]

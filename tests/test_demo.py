@@ -1,0 +1,63 @@
+"""The main job, short: it trains, is interrupted, goes on, reports, and in the end only draws."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments.store import Folder, read_json
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def command(out: Path) -> list[str]:
+    short = ["train.epochs=null", "train.steps=150", "eval.every_epochs=null"]
+    return [
+        sys.executable,
+        str(ROOT / "scripts/demo.py"),
+        "--seeds",
+        "1",
+        "--out",
+        str(out),
+        *short,
+    ]
+
+
+def states(out: Path) -> list[str]:
+    folders = [Folder(path) for path in sorted((out / "runs").glob("*"))]
+    return [read_json(folder.status).get("state", "none") for folder in folders]
+
+
+@pytest.mark.slow
+def test_interrupted_goes_on_and_then_only_draws(tmp_path: Path) -> None:
+    first = subprocess.Popen(
+        command(tmp_path), stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while "finished" not in states(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGINT)  # as a terminal does
+    said, _ = first.communicate(timeout=60)
+    assert first.returncode == 130, said
+    assert "call the same command again" in said
+    finished_before = states(tmp_path).count("finished")
+    assert 1 <= finished_before < 6
+
+    second = subprocess.run(command(tmp_path), capture_output=True, text=True, timeout=200)
+    assert second.returncode == 0, second.stderr
+    assert f"{6 - finished_before} of 6 runs to train" in second.stdout
+    assert states(tmp_path) == ["finished"] * 6
+    assert "Proxy verdict (digits, 39,322 parameters" in second.stdout
+    assert (tmp_path / "vit_proxy.png").stat().st_size > 20_000
+
+    headers = [read_json(path)["sessions"] for path in tmp_path.glob("runs/*/run.json")]
+    third = subprocess.run(command(tmp_path), capture_output=True, text=True, timeout=60)
+    assert third.returncode == 0, third.stderr
+    assert "to train" not in third.stdout and "Proxy verdict" in third.stdout
+    assert headers == [read_json(p)["sessions"] for p in tmp_path.glob("runs/*/run.json")]
