@@ -48,7 +48,9 @@ def draw(
     left.set_ylabel("accuracy (%)")
     heading = f"Every setting: mean and range over {n} seeds; ring: picked on validation"
     left.set_title(heading, loc="left", fontsize=10)
-    left.legend(frameon=False, fontsize=9, loc="lower center")
+    left.plot([], [], "--", color=OTHER_COLOUR, linewidth=1, label="validation")
+    left.legend(title="solid: test", fontsize=9, loc="best", framealpha=0.9, edgecolor="none")
+    right.legend(frameon=False, fontsize=9, loc="upper right")
     right.set_yscale("log")
     right.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f"{y:g}"))
     right.yaxis.set_minor_locator(ticker.LogLocator(subs=(2.0, 5.0)))
@@ -71,19 +73,11 @@ def _accuracy_against_lr(axis: Any, results: pd.DataFrame, chosen: Chosen) -> No
     lrs = grouped.test.mean().index.to_numpy()
     test, val = grouped.test.mean(), grouped.val.mean()
     reach = [test - grouped.test.min(), grouped.test.max() - test]
-    axis.plot(lrs, val, "--", color=colour, linewidth=1, label=f"{name}, validation")
-    axis.errorbar(lrs, test, yerr=reach, color=colour, marker="o", capsize=3, label=f"{name}, test")
+    axis.plot(lrs, val, "--", color=colour, linewidth=1)
+    said = f"{name}: {chosen.test_mean:.1f} % at {chosen.lr:g}"
+    axis.errorbar(lrs, test, yerr=reach, color=colour, marker="o", capsize=3, label=said)
     axis.plot(
         [chosen.lr], [chosen.test_mean], "o", markersize=13, markerfacecolor="none", color=colour
-    )
-    axis.annotate(
-        f"{name}: {chosen.test_mean:.1f} %",
-        (chosen.lr, chosen.test_mean),
-        xytext=(0, 14),
-        textcoords="offset points",
-        ha="center",
-        color=colour,
-        fontweight="bold",
     )
 
 
@@ -95,14 +89,6 @@ def _training_loss(axis: Any, runs: pd.DataFrame, results: pd.DataFrame, chosen:
     steps = by_step.mean().index.to_numpy()
     axis.fill_between(steps, by_step.min(), by_step.max(), color=colour, alpha=0.2, linewidth=0)
     axis.plot(steps, by_step.mean(), color=colour, label=name)
-    axis.annotate(
-        name,
-        (steps[-1], by_step.mean().iloc[-1]),
-        xytext=(5, 0),
-        textcoords="offset points",
-        color=colour,
-        va="center",
-    )
 
 
 def _style(optimizer: str) -> tuple[str, str]:
