@@ -161,7 +161,7 @@ def _report(work: Callable[[], int]) -> int:
     try:
         return work()
     except KeyboardInterrupt:
-        print("stopped before the first step", file=sys.stderr)
+        print("stopped", file=sys.stderr)
         return 130
     except UserError as error:
         line = str(error)

@@ -49,7 +49,8 @@ def save(folder: Path, step: int, content: dict[str, Any], keep: int) -> Path:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
         raise CheckpointError(f"cannot save a checkpoint in {folder}: {error}") from error
-    _sync_folder(folder)
+    with contextlib.suppress(OSError):  # not every file system can
+        _sync_folder(folder)
     files = list_newest_first(folder)
     later = [path for path in files if step_of(path) > step]  # damaged: we came from before them
     earlier = [path for path in files if step_of(path) <= step and path != final]
@@ -81,6 +82,8 @@ def find_newest_good(folder: Path) -> Path | None:
         if _crc(path) == int(found[2], 16):
             return path
         warnings.warn(f"checkpoint {path} is damaged; trying the one before it", stacklevel=2)
+    if list_newest_first(folder):
+        warnings.warn(f"no checkpoint in {folder} is good: starting anew", stacklevel=2)
     return None
 
 

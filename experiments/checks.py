@@ -54,7 +54,7 @@ def check(config: RunConfig) -> None:
     for key in _POSITIVE:
         value = lookup(config, key)
         if value is not None and not (value > 0 and math.isfinite(value)):
-            raise ConfigError(f"{key}={value}: must be greater than 0")
+            raise ConfigError(f"{key}={value}: must be a finite number greater than 0")
     for key in _FRACTIONS:
         value = lookup(config, key)
         if value is not None and not 0 <= value <= 1:
@@ -76,9 +76,9 @@ def _check_section(section: Any, name: str) -> None:
 def _check_optimizer(optimizer: dict[str, Any]) -> None:
     """Ranges that hold for every optimizer; the constructors check the rest."""
     for key in ("lr", "weight_decay", "eps", "momentum"):
-        value = optimizer.get(key)
-        if value is None:
+        if key not in optimizer:
             continue
+        value = optimizer[key]
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ConfigError(f"optimizer.{key}={value!r}: must be a number")
         if not (value >= 0 and math.isfinite(value)):

@@ -26,7 +26,7 @@ class ScheduleConfig:
     name: str = "cosine"  # cosine | linear | constant
     warmup_steps: int | None = None  # linear warm-up, in optimizer steps
     warmup_fraction: float = 0.0  # of all steps; used where warmup_steps is null
-    final_fraction: float = 0.0  # of the peak lr, reached at the last step
+    final_fraction: float = 0.0  # of the peak lr, where the decay ends; not for constant
 
 
 @dataclass

@@ -113,8 +113,9 @@ class Folder:
                     f"run {self.path.name} is being trained already, by {holder}: "
                     "wait for it or stop it"
                 ) from None
-            os.ftruncate(handle, 0)
-            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            with contextlib.suppress(OSError):  # a full disk: then the holder has no name
+                os.ftruncate(handle, 0)
+                os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
             yield
         finally:
             _lock_handles.discard(handle)
@@ -166,7 +167,7 @@ class Ledger:
         """Drops what a killed session measured after the step that is resumed from."""
         kept = [row for row in read_rows(self.path) if row["step"] <= step]
         self.num_rows = len(kept)
-        write_text(self.path, "".join(_line(row) for row in kept))
+        write_text(self.path, "".join(_line(row) for row in kept), durable=True)
 
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
         """Adds rows; each has the keys step, split, metric, value, unit, weights, n, ..."""
@@ -236,6 +237,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     *whole, _cut = path.read_text(errors="replace").split("\n")
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for number, line in enumerate(whole, 1):
+        if not line:  # a damaged line that somebody has emptied
+            continue
         try:
             row = json.loads(line)
             key = tuple(row[k] for k in ("step", "split", "metric", "weights"))
@@ -296,11 +299,18 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replaces a text file in one stroke: a crash leaves the old one or the new one."""
+def write_text(path: Path, text: str, durable: bool = False) -> None:
+    """Replaces a text file in one stroke: a crash leaves the old one or the new one.
+
+    `durable`: so does a power loss; costs some milliseconds.
+    """
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        draft.write_text(text)
+        with draft.open("w") as file:
+            file.write(text)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         draft.replace(path)
     except OSError:
         draft.unlink(missing_ok=True)

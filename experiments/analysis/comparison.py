@@ -4,8 +4,9 @@ Every optimizer has the same number of settings and the same seeds. Seeds are pa
 seed means the same initial weights and the same order of the data for every optimizer.
 """
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false
-# (pandas' own types do not follow columns as attributes)
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
+# pyright: reportArgumentType=false
+# (pandas' own types do not follow columns and filters)
 
 from __future__ import annotations
 

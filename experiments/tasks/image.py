@@ -91,7 +91,7 @@ class ImageClassification:
         smoothing = self.settings.label_smoothing
         return functional.cross_entropy(model(images), labels, label_smoothing=smoothing)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def evaluate(self, model: nn.Module, batch_size: int, world: World) -> Iterator[Measurement]:
         for group in self.source.eval_groups:
             sums = self._sum_scores(model, group, batch_size, world)

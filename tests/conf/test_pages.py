@@ -79,7 +79,7 @@ def test_experiment_composes_and_says_where_its_numbers_come_from(
 ) -> None:
     config = composed(f"experiment={experiment}", "optimizer=lion")
     assert (config.experiment, config.optimizer_name) == (experiment, "lion")
-    assert config.scale == ("proxy" if experiment.endswith("_proxy") else "paper")
+    assert config.scale == ("paper" if "_imagenet" in experiment else "proxy")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -26,7 +26,11 @@ BAD = [  # overrides, what the message must name
     (["train.steps=10"], ["train.epochs", "train.steps", "exactly one"]),
     (["train.micro_batch_size=48"], ["train.micro_batch_size=48", "set train.micro_batch_size=32"]),
     (
-        ["experiment=vit_b16_imagenet_aug", "recipe=vit_b16_imagenet_aug/adamw_erly"],
+        [
+            "experiment=vit_b16_imagenet_aug",
+            "optimizer=adamw",
+            "recipe=vit_b16_imagenet_aug/adamw_erly",
+        ],
         ["did you mean", "adamw_early"],
     ),
 ]

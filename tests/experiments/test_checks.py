@@ -17,8 +17,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "precision": ({"train__precision": "fp16"}, r"train.precision=fp16: choose one of auto"),
     "device": ({"launch__device": "gpu"}, r"launch.device=gpu: choose one of auto, cpu, cuda"),
     "wandb": ({"tracking__wandb": "on"}, r"tracking.wandb=on: choose one of disabled"),
-    "batch 0": ({"train__batch_size": 0}, r"train.batch_size=0: must be greater than 0"),
-    "epochs nan": ({"train__epochs": float("nan")}, r"train.epochs=nan: must be greater"),
+    "batch 0": (
+        {"train__batch_size": 0},
+        r"train.batch_size=0: must be a finite number greater than 0",
+    ),
+    "epochs nan": ({"train__epochs": float("nan")}, r"train.epochs=nan: must be a finite"),
     "keep 0": ({"checkpoint__keep": 0}, r"checkpoint.keep=0"),
     "negative": ({"checkpoint__every_steps": -5}, r"checkpoint.every_steps=-5"),
     "log 0": ({"launch__log_every_steps": 0}, r"launch.log_every_steps=0"),

@@ -279,10 +279,7 @@ def sleeping(
 
 ORDERS = [
     pytest.param(True, id="the first process fails"),
-    pytest.param(
-        False,
-        id="the second process fails",
-    ),
+    pytest.param(False, id="the second process fails"),
 ]
 
 

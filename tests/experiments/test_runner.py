@@ -429,8 +429,12 @@ def test_an_evaluation_that_cannot_be_written_says_so(
 ) -> None:
     runner.run(tiny.config(tmp_path, **STEPS, train__steps=2))
 
-    def full(*_: Any) -> int:
-        raise OSError(28, "No space left on device")
+    write = os.write
+
+    def full(handle: int, data: bytes) -> int:
+        if data.startswith(b"{"):  # a row
+            raise OSError(28, "No space left on device")
+        return write(handle, data)
 
     monkeypatch.setattr(store.os, "write", full)
     monkeypatch.setattr(store.warnings, "warn", lambda *_, **__: None)
