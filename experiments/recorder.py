@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +27,7 @@ from experiments.store import (
     write_json,
     write_text,
 )
+from experiments.surroundings import surroundings
 from experiments.tracking import Mirror, open_mirrors
 
 PROGRESS_SECONDS = 0.5
@@ -98,7 +95,7 @@ class Recorder:
         header = read_json(self.folder.header) or self._header(facts)
         sessions = header["sessions"]
         self.session = len(sessions)
-        sessions.append({"start_step": start_step, "started": now(), **_surroundings(self.world)})
+        sessions.append({"start_step": start_step, "started": now(), **surroundings(self.world)})
         write_json(self.folder.header, header)
         if self.session == 0:
             write_text(self.folder.config, _to_yaml(to_dict(self.config)))
@@ -249,53 +246,6 @@ class LiveLine:
             sys.stderr.write("\r\x1b[2K")
             sys.stderr.flush()
             self._is_open = False
-
-
-def _surroundings(world: World) -> dict[str, Any]:
-    """What a session runs on: commit, versions, device, host."""
-    device = "cpu" if world.device.type == "cpu" else _gpu_name(world)
-    packages = {name: _version(name) for name in ("torch", "timm", "numpy")}
-    versions = {"python": platform.python_version()} | {k: v for k, v in packages.items() if v}
-    return {
-        "commit": _commit(),
-        "versions": json.dumps(versions),
-        "device": f"{device} x {world.size}",
-        "host": platform.node(),
-        "cpus": os.cpu_count(),
-        "command": " ".join(sys.argv),
-    }
-
-
-def _gpu_name(world: World) -> str:
-    import torch
-
-    return torch.cuda.get_device_name(world.device)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
-
-
-def _commit() -> str:
-    """Commit of this repository, with + where files differ from it; empty outside git."""
-    root = Path(__file__).resolve().parent.parent
-    git = [
-        "git",
-        "-C",
-        str(root),
-        "describe",
-        "--always",
-        "--abbrev=12",
-        "--dirty=+",
-        "--exclude=*",
-    ]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, timeout=5).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
 
 
 def _to_yaml(plain: dict[str, Any]) -> str:

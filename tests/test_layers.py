@@ -30,6 +30,7 @@ LEVELS = [
         "experiments.data",
         "experiments.progress",
         "experiments.stopping",
+        "experiments.surroundings",
         "experiments.tracking",
     },
     {"experiments.tasks", "experiments.recorder"},
