@@ -7,33 +7,52 @@ give it a line in `load`, and say in `choose` when it is taken.
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 from torch.nn import Parameter
+
+from lion import native
 
 _FOREACH_DEVICES = ("cuda", "xpu", "mtia")
 
 
-def choose(params: Sequence[Tensor], *, foreach: bool | None, differentiable: bool) -> str:
+def choose(
+    params: Sequence[Tensor],
+    *,
+    foreach: bool | None,
+    fused: bool | None = None,
+    differentiable: bool = False,
+) -> str:
     """Name the backend for these parameters.
 
-    On a CPU the loop wins: torch has no fused multi-tensor kernels there, and lists of fresh
-    temporaries cost page faults. Tensor subclasses take the loop too, as in torch.optim.
+    On a CPU the fused kernels win, and next the loop: torch has no multi-tensor kernels there, and
+    lists of fresh temporaries cost page faults. Tensor subclasses take the loop, as in torch.optim;
+    so does torch.compile, which fuses by itself.
 
     Args:
         params: The parameters of a group that have gradients.
         foreach: True or False to decide; None to choose by device.
+        fused: True to decide, False to exclude; None to choose by device and compiler.
         differentiable: Whether autograd must see the step.
 
     Returns:
-        "loop", "foreach" or "differentiable".
+        "loop", "foreach", "fused" or "differentiable".
     """
     if differentiable:
         return "differentiable"
+    if torch.compiler.is_compiling():
+        return "foreach" if foreach else "loop"
+    if fused:
+        return "fused"
     if foreach is None:
-        foreach = all(
-            type(p) in (Tensor, Parameter) and p.device.type in _FOREACH_DEVICES for p in params
-        )
+        foreach = all(_is_plain(p) and p.device.type in _FOREACH_DEVICES for p in params)
+        if not foreach and fused is None and any(_is_plain(p) and p.is_cpu for p in params):
+            return "fused" if native.available() else "loop"
     return "foreach" if foreach else "loop"
+
+
+def _is_plain(param: Tensor) -> bool:
+    return type(param) in (Tensor, Parameter)
 
 
 def load(name: str) -> Callable[..., None]:
@@ -42,6 +61,8 @@ def load(name: str) -> Callable[..., None]:
         from lion.loop import update
     elif name == "foreach":
         from lion.foreach import update
+    elif name == "fused":
+        from lion.fused import update
     elif name == "differentiable":
         from lion.differentiable import update
     else:

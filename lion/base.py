@@ -71,14 +71,14 @@ class MomentumOptimizer(Optimizer):
                 )
             state = self.state[param]
             if "exp_avg" not in state:
-                state["exp_avg"] = torch.zeros_like(param, memory_format=torch.preserve_format)
-                self._init_state(state)
+                self._init_state(state, param, group)
             params.append(param)
             grads.append(grad)
             exp_avgs.append(state["exp_avg"])
 
-    def _init_state(self, state: dict[str, Any]) -> None:
-        """Room for a subclass that keeps more than `exp_avg`."""
+    def _init_state(self, state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
+        """Fill the state of a parameter before its first step; a subclass may keep more."""
+        state["exp_avg"] = torch.zeros_like(param, memory_format=torch.preserve_format)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; the others and their state stay as they are.
@@ -97,6 +97,8 @@ class MomentumOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            if self._step_at_once(group):
+                continue
             params: list[Tensor] = []
             grads: list[Tensor] = []
             exp_avgs: list[Tensor] = []
@@ -105,6 +107,10 @@ class MomentumOptimizer(Optimizer):
                 with torch.set_grad_enabled(group.get("differentiable", False)):
                     self._update_group(group, *_as_real(params, grads, exp_avgs))
         return loss
+
+    def _step_at_once(self, group: dict[str, Any]) -> bool:
+        """Room for a subclass that can step a group without looking at every tensor in Python."""
+        return False
 
     def _update_group(
         self,

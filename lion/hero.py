@@ -78,7 +78,8 @@ class HeroLion(MomentumOptimizer):
             )
         return super()._checked(group)
 
-    def _init_state(self, state: dict[str, Any]) -> None:
+    def _init_state(self, state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
+        super()._init_state(state, param, group)
         state["step"] = torch.zeros((), dtype=torch.float32)  # torch.optim's form of a step count
 
     def _update_group(

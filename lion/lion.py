@@ -1,12 +1,13 @@
 """The Lion optimizer as a `torch.optim.Optimizer` (arXiv:2302.06675, Algorithm 2)."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from lion import backends
+from lion import backends, momentum, native
 from lion.base import MomentumOptimizer, scalar
 
 _FOREIGN_RULES = ("caution", "corrected_weight_decay")  # timm's variants of Lion
@@ -24,9 +25,17 @@ class Lion(MomentumOptimizer):
     gradient makes its weight NaN; other PyTorch ports hide it, since `torch.sign(nan)` is 0.
     Complex parameters count as pairs of real ones.
 
-    The loop, foreach and google's port agree to the bit. So do the pure rule and `differentiable`
-    in float32 and float64; in bfloat16 and float16 they round more often. An `lr` tensor on an
-    accelerator rounds lr * weight_decay in its own dtype, and compiled code fuses as it likes.
+    The fused kernels, the loop, foreach and google's port agree to the bit (on a CPU with fused
+    multiply-add; without, torch's own kernels round in ways of their own). So do the pure rule and
+    `differentiable` in float32 and float64; in bfloat16 and float16 they round more often. An `lr`
+    tensor on an accelerator rounds lr * weight_decay in its own dtype, and compiled code fuses as
+    it likes.
+
+    A leaner `momentum_dtype` is the paper's way (bfloat16). The step is computed in float32 and the
+    momentum rounded once. int8 has blocks of 256 codes with a scale each, `exp_avg_scale`, and
+    rounds up or down by a hash, without bias. A checkpoint may come from any storage: it is
+    converted to that of the optimizer which loads it. To hand an int8 run to another library,
+    load it into Lion(momentum_dtype=None) first.
 
     With betas (b, b) this is the single-beta signed momentum of the paper's ablation.
 
@@ -40,6 +49,11 @@ class Lion(MomentumOptimizer):
         maximize: Climb the objective instead of descending.
         foreach: Multi-tensor kernels. None takes them on accelerators and not on a CPU, where they
             are slower than the loop.
+        fused: Native kernels for a CPU, one pass over memory; compiled on first use (seconds, once
+            a machine) and cached. None takes them where a C++ compiler is, and says so once where
+            not; True insists. Tensors that they cannot serve take the loop.
+        momentum_dtype: How the momentum is stored: None for the parameter's dtype, "float32",
+            "bfloat16" (2 bytes a weight), "int8" (1.02 bytes); "float16", "float64".
         capturable: Allow capture in a CUDA graph, which is refused otherwise. A step never waits
             for the device anyway; but a graph replays a float `lr` as it was. To change it, give a
             tensor on the device; one elsewhere is refused when the graph is captured.
@@ -60,7 +74,14 @@ class Lion(MomentumOptimizer):
     Source: arXiv:2302.06675, Alg. 2
     """
 
-    _flags = {"maximize": False, "foreach": None, "capturable": False, "differentiable": False}
+    _flags = {
+        "maximize": False,
+        "foreach": None,
+        "fused": None,
+        "momentum_dtype": None,
+        "capturable": False,
+        "differentiable": False,
+    }
 
     def __init__(
         self,
@@ -71,6 +92,8 @@ class Lion(MomentumOptimizer):
         *,
         maximize: bool = False,
         foreach: bool | None = None,
+        fused: bool | None = None,
+        momentum_dtype: str | torch.dtype | None = None,
         capturable: bool = False,
         differentiable: bool = False,
     ) -> None:
@@ -80,18 +103,53 @@ class Lion(MomentumOptimizer):
             "weight_decay": weight_decay,
             "maximize": maximize,
             "foreach": foreach,
+            "fused": fused,
+            "momentum_dtype": momentum_dtype,
             "capturable": capturable,
             "differentiable": differentiable,
         }
         super().__init__(params, defaults)
 
     def _checked(self, group: dict[str, Any]) -> dict[str, Any]:
-        if group["differentiable"] and (group["foreach"] or group["capturable"]):
+        group["momentum_dtype"] = momentum.check_momentum_dtype(group["momentum_dtype"])
+        others = ("foreach", "fused", "capturable", "momentum_dtype")
+        if group["differentiable"] and any(group[name] for name in others):
             raise ValueError(
-                "differentiable=True has one path, which is neither foreach nor capturable: "
-                "leave foreach=None and capturable=False"
+                "differentiable=True has one path, which is neither foreach, fused nor capturable: "
+                "leave foreach=None, fused=None, capturable=False and momentum_dtype=None"
             )
+        if group["foreach"] and group["fused"]:
+            raise ValueError("foreach=True and fused=True exclude each other: leave one None")
         return super()._checked(group)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a checkpoint of this or another Lion, whatever the storage of its momentum.
+
+        Args:
+            state_dict: From `state_dict()`. Its hyper-parameters replace those of this optimizer,
+                except for `momentum_dtype`, which stays: the momentum is converted.
+
+        Raises:
+            ValueError: It comes from another rule, or does not fit the parameters.
+        """
+        # torch would cast every state tensor to the dtype of its parameter: look at the originals,
+        # as the user's own hooks leave them (this one is registered last).
+        saved: dict[str, Any] = {}
+        hook = self.register_load_state_dict_pre_hook(lambda _, final: saved.update(final))
+        own = [group["momentum_dtype"] for group in self.param_groups]
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            hook.remove()
+        for group, saved_group, dtype in zip(
+            self.param_groups, saved["param_groups"], own, strict=True
+        ):
+            group["momentum_dtype"] = dtype
+            for param, key in zip(group["params"], saved_group["params"], strict=True):
+                state = saved["state"].get(key, {})
+                if "exp_avg" in state:
+                    self.state[param].pop("exp_avg_scale", None)
+                    self.state[param].update(momentum.converted(state, param, dtype))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -102,6 +160,23 @@ class Lion(MomentumOptimizer):
                         f"the checkpoint comes from a different rule, timm's Lion with {key}=True: "
                         "continue it with timm, or clear that flag in its param_groups"
                     )
+
+    def _init_state(self, state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
+        state.update(momentum.zeros(param, group["momentum_dtype"]))
+
+    def _step_at_once(self, group: dict[str, Any]) -> bool:
+        if torch.compiler.is_compiling() or group["differentiable"] or group["foreach"]:
+            return False
+        params, lr = group["params"], group["lr"]
+        if group["fused"] is False or not params or not params[0].is_cpu:
+            return False
+        if isinstance(lr, Tensor) and not lr.is_cpu:
+            return False
+        if not native.is_loaded():  # at the first step the table of backends decides
+            return False
+        from lion import fused
+
+        return fused.step_group(group, self.state)
 
     def _update_group(
         self,
@@ -114,17 +189,28 @@ class Lion(MomentumOptimizer):
         differentiable = group["differentiable"]
         if _is_captured(params):
             _check_capture(group, params)
-        name = backends.choose(params, foreach=group["foreach"], differentiable=differentiable)
-        backends.load(name)(
-            params,
-            grads,
-            exp_avgs,
+        name = backends.choose(
+            params, foreach=group["foreach"], fused=group["fused"], differentiable=differentiable
+        )
+        update = backends.load(name)
+        columns: list[list[Any]] = [params, grads, exp_avgs]
+        if name == "fused":
+            columns.append(self._scales(group))
+        elif any(p.dtype != m.dtype for p, m in zip(params, exp_avgs, strict=True)):
+            columns.append(self._scales(group))
+            update = partial(momentum.update, update)
+        update(
+            *columns,
             lr=scalar(group["lr"], on_host=not differentiable),
             beta1=beta1,
             beta2=beta2,
             weight_decay=group["weight_decay"],
             maximize=group["maximize"],
         )
+
+    def _scales(self, group: dict[str, Any]) -> list[Tensor | None]:
+        stepped = (param for param in group["params"] if param.grad is not None)
+        return [self.state[param].get("exp_avg_scale") for param in stepped]
 
 
 def _is_captured(params: list[Tensor]) -> bool:

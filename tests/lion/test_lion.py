@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from lion import Lion, backends, foreach
+from lion import Lion, backends, foreach, native
 
-PATHS = pytest.mark.parametrize("flags", [{"foreach": False}, {"foreach": True}], ids=str)
+FLAGS = [{"fused": False}, {"foreach": True}, {"fused": True}]
+PATHS = pytest.mark.parametrize("flags", FLAGS, ids=str)
 
 
 def with_grad(data, grad):
@@ -141,10 +142,14 @@ def test_tensor_lr_is_followed_in_place(flags, shape):
     assert [p.tolist() for p in params] == [[-0.75, -0.75], -0.75]
 
 
-def test_backend_choice():
+@pytest.mark.parametrize("has_kernels", [True, False])
+def test_backend_choice(monkeypatch, has_kernels):
+    monkeypatch.setattr(native, "available", lambda: has_kernels)
     param = [nn.Parameter(torch.ones(1))]
-    assert backends.choose(param, foreach=None, differentiable=False) == "loop"
-    assert backends.choose(param, foreach=False, differentiable=False) == "loop"
+    assert backends.choose(param, foreach=None) == ("fused" if has_kernels else "loop")
+    assert backends.choose(param, foreach=None, fused=True) == "fused"
+    assert backends.choose(param, foreach=None, fused=False) == "loop"
+    assert backends.choose(param, foreach=False, fused=False) == "loop"
     assert backends.choose(param, foreach=True, differentiable=False) == "foreach"
     assert backends.choose(param, foreach=None, differentiable=True) == "differentiable"
     assert backends.load("foreach") is foreach.update

@@ -6,7 +6,8 @@ from torch import nn
 
 from lion import Lion, loop, rule
 
-PATHS = pytest.mark.parametrize("flags", [{"foreach": False}, {"foreach": True}], ids=str)
+FLAGS = [{"fused": False}, {"foreach": True}, {"fused": True}]
+PATHS = pytest.mark.parametrize("flags", FLAGS, ids=str)
 OPTIONS = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1}
 
 
@@ -74,7 +75,7 @@ def test_blocks_of_a_large_tensor_equal_the_whole(monkeypatch):
     params.append(nn.Parameter(torch.randn(29, 13).t()))
     for param in params:
         param.grad = torch.randn_like(param)
-    assert_steps_like_rule(params, foreach=False)
+    assert_steps_like_rule(params, fused=False)
 
 
 @PATHS

@@ -24,6 +24,7 @@ PATHS = (
     "rule",
     "loop",
     "foreach",
+    "fused",
     "tensor-lr",
     "loop-device-lr",
     "foreach-device-lr",
@@ -110,9 +111,9 @@ def stepper(path: str, problem: Problem, dtype: torch.dtype, weight_decay: float
         backend.update(params, grads, momenta, lr=lr, maximize=False, **options)
 
     optimizer = None
-    if path in ("loop", "foreach", "tensor-lr", "differentiable"):
-        flags |= {"foreach": True} if path == "foreach" else {}
-        flags |= {"differentiable": True} if path == "differentiable" else {}
+    if path in ("loop", "foreach", "fused", "tensor-lr", "differentiable"):
+        flags |= {"fused": False} if path in ("loop", "tensor-lr") else {}
+        flags |= {path: True} if path in ("foreach", "fused", "differentiable") else {}
         lr = torch.tensor(0.0, dtype=torch.float64) if path == "tensor-lr" else 0.0
         optimizer = Lion(params, lr=lr, betas=BETAS, weight_decay=weight_decay, **flags)
 

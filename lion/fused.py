@@ -1,0 +1,125 @@
+"""Backend "fused": Lion on CPUs as one native pass over memory, all tensors in one call.
+
+The default on CPUs where a C++ compiler is (see `lion/native.py`). Serves float32 and bfloat16
+parameters that are dense, with gradients of the same dtype and layout, and momenta in float32,
+bfloat16 or int8; whatever else is in the group goes to the loop. Bit for bit the loop, on a CPU
+with fused multiply-add; without, as far as torch's own kernels agree with each other.
+"""
+
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lion import momentum, native
+
+
+def update(
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    exp_avgs: Sequence[Tensor],
+    scales: Sequence[Tensor | None] | None = None,
+    *,
+    lr: float | Tensor,
+    beta1: float,
+    beta2: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    """Step every tensor in place; arguments as in `lion.loop.update`, and
+
+    Args:
+        scales: The scales of int8 momenta, None for others.
+
+    Source: arXiv:2302.06675, Alg. 2
+    """
+    scales = scales or [None] * len(params)
+    rule = {"lr": lr, "beta1": beta1, "beta2": beta2, "maximize": maximize}
+    rule["weight_decay"] = weight_decay
+    left = range(len(params))
+    if not isinstance(lr, Tensor):  # one on an accelerator is never read
+        handles = array("Q", [x._cdata for column in (params, exp_avgs) for x in column])
+        handles.extend(0 if x is None else x._cdata for x in scales)
+        left = _call(handles, array("Q", [x._cdata for x in grads]), **rule)
+    if left:
+        from lion import loop
+
+        columns = ([column[i] for i in left] for column in (params, grads, exp_avgs, scales))
+        momentum.update(loop.update, *columns, **rule)
+
+
+def step_group(group: Mapping[str, Any], state: Mapping[Tensor, dict[str, Any]]) -> bool:
+    """Step a whole group from its `params` and their state, without looking at each in Python.
+
+    Args:
+        group: A param group of Lion, its `lr` a number or a tensor on the CPU.
+        state: The optimizer's state.
+
+    Returns:
+        False if nothing was done, because a tensor needs another path or has no state yet.
+    """
+    params = group["params"]
+    try:
+        states = [x or _NO_STATE for x in map(state.get, params)]
+        exp_avgs = [x["exp_avg"] for x in states]
+    except KeyError:
+        return False
+    handles = array("Q", [x._cdata for x in params])
+    handles.extend([x._cdata for x in exp_avgs])
+    if group["momentum_dtype"] == "int8":
+        handles.extend([x["exp_avg_scale"]._cdata if "exp_avg_scale" in x else 0 for x in states])
+    else:
+        handles.frombytes(bytes(8 * len(params)))
+    lr = group["lr"]
+    beta1, beta2 = group["betas"]
+    return not _call(
+        handles,
+        None,
+        lr=lr.item() if isinstance(lr, Tensor) else lr,
+        beta1=beta1,
+        beta2=beta2,
+        weight_decay=group["weight_decay"],
+        maximize=group["maximize"],
+    )
+
+
+class _Nothing:
+    _cdata = 0
+
+
+_NO_STATE: dict[str, Any] = {"exp_avg": _Nothing}
+
+
+def _call(
+    handles: "array[int]",
+    grads: "array[int] | None",
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    weight_decay: float,
+    maximize: bool,
+) -> list[int]:
+    # Returns which tensors were left; if the gradients are the parameters' own, all or none are.
+    number = len(handles) // 3
+    left = array("B", bytes(number))
+    direction = -1.0 if maximize else 1.0
+    num_left = native.library().lion_step(
+        number,
+        handles.buffer_info()[0],
+        None if grads is None else grads.buffer_info()[0],
+        left.buffer_info()[0],
+        grads is None,
+        torch.get_num_threads(),
+        1 - lr * weight_decay,  # in double, and rounded once: as a Python factor of a tensor is
+        beta1,
+        direction * (1 - beta1),
+        beta2,
+        direction * (1 - beta2),
+        lr,
+    )
+    if num_left < 0:
+        return list(range(number))
+    return [i for i, flag in enumerate(left) if flag] if num_left else []

@@ -1,0 +1,307 @@
+"""How fast is a Lion step? Ours, the peers that are installed, AdamW, SGD and the roof of memory.
+
+    python scripts/bench_lion.py [--params vit_base|vit_small|tiny|micro] [--json]
+    python scripts/bench_lion.py --whole-step [--params vit_base|vit_small]
+
+All step the same parameters and gradients in turn, in one process, in an order that is shuffled
+each round; the numbers are medians of whole `optimizer.step()` calls. A turn is a burst of steps,
+whose first is not counted; with --burst 1 it is, and every step finds cold caches. The roof is a plain C loop
+with Lion's traffic (read p, g, m; write p, m: 20 bytes a parameter). Peers: timm, lion-pytorch,
+torch-optimi, pytorch_optimizer; whichever can be imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib
+import json
+import os
+import platform
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from lion import Lion, native  # noqa: E402
+
+SIZES = {  # width, depth, tokens, patch, channels, classes
+    "vit_base": (768, 12, 197, 16, 3, 1000),
+    "vit_small": (384, 12, 197, 16, 3, 1000),
+    "tiny": (192, 4, 65, 4, 3, 10),
+    "micro": (64, 4, 65, 4, 3, 10),
+}
+ROUNDS = {"vit_base": 9, "vit_small": 15, "tiny": 31, "micro": 51}
+BURST = {"vit_base": 3, "vit_small": 4, "tiny": 12, "micro": 30}
+BATCH = {"vit_base": 1, "vit_small": 8}
+LR = 1e-6
+
+ROOF = r"""
+extern "C" __attribute__((visibility("default")))
+void roof(float* __restrict p, const float* __restrict g, float* __restrict m, long n, int threads) {
+#pragma omp parallel for simd schedule(static) num_threads(threads) if (threads > 1)
+  for (long i = 0; i < n; ++i) {
+    p[i] = p[i] - 1e-6f * g[i];
+    m[i] = 0.99f * m[i] + 0.01f * g[i];
+  }
+}
+"""
+
+
+class PlainLoop(torch.optim.Optimizer):
+    """The paper's Algorithm 2 as one would first write it in PyTorch: what most ports are."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {"lr": lr, "betas": (0.9, 0.99), "weight_decay": 0.1})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:
+        for group in self.param_groups:
+            (beta1, beta2), lr = group["betas"], group["lr"]
+            for p in group["params"]:
+                state = self.state[p]
+                if not state:
+                    state["exp_avg"] = torch.zeros_like(p)
+                m = state["exp_avg"]
+                p.mul_(1 - lr * group["weight_decay"])
+                p.add_(torch.sign(m * beta1 + p.grad * (1 - beta1)), alpha=-lr)
+                m.mul_(beta2).add_(p.grad, alpha=1 - beta2)
+
+
+def vit_shapes(
+    width: int, depth: int, tokens: int, patch: int, channels: int, classes: int
+) -> Iterator[tuple[int, ...]]:
+    """The parameter shapes of a ViT, in timm's order."""
+    yield from [(1, 1, width), (1, tokens, width), (width, channels, patch, patch), (width,)]
+    for _ in range(depth):
+        yield from [(width,), (width,), (3 * width, width), (3 * width,), (width, width)]
+        yield from [(width,), (width,), (width,), (4 * width, width), (4 * width,)]
+        yield from [(width, 4 * width), (width,)]
+    yield from [(width,), (width,), (classes, width), (classes,)]
+
+
+def make_params(size: str) -> list[nn.Parameter]:
+    torch.manual_seed(0)
+    params = [nn.Parameter(torch.randn(shape) * 0.02) for shape in vit_shapes(*SIZES[size])]
+    for param in params:
+        param.grad = torch.randn_like(param)
+    return params
+
+
+def contestants() -> dict[str, Callable[[list[nn.Parameter]], Any]]:
+    """Optimizers by name; a peer that cannot be imported is left out."""
+    options: dict[str, Any] = {"lr": LR, "weight_decay": 0.1}
+    adamw, sgd = torch.optim.AdamW, torch.optim.SGD
+    found: dict[str, Callable[[list[nn.Parameter]], Any]] = {
+        "Lion (ours, fused)": lambda p: Lion(p, **options),
+        "Lion (ours, fused, bf16 momentum)": lambda p: Lion(
+            p, **options, momentum_dtype="bfloat16"
+        ),
+        "Lion (ours, fused, int8 momentum)": lambda p: Lion(p, **options, momentum_dtype="int8"),
+        "Lion (ours, loop)": lambda p: Lion(p, **options, fused=False, foreach=False),
+        "Lion (ours, foreach)": lambda p: Lion(p, **options, foreach=True),
+        "Lion, plain loop": lambda p: PlainLoop(p, LR),
+        "AdamW (torch, fused)": lambda p: adamw(p, **options, fused=True),
+        "AdamW (torch, foreach)": lambda p: adamw(p, **options, foreach=True),
+        "SGD momentum (torch, fused)": lambda p: sgd(p, **options, momentum=0.9, fused=True),
+        "SGD momentum (torch, foreach)": lambda p: sgd(p, **options, momentum=0.9, foreach=True),
+    }
+    peers = [
+        ("Lion (timm, foreach)", "timm.optim", {"foreach": True}),
+        ("Lion (timm, loop)", "timm.optim", {"foreach": False}),
+        ("Lion (lion-pytorch)", "lion_pytorch", {}),
+        ("Lion (optimi, loop)", "optimi", {"foreach": False}),
+        ("Lion (pytorch_optimizer)", "pytorch_optimizer", {}),
+    ]
+    for name, module_name, extra in peers:
+        try:
+            peer = importlib.import_module(module_name).Lion
+        except ImportError as error:
+            print(f"left out {name}: {error}", file=sys.stderr)
+            continue
+        found[name] = lambda p, peer=peer, extra=extra: peer(p, **options, **extra)
+        if module_name == "pytorch_optimizer":
+            found["Lion (pytorch_optimizer, compiled)"] = lambda p, peer=peer: Compiled(
+                peer(p, **options)
+            )
+    return found
+
+
+class Compiled:
+    """An optimizer whose step goes through torch.compile."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.state, self.step = optimizer.state, torch.compile(optimizer.step)
+
+
+class Roof:
+    """Lion's memory traffic and nothing else, on tensors of its own."""
+
+    def __init__(self, params: list[nn.Parameter]) -> None:
+        self.state: dict[Any, Any] = {}
+        self.number = sum(p.numel() for p in params)
+        self.tensors = [torch.randn(self.number) for _ in range(3)]
+        self.kernel = ctypes.CDLL(str(native.build(ROOF))).roof
+        self.kernel.argtypes = [*[ctypes.c_void_p] * 3, ctypes.c_long, ctypes.c_int]
+        self.pointers = [x.data_ptr() for x in self.tensors]
+
+    def step(self) -> None:
+        self.kernel(*self.pointers, self.number, torch.get_num_threads())
+
+
+def state_bytes(optimizer: Any) -> int:
+    values = [x for state in optimizer.state.values() for x in state.values()]
+    return sum(x.nbytes for x in values if isinstance(x, torch.Tensor))
+
+
+def measure(size: str, rounds: int, burst: int, only: str) -> list[dict[str, Any]]:
+    """Time all contestants in turn; one row each, the roof first."""
+    params = make_params(size)
+    number = sum(p.numel() for p in params)
+    optimizers, first = {}, {}
+    for name, make in {"roof": Roof, **contestants()}.items():
+        if name != "roof" and not re.search(only, name):
+            continue
+        start = time.perf_counter()
+        optimizers[name] = make(params)
+        optimizers[name].step()
+        first[name] = time.perf_counter() - start
+        optimizers[name].step()
+    times: dict[str, list[float]] = {name: [] for name in optimizers}
+    order = random.Random(0)
+    for _ in range(rounds):
+        for name in order.sample(list(optimizers), len(optimizers)):
+            step = optimizers[name].step
+            for turn in range(burst):
+                start = time.perf_counter()
+                step()
+                if turn or burst == 1:
+                    times[name].append(time.perf_counter() - start)
+    ms = {name: 1e3 * statistics.median(column) for name, column in times.items()}
+    best_peer = min((ms[n] for n in ms if _is_peer(n)), default=float("nan"))
+    return [
+        {
+            "name": name,
+            "ms": ms[name],
+            "roof_percent": 100 * ms["roof"] / ms[name],
+            "speedup_over_timm_foreach": ms.get("Lion (timm, foreach)", float("nan")) / ms[name],
+            "speedup_over_best_peer": best_peer / ms[name],
+            "speedup_over_adamw_fused": ms.get("AdamW (torch, fused)", float("nan")) / ms[name],
+            "first_step_seconds": first[name],
+            "state_bytes_per_param": state_bytes(optimizers[name]) / number,
+        }
+        for name in ms
+    ]
+
+
+def _is_peer(name: str) -> bool:
+    return name.startswith("Lion (") and "ours" not in name
+
+
+def measure_whole_step(size: str, rounds: int) -> list[dict[str, Any]]:
+    """Forward, backward and step of the real model, the optimizers taking turns."""
+    import timm
+
+    model = timm.create_model(f"{size}_patch16_224")
+    images = torch.randn(BATCH[size], 3, 224, 224)
+    params = list(model.parameters())
+    makers = {n: m for n, m in contestants().items() if "AdamW" in n or "Lion" in n}
+    optimizers: dict[str, Any] = {}
+    model_seconds: list[float] = []
+    times: dict[str, list[float]] = {name: [] for name in makers}
+    for round_number in range(rounds + 1):  # the first warms up
+        for name in random.Random(round_number).sample(list(makers), len(makers)):
+            start = time.perf_counter()
+            model.zero_grad()
+            model(images).square().mean().backward()
+            middle = time.perf_counter()
+            if name not in optimizers:
+                optimizers[name] = makers[name](params)
+            optimizers[name].step()
+            if round_number:
+                model_seconds.append(middle - start)
+                times[name].append(time.perf_counter() - middle)
+    forward_backward = 1e3 * statistics.median(model_seconds)
+    rows = []
+    for name, column in times.items():
+        step = 1e3 * statistics.median(column)
+        whole = forward_backward + step
+        rows.append({"name": name, "step_ms": step, "share_percent": 100 * step / whole})
+        rows[-1] |= {"whole_step_ms": whole}
+    adamw = next(r["whole_step_ms"] for r in rows if r["name"] == "AdamW (torch, fused)")
+    return [r | {"whole_step_gain_percent": 100 * (adamw / r["whole_step_ms"] - 1)} for r in rows]
+
+
+def build_seconds() -> float:
+    """Compile the kernels from nothing, as on a new machine, in a process of its own."""
+    program = (
+        "import time, torch; from lion import native; "
+        "start = time.perf_counter(); native.library(); print(time.perf_counter() - start)"
+    )
+    with tempfile.TemporaryDirectory() as cache:
+        root = str(Path(__file__).resolve().parent.parent)
+        environment = os.environ | {"LION_CACHE_DIR": cache, "PYTHONPATH": root}
+        command = [sys.executable, "-c", program]
+        return float(subprocess.run(command, env=environment, capture_output=True).stdout)
+
+
+def machine() -> dict[str, Any]:
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    model = re.search(r"model name\s*:\s*(.*)", text)
+    return {
+        "cpu": model.group(1) if model else platform.processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "load": os.getloadavg()[0],
+    }
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    columns = list(rows[0])
+    print("| " + " | ".join(column.replace("_", " ") for column in columns) + " |")
+    print("|" + "---|" * len(columns))
+    for row in rows:
+        cells = (x if isinstance(x, str) else f"{x:.3g}" for x in row.values())
+        print("| " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--params", choices=SIZES, default="vit_base")
+    parser.add_argument("--rounds", type=int, help="default: by size, 9 to 51")
+    parser.add_argument("--burst", type=int, help="steps a turn; default: by size, 3 to 30")
+    parser.add_argument("--only", default="", help="a regular expression on the names")
+    parser.add_argument("--whole-step", action="store_true", help="forward, backward and step")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    if args.whole_step:
+        if args.params not in BATCH:
+            parser.error(f"--whole-step is for {' and '.join(BATCH)}")
+        rows, build = measure_whole_step(args.params, args.rounds or 5), None
+    else:
+        build = build_seconds()
+        rounds, burst = args.rounds or ROUNDS[args.params], args.burst or BURST[args.params]
+        rows = measure(args.params, rounds, burst, args.only)
+    facts = {"params": args.params, "build_seconds": build, **machine()}
+    if args.json:
+        print(json.dumps({**facts, "rows": rows}, indent=1))
+    else:
+        print(", ".join(f"{key}: {value}" for key, value in facts.items()), end="\n\n")
+        print_table(rows)
+
+
+if __name__ == "__main__":
+    main()
