@@ -1,9 +1,10 @@
 """Backend "fused": Lion on CPUs as one native pass over memory, all tensors in one call.
 
 The default on CPUs where a C++ compiler is (see `lion/native.py`). Serves float32 and bfloat16
-parameters that are dense, with gradients of the same dtype and layout, and momenta in float32,
-bfloat16 or int8; whatever else is in the group goes to the loop. Bit for bit the loop, on a CPU
-with fused multiply-add; without, as far as torch's own kernels agree with each other.
+parameters that are dense, with gradients of the same dtype and layout, momenta in float32, bfloat16
+or int8, and residuals; whatever else is in the group goes to the loop. In float32 it is the loop,
+bit for bit (on a CPU with fused multiply-add). In bfloat16 torch's own kernels round the last
+elements of a tensor, up to 31, in another way than the rest; this rounds all like the rest.
 """
 
 from array import array
@@ -20,7 +21,7 @@ def update(
     params: Sequence[Tensor],
     grads: Sequence[Tensor],
     exp_avgs: Sequence[Tensor],
-    scales: Sequence[Tensor | None] | None = None,
+    states: Sequence[Mapping[str, Tensor]] | None = None,
     *,
     lr: float | Tensor,
     beta1: float,
@@ -31,22 +32,23 @@ def update(
     """Step every tensor in place; arguments as in `lion.loop.update`, and
 
     Args:
-        scales: The scales of int8 momenta, None for others.
+        states: Where `exp_avg_scale` and `kahan_comp` are found, if a tensor has them.
 
     Source: arXiv:2302.06675, Alg. 2
     """
-    scales = scales or [None] * len(params)
+    states = states or [{}] * len(params)
     rule = {"lr": lr, "beta1": beta1, "beta2": beta2, "maximize": maximize}
     rule["weight_decay"] = weight_decay
     left = range(len(params))
     if not isinstance(lr, Tensor):  # one on an accelerator is never read
         handles = array("Q", [x._cdata for column in (params, exp_avgs) for x in column])
-        handles.extend(0 if x is None else x._cdata for x in scales)
+        for key in (momentum.SCALE, momentum.RESIDUAL):
+            handles.extend([x[key]._cdata if key in x else 0 for x in states])
         left = _call(handles, array("Q", [x._cdata for x in grads]), **rule)
     if left:
         from lion import loop
 
-        columns = ([column[i] for i in left] for column in (params, grads, exp_avgs, scales))
+        columns: Any = ([column[i] for i in left] for column in (params, grads, exp_avgs, states))
         momentum.update(loop.update, *columns, **rule)
 
 
@@ -68,10 +70,14 @@ def step_group(group: Mapping[str, Any], state: Mapping[Tensor, dict[str, Any]])
         return False
     handles = array("Q", [x._cdata for x in params])
     handles.extend([x._cdata for x in exp_avgs])
-    if group["momentum_dtype"] == "int8":
-        handles.extend([x["exp_avg_scale"]._cdata if "exp_avg_scale" in x else 0 for x in states])
-    else:
-        handles.frombytes(bytes(8 * len(params)))
+    for key, used in (
+        (momentum.SCALE, group["momentum_dtype"] == "int8"),
+        (momentum.RESIDUAL, group["kahan_sum"]),
+    ):
+        if used:
+            handles.extend([x[key]._cdata if key in x else 0 for x in states])
+        else:
+            handles.frombytes(bytes(8 * len(params)))
     lr = group["lr"]
     beta1, beta2 = group["betas"]
     return not _call(
@@ -103,7 +109,7 @@ def _call(
     maximize: bool,
 ) -> list[int]:
     # Returns which tensors were left; if the gradients are the parameters' own, all or none are.
-    number = len(handles) // 3
+    number = len(handles) // 4
     left = array("B", bytes(number))
     direction = -1.0 if maximize else 1.0
     num_left = native.library().lion_step(

@@ -29,6 +29,7 @@ struct Job {
   void* param;
   const void* grad;
   void* momentum;
+  void* residual;  // of a compensated parameter, else null
   float* scale;
   void (*run)(const Job&, int64_t begin, int64_t end, const Rule&);
   int64_t start, size;  // in elements of the whole call
@@ -96,6 +97,18 @@ inline P moved(P param, float step, const Rule& r) {
   return rounded<P>(through<P>(load(param) * r.decay) - step);
 }
 
+// A compensated parameter is the sum of two numbers, of which the second is what rounding left.
+template <bool Compensated, class P>
+inline void move(P& param, P* residual, float step, const Rule& r) {
+  if constexpr (Compensated) {
+    const float next = (load(param) + load(*residual)) * r.decay - step;
+    param = rounded<P>(next);
+    *residual = rounded<P>(next - load(param));
+  } else {
+    param = moved(param, step, r);
+  }
+}
+
 template <class C>
 inline float next_momentum(float grad, float m, const Rule& r) {
   return multiply_add(grad, r.gain2, through<C>(m * r.beta2));
@@ -103,17 +116,18 @@ inline float next_momentum(float grad, float m, const Rule& r) {
 
 // --- one range of one tensor ---------------------------------------------------------------------
 
-template <class P, class M, class C>
+template <class P, class M, class C, bool Compensated = false>
 void run_float(const Job& job, int64_t begin, int64_t end, const Rule& rule) {
   Rule r = rule;  // torch's `add(x, alpha=)` rounds alpha to the dtype, its `mul(factor)` does not
   r.lr = through<C>(r.lr), r.gain2 = through<C>(r.gain2);
   P* __restrict p = static_cast<P*>(job.param);
   const P* __restrict g = static_cast<const P*>(job.grad);
   M* __restrict m = static_cast<M*>(job.momentum);
+  P* __restrict left = static_cast<P*>(job.residual);
 #pragma omp simd
   for (int64_t i = begin; i < end; ++i) {
     const float grad = load(g[i]), old = load(m[i]);
-    p[i] = moved(p[i], direction<C>(grad, old, r), r);
+    move<Compensated>(p[i], Compensated ? left + i : nullptr, direction<C>(grad, old, r), r);
     m[i] = rounded<M>(next_momentum<C>(grad, old, r));
   }
 }
@@ -127,7 +141,7 @@ inline int8_t code_of(float x, float inverse) {
   return static_cast<int8_t>(static_cast<int32_t>(std::min(std::max(code, -127.0f), 127.0f)));
 }
 
-template <class P>
+template <class P, bool Compensated = false>
 void run_int8(const Job& job, int64_t begin, int64_t end, const Rule& rule) {
   const Rule r = rule;
   for (int64_t block = begin; block < end; block += BLOCK) {
@@ -135,6 +149,7 @@ void run_int8(const Job& job, int64_t begin, int64_t end, const Rule& rule) {
     P* __restrict p = static_cast<P*>(job.param) + block;
     const P* __restrict g = static_cast<const P*>(job.grad) + block;
     int8_t* __restrict m = static_cast<int8_t*>(job.momentum) + block;
+    P* __restrict left = Compensated ? static_cast<P*>(job.residual) + block : nullptr;
     float& scale = job.scale[block / BLOCK];
     const float old_scale = scale;
     alignas(64) float fresh[BLOCK];
@@ -142,7 +157,7 @@ void run_int8(const Job& job, int64_t begin, int64_t end, const Rule& rule) {
 #pragma omp simd reduction(max : max_bits)
     for (int64_t i = 0; i < size; ++i) {
       const float grad = load(g[i]), old = static_cast<float>(m[i]) * old_scale;
-      p[i] = moved(p[i], direction<float>(grad, old, r), r);
+      move<Compensated>(p[i], Compensated ? left + i : nullptr, direction<float>(grad, old, r), r);
       float next = next_momentum<float>(grad, old, r);
       next = next == next ? next : 0.0f;  // int8 has no NaN; the weight shows it already
       next = std::min(std::max(next, -3.4e38f), 3.4e38f);
@@ -177,9 +192,14 @@ bool same_layout(const c10::TensorImpl& x, const c10::TensorImpl& y) {
 
 using Run = decltype(Job::run);
 
-Run kernel_for(c10::ScalarType param, c10::ScalarType momentum) {
+Run kernel_for(c10::ScalarType param, c10::ScalarType momentum, bool compensated) {
   using c10::ScalarType;
-  if (param == ScalarType::Float) {
+  if (compensated) {
+    if (param != ScalarType::BFloat16) return nullptr;
+    if (momentum == ScalarType::BFloat16) return run_float<bf16, bf16, float, true>;
+    if (momentum == ScalarType::Float) return run_float<bf16, float, float, true>;
+    if (momentum == ScalarType::Char) return run_int8<bf16, true>;
+  } else if (param == ScalarType::Float) {
     if (momentum == ScalarType::Float) return run_float<float, float, float>;
     if (momentum == ScalarType::BFloat16) return run_float<float, bf16, float>;
     if (momentum == ScalarType::Char) return run_int8<float>;
@@ -192,9 +212,9 @@ Run kernel_for(c10::ScalarType param, c10::ScalarType momentum) {
 }
 
 bool prepare(c10::TensorImpl& p, c10::TensorImpl& g, c10::TensorImpl* m, c10::TensorImpl* scale,
-             Job& job) {
+             c10::TensorImpl* residual, Job& job) {
   if (m == nullptr || !is_plain(p) || !is_plain(g) || !is_plain(*m)) return false;
-  job.run = kernel_for(p.dtype().toScalarType(), m->dtype().toScalarType());
+  job.run = kernel_for(p.dtype().toScalarType(), m->dtype().toScalarType(), residual);
   if (job.run == nullptr || g.dtype() != p.dtype()) return false;
   if (!p.is_non_overlapping_and_dense() || !same_layout(p, g) || !same_layout(p, *m)) return false;
   job.scale = nullptr;
@@ -204,6 +224,12 @@ bool prepare(c10::TensorImpl& p, c10::TensorImpl& g, c10::TensorImpl* m, c10::Te
         scale->numel() != (p.numel() + BLOCK - 1) / BLOCK)
       return false;
     job.scale = static_cast<float*>(scale->mutable_data());
+  }
+  job.residual = nullptr;
+  if (residual != nullptr) {
+    if (!is_plain(*residual) || residual->dtype() != p.dtype() || !same_layout(p, *residual))
+      return false;
+    job.residual = residual->mutable_data();
   }
   job.size = p.numel();
   job.param = p.mutable_data();
@@ -248,8 +274,8 @@ void run_all(const std::vector<Job>& jobs, const Rule& rule, int threads) {
 
 }  // namespace
 
-// Steps `n` tensors. handles: n parameters, n momenta, n scales, n gradients; 0 is none, but the
-// gradients may be null altogether: then each parameter's own is taken, and one without is skipped.
+// Steps `n` tensors. handles: n parameters, n momenta, n scales, n residuals; 0 is none. The gradients
+// may be null altogether: then each parameter's own is taken, and one without is skipped.
 // left[i] = 1 marks what was not stepped; with all_or_nothing, any such means that nothing was.
 // Returns the number left, or -1 if torch raised (nothing was stepped then).
 extern "C" __attribute__((visibility("default"))) int64_t lion_step(
@@ -274,7 +300,8 @@ extern "C" __attribute__((visibility("default"))) int64_t lion_step(
         g = grad.unsafeGetTensorImpl();
       }
       Job job;
-      if (prepare(p, *g, impl(handles[n + i]), impl(handles[2 * n + i]), job)) {
+      if (prepare(p, *g, impl(handles[n + i]), impl(handles[2 * n + i]), impl(handles[3 * n + i]),
+                  job)) {
         jobs.push_back(job), index.push_back(i), params.push_back(&p);
       } else {
         left[i] = 1;

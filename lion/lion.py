@@ -10,6 +10,7 @@ from torch.optim.optimizer import ParamsT
 from lion import backends, momentum, native
 from lion.base import MomentumOptimizer, scalar
 
+_STORAGE = ("momentum_dtype", "kahan_sum")
 _FOREIGN_RULES = ("caution", "corrected_weight_decay")  # timm's variants of Lion
 
 
@@ -54,6 +55,9 @@ class Lion(MomentumOptimizer):
             not; True insists. Tensors that they cannot serve take the loop.
         momentum_dtype: How the momentum is stored: None for the parameter's dtype, "float32",
             "bfloat16" (2 bytes a weight), "int8" (1.02 bytes); "float16", "float64".
+        kahan_sum: Keep what rounding takes from parameters in bfloat16 or float16 in a second
+            buffer of their dtype, `kahan_comp`, and add it at the next step: they train as if they
+            had twice the digits. Other parameters are left alone.
         capturable: Allow capture in a CUDA graph, which is refused otherwise. A step never waits
             for the device anyway; but a graph replays a float `lr` as it was. To change it, give a
             tensor on the device; one elsewhere is refused when the graph is captured.
@@ -79,6 +83,7 @@ class Lion(MomentumOptimizer):
         "foreach": None,
         "fused": None,
         "momentum_dtype": None,
+        "kahan_sum": False,
         "capturable": False,
         "differentiable": False,
     }
@@ -94,6 +99,7 @@ class Lion(MomentumOptimizer):
         foreach: bool | None = None,
         fused: bool | None = None,
         momentum_dtype: str | torch.dtype | None = None,
+        kahan_sum: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
     ) -> None:
@@ -105,6 +111,7 @@ class Lion(MomentumOptimizer):
             "foreach": foreach,
             "fused": fused,
             "momentum_dtype": momentum_dtype,
+            "kahan_sum": kahan_sum,
             "capturable": capturable,
             "differentiable": differentiable,
         }
@@ -112,11 +119,12 @@ class Lion(MomentumOptimizer):
 
     def _checked(self, group: dict[str, Any]) -> dict[str, Any]:
         group["momentum_dtype"] = momentum.check_momentum_dtype(group["momentum_dtype"])
-        others = ("foreach", "fused", "capturable", "momentum_dtype")
+        others = ("foreach", "fused", "capturable", "momentum_dtype", "kahan_sum")
         if group["differentiable"] and any(group[name] for name in others):
             raise ValueError(
                 "differentiable=True has one path, which is neither foreach, fused nor capturable: "
-                "leave foreach=None, fused=None, capturable=False and momentum_dtype=None"
+                "leave foreach=None, fused=None, capturable=False, momentum_dtype=None and "
+                "kahan_sum=False"
             )
         if group["foreach"] and group["fused"]:
             raise ValueError("foreach=True and fused=True exclude each other: leave one None")
@@ -127,7 +135,7 @@ class Lion(MomentumOptimizer):
 
         Args:
             state_dict: From `state_dict()`. Its hyper-parameters replace those of this optimizer,
-                except for `momentum_dtype`, which stays: the momentum is converted.
+                except for `momentum_dtype` and `kahan_sum`, which stay: the state is converted.
 
         Raises:
             ValueError: It comes from another rule, or does not fit the parameters.
@@ -136,20 +144,21 @@ class Lion(MomentumOptimizer):
         # as the user's own hooks leave them (this one is registered last).
         saved: dict[str, Any] = {}
         hook = self.register_load_state_dict_pre_hook(lambda _, final: saved.update(final))
-        own = [group["momentum_dtype"] for group in self.param_groups]
+        own = [{key: group[key] for key in _STORAGE} for group in self.param_groups]
         try:
             super().load_state_dict(state_dict)
         finally:
             hook.remove()
-        for group, saved_group, dtype in zip(
+        for group, saved_group, storage in zip(
             self.param_groups, saved["param_groups"], own, strict=True
         ):
-            group["momentum_dtype"] = dtype
+            group.update(storage)
             for param, key in zip(group["params"], saved_group["params"], strict=True):
                 state = saved["state"].get(key, {})
                 if "exp_avg" in state:
-                    self.state[param].pop("exp_avg_scale", None)
-                    self.state[param].update(momentum.converted(state, param, dtype))
+                    for key in (momentum.SCALE, momentum.RESIDUAL):
+                        self.state[param].pop(key, None)
+                    self.state[param].update(momentum.converted(state, param, *storage.values()))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -162,7 +171,7 @@ class Lion(MomentumOptimizer):
                     )
 
     def _init_state(self, state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
-        state.update(momentum.zeros(param, group["momentum_dtype"]))
+        state.update(momentum.zeros(param, group["momentum_dtype"], group["kahan_sum"]))
 
     def _step_at_once(self, group: dict[str, Any]) -> bool:
         if torch.compiler.is_compiling() or group["differentiable"] or group["foreach"]:
@@ -193,11 +202,12 @@ class Lion(MomentumOptimizer):
             params, foreach=group["foreach"], fused=group["fused"], differentiable=differentiable
         )
         update = backends.load(name)
+        states = [self.state[param] for param in group["params"] if param.grad is not None]
         columns: list[list[Any]] = [params, grads, exp_avgs]
         if name == "fused":
-            columns.append(self._scales(group))
-        elif any(p.dtype != m.dtype for p, m in zip(params, exp_avgs, strict=True)):
-            columns.append(self._scales(group))
+            columns.append(states)
+        elif not all(map(momentum.needs_no_packing, params, exp_avgs, states)):
+            columns.append(states)
             update = partial(momentum.update, update)
         update(
             *columns,
@@ -207,10 +217,6 @@ class Lion(MomentumOptimizer):
             weight_decay=group["weight_decay"],
             maximize=group["maximize"],
         )
-
-    def _scales(self, group: dict[str, Any]) -> list[Tensor | None]:
-        stepped = (param for param in group["params"] if param.grad is not None)
-        return [self.state[param].get("exp_avg_scale") for param in stepped]
 
 
 def _is_captured(params: list[Tensor]) -> bool:

@@ -1,11 +1,14 @@
-"""How the momentum is stored: in the parameter's dtype, in another float, or in int8 blocks.
+"""How the state is stored: a momentum in any float or in int8 blocks, and a weight's residual.
 
 An int8 momentum is a tensor of codes in -127..127 in the shape of its parameter, `exp_avg`, and one
-float32 scale for every 256 codes in memory order, `exp_avg_scale`: 1.016 bytes an element. The
-native kernel in `fused_cpu.cpp` does the same, bit for bit; this is its reference.
+float32 scale for every 256 codes in memory order, `exp_avg_scale`: 1.016 bytes an element.
+
+A compensated weight (`kahan_sum`) is the sum of a parameter in bfloat16 or float16 and of
+`kahan_comp`, in the same dtype: what rounding left of it. The native kernel in `fused_cpu.cpp` does
+the same, bit for bit; this is its reference.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +16,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 BLOCK = 256  # elements that share a scale
+SCALE, RESIDUAL = "exp_avg_scale", "kahan_comp"  # keys of the state
 MIN_ABSMAX = 1e-30  # a block of smaller momenta is stored as zeros
 DTYPES = {
     "float32": torch.float32,
@@ -38,12 +42,13 @@ def check_momentum_dtype(value: object) -> str | None:
     )
 
 
-def zeros(param: Tensor, dtype: str | None) -> dict[str, Tensor]:
-    """Return the state of a momentum of 0: `exp_avg`, and `exp_avg_scale` for int8.
+def zeros(param: Tensor, dtype: str | None, kahan_sum: bool = False) -> dict[str, Tensor]:
+    """Return the state before the first step: `exp_avg`, and what belongs to its storage.
 
     Args:
         param: Whose shape and memory layout it gets.
         dtype: A name in DTYPES, or None for the parameter's.
+        kahan_sum: Whether a parameter of 16 bits gets a residual.
 
     Raises:
         ValueError: The parameter is complex or, for int8, not a plain dense tensor.
@@ -54,30 +59,33 @@ def zeros(param: Tensor, dtype: str | None) -> dict[str, Tensor]:
     state = {"exp_avg": torch.zeros_like(param, dtype=torch_dtype, memory_format=kept)}
     if dtype == "int8":
         num_blocks = -(-param.numel() // BLOCK)
-        state["exp_avg_scale"] = torch.zeros(num_blocks, device=param.device)
+        state[SCALE] = torch.zeros(num_blocks, device=param.device)
+    if kahan_sum and param.dtype in (torch.bfloat16, torch.float16):
+        state[RESIDUAL] = torch.zeros_like(param, memory_format=kept)
     return state
 
 
-def converted(saved: dict[str, Any], param: Tensor, dtype: str | None) -> dict[str, Tensor]:
-    """Bring a saved momentum, of whatever storage, into that of `zeros(param, dtype)`.
+def converted(
+    saved: Mapping[str, Any], param: Tensor, dtype: str | None, kahan_sum: bool = False
+) -> dict[str, Tensor]:
+    """Bring a saved state, of whatever storage, into that of `zeros` with the same arguments.
 
     Args:
-        saved: `exp_avg`, and `exp_avg_scale` if that is int8.
+        saved: `exp_avg`, with `exp_avg_scale` if that is int8, and perhaps `kahan_comp`.
         param: The parameter that it now belongs to.
         dtype: A name in DTYPES, or None for the parameter's.
+        kahan_sum: Whether a parameter of 16 bits has a residual; one that is not saved is 0.
     """
+    state = zeros(param.detach(), dtype, kahan_sum)
+    if RESIDUAL in state and RESIDUAL in saved:
+        state[RESIDUAL].copy_(saved[RESIDUAL])
     exp_avg = saved["exp_avg"].to(param.device)
-    scale = saved.get("exp_avg_scale")
-    scale = scale if scale is None else scale.to(param.device)
-    state = zeros(param.detach(), dtype)
+    scale = saved[SCALE].to(param.device) if SCALE in saved else None
     if exp_avg.dtype == state["exp_avg"].dtype and (scale is None or _same_order(exp_avg, state)):
         state["exp_avg"] = exp_avg
-        return state if scale is None else state | {"exp_avg_scale": scale}
-    encode_(decode(exp_avg, scale, _working_dtype(param)), state["exp_avg"], state.get(_SCALE))
+        return state if scale is None else state | {SCALE: scale}
+    encode_(decode(exp_avg, scale, _working_dtype(param)), state["exp_avg"], state.get(SCALE))
     return state
-
-
-_SCALE = "exp_avg_scale"
 
 
 def _same_order(exp_avg: Tensor, state: dict[str, Tensor]) -> bool:
@@ -127,25 +135,47 @@ def update(
     params: Sequence[Tensor],
     grads: Sequence[Tensor],
     exp_avgs: Sequence[Tensor],
-    scales: Sequence[Tensor | None],
+    states: Sequence[Mapping[str, Tensor]],
     **rule: Any,
 ) -> None:
-    """Step through `backend` with momenta of any storage; arguments as in `lion.fused.update`.
+    """Step through `backend` with a state of any storage; arguments as in `lion.fused.update`.
 
-    A momentum in its parameter's dtype is passed on as it is. Others are unpacked to float32 (or
-    the parameter's dtype, if wider), in which the step is computed, and packed again.
+    What is stored as the backend wants it is passed on. The rest is unpacked to float32 (or the
+    parameter's dtype, if wider), in which the step is computed, and packed again.
     """
-    if all(p.dtype == m.dtype for p, m in zip(params, exp_avgs, strict=True)):
+    rows = list(zip(params, grads, exp_avgs, states, strict=True))
+    if all(needs_no_packing(param, exp_avg, state) for param, _, exp_avg, state in rows):
         backend(params, grads, exp_avgs, **rule)
         return
-    for param, grad, exp_avg, scale in zip(params, grads, exp_avgs, scales, strict=True):
-        if param.dtype == exp_avg.dtype:
+    for param, grad, exp_avg, state in rows:
+        if needs_no_packing(param, exp_avg, state):
             backend([param], [grad], [exp_avg], **rule)
-            continue
-        full = decode(exp_avg, scale, _working_dtype(param))
-        backend([param], [grad.to(full.dtype)], [full], **rule)
-        if full is not exp_avg:
-            encode_(full, exp_avg, scale)
+        else:
+            _update_packed(backend, param, grad, exp_avg, state, **rule)
+
+
+def needs_no_packing(param: Tensor, exp_avg: Tensor, state: Mapping[str, Tensor]) -> bool:
+    """Whether a backend that knows parameters and momenta of one dtype can step this one."""
+    return param.dtype == exp_avg.dtype and RESIDUAL not in state
+
+
+def _update_packed(
+    backend: Callable[..., None],
+    param: Tensor,
+    grad: Tensor,
+    exp_avg: Tensor,
+    state: Mapping[str, Tensor],
+    **rule: Any,
+) -> None:
+    full = decode(exp_avg, state.get(SCALE), _working_dtype(param))
+    residual = state.get(RESIDUAL)
+    weight = param if residual is None else param.to(full.dtype) + residual
+    backend([weight], [grad.to(full.dtype)], [full], **rule)
+    if residual is not None:
+        param.copy_(weight)
+        residual.copy_(weight - param)
+    if full is not exp_avg:
+        encode_(full, exp_avg, state.get(SCALE))
 
 
 def _working_dtype(param: Tensor) -> torch.dtype:

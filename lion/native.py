@@ -27,10 +27,18 @@ COMPILERS = ("g++", "c++", "clang++")
 BUILD_SECONDS = 120
 
 # No contraction: the kernels round where torch's do. Trapping and errno would forbid SIMD.
-FLAGS = (
-    "-std=c++20 -O3 -march=native -ffp-contract=off -fno-math-errno -fno-trapping-math "
-    "-fopenmp -fvisibility=hidden -shared -fPIC"
-).split()
+FLAGS = [
+    "-std=c++20",
+    "-O3",
+    "-march=native",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp",
+    "-fvisibility=hidden",
+    "-shared",
+    "-fPIC",
+]
 
 
 class NativeError(RuntimeError):
@@ -62,13 +70,15 @@ def library() -> ctypes.CDLL:
     Raises:
         NativeError: There is no compiler, or it failed, or its product does not load.
     """
-    path = build(SOURCE.read_text())
+    source = SOURCE.read_text()
     try:
-        loaded = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise NativeError(
-            f"{path} does not load ({error}): delete it, or use fused=False"
-        ) from None
+        loaded = ctypes.CDLL(str(build(source)))
+    except OSError:  # damaged, or of a system that was upgraded since
+        path = build(source, anew=True)
+        try:
+            loaded = ctypes.CDLL(str(path))
+        except OSError as error:
+            raise NativeError(f"{path} does not load ({error}): use fused=False") from None
     address, number = ctypes.c_void_p, ctypes.c_float
     step = loaded.lion_step
     step.argtypes = [ctypes.c_int64, *[address] * 3, *[ctypes.c_int] * 2, *[number] * 6]
@@ -76,8 +86,12 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
-def build(source: str) -> Path:
+def build(source: str, *, anew: bool = False) -> Path:
     """Compile C++ `source` unless a cached library of it exists; safe in concurrent processes.
+
+    Args:
+        source: The whole program; it may include torch's headers.
+        anew: Whether to replace a cached library.
 
     Returns:
         The library's path.
@@ -88,12 +102,12 @@ def build(source: str) -> Path:
     name = f"lion-{_fingerprint(source)}.so"
     for directory in _cache_directories():
         path = directory / name
-        if path.exists():
+        if path.exists() and not anew:
             return path
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _lock(directory / f"{name}.lock"):
-                if not path.exists():  # another process may have built it while this one waited
+                if anew or not path.exists():  # another process may have built it while this one waited
                     _compile(source, path)
             return path
         except OSError:  # read-only, full, not ours: try the next

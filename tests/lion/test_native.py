@@ -1,0 +1,121 @@
+"""Building the kernels: once, safely, with one clear line where it cannot be."""
+
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from lion import Lion, native
+
+ROOT = Path(__file__).resolve().parents[2]
+needs_compiler = pytest.mark.skipif(not native.available(), reason="needs a C++ compiler")
+TRIVIAL = 'extern "C" __attribute__((visibility("default"))) int answer() { return 42; }\n'
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LION_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def fresh(cache):
+    """As in a process that has not looked for the kernels yet."""
+    for function in (native.available, native.library):
+        function.cache_clear()
+    yield cache
+    for function in (native.available, native.library):
+        function.cache_clear()
+
+
+def step_once(**options):
+    param = nn.Parameter(torch.zeros(3))
+    param.grad = torch.ones(3)
+    Lion([param], lr=0.5, **options).step()
+    return param
+
+
+def test_importing_neither_builds_nor_looks_for_a_compiler(tmp_path):
+    program = "import lion, lion.native as n; assert not n.is_loaded()"
+    environment = os.environ | {"LION_CACHE_DIR": str(tmp_path / "cache"), "CXX": "/nonexistent"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment, cwd=ROOT)
+    assert not (tmp_path / "cache").exists()
+
+
+@needs_compiler
+def test_a_second_build_is_the_first_ones_product(cache, monkeypatch):
+    path = native.build(TRIVIAL)
+    assert path.parent == cache
+    written = path.stat().st_mtime_ns
+    monkeypatch.setenv("PATH", "")  # a library that was built serves without a compiler
+    assert native.build(TRIVIAL) == path
+    assert path.stat().st_mtime_ns == written
+
+
+@needs_compiler
+def test_processes_that_start_at_once_build_once(cache, tmp_path):
+    counter = tmp_path / "compiler"
+    compiler = os.environ.get("CXX", "c++")
+    counter.write_text(f'#!/bin/sh\necho x >> {tmp_path}/calls\nsleep 0.3\nexec {compiler} "$@"\n')
+    counter.chmod(0o755)
+    program = (
+        f"from lion import native; import ctypes\n"
+        f"assert ctypes.CDLL(str(native.build({TRIVIAL!r}))).answer() == 42"
+    )
+    environment = os.environ | {"CXX": str(counter)}
+    command = [sys.executable, "-c", program]
+    processes = [subprocess.Popen(command, env=environment, cwd=ROOT) for _ in range(3)]
+    assert [p.wait(120) for p in processes] == [0, 0, 0]
+    assert (tmp_path / "calls").read_text() == "x\n"
+    assert not [p for p in cache.iterdir() if p.suffix not in (".so", ".lock")]
+
+
+@needs_compiler
+def test_a_damaged_library_is_built_again(fresh):
+    path = native.build(native.SOURCE.read_text())
+    path.write_bytes(path.read_bytes()[:100])
+    assert native.available()
+    assert step_once(fused=True).eq(-0.5).all()
+
+
+def test_without_a_compiler_one_notice_and_the_loop(fresh, monkeypatch):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", "")
+    with pytest.warns(RuntimeWarning, match="install g\\+\\+, or set CXX, or use fused=False"):
+        assert step_once().eq(-0.5).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert step_once().eq(-0.5).all()
+        step_once(fused=False)
+    with pytest.raises(native.NativeError, match="no C\\+\\+ compiler found"):
+        step_once(fused=True)
+
+
+def test_a_compiler_that_fails_is_named_with_its_error(fresh, monkeypatch, tmp_path):
+    broken = tmp_path / "broken-g++"
+    broken.write_text("#!/bin/sh\necho 'source.cpp:1: error: no such thing' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    with pytest.raises(native.NativeError, match=r"broken-g\+\+ .*no such thing.* fused=False"):
+        step_once(fused=True)
+    assert not list(fresh.glob("*.so"))
+
+
+@needs_compiler
+def test_where_the_cache_cannot_be_written_a_private_directory_serves(tmp_path, monkeypatch):
+    blocked = tmp_path / "file"
+    blocked.write_text("")  # root may write anywhere but below a file
+    monkeypatch.setenv("LION_CACHE_DIR", str(blocked / "cache"))
+    monkeypatch.setattr(native.tempfile, "gettempdir", lambda: str(tmp_path))
+    path = native.build(TRIVIAL)
+    assert path.parent == tmp_path / f"lion-{os.getuid()}"
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    path.parent.chmod(0o777)  # somebody else could have put a library there
+    with pytest.raises(native.NativeError, match="set LION_CACHE_DIR"):
+        native.build(TRIVIAL)
