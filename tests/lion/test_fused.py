@@ -44,7 +44,7 @@ def both(params, states, num_steps=20, maximize=False, schedule=lambda t: 0.01 /
 @pytest.mark.parametrize("momentum_dtype", [None, "bfloat16", "int8"])
 def test_float32_is_the_loop_to_the_bit(momentum_dtype, maximize):
     params = draw(SHAPES, torch.float32, seed=9)
-    for x, y in zip(*both(params, make_states(params, momentum_dtype), maximize=maximize)):
+    for x, y in zip(*both(params, make_states(params, momentum_dtype), maximize=maximize), strict=True):
         assert torch.equal(x, y)
 
 
@@ -54,7 +54,7 @@ def test_bfloat16_is_the_loop_to_the_bit(momentum_dtype, kahan_sum):
     # Whole vectors: in tails torch's own kernels round in another way, see below.
     params = draw([(32,), (64, 32), (4096,)], torch.bfloat16, seed=9)
     states = make_states(params, momentum_dtype, kahan_sum)
-    for x, y in zip(*both(params, states)):
+    for x, y in zip(*both(params, states), strict=True):
         assert torch.equal(x, y)
 
 
@@ -63,7 +63,7 @@ def test_bfloat16_tails_of_torch_differ_by_a_rounding_of_the_momentum():
     states = make_states(params)
     ours, loops = both(params, states, num_steps=1)
     eps = torch.finfo(torch.bfloat16).eps
-    for x, y in zip(ours, loops):
+    for x, y in zip(ours, loops, strict=True):
         assert torch.all((x.float() - y.float()).abs() <= 2 * eps * y.float().abs())
     num_vectors = 1000 // 32 * 32
     assert torch.equal(ours[3][:num_vectors], loops[3][:num_vectors])
@@ -82,7 +82,7 @@ def test_every_split_over_threads_is_the_loop(sizes, threads, momentum_dtype, gr
     try:
         params = draw([(s,) for s in [*sizes, grain_multiple]], torch.float32)
         states = make_states(params, momentum_dtype)
-        for x, y in zip(*both(params, states, num_steps=2)):
+        for x, y in zip(*both(params, states, num_steps=2), strict=True):
             assert torch.equal(x, y)
     finally:
         torch.set_num_threads(before)
@@ -105,7 +105,7 @@ def test_special_values_are_the_loops(momentum_dtype):
             columns = (mine, [values, values], [s["exp_avg"] for s in kept], kept)
             path(*columns, lr=0.01, maximize=False, **RULE)
             outcomes.append([*mine, *(x for state in kept for x in state.values())])
-        for x, y in zip(*outcomes):
+        for x, y in zip(*outcomes, strict=True):
             torch.testing.assert_close(x, y, rtol=0, atol=0, equal_nan=True)
 
 
