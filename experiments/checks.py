@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from experiments.config import ConfigError, RunConfig
+from experiments.config import ConfigError, RunConfig, TrainConfig
 
 _CHOICES = {
     "job": ("train", "evaluate"),
     "scale": ("paper", "proxy"),
     "schedule.name": ("cosine", "linear", "constant"),
     "train.precision": ("auto", "fp32", "bf16"),
+    "train.param_dtype": ("float32", "bfloat16"),
     "launch.device": ("auto", "cpu", "cuda"),
     "tracking.wandb": ("disabled", "offline", "online"),
 }
@@ -65,6 +66,7 @@ def check(config: RunConfig) -> None:
     _check_section(config.optimizer, "optimizer")
     _check_optimizer(config.optimizer)
     _check_lengths(config)
+    _check_param_dtype(config.train)
     micro_batches(config, max(1, config.launch.num_processes))
 
 
@@ -95,6 +97,21 @@ def _check_optimizer(optimizer: dict[str, Any]) -> None:
 
 def _is_beta(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
+
+
+def _check_param_dtype(train: TrainConfig) -> None:
+    if train.param_dtype == "float32":
+        return
+    if train.precision != "bf16":
+        raise ConfigError(
+            f"train.param_dtype={train.param_dtype} with train.precision={train.precision}: "
+            "set train.precision=bf16"
+        )
+    if train.ema_decay is not None:
+        raise ConfigError(
+            f"train.param_dtype={train.param_dtype} rounds an average of decay {train.ema_decay} "
+            "away: set train.ema_decay=null or train.param_dtype=float32"
+        )
 
 
 def _check_lengths(config: RunConfig) -> None:

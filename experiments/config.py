@@ -40,6 +40,7 @@ class TrainConfig:
     grad_clip_norm: float | None = None  # global L2 norm; null: no clipping
     ema_decay: float | None = None  # Polyak averaging per step; null: none
     precision: str = "auto"  # auto (bf16 on GPUs, fp32 on CPU) | fp32 | bf16
+    param_dtype: str = "float32"  # of weights, gradients, optimizer: float32 | bfloat16 (with bf16)
     compile: bool = False  # torch.compile of the model
     channels_last: bool = False  # memory format of images and convolutions
     deterministic: bool = False  # refuse non-deterministic kernels (slower on GPUs)

@@ -22,8 +22,9 @@ def identity(config: RunConfig) -> dict[str, Any]:
     """The part of the configuration that decides which run this is.
 
     Left out: where files lie, how the work is launched, saved and tracked, what the numbers are
-    based on, and every field that stands at its schema default (so that a field added later
-    does not rename the runs of today).
+    based on, every field that stands at its schema default, and every null of the optimizer,
+    which leaves its class's default (so that a field added later does not rename the runs of
+    today).
     """
     full, default = to_dict(config), to_dict(RunConfig())
     parts = ("experiment", "optimizer_name", "seed", "task", "data", "model", "optimizer")
@@ -32,6 +33,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
     for key in OPERATIONAL_DATA_KEYS:
         kept["data"].pop(key, None)
     kept["eval"].pop("batch_size")
+    kept["optimizer"] = {k: v for k, v in kept["optimizer"].items() if v is not None}
     default["task"] = next((t for t in TASK_DEFAULTS if t["_target_"] == _target(kept["task"])), {})
     for key in ("task", "param_groups", "schedule", "train", "eval"):
         section, defaults = kept[key] or {}, default[key]

@@ -51,7 +51,7 @@ def build_parts(config: RunConfig, task: Task, world: World) -> Parts:
     plan = BatchPlan(config.seed, task.num_train, batch, micro, world.rank, world.size)
     torch.use_deterministic_algorithms(config.train.deterministic)
     seed_all(derive(config.seed, "init"))
-    model = task.build_model().to(world.device)
+    model = task.build_model().to(world.device, getattr(torch, config.train.param_dtype))
     if config.train.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = _build_optimizer(config, model)

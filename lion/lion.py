@@ -57,7 +57,7 @@ class Lion(MomentumOptimizer):
             "bfloat16" (2 bytes a weight), "int8" (1.02 bytes); "float16", "float64".
         kahan_sum: Keep what rounding takes from parameters in bfloat16 or float16 in a second
             buffer of their dtype, `kahan_comp`, and add it at the next step: they train as if they
-            had twice the digits. Other parameters are left alone.
+            had twice the digits. Other parameters are left alone. None is False.
         capturable: Allow capture in a CUDA graph, which is refused otherwise. A step never waits
             for the device anyway; but a graph replays a float `lr` as it was. To change it, give a
             tensor on the device; one elsewhere is refused when the graph is captured.
@@ -83,7 +83,7 @@ class Lion(MomentumOptimizer):
         "foreach": None,
         "fused": None,
         "momentum_dtype": None,
-        "kahan_sum": False,
+        "kahan_sum": None,
         "capturable": False,
         "differentiable": False,
     }
@@ -99,7 +99,7 @@ class Lion(MomentumOptimizer):
         foreach: bool | None = None,
         fused: bool | None = None,
         momentum_dtype: str | torch.dtype | None = None,
-        kahan_sum: bool = False,
+        kahan_sum: bool | None = None,
         capturable: bool = False,
         differentiable: bool = False,
     ) -> None:
@@ -124,7 +124,7 @@ class Lion(MomentumOptimizer):
             raise ValueError(
                 "differentiable=True has one path, which is neither foreach, fused nor capturable: "
                 "leave foreach=None, fused=None, capturable=False, momentum_dtype=None and "
-                "kahan_sum=False"
+                "kahan_sum=None"
             )
         if group["foreach"] and group["fused"]:
             raise ValueError("foreach=True and fused=True exclude each other: leave one None")

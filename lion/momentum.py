@@ -42,7 +42,7 @@ def check_momentum_dtype(value: object) -> str | None:
     )
 
 
-def zeros(param: Tensor, dtype: str | None, kahan_sum: bool = False) -> dict[str, Tensor]:
+def zeros(param: Tensor, dtype: str | None, kahan_sum: bool | None = None) -> dict[str, Tensor]:
     """Return the state before the first step: `exp_avg`, and what belongs to its storage.
 
     Args:
@@ -66,7 +66,7 @@ def zeros(param: Tensor, dtype: str | None, kahan_sum: bool = False) -> dict[str
 
 
 def converted(
-    saved: Mapping[str, Any], param: Tensor, dtype: str | None, kahan_sum: bool = False
+    saved: Mapping[str, Any], param: Tensor, dtype: str | None, kahan_sum: bool | None = None
 ) -> dict[str, Tensor]:
     """Bring a saved state, of whatever storage, into that of `zeros` with the same arguments.
 

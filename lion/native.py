@@ -107,7 +107,9 @@ def build(source: str, *, anew: bool = False) -> Path:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _lock(directory / f"{name}.lock"):
-                if anew or not path.exists():  # another process may have built it while this one waited
+                if (
+                    anew or not path.exists()
+                ):  # another process may have built it while this one waited
                     _compile(source, path)
             return path
         except OSError:  # read-only, full, not ours: try the next

@@ -33,7 +33,7 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from lion import Lion, native  # noqa: E402
+from lion import Lion, native
 
 SIZES = {  # width, depth, tokens, patch, channels, classes
     "vit_base": (768, 12, 197, 16, 3, 1000),

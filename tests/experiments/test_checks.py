@@ -14,6 +14,12 @@ from experiments.config import ConfigError, from_dict, to_dict
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "job": ({"job": "tran"}, r"job=tran: choose one of train, evaluate"),
     "schedule": ({"schedule__name": "cos"}, r"schedule.name=cos: choose one of cosine, linear"),
+    "dtype": ({"train__param_dtype": "fp16"}, r"train.param_dtype=fp16: choose one of float32"),
+    "dtype and precision": ({"train__param_dtype": "bfloat16"}, "set train.precision=bf16"),
+    "dtype and average": (
+        {"train__param_dtype": "bfloat16", "train__precision": "bf16", "train__ema_decay": 0.9},
+        "set train.ema_decay=null",
+    ),
     "precision": ({"train__precision": "fp16"}, r"train.precision=fp16: choose one of auto"),
     "device": ({"launch__device": "gpu"}, r"launch.device=gpu: choose one of auto, cpu, cuda"),
     "wandb": ({"tracking__wandb": "on"}, r"tracking.wandb=on: choose one of disabled"),

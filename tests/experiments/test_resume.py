@@ -20,7 +20,7 @@ def assert_same_end(one: RunConfig, other: RunConfig) -> None:
     a, b = forked.weights(one), forked.weights(other)
     assert a["step"] == b["step"]
     for part in ("model", "average"):
-        for name, tensor in a[part].items():
+        for name, tensor in (a[part] or {}).items():
             assert torch.equal(tensor, b[part][name]), f"{part}.{name}"
     states = [part["optimizer"]["state"] for part in (a, b)]
     for number, state in states[0].items():
@@ -32,6 +32,13 @@ def assert_same_end(one: RunConfig, other: RunConfig) -> None:
 OPTIMIZERS = {
     "lion": {},
     "adamw": {"optimizer": {"_target_": "torch.optim.AdamW", "lr": 3e-3, "weight_decay": 0.1}},
+    "lean_lion": {  # weights of 16 bits with residuals, momenta of 8 bits with scales
+        "train__precision": "bf16",
+        "train__param_dtype": "bfloat16",
+        "train__ema_decay": None,
+        "optimizer__momentum_dtype": "int8",
+        "optimizer__kahan_sum": True,
+    },
     "hero_lion": {"optimizer": {"_target_": "lion.HeroLion", "lr": 3e-3, "weight_decay": 0.1}},
 }
 

@@ -356,6 +356,16 @@ def test_bf16_trains_under_autocast_and_keeps_float32_weights(tmp_path: Path, on
     assert ours == pytest.approx(theirs, rel=0.1)
 
 
+def test_bfloat16_weights_have_gradients_and_momenta_in_bfloat16(tmp_path: Path) -> None:
+    settings = {"train__precision": "bf16", "train__ema_decay": None}
+    config = tiny.config(tmp_path, **settings, train__param_dtype="bfloat16")
+    assert runner.run(config).state == "finished"
+    saved = forked.weights(config)
+    floats = [x.dtype for x in saved["model"].values() if x.is_floating_point()]
+    momenta = [state["exp_avg"].dtype for state in saved["optimizer"]["state"].values()]
+    assert {*floats, *momenta} == {torch.bfloat16}
+
+
 def test_on_a_cpu_auto_precision_is_float32(tmp_path: Path, on_call: Any) -> None:
     seen: set[bool] = set()
     on_call(lambda *_: seen.add(torch.is_autocast_enabled("cpu")))

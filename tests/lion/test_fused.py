@@ -1,4 +1,4 @@
-"""The native CPU kernels: the loop to the bit, and every tensor that they cannot serve gets there."""
+"""The native CPU kernels: the loop to the bit; tensors that they cannot serve get there."""
 
 import copy
 
@@ -44,7 +44,9 @@ def both(params, states, num_steps=20, maximize=False, schedule=lambda t: 0.01 /
 @pytest.mark.parametrize("momentum_dtype", [None, "bfloat16", "int8"])
 def test_float32_is_the_loop_to_the_bit(momentum_dtype, maximize):
     params = draw(SHAPES, torch.float32, seed=9)
-    for x, y in zip(*both(params, make_states(params, momentum_dtype), maximize=maximize), strict=True):
+    for x, y in zip(
+        *both(params, make_states(params, momentum_dtype), maximize=maximize), strict=True
+    ):
         assert torch.equal(x, y)
 
 
