@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from lion import backends, momentum, native
+from lion import backends, momentum, native, sharded
 from lion.base import MomentumOptimizer, scalar
 
 _STORAGE = ("momentum_dtype", "kahan_sum")
@@ -196,13 +196,16 @@ class Lion(MomentumOptimizer):
     ) -> None:
         beta1, beta2 = group["betas"]
         differentiable = group["differentiable"]
+        states: list[Any] = [self.state[p] for p in group["params"] if p.grad is not None]
+        if not differentiable and not torch.compiler.is_compiling():
+            shards = sharded.local_shards(params, grads, exp_avgs, states)
+            params, grads, exp_avgs, states = shards
         if _is_captured(params):
             _check_capture(group, params)
         name = backends.choose(
             params, foreach=group["foreach"], fused=group["fused"], differentiable=differentiable
         )
         update = backends.load(name)
-        states = [self.state[param] for param in group["params"] if param.grad is not None]
         columns: list[list[Any]] = [params, grads, exp_avgs]
         if name == "fused":
             columns.append(states)

@@ -204,7 +204,7 @@ def measure(size: str, rounds: int, burst: int, only: str) -> list[dict[str, Any
                 step()
                 if turn or burst == 1:
                     times[name].append(time.perf_counter() - start)
-    ms = {name: 1e3 * statistics.median(column) for name, column in times.items()}
+    ms = {name: 1e3 * statistics.median(times[name]) for name in optimizers}
     best_peer = min((ms[n] for n in ms if _is_peer(n)), default=float("nan"))
     return [
         {

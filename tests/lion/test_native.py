@@ -77,11 +77,14 @@ def test_processes_that_start_at_once_build_once(cache, tmp_path):
 
 
 @needs_compiler
-def test_a_damaged_library_is_built_again(fresh):
-    path = native.build(native.SOURCE.read_text())
+def test_a_damaged_library_is_built_again(fresh, monkeypatch, tmp_path):
+    source = tmp_path / "small.cpp"
+    source.write_text(TRIVIAL.replace("answer", "lion_step"))
+    monkeypatch.setattr(native, "SOURCE", source)
+    path = native.build(source.read_text())
     path.write_bytes(path.read_bytes()[:100])
-    assert native.available()
-    assert step_once(fused=True).eq(-0.5).all()
+    assert native.library().lion_step
+    assert path.stat().st_size > 100
 
 
 def test_without_a_compiler_one_notice_and_the_loop(fresh, monkeypatch):
