@@ -242,7 +242,7 @@ def _known_keys(overrides: Sequence[str]) -> list[str]:
             plain = OmegaConf.to_container(hydra.compose("config", chosen))
     except Exception:  # the pages themselves are at fault: then only their groups can be named
         return sorted(groups)
-    return [*_flatten(plain), *groups]
+    return list(dict.fromkeys([*_flatten(plain), *groups]))
 
 
 def _flatten(tree: Any, prefix: str = "") -> Iterator[str]:

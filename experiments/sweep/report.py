@@ -27,7 +27,7 @@ def show(sweep: Sweep, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     states = sweep.states()
     for line in _summary(sweep, states):
-        console.print(line)
+        console.print(line, soft_wrap=True)
     for cell in sweep.cells:
         if states[cell.run_id] == "running":
             facts = sweep.leases.of(cell.run_id)[-1].facts

@@ -56,9 +56,10 @@ class Listener:
             time.sleep(min(left, 0.2))
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
+        is_first = not self.told
         self.told = signal.SIGTERM if number == signal.SIGUSR2 else number
         handler = signal.getsignal(signal.SIGTERM)
         if number == signal.SIGUSR2 and handler != self._note:
             signal.raise_signal(signal.SIGTERM)
-        elif self._is_armed:
+        elif self._is_armed and is_first:
             raise Told
