@@ -83,7 +83,6 @@ class Leases:
     def __init__(self, folder: Path, seconds: float) -> None:
         self.folder = folder
         self.seconds = seconds
-        self._probe = folder / f"clock-{socket.gethostname()}-{os.getpid()}"
         folder.mkdir(parents=True, exist_ok=True)
 
     def of(self, run_id: str) -> list[Lease]:
@@ -146,17 +145,15 @@ class Leases:
 
     def _now(self) -> float:
         """The time by the clock that lease files are touched with."""
+        probe = self.folder / f".clock-{socket.gethostname()}-{os.getpid()}"
         try:
-            with self._probe.open("w"):
-                os.utime(self._probe)
-            return self._probe.stat().st_mtime
-        except OSError:
+            probe.touch()
+            return probe.stat().st_mtime
+        except OSError:  # a full disk
             return time.time()
-
-    def close(self) -> None:
-        """Removes this process's probe."""
-        with contextlib.suppress(OSError):
-            self._probe.unlink(missing_ok=True)
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink(missing_ok=True)
 
 
 class Keeper:

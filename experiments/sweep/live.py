@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -50,7 +49,7 @@ class Live:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(Exception):
+        if self._is_terminal:
             self._view.stop()
 
     def show(self) -> None:

@@ -70,6 +70,7 @@ def _last_words(sweep: Sweep, cell: Cell) -> Iterator[str]:
 
 
 def _show_best(sweep: Sweep, console: Console) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     chosen = best_cells(sweep)
@@ -77,29 +78,33 @@ def _show_best(sweep: Sweep, console: Console) -> None:
         console.print("  no setting has finished with every seed yet")
         return
     scales = {cell.config["scale"] for cell in sweep.cells}
-    note = " (proxy: says nothing of full size)" if "proxy" in scales else ""
+    note = " (a proxy: says nothing of full size)" if "proxy" in scales else ""
     title = f"Best cells, chosen on validation{note}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     columns = list(dict.fromkeys(name for best in chosen for name in best.settings))
-    table = Table(title=title, title_justify="left")
-    for heading in ("optimizer", *columns, "val", "test", "seeds", "trials", "diverged", ""):
+    for heading in ("optimizer", *columns, "val", "test", "seeds", "trials", "diverged"):
         table.add_column(heading, justify="left" if heading == "optimizer" else "right")
     for best in chosen:
         table.add_row(*_row(best, columns))
     console.print(table)
+    if any(best.edges for best in chosen):
+        console.print(
+            "[red]* NOT TUNED[/]: the smallest or largest value that was tried; widen the grid.",
+            soft_wrap=True,
+        )
 
 
 def _row(best: Best, columns: list[str]) -> list[str]:
-    edges = f"[red]on the edge in {', '.join(best.edges)}: not tuned[/]" if best.edges else ""
-    marked = [_text(best.settings.get(name)) for name in columns]
+    marks = dict.fromkeys(best.edges, "[red] *[/]")
+    error = f" ± {best.test_error:.2f}" if best.num_seeds > 1 else ""
     return [
         best.optimizer,
-        *marked,
+        *(f"{_text(best.settings.get(name))}{marks.get(name, '')}" for name in columns),
         f"{best.val:.2f}",
-        f"{best.test:.2f}" + (f" ± {best.test_error:.2f}" if best.num_seeds > 1 else ""),
+        f"{best.test:.2f}{error}",
         str(best.num_seeds),
-        f"{best.num_trials}",
+        str(best.num_trials),
         str(best.num_diverged),
-        edges,
     ]
 
 

@@ -71,7 +71,6 @@ class Worker:
             finally:
                 self._write_outcomes()
                 self._keeper.close()
-                self.sweep.leases.close()
         return 128 + listener.told if listener.told else 0
 
     def _take(self) -> tuple[list[tuple[Cell, Lease]], bool]:
