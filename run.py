@@ -9,6 +9,7 @@ Heavy imports are lazy: `--help` needs the standard library only, `--cfg job` Hy
 
 from __future__ import annotations
 
+import copy
 import difflib
 import os
 import re
@@ -31,7 +32,8 @@ Train one model with one optimizer; record it, resume it, compare it.
   python run.py experiment=vit_proxy optimizer=adamw optimizer.lr=2e-3 seed=1
   python run.py launch.num_processes=8 ...                 several processes on this machine
   torchrun --nproc_per_node=8 run.py ...                   the same, or across machines
-  python run.py -m optimizer=lion,adamw seed=0,1,2 ...     several runs, one after another
+  python run.py -m optimizer=lion,adamw seed=0,1,2 ...     every combination: a sweep
+  python run.py -m sweep=lr_wd launcher=local ...          a fair grid for each optimizer
 
 Calling the same command again goes on where it stopped; a finished run is not repeated.
 
@@ -40,7 +42,8 @@ Pages (choose with group=page):
 
 Every key can be set with key=value; experiments/config.py explains them. Flags go before overrides:
   --cfg job          print every number of the run, run nothing
-  -m, --multirun     run every combination of comma-separated values
+  -m, --multirun     run every combination of comma-separated values, and of the page sweep=NAME;
+                     launcher=NAME says where; python scripts/sweep.py shows how it goes
   --config-dir DIR   add a folder with pages of your own
   --hydra-help       all other flags (they are Hydra's)
 Exit codes: 0 finished or diverged (a diverged run is a result), 1 failed, 2 wrong configuration or
@@ -56,6 +59,12 @@ def main() -> int:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(HELP.format(pages="\n".join(_list_pages())))
         return 0
+    if any(re.match(r"(-m|--multirun)$|(sweep|launcher)[.=]", a) for a in sys.argv[1:]):
+        from experiments.sweep import command
+
+        code = _report(lambda: command.main(sys.argv[1:], CONF, compose_cells))
+        if code != command.NOT_A_SWEEP:
+            return code
     exit_codes: list[int] = []
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that Hydra raises, and we explain
 
@@ -99,16 +108,40 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> RunConfi
     Raises:
         ConfigError: one line with the remedy.
     """
+    return compose_cells(overrides, [{}], config_dir)[0]
+
+
+def compose_cells(
+    overrides: Sequence[str],
+    cells: Sequence[Mapping[str, Any]],
+    config_dir: str | None = None,
+) -> list[RunConfig]:
+    """Composes the pages once, and each cell's own values (by dotted key) on top of them.
+
+    Raises:
+        ConfigError: one line with the remedy.
+    """
     import hydra
+    from omegaconf import OmegaConf
 
     register_schema()
     extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        built = []
         try:
             composed = hydra.compose("config", [*overrides, *extra], return_hydra_config=True)
+            choices = dict(composed.hydra.runtime.choices)
+            OmegaConf.set_struct(composed, False)
+            del composed.hydra
+            OmegaConf.set_struct(composed, True)
+            for settings in cells:
+                cell = copy.deepcopy(composed) if len(cells) > 1 else composed
+                for key, value in settings.items():
+                    OmegaConf.update(cell, key, value)
+                built.append(cell)
         except Exception as error:
             raise ConfigError(_explain(error, overrides)) from error
-        return _finish(composed, composed.hydra.runtime.choices)
+        return [_finish(cell, choices) for cell in built]
 
 
 def register_schema() -> None:
@@ -188,6 +221,8 @@ def _explain(error: BaseException, overrides: Sequence[str]) -> str:
     if unknown := re.search(r"Could not override '([^']*)'", text):
         key = unknown[1]
         return f"{key}: no such key{_nearest(key, _known_keys(overrides))}"
+    if unknown := re.search(r"Key '.*' (?:is )?not in .*\n\s*full_key: (\S+)", text):
+        return f"{unknown[1]}: no such key{_nearest(unknown[1], _known_keys(overrides))}"
     if wrong := re.search(r"(Value '.*' of type .* could not be .*)\n\s*full_key: (\S+)", text):
         return f"{wrong[2]}: {wrong[1][0].lower()}{wrong[1][1:]}"
     return " ".join(text.split("\nSee https")[0].split())
@@ -207,7 +242,7 @@ def _known_keys(overrides: Sequence[str]) -> list[str]:
             plain = OmegaConf.to_container(hydra.compose("config", chosen))
     except Exception:  # the pages themselves are at fault: then only their groups can be named
         return sorted(groups)
-    return [*_flatten(plain), *groups]
+    return list(dict.fromkeys([*_flatten(plain), *groups]))
 
 
 def _flatten(tree: Any, prefix: str = "") -> Iterator[str]:

@@ -9,7 +9,7 @@ A run's folder `results/runs/<run id>/` holds
     log.txt          the lines a person would have read on the terminal
     checkpoints/     see experiments.checkpoint
 
-`SCHEMA` lists the columns of the table. Standard library only, but for `read_runs` (pandas).
+`SCHEMA` lists the columns of the table. Standard library only; `read_runs` imports pandas.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import math
 import os
 import socket
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -248,41 +248,48 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
-def read_runs(root: Path | str = "results/runs") -> pd.DataFrame:
+def read_runs(
+    root: Path | str = "results/runs",
+    splits: Collection[str] | None = None,
+    runs: Collection[str] | None = None,
+) -> pd.DataFrame:
     """Every measurement of every run below `root` as one tidy table.
 
-    A run that cannot be read (damaged, of another version) is left out with a warning.
+    A run that cannot be read (damaged, of another version) is left out with a warning. Where the
+    folder has been compacted (see `experiments.table`), only what has changed since is read anew.
+
+    Args:
+        root: The folder with the runs' folders.
+        splits: Only these, e.g. `("val", "test")`: without training curves the table is small.
+        runs: Only these run ids.
 
     Returns:
         One row per measurement, with the columns of `SCHEMA`; empty where there is no run.
     """
-    import pandas as pd
+    from experiments import table
 
-    frames = []
-    for header in sorted(Path(root).glob("*/run.json")):
-        try:
-            rows = _read_run(Folder(header.parent))
-        except (UserError, KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            warnings.warn(f"{header.parent} is left out of the table: {reason}", stacklevel=2)
-            continue
-        if rows:
-            frames.append(pd.DataFrame(rows))
-    if not frames:
-        return pd.DataFrame(columns=list(SCHEMA))
-    return pd.concat(frames, ignore_index=True).reindex(columns=list(SCHEMA))
+    return table.read(Path(root), splits, runs)
 
 
-def _read_run(folder: Folder) -> list[dict[str, Any]]:
-    """The rows of a run, each with what holds for its session and for the whole run."""
-    header = json.loads(folder.header.read_text())
-    sessions = header.pop("sessions")
-    state = read_json(folder.status).get("state", "unknown")
-    table = []
-    for row in read_rows(folder.metrics):
-        session = {key: sessions[row["session"]][key] for key in ("commit", "versions", "device")}
-        table.append({**row, **session, **header, "state": state})
-    return table
+def read_sweep(path: Path | str) -> dict[str, Any]:
+    """The manifest of a sweep, e.g. of `results/sweeps/vit_proxy-lr_wd`.
+
+    Returns:
+        name, experiment, budget (trials per optimizer), seeds, conditions, axes (per optimizer:
+        column and values), runs_dir, cells (run_id, optimizer, seed, settings, config), ...
+
+    Raises:
+        UserError: if there is none, or one of another version.
+    """
+    file = Path(path) / "manifest.json"
+    manifest = read_json(file)
+    if not manifest:
+        names = sorted(p.parent.name for p in file.parent.parent.glob("*/manifest.json"))
+        there = f"; there are: {', '.join(names)}" if names else ""
+        raise UserError(f"{file.parent}: no sweep there{there}")
+    if manifest.get("schema_version") != SCHEMA_VERSION:
+        raise UserError(f"{file}: made by another version; move the folder away and sweep anew")
+    return manifest
 
 
 def read_json(path: Path) -> dict[str, Any]:

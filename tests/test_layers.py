@@ -20,6 +20,7 @@ LEVELS = [
         "experiments.identity",
         "experiments.launch",
         "experiments.store",
+        "experiments.table",
         "experiments.build",
     },
     {

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import signal
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any
 
 from experiments.config import RunConfig, from_dict, to_dict
+from experiments.sweep.processes import environment, leave_with_parent, told_to_stop
 
 MAX_TRIES = 2
 """How often a run is started whose worker dies."""
@@ -38,7 +36,7 @@ class Worker:
     def __init__(self, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        with _environment(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads)):
+        with environment(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads)):
             self.process = context.Process(target=_work, args=(theirs,))
             self.process.start()
         theirs.close()
@@ -74,7 +72,7 @@ def run_all(
     waiting = deque(range(len(configs)))
     tries = [0] * len(configs)
     finished: list[Finished] = []
-    with _told_to_stop() as stopped:
+    with told_to_stop() as stopped:
         workers = [Worker(threads) for _ in range(min(num_workers, len(configs)))]
         try:
             while True:
@@ -141,7 +139,7 @@ def _give_back(
 
 def _work(pipe: Connection) -> None:
     """The life of a worker: until the pipe closes, or its starter dies."""
-    _leave_with_parent()
+    leave_with_parent()
     with contextlib.suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
         from experiments import runner
 
@@ -155,51 +153,3 @@ def _work(pipe: Connection) -> None:
             pipe.send(answer)
             if answer[0] == "interrupted":
                 return
-
-
-def _leave_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait_for_end() -> None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait_for_end, name="watch-parent", daemon=True).start()
-
-
-@contextlib.contextmanager
-def _told_to_stop() -> Iterator[Callable[[], bool]]:
-    """Notes SIGINT and SIGTERM, and passes them on to the workers.
-
-    Ctrl-C reaches the workers of a terminal twice then; a run takes two at once for one.
-    """
-    noted: list[int] = []
-
-    def note(number: int, _frame: Any) -> None:
-        noted.append(number)
-        for child in multiprocessing.active_children():
-            if child.pid:
-                os.kill(child.pid, number)
-
-    before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(noted)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Sets variables while a process is started: thread pools read them when they are made."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import tempfile
 import threading
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,33 @@ from experiments.store import read_rows
 
 _fork = multiprocessing.get_context("fork")
 _TIMES = ("seconds", "session")
+
+
+class Context:
+    """What `multiprocessing.get_context("spawn")` gives, but forking.
+
+    A forked worker drops the parent's ends of all pipes, as a spawned one never had them.
+    """
+
+    def __init__(self) -> None:
+        self._ends: list[Connection] = []
+
+    def Pipe(self) -> tuple[Connection, Connection]:
+        ours, theirs = _fork.Pipe()
+        self._ends.append(ours)
+        return ours, theirs
+
+    def Process(
+        self, target: Callable[..., None], args: tuple[Any, ...], daemon: bool = False
+    ) -> Any:
+        def work(*given: Any) -> None:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.default_int_handler if number == 2 else signal.SIG_DFL)
+            for end in self._ends:
+                end.close()
+            target(*given)
+
+        return _fork.Process(target=work, args=args, daemon=daemon)
 
 
 def start(config: RunConfig, **environment: str) -> BaseProcess:

@@ -12,7 +12,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -32,37 +31,10 @@ LONG: dict[str, Any] = {
 }  # fmt: skip
 
 
-class ForkContext:
-    """What `multiprocessing.get_context("spawn")` gives, but forking.
-
-    A forked worker drops the parent's ends of all pipes, as a spawned one never had them.
-    """
-
-    def __init__(self) -> None:
-        self._ends: list[Connection] = []
-
-    def Pipe(self) -> tuple[Connection, Connection]:
-        ours, theirs = _fork.Pipe()
-        self._ends.append(ours)
-        return ours, theirs
-
-    def Process(
-        self, target: Callable[..., None], args: tuple[Any, ...], daemon: bool = False
-    ) -> Any:
-        def work(*given: Any) -> None:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.default_int_handler if number == 2 else signal.SIG_DFL)
-            for end in self._ends:
-                end.close()
-            target(*given)
-
-        return _fork.Process(target=work, args=args, daemon=daemon)
-
-
 @pytest.fixture(autouse=True)
 def forking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "spawning" not in request.fixturenames:
-        context = ForkContext()
+        context = forked.Context()
         monkeypatch.setattr(pool.multiprocessing, "get_context", lambda _: context)
 
 

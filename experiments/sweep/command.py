@@ -1,0 +1,288 @@
+"""`python run.py -m ...`: from a command line to a sweep's folder and its workers.
+
+    python run.py -m experiment=vit_proxy optimizer=adamw,lion sweep=lr_wd launcher=local seed=0,1
+
+`sweep=` and `launcher=` choose pages of `conf/sweep` and `conf/launcher`; `sweep.KEY=` and
+`launcher.KEY=` change them. Keys with several values are axes; what the command line says of a
+key replaces what the page says. Without `sweep=` the cells are exactly the combinations given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from experiments.build import build
+from experiments.config import ConfigError, RunConfig
+from experiments.identity import OPERATIONAL_DATA_KEYS
+from experiments.sweep import manifest, space
+from experiments.sweep.manifest import Cell, Sweep
+from experiments.sweep.space import SweepPage, short
+
+OPERATIONAL = ("results_dir", "launch.", "tracking.", "checkpoint.", "eval.batch_size")
+"""Keys that do not change which run a cell is."""
+NOT_A_SWEEP = -1
+
+
+class Compose(Protocol):
+    """`run.compose_cells`."""
+
+    def __call__(
+        self,
+        overrides: Sequence[str],
+        cells: Sequence[Mapping[str, Any]],
+        config_dir: str | None = None,
+    ) -> list[RunConfig]: ...
+
+
+@dataclass
+class Request:
+    """What the command line asks for."""
+
+    fixed: dict[str, str] = field(default_factory=dict)  # key: override with one value
+    swept: dict[str, list[Any]] = field(default_factory=dict)  # key: values
+    choices: dict[str, list[str]] = field(default_factory=dict)  # group: pages
+    page: str = ""  # of conf/sweep
+    page_changes: list[str] = field(default_factory=list)
+    launcher: str = "local"
+    launcher_changes: list[str] = field(default_factory=list)
+
+
+def parse(overrides: Sequence[str], groups: Sequence[str]) -> Request:
+    """Sorts the overrides of a command line.
+
+    Args:
+        overrides: `key=value` or `key=value,value`, as Hydra reads them.
+        groups: Names of the groups of pages, e.g. experiment, optimizer.
+
+    Raises:
+        ConfigError: for an override that makes no cells.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parser = OverridesParser.create()
+    request = Request()
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key == "sweep":
+            request.page = value
+        elif key == "launcher":
+            request.launcher = value
+        elif key.startswith("sweep."):
+            request.page_changes.append(text.partition(".")[2])
+        elif key.startswith("launcher."):
+            request.launcher_changes.append(text.partition(".")[2])
+        else:
+            _sort(parser.parse_override(text), text, request, groups)
+    return request
+
+
+def _sort(override: Any, text: str, request: Request, groups: Sequence[str]) -> None:
+    key = override.key_or_group
+    if not override.is_sweep_override():
+        if key in groups:
+            request.choices[key] = [str(override.value())]
+        else:
+            request.fixed[key] = text
+        return
+    if not (override.is_choice_sweep() or override.is_range_sweep()):
+        raise ConfigError(f"{text}: list the values, e.g. {key}=1,2,3")
+    texts = list(override.sweep_string_iterator())
+    if key in groups:
+        request.choices[key] = texts
+    else:
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        parser = OverridesParser.create()
+        request.swept[key] = [parser.parse_override(f"{key}={one}").value() for one in texts]
+
+
+def plan(
+    request: Request, page: SweepPage, compose: Compose, config_dir: str | None = None
+) -> tuple[list[Cell], set[str]]:
+    """The cells of a request, seeds outermost: a sweep that is stopped early is still fair.
+
+    Returns:
+        The cells without repetition, and the columns that are conditions.
+
+    Raises:
+        ConfigError: for a setting that cannot work, before anything is trained.
+    """
+    seeds = request.swept.get("seed", page.seeds)
+    if "seed" in request.fixed:
+        seeds = [int(request.fixed["seed"].partition("=")[2])]
+    cells: list[Cell] = []
+    conditions: set[str] = set()
+    choices = {**request.choices}
+    if page.optimizers:
+        choices.setdefault("optimizer", page.optimizers)
+    for combination in itertools.product(*choices.values()):
+        chosen = dict(zip(choices, combination, strict=True))
+        base = [*(f"{group}={name}" for group, name in chosen.items()), *request.fixed.values()]
+        trials, axes = _trials(request, page, chosen, base, compose, config_dir)
+        conditions |= axes
+        wanted = [{**trial, "seed": seed} for seed in seeds for trial in trials]
+        configs = compose(base, wanted, config_dir)
+        extra = {k: v for k, v in chosen.items() if k not in ("experiment", "optimizer")}
+        cells += [
+            Cell.of(config, {**extra, **each}) for config, each in zip(configs, wanted, strict=True)
+        ]
+    order = {seed: number for number, seed in enumerate(seeds)}
+    unique = list({cell.run_id: cell for cell in cells}.values())
+    return sorted(unique, key=lambda cell: order[cell.seed]), conditions
+
+
+def _trials(
+    request: Request,
+    page: SweepPage,
+    chosen: Mapping[str, str],
+    base: Sequence[str],
+    compose: Compose,
+    config_dir: str | None,
+) -> tuple[list[dict[str, Any]], set[str]]:
+    """The settings of one choice of pages, without seeds, and which columns are conditions."""
+    swept = {key: values for key, values in request.swept.items() if key != "seed"}
+    (reference,) = compose(base, [{}], config_dir)
+    own = space.without(space.space_of(page, reference.optimizer_name), [*request.fixed, *swept])
+    if own.relative_to:
+        pages = {**chosen, "optimizer": own.relative_to}
+        others = [f"{group}={name}" for group, name in pages.items() if group != "recipe"]
+        kept = [text for key, text in request.fixed.items() if not key.startswith("optimizer.")]
+        (reference,) = compose([*others, *kept], [{}], config_dir)
+    for key, values in swept.items():
+        (own.grid if key.startswith("optimizer.") else own.conditions)[key] = values
+    fixed = {key: value for key, value in page.set.items() if key not in request.fixed}
+    trials = [{**fixed, **one} for one in space.settings(own, reference, page.lr_scaling)]
+    return trials, {short(key) for key in own.conditions}
+
+
+def name_of(request: Request, page: SweepPage) -> str:
+    """The folder's name: the experiment, the page, and a hash of what else was set."""
+    if page.name:
+        return page.name
+    experiment = "+".join(request.choices.get("experiment", ["vit_proxy"]))
+    axes = [short(key) for key in request.swept if key != "seed"] or ["seeds"]
+    settings = fixed_settings(request)
+    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]
+    parts = [experiment, request.page or "-".join(axes), digest if settings else ""]
+    return "-".join(filter(None, parts))
+
+
+def fixed_settings(request: Request) -> list[str]:
+    """What holds for every cell and changes which runs they are."""
+    return sorted(
+        text
+        for key, text in request.fixed.items()
+        if key != "seed"
+        and not key.startswith(OPERATIONAL)
+        and key not in [f"data.{name}" for name in OPERATIONAL_DATA_KEYS]
+    )
+
+
+def load_page(group: str, name: str, changes: Sequence[str], folders: Sequence[Path]) -> Any:
+    """A page of `conf/sweep` or `conf/launcher` with changes of the command line.
+
+    Raises:
+        ConfigError: if there is no such page.
+    """
+    from omegaconf import OmegaConf
+
+    for folder in reversed(folders):
+        if (folder / group / f"{name}.yaml").exists():
+            page = OmegaConf.load(folder / group / f"{name}.yaml")
+            return OmegaConf.merge(page, OmegaConf.from_dotlist(list(changes)))
+    known = sorted({p.stem for folder in folders for p in (folder / group).glob("*.yaml")})
+    raise ConfigError(f"{group}={name}: no such page; there are: {', '.join(known)}")
+
+
+def sweep_page(request: Request, folders: Sequence[Path]) -> SweepPage:
+    """The checked page of a request; an empty one where none is chosen."""
+    from omegaconf import OmegaConf
+
+    chosen: Any = OmegaConf.from_dotlist(request.page_changes)
+    if request.page:
+        chosen = load_page("sweep", request.page, request.page_changes, folders)
+    merged = OmegaConf.merge(OmegaConf.structured(SweepPage), chosen)
+    page = OmegaConf.to_object(merged)
+    assert isinstance(page, SweepPage)
+    return page
+
+
+def prepare(
+    overrides: Sequence[str], folders: Sequence[Path], compose: Compose, config_dir: str | None
+) -> tuple[Sweep, Request]:
+    """Writes the manifest that a command line asks for, or adds to it."""
+    groups = {p.name for folder in folders for p in folder.iterdir() if p.is_dir()} | {"task"}
+    request = parse(overrides, sorted(groups))
+    page = sweep_page(request, folders)
+    cells, conditions = plan(request, page, compose, config_dir)
+    runs_dir = Path(cells[0].config["results_dir"])
+    sweep = manifest.write(
+        runs_dir.parent / "sweeps" / name_of(request, page),
+        cells,
+        fixed=fixed_settings(request),
+        conditions=conditions,
+        equal_budget=page.equal_budget,
+        max_tries=page.max_tries,
+        lease_seconds=page.lease_seconds,
+        about=page.about,
+    )
+    return sweep, request
+
+
+def launch(path: Path, launcher: str, changes: Sequence[str], folders: Sequence[Path]) -> int:
+    """Starts the workers of a page of `conf/launcher`.
+
+    Returns:
+        The exit code.
+    """
+    from omegaconf import OmegaConf
+
+    section = OmegaConf.to_container(load_page("launcher", launcher, changes, folders))
+    assert isinstance(section, dict)
+    plain = {str(key): value for key, value in section.items()}
+    return build(plain, "launcher", path)
+
+
+def main(arguments: Sequence[str], conf: Path, compose: Compose) -> int:
+    """Runs `python run.py -m`.
+
+    Args:
+        arguments: The command line.
+        conf: The folder of the pages.
+        compose: `run.compose_cells`.
+
+    Returns:
+        The exit code, 0 if every cell is done; `NOT_A_SWEEP` where Hydra is to do it: other jobs
+        than training, and other flags.
+
+    Raises:
+        ConfigError: for `sweep=` or `launcher=` where there is no sweep.
+    """
+    from experiments.sweep import report
+
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("--config-dir", "-cd")
+    parser.add_argument("overrides", nargs="*")
+    args, others = parser.parse_known_args(arguments)
+    others += [text for text in args.overrides if re.match(r"[+~]*(hydra[/.]|job=)", text)]
+    ours = [text for text in args.overrides if re.match(r"(sweep|launcher)[.=]", text)]
+    if ours and not args.multirun:
+        raise ConfigError(f"{ours[0]} needs -m: python run.py -m {' '.join(args.overrides)}")
+    if ours and others:
+        raise ConfigError(f"{ours[0]} does not go with {others[0]}")
+    if others or not args.multirun:
+        return NOT_A_SWEEP
+    folders = [conf, *([Path(args.config_dir)] if args.config_dir else [])]
+    sweep, request = prepare(args.overrides, folders, compose, args.config_dir)
+    code = launch(sweep.path, request.launcher, request.launcher_changes, folders)
+    report.show(sweep)
+    return code

@@ -1,0 +1,239 @@
+"""Who works on which cell: leases as files that several processes and machines share.
+
+A cell's n-th lease is the file `<run id>.<n>.lease`, made with O_CREAT | O_EXCL, which is atomic
+on local disks and on NFS since version 3. Lease files are never removed or renamed: the highest
+number holds, and it can be followed by exactly one next. So of two takers one wins, and one that
+was asleep cannot win late. The holder touches its file; a lease has run out when
+
+    its holder has noted an outcome,
+    or was a process of this machine that is gone (kill -9: noticed at once),
+    or has not touched it for `seconds`.
+
+Ages are differences of times that the file system itself gives (a probe is touched beside the
+lease), so clocks of machines that disagree do no harm. A holder that was paused past its time
+finds the next lease when it wakes up, and must leave at once: see `Keeper`. Until it has noticed,
+the lock of the run's folder (`store.Folder.locked`) keeps a second writer away. `seconds` must be
+longer than file attributes may be cached (60 s on NFS).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from experiments.store import now, read_json, write_json
+
+_NAME = re.compile(r"(.+)\.(\d+)\.lease")
+
+
+@dataclass(frozen=True)
+class Lease:
+    """One lease, by whomever it is held."""
+
+    run_id: str
+    number: int  # 1 for the first
+    path: Path
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What its holder has written: machine, pid, started, and in the end the outcome."""
+        return read_json(self.path)
+
+    @property
+    def outcome(self) -> str | None:
+        """None while its holder has noted none."""
+        return self.facts.get("outcome")
+
+    def follower(self) -> Path:
+        """The file of the lease that would come after this one."""
+        return self.path.with_name(f"{self.run_id}.{self.number + 1}.lease")
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether somebody else has taken the cell over."""
+        return self.follower().exists()
+
+    def touch(self) -> None:
+        """Shows that the holder lives. The file server sets the time."""
+        os.utime(self.path)
+
+    def release(self, outcome: str, message: str = "", **facts: Any) -> None:
+        """Gives the cell back.
+
+        Raises:
+            OSError: e.g. on a full disk; then the lease runs out by itself.
+        """
+        ended = {"outcome": outcome, "message": message, "ended": now(), **facts}
+        write_json(self.path, {**self.facts, **ended})
+
+
+class Leases:
+    """All leases of a sweep."""
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        self.folder = folder
+        self.seconds = seconds
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def of(self, run_id: str) -> list[Lease]:
+        """The leases of a cell, the first one first."""
+        return self.scan().get(run_id, [])
+
+    def scan(self) -> dict[str, list[Lease]]:
+        """The leases of every cell that had one."""
+        found: dict[str, list[Lease]] = {}
+        for name in os.listdir(self.folder):
+            if match := _NAME.fullmatch(name):
+                lease = Lease(match[1], int(match[2]), self.folder / name)
+                found.setdefault(match[1], []).append(lease)
+        return {run: sorted(all_of, key=lambda one: one.number) for run, all_of in found.items()}
+
+    def is_live(self, lease: Lease) -> bool:
+        """Whether its holder still works."""
+        facts = lease.facts
+        if facts.get("outcome"):
+            return False
+        if facts.get("machine") == machine() and process_start(facts["pid"]) != facts["born"]:
+            return False
+        try:
+            handle = os.open(lease.path, os.O_RDONLY)  # on NFS: asks the server anew
+        except FileNotFoundError:
+            return False
+        try:
+            return self._now() - os.fstat(handle).st_mtime < self.seconds
+        finally:
+            os.close(handle)
+
+    def claim(self, run_id: str, before: list[Lease], **facts: Any) -> Lease | None:
+        """Takes a cell, if none of the leases before is live and nobody is quicker.
+
+        Args:
+            run_id: The cell.
+            before: Its leases as `scan` or `of` gave them.
+            facts: To note in the file.
+
+        Raises:
+            OSError: e.g. on a full disk.
+        """
+        if before and self.is_live(before[-1]):
+            return None
+        number = before[-1].number + 1 if before else 1
+        lease = Lease(run_id, number, self.folder / f"{run_id}.{number}.lease")
+        try:
+            handle = os.open(lease.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:
+            return None
+        with os.fdopen(handle, "w") as file:
+            json.dump({**holder(), "started": now(), **facts}, file)
+        return lease
+
+    def forgive(self, run_id: str) -> None:
+        """Lets the tries of a cell count from here."""
+        lease = self.claim(run_id, self.of(run_id))
+        if lease is not None:
+            lease.release("forgiven")
+
+    def _now(self) -> float:
+        """The time by the clock that lease files are touched with."""
+        probe = self.folder / f".clock-{socket.gethostname()}-{os.getpid()}"
+        try:
+            probe.touch()
+            return probe.stat().st_mtime
+        except OSError:  # a full disk
+            return time.time()
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink(missing_ok=True)
+
+
+class Keeper:
+    """Touches the leases of this process, from a thread, and notices a lost one."""
+
+    def __init__(self, seconds: float, on_loss: Callable[[Lease], None]) -> None:
+        self._pause = seconds / 6
+        self._on_loss = on_loss
+        self._held: set[Lease] = set()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="lease-keeper", daemon=True)
+        self._thread.start()
+
+    @contextlib.contextmanager
+    def holding(self, lease: Lease) -> Iterator[None]:
+        """Keeps a lease alive until left."""
+        self._held.add(lease)
+        try:
+            yield
+        finally:
+            self._held.discard(lease)
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._closed.set()
+        self._thread.join()
+
+    def _keep(self) -> None:
+        while not self._closed.wait(self._pause):
+            for lease in list(self._held):
+                if lease.is_lost:  # asked first: a touch would not bring it back
+                    self._on_loss(lease)
+                    continue
+                with contextlib.suppress(OSError):
+                    lease.touch()
+
+
+def num_failures(leases: list[Lease], checkpoint_step: int) -> int:
+    """How often a cell was tried in vain since it was last forgiven.
+
+    A try ends in vain if it failed, or if its holder died before the cell had a newer
+    checkpoint than at its start. Interruptions do not count.
+
+    Args:
+        leases: Of the cell, none of them live.
+        checkpoint_step: Of the newest checkpoint, 0 without one.
+    """
+    count, later = 0, checkpoint_step
+    for lease in reversed(leases):
+        facts = lease.facts
+        if facts.get("outcome") == "forgiven":
+            break
+        step = facts.get("step", later)
+        died_in_vain = facts and "outcome" not in facts and later <= step
+        count += bool(facts.get("outcome") == "failed" or died_in_vain)
+        later = step
+    return count
+
+
+def holder() -> dict[str, Any]:
+    """This process, so that others can tell whether it is gone."""
+    pid = os.getpid()
+    born = process_start(pid)
+    return {"machine": machine(), "host": socket.gethostname(), "pid": pid, "born": born}
+
+
+@cache
+def machine() -> str:
+    """Names what process numbers are unique in: a boot of a machine, and a pid namespace."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # not Linux: then only time tells
+        return f"{socket.gethostname()} {os.getpid()}"
+
+
+def process_start(pid: int) -> str | None:
+    """When a process was started, in ticks since boot; None if it is gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else fields[19]

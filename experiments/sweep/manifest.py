@@ -1,0 +1,257 @@
+"""What a sweep consists of: `results/sweeps/<name>/manifest.json`, and the state of its cells.
+
+The manifest only grows: the same call adds nothing, one with more seeds or optimizers adds cells.
+Whether a cell is done is told by its run's own `status.json`, never by the sweep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.config import ConfigError, RunConfig, UserError, from_dict, to_dict
+from experiments.identity import run_id
+from experiments.store import FINAL_STATES, Folder, now, read_json, read_sweep, write_text
+from experiments.sweep.leases import Lease, Leases, num_failures
+from experiments.sweep.space import short
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep."""
+
+    run_id: str
+    optimizer: str
+    seed: int
+    settings: dict[str, Any]  # dotted key: value, what the sweep has set
+    config: dict[str, Any]  # the whole configuration
+
+    @classmethod
+    def of(cls, config: RunConfig, settings: Mapping[str, Any]) -> Cell:
+        """A cell from its configuration."""
+        plain = json.loads(json.dumps(to_dict(config)))
+        kept = {k: v for k, v in settings.items() if k != "seed"}
+        return cls(run_id(config), config.optimizer_name, config.seed, kept, plain)
+
+    @property
+    def trial(self) -> str:
+        """What the cell tries, whatever its seed."""
+        experiment = self.config["experiment"]
+        return json.dumps([experiment, self.optimizer, self.settings], sort_keys=True)
+
+    @property
+    def title(self) -> str:
+        """For people: optimizer, settings, seed."""
+        said = [f"{short(key)} {_brief(value)}" for key, value in self.settings.items()]
+        return " ".join([self.optimizer, *said, f"seed {self.seed}"])
+
+
+class Sweep:
+    """A sweep's folder, for reading.
+
+    Raises:
+        UserError: if there is none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stamp = 0.0
+        self._final: dict[str, str] = {}
+        self.refresh()
+        self.leases = Leases(path / "leases", self.manifest["lease_seconds"])
+
+    def refresh(self) -> None:
+        """Reads the manifest again if it has grown."""
+        stamp = (self.path / "manifest.json").stat().st_mtime if self._stamp else 1.0
+        if stamp == self._stamp:
+            return
+        self.manifest = read_sweep(self.path)
+        self.cells = [Cell(**cell) for cell in self.manifest["cells"]]
+        self._stamp = (self.path / "manifest.json").stat().st_mtime
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def max_tries(self) -> int:
+        """How often a cell may fail."""
+        return self.manifest["max_tries"]
+
+    def config(self, cell: Cell) -> RunConfig:
+        """The configuration of a cell, quiet: the sweep speaks for it."""
+        config = from_dict(cell.config)
+        config.launch.progress = False
+        return config
+
+    def folder(self, cell: Cell) -> Folder:
+        """The run's folder."""
+        return Folder(Path(self.manifest["runs_dir"]) / cell.run_id)
+
+    def final_state(self, cell: Cell) -> str | None:
+        """finished or diverged; None while there is something left to train."""
+        if cell.run_id not in self._final:
+            state = read_json(self.folder(cell).status).get("state")
+            if state not in FINAL_STATES:
+                return None
+            self._final[cell.run_id] = state
+        return self._final[cell.run_id]
+
+    def state(self, cell: Cell, leases: list[Lease]) -> str:
+        """finished, diverged, running, failed (for good), retry, interrupted or waiting."""
+        if final := self.final_state(cell):
+            return final
+        if not leases:
+            return "waiting"
+        if self.leases.is_live(leases[-1]):
+            return "running"
+        failures = num_failures(leases, self.checkpoint_step(cell))
+        if failures >= self.max_tries:
+            return "failed"
+        return "retry" if failures else "interrupted"
+
+    def states(self) -> dict[str, str]:
+        """The state of every cell, by run id."""
+        leases = self.leases.scan()
+        return {c.run_id: self.state(c, leases.get(c.run_id, [])) for c in self.cells}
+
+    def checkpoint_step(self, cell: Cell) -> int:
+        """Step of the newest checkpoint, by its file's name; 0 without one."""
+        files = self.folder(cell).checkpoints.glob("step_*.pt")
+        return max((int(f.name[5:].partition("-")[0]) for f in files), default=0)
+
+
+def write(
+    path: Path,
+    cells: Sequence[Cell],
+    *,
+    fixed: Sequence[str] = (),
+    conditions: Iterable[str] = (),
+    equal_budget: bool = True,
+    max_tries: int = 3,
+    lease_seconds: float = 120.0,
+    about: str = "",
+) -> Sweep:
+    """Makes a sweep's folder, or adds what is new to it.
+
+    Args:
+        path: The sweep's folder.
+        cells: What this call asks for; at least one.
+        fixed: Settings of the command that hold for every cell; they must stay the same.
+        conditions: Columns to compare along; the others are tuned.
+        equal_budget: Whether an unequal number of trials is refused.
+        max_tries: How often a cell may fail.
+        lease_seconds: See `experiments.sweep.leases`.
+        about: One line for people.
+
+    Raises:
+        UserError: if the budget would be unequal, or the sweep there is another one.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        before = read_json(path / "manifest.json")
+        runs_dir = cells[0].config["results_dir"]
+        if before:
+            _check_same(path, before, list(fixed), runs_dir)
+        old = [Cell(**cell) for cell in before.get("cells", [])]
+        merged = list({cell.run_id: cell for cell in [*old, *cells]}.values())
+        budget = trials(merged)
+        is_equal = len(set(budget.values())) <= 1
+        if equal_budget and not is_equal:
+            said = ", ".join(f"{name} {count}" for name, count in budget.items())
+            raise ConfigError(
+                f"the number of trials differs ({said}): give every optimizer as many, or say "
+                "sweep.equal_budget=false (the sweep is then marked as unfair)"
+            )
+        call = {"started": now(), "host": socket.gethostname(), "command": " ".join(sys.argv)}
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "name": path.name,
+            "about": about,
+            "experiment": ",".join(dict.fromkeys(c.config["experiment"] for c in merged)),
+            "budget": budget,
+            "budget_is_equal": is_equal,
+            "seeds": sorted({cell.seed for cell in merged}),
+            "conditions": sorted({*before.get("conditions", []), *conditions}),
+            "axes": axes(merged),
+            "fixed": list(fixed),
+            "runs_dir": runs_dir,
+            "max_tries": max_tries,
+            "lease_seconds": lease_seconds,
+            "calls": [*before.get("calls", []), call],
+            "cells": [vars(cell) for cell in merged],
+        }
+        write_text(path / "manifest.json", json.dumps(content, indent=1) + "\n", durable=True)
+    return Sweep(path)
+
+
+def _check_same(path: Path, before: dict[str, Any], fixed: list[str], runs_dir: str) -> None:
+    """Two sweeps must not share a folder."""
+    if before["fixed"] != fixed:
+        theirs = " ".join(before["fixed"]) or "none"
+        raise UserError(
+            f"the sweep {path} was made with other settings ({theirs}): choose another name "
+            "with sweep.name=NAME"
+        )
+    if before["runs_dir"] != runs_dir:
+        raise UserError(
+            f"the runs of sweep {path} lie in {before['runs_dir']}: say "
+            f"results_dir={before['runs_dir']}, or choose another name with sweep.name=NAME"
+        )
+
+
+def trials(cells: Iterable[Cell]) -> dict[str, int]:
+    """How many settings each optimizer gets, not counting seeds."""
+    tried: dict[str, set[str]] = {}
+    for cell in cells:
+        tried.setdefault(cell.optimizer, set()).add(cell.trial)
+    return {name: len(all_of) for name, all_of in tried.items()}
+
+
+def axes(cells: Iterable[Cell]) -> dict[str, dict[str, list[Any]]]:
+    """The values that each optimizer was tried with, by column."""
+    found: dict[str, dict[str, list[Any]]] = {}
+    for cell in cells:
+        for key, value in cell.settings.items():
+            values = found.setdefault(cell.optimizer, {}).setdefault(short(key), [])
+            if value not in values:
+                values.append(value)
+    for columns in found.values():
+        for values in columns.values():
+            values.sort(key=_order)
+    return found
+
+
+def _order(value: Any) -> tuple[float, str]:
+    """Numbers by size, then the rest by name."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return (value, "") if is_number else (float("inf"), str(value))
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return "/".join(_brief(v) for v in value)
+    return str(value)

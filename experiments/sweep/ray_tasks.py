@@ -1,0 +1,82 @@
+"""Workers as tasks of a Ray cluster whose machines share the file system."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from experiments.config import UserError
+from experiments.sweep.live import Live
+from experiments.sweep.manifest import Sweep
+
+POLL_SECONDS = 1.0
+
+
+def launch(
+    path: Path,
+    num_workers: int = 4,
+    address: str | None = None,
+    cpus_per_worker: float = 1,
+    gpus_per_worker: float = 0,
+    max_group: int = 1,
+) -> int:
+    """Trains what a sweep lacks; see `conf/launcher/ray.yaml`.
+
+    Returns:
+        0 if every cell is done, 1 if not, 130 after Ctrl-C.
+
+    Raises:
+        UserError: without Ray, or if there is no cluster at the address.
+    """
+    sweep = Sweep(path)
+    num_missing = sum(sweep.final_state(cell) is None for cell in sweep.cells)
+    if not num_missing:
+        return 0
+    ray = _import_ray()
+    count = min(num_workers, num_missing)
+    root = str(Path(__file__).resolve().parent.parent.parent)
+    try:
+        environment = {"env_vars": {"PYTHONPATH": root}}
+        ray.init(address=address, runtime_env=environment, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(f"launcher.address={address}: Ray says: {error}") from error
+    try:
+        resources = {"num_cpus": cpus_per_worker, "num_gpus": gpus_per_worker, "max_retries": 3}
+        task = ray.remote(**resources)(_work)
+        waiting = [task.remote(str(path.resolve()), max_group) for _ in range(count)]
+        _watch(ray, waiting, sweep)
+    except KeyboardInterrupt:
+        print("stopping the workers; their runs are saved", file=sys.stderr)
+        return 130
+    finally:
+        ray.shutdown()
+    return 0 if set(sweep.states().values()) <= {"finished", "diverged"} else 1
+
+
+def _import_ray() -> Any:
+    try:
+        import ray  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise UserError("launcher=ray needs Ray: pip install 'ray>=2.40'") from error
+    return ray
+
+
+def _watch(ray: Any, waiting: list[Any], sweep: Sweep) -> None:
+    """Until every worker has left; one that died leaves its cells to the others."""
+    with Live(sweep, len(waiting)) as live:
+        while waiting:
+            done, waiting = ray.wait(waiting, timeout=POLL_SECONDS)
+            for task in done:
+                try:
+                    ray.get(task)
+                except Exception as error:  # what a cell did is in its folder; this is the worker
+                    print(f"a worker has died: {type(error).__name__}: {error}", file=sys.stderr)
+            live.show()
+
+
+def _work(path: str, max_group: int) -> int:
+    """The life of a worker."""
+    from experiments.sweep.worker import Worker
+
+    return Worker(Path(path), max_group).work()

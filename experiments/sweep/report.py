@@ -1,0 +1,120 @@
+"""What a sweep has given so far: progress, failures, the best cells, as text for a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.sweep.live import duration
+from experiments.sweep.manifest import Cell, Sweep
+from experiments.sweep.results import Best, best_cells, pace
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+NUM_LOG_LINES = 3
+MAX_FAILURES = 10
+"""How many failed cells are shown in full."""
+
+
+def show(sweep: Sweep, console: Console | None = None) -> None:
+    """Prints all there is to say about a sweep."""
+    from rich.console import Console
+
+    sweep.refresh()
+    console = console or Console(highlight=False)
+    states = sweep.states()
+    for line in _summary(sweep, states):
+        console.print(line, soft_wrap=True)
+    for cell in sweep.cells:
+        if states[cell.run_id] == "running":
+            facts = sweep.leases.of(cell.run_id)[-1].facts
+            console.print(f"  running: {cell.title}, process {facts['pid']} on {facts['host']}")
+    failed = [c for c in sweep.cells if states[c.run_id] in ("failed", "retry")]
+    for cell in failed[:MAX_FAILURES]:
+        console.print(f"[red]  {states[cell.run_id]}[/]: {cell.title}")
+        for line in _last_words(sweep, cell):
+            console.print(f"      {line}", markup=False)
+    if len(failed) > MAX_FAILURES:
+        console.print(f"  ... and {len(failed) - MAX_FAILURES} more")
+    if any(state == "finished" for state in states.values()):
+        _show_best(sweep, console)
+
+
+def _summary(sweep: Sweep, states: dict[str, str]) -> Iterator[str]:
+    counts = Counter(states.values())
+    done = counts["finished"] + counts["diverged"]
+    said = ", ".join(f"{count} {state}" for state, count in counts.most_common())
+    yield f"[bold]{sweep.name}[/]: {done} of {len(states)} cells done ({said})"
+    manifest = sweep.manifest
+    budget = ", ".join(f"{name} {count}" for name, count in manifest["budget"].items())
+    fair = "" if manifest["budget_is_equal"] else " [red]UNEQUAL: no fair comparison[/]"
+    yield f"  trials per optimizer: {budget}; seeds {manifest['seeds']}{fair}"
+    measured = pace(sweep, states)
+    if measured and done < len(states):
+        rate, left = measured
+        yield f"  {rate:.3g} cells per hour; about {duration(left)} left with the workers of now"
+
+
+def _last_words(sweep: Sweep, cell: Cell) -> Iterator[str]:
+    """Why a cell failed, and the last lines of its log."""
+    for lease in reversed(sweep.leases.of(cell.run_id)):
+        if message := lease.facts.get("message"):
+            yield message
+            break
+    log = sweep.folder(cell).log
+    if log.exists():
+        yield from log.read_text(errors="replace").splitlines()[-NUM_LOG_LINES:]
+
+
+def _show_best(sweep: Sweep, console: Console) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    chosen = best_cells(sweep)
+    if not chosen:
+        console.print("  no setting has finished with every seed yet")
+        return
+    scales = {cell.config["scale"] for cell in sweep.cells}
+    note = " (a proxy: says nothing of full size)" if "proxy" in scales else ""
+    title = f"Best cells, chosen on validation{note}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    columns = list(dict.fromkeys(name for best in chosen for name in best.settings))
+    for heading in ("optimizer", *columns, "val", "test", "seeds", "trials", "diverged"):
+        table.add_column(heading, justify="left" if heading == "optimizer" else "right")
+    for best in chosen:
+        table.add_row(*_row(best, columns))
+    console.print(table)
+    if any(best.edges for best in chosen):
+        console.print(
+            "[red]* NOT TUNED[/]: the smallest or largest value that was tried; widen the grid.",
+            soft_wrap=True,
+        )
+
+
+def _row(best: Best, columns: list[str]) -> list[str]:
+    marks = dict.fromkeys(best.edges, "[red] *[/]")
+    error = f" ± {best.test_error:.2f}" if best.num_seeds > 1 else ""
+    return [
+        best.optimizer,
+        *(f"{_text(best.settings.get(name))}{marks.get(name, '')}" for name in columns),
+        f"{best.val:.2f}",
+        f"{best.test:.2f}{error}",
+        str(best.num_seeds),
+        str(best.num_trials),
+        str(best.num_diverged),
+    ]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def only_written(path: Path) -> int:
+    """The launcher that starts nothing."""
+    print(f"written: {path}; start workers with: python -m experiments.sweep.worker {path}")
+    return 0

@@ -1,0 +1,248 @@
+"""A worker: takes cells of a sweep, one after another, until nothing is left.
+
+    python -m experiments.sweep.worker results/sweeps/NAME
+
+Every launcher starts these, on this machine or another; any number may share a sweep's folder.
+SIGINT, SIGTERM and SIGUSR2 save the run and end the worker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments import launch
+from experiments.checkpoint import CheckpointError
+from experiments.config import RunConfig, UserError
+from experiments.store import read_json
+from experiments.sweep.leases import Keeper, Lease
+from experiments.sweep.manifest import Cell, Sweep
+from experiments.sweep.pool import Finished
+from experiments.sweep.signals import Listener, Told
+
+LOST = 75
+"""Exit code of a worker that found its lease taken over when it woke up."""
+PATIENCE_SECONDS = 1800.0
+"""How long a full disk is waited for before it counts as a failure."""
+ROOM_BYTES = 1 << 20
+
+
+class Worker:
+    """Works on one sweep; use `work`."""
+
+    def __init__(self, path: Path, max_group: int = 1, pause_seconds: float = 2.0) -> None:
+        self.sweep = Sweep(path)
+        self.max_group = max_group
+        self._pause = pause_seconds
+        self._full_since: float | None = None
+        self._busy: dict[str, tuple[float, float]] = {}  # run id: pause, end of the pause
+        self._unwritten: list[tuple[Lease, str, str]] = []  # outcomes that wait for a full disk
+        self._keeper = Keeper(self.sweep.leases.seconds, _leave_at_once)
+
+    def work(self, wait: bool = True, max_cells: int | None = None) -> int:
+        """Trains cells until nothing is left.
+
+        Args:
+            wait: Whether to stay while others are at the last cells, in case they die.
+            max_cells: Leave after as many.
+
+        Returns:
+            The exit code: 0, or 128 + the signal that ended it.
+        """
+        with Listener() as listener:
+            try:
+                while not listener.told and (max_cells is None or max_cells > 0):
+                    taken, is_left = self._take()
+                    if taken:
+                        self._train(taken, listener)
+                        max_cells = None if max_cells is None else max_cells - len(taken)
+                        continue
+                    if not is_left or not wait:
+                        break
+                    listener.sleep(self._pause)
+            finally:
+                self._write_outcomes()
+                self._keeper.close()
+        return 128 + listener.told if listener.told else 0
+
+    def _take(self) -> tuple[list[tuple[Cell, Lease]], bool]:
+        """The next cells with their leases, and whether any cell is left at all."""
+        self._write_outcomes()
+        self.sweep.refresh()
+        leases = self.sweep.leases.scan()
+        states = {c.run_id: self.sweep.state(c, leases.get(c.run_id, [])) for c in self.sweep.cells}
+        left = [c for c in self.sweep.cells if states[c.run_id] not in _SETTLED]
+        free = [c for c in left if states[c.run_id] != "running" and self._may_try(c)]
+        taken: list[tuple[Cell, Lease]] = []
+        for group in self._groups(free):
+            for cell in group:
+                lease = self._claim(cell, leases.get(cell.run_id, []))
+                if lease is not None:
+                    taken.append((cell, lease))
+            if taken:
+                break
+        return taken, bool(left)
+
+    def _may_try(self, cell: Cell) -> bool:
+        """False while a cell that somebody trains outside of the sweep is left alone."""
+        return time.monotonic() >= self._busy.get(cell.run_id, (0.0, 0.0))[1]
+
+    def _claim(self, cell: Cell, before: list[Lease]) -> Lease | None:
+        try:
+            step = self.sweep.checkpoint_step(cell)
+            return self.sweep.leases.claim(cell.run_id, before, step=step)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            return None  # later
+
+    def _groups(self, cells: list[Cell]) -> list[list[Cell]]:
+        """Which cells to train together."""
+        if self.max_group == 1:
+            return [[cell] for cell in cells]
+        from experiments.sweep import vectorised  # pyright: ignore
+
+        groups = vectorised.groups([self.sweep.config(cell) for cell in cells])
+        size = self.max_group
+        parts = [g[at : at + size] for g in groups for at in range(0, len(g), size)]
+        return [[cells[index] for index in part] for part in parts]
+
+    def _train(self, taken: list[tuple[Cell, Lease]], listener: Listener) -> None:
+        """Trains what was taken, and notes the outcome of each in its lease."""
+        with contextlib.ExitStack() as stack:
+            for _, lease in taken:
+                stack.enter_context(self._keeper.holding(lease))
+            configs = [self.sweep.config(cell) for cell, _ in taken]
+            for ended in self._run(configs, listener):
+                cell, lease = taken[ended.index]
+                state, message = self._judge(cell, ended)
+                self._unwritten.append((lease, state, message))
+                if state == "interrupted" and not listener.told:  # the run took the signal
+                    listener.told = signal.SIGTERM
+        self._write_outcomes()
+        if self._full_since is not None:
+            listener.sleep(min(60.0, self._pause + time.monotonic() - self._full_since))
+
+    def _run(self, configs: Sequence[RunConfig], listener: Listener) -> list[Finished]:
+        """What became of each; whatever goes wrong is a result, too."""
+        try:
+            with listener.armed():
+                if len(configs) > 1:
+                    from experiments.sweep import vectorised  # pyright: ignore
+
+                    ended = vectorised.run_group(configs)
+                else:
+                    ended = [run_one(configs[0])]
+        except (Told, KeyboardInterrupt):
+            ended = []
+        except Exception as error:
+            traceback.print_exc()
+            state = "full" if is_full_disk(error) else "failed"
+            message = f"{type(error).__name__}: {error}"
+            ended = [Finished(index, state, message) for index in range(len(configs))]
+        missing = set(range(len(configs))) - {one.index for one in ended}
+        return [*ended, *(Finished(index, "interrupted") for index in sorted(missing))]
+
+    def _judge(self, cell: Cell, ended: Finished) -> tuple[str, str]:
+        """The outcome to note: what is nobody's fault does not count as a try."""
+        if ended.state not in ("failed", "full"):
+            self._full_since = None
+            return ended.state, ended.message
+        if self.sweep.folder(cell).is_held():
+            pause = min(300.0, 2 * self._busy.get(cell.run_id, (self._pause / 2, 0.0))[0])
+            self._busy[cell.run_id] = pause, time.monotonic() + pause
+            return "busy", ended.message
+        if ended.state == "full" or not self._has_room():
+            self._full_since = self._full_since or time.monotonic()
+            if time.monotonic() - self._full_since < PATIENCE_SECONDS:
+                return "full", ended.message
+        return "failed", ended.message
+
+    def _has_room(self) -> bool:
+        """Whether a megabyte can be written where the runs lie."""
+        probe = Path(self.sweep.manifest["runs_dir"]) / f".room-{os.getpid()}"
+        try:
+            with probe.open("wb") as file:
+                file.write(bytes(ROOM_BYTES))
+            return True
+        except OSError as error:
+            return error.errno not in _FULL
+        finally:
+            probe.unlink(missing_ok=True)
+
+    def _write_outcomes(self) -> None:
+        waiting, self._unwritten = self._unwritten, []
+        for lease, outcome, message in waiting:
+            try:
+                lease.release(outcome, message)
+            except OSError:
+                self._unwritten.append((lease, outcome, message))
+
+
+_SETTLED = ("finished", "diverged", "failed")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def run_one(config: RunConfig) -> Finished:
+    """Trains one cell, in this process or in the processes that it asks for."""
+    if config.launch.num_processes > 1:
+        code = launch.run(config)
+        status = read_json(_folder_of(config) / "status.json")
+        if code in (0, 130, 143):
+            return Finished(0, status.get("state", "interrupted"), status.get("message", ""))
+        message = status.get("message") if status.get("state") == "failed" else None
+        return Finished(0, "failed", message or f"its processes ended with exit code {code}")
+    from experiments import runner
+
+    outcome = runner.run(config)
+    return Finished(0, outcome.state, outcome.message)
+
+
+def is_full_disk(error: BaseException | None) -> bool:
+    """Whether an error, or what it came from, is a disk without room."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        if isinstance(error, CheckpointError) and isinstance(error.__cause__, RuntimeError):
+            return True  # how torch reports it
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _folder_of(config: RunConfig) -> Path:
+    from experiments.identity import run_id
+
+    return Path(config.results_dir) / run_id(config)
+
+
+def _leave_at_once(lease: Lease) -> None:
+    """Another worker has the cell: nothing more may be written."""
+    print(f"{lease.run_id}: taken over by another worker; leaving", file=sys.stderr, flush=True)
+    os._exit(LOST)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("path", type=Path, help="the sweep's folder")
+    parser.add_argument("--no-wait", action="store_true", help="leave when others have the rest")
+    parser.add_argument("--max-cells", type=int, help="leave after so many cells")
+    parser.add_argument("--max-group", type=int, default=1, help="cells to train together")
+    args = parser.parse_args(arguments)
+    try:
+        return Worker(args.path, args.max_group).work(not args.no_wait, args.max_cells)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

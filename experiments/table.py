@@ -1,0 +1,203 @@
+"""All runs as one table, and a compacted copy of it that loads in seconds.
+
+The copy is one Parquet file, `.compacted.parquet`, beside the run folders. The folders stay the
+truth: a run whose files have another size or time than when they were copied is read anew. Needs
+pyarrow (in the extra `sweep`); without it every run is read from its folder.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow.compute makes its functions while it is imported)
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.config import UserError
+from experiments.store import SCHEMA, Folder, read_json, read_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+COMPACTED = ".compacted.parquet"
+_KEY = "_key"
+"""Column of the copy: a run's folder and the sizes and times of its files."""
+_WHOLE = ("num_params", "batch_size", "seed", "step", "session", "schema_version")
+_REAL = ("lr", "weight_decay", "epoch", "value", "n", "seconds")
+_RUNS_AT_ONCE = 5000
+"""How many runs are held as plain rows, which take far more memory than a table."""
+
+
+def read(
+    root: Path, splits: Collection[str] | None = None, runs: Collection[str] | None = None
+) -> pd.DataFrame:
+    """See `experiments.store.read_runs`."""
+    import pandas as pd
+
+    keys = _keys(root, runs)
+    copy, missing = _open(root / COMPACTED, keys, splits)
+    parts = [] if copy is None else [_to_pandas(copy)]
+    for names in _chunks(missing):
+        rows = [row for name in names for row in _rows_of(root / name)]
+        kept = [row for row in rows if splits is None or row["split"] in splits]
+        if kept:
+            parts.append(pd.DataFrame({column: _column(kept, column) for column in SCHEMA}))
+    if not parts:
+        return pd.DataFrame(columns=list(SCHEMA))
+    if len(parts) == 1:
+        return parts[0]
+    table = pd.concat(parts, ignore_index=True)
+    return table.sort_values("run_id", kind="stable", ignore_index=True) if missing else table
+
+
+def compact(root: Path) -> int:
+    """Writes or renews the copy; only runs that have changed are read.
+
+    Returns:
+        How many runs were read.
+
+    Raises:
+        UserError: without pyarrow.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise UserError(
+            "compacting needs pyarrow: pip install 'lion-experiments[sweep]'"
+        ) from error
+    keys = _keys(root)
+    copy, missing = _open(root / COMPACTED, keys, None, with_keys=True)
+    if not missing and copy is not None and copy.num_rows == _num_rows(root / COMPACTED):
+        return 0
+    schema = _schema()
+    parts = [] if copy is None else [copy.cast(schema)]
+    for names in _chunks(missing):
+        rows = [{**row, _KEY: keys[name]} for name in names for row in _rows_of(root / name)]
+        parts.append(pa.table({c: _column(rows, c) for c in schema.names}, schema=schema))
+    table = pa.concat_tables(parts) if parts else schema.empty_table()
+    if missing:
+        table = table.sort_by(_KEY)
+    draft = root / f"{COMPACTED}.{os.getpid()}.tmp"
+    try:
+        parquet.write_table(table, draft, row_group_size=1 << 19, dictionary_pagesize_limit=1 << 26)
+        draft.replace(root / COMPACTED)
+    finally:
+        draft.unlink(missing_ok=True)
+    return len(missing)
+
+
+def _keys(root: Path, runs: Collection[str] | None = None) -> dict[str, str]:
+    """By name of the run's folder: the name, and the size and time of each of its files."""
+    found = {}
+    try:
+        names = [e.name for e in os.scandir(root) if e.is_dir()] if runs is None else runs
+    except FileNotFoundError:
+        return {}
+    for name in sorted(names):
+        stamps = [name]
+        for file in ("run.json", "metrics.jsonl", "status.json"):
+            try:
+                stat = os.stat(f"{root}/{name}/{file}")
+            except OSError:
+                stamps.append("-")
+            else:
+                stamps.append(f"{stat.st_size}@{stat.st_mtime_ns}")
+        if stamps[1] != "-":
+            found[name] = "\t".join(stamps)
+    return found
+
+
+def _open(
+    path: Path, keys: dict[str, str], splits: Collection[str] | None, with_keys: bool = False
+) -> tuple[pa.Table | None, list[str]]:
+    """The rows of the copy that are still true, and the names of the runs that are not in it."""
+    if not path.exists():
+        return None, list(keys)
+    try:
+        import pyarrow as pa
+        import pyarrow.compute as compute
+        import pyarrow.parquet as parquet
+    except ImportError:
+        return None, list(keys)
+    texts = [name for name in (*SCHEMA, _KEY) if name not in (*_WHOLE, *_REAL)]
+    try:
+        stored = parquet.read_table(path, columns=[_KEY], read_dictionary=[_KEY])[_KEY]
+        chosen = None if splits is None else [("split", "in", list(splits))]
+        table = parquet.read_table(path, read_dictionary=texts, filters=chosen)
+        known = set(stored.unique().to_pylist())
+        fresh = known & set(keys.values())
+        if fresh != known:
+            value_set = pa.array(sorted(fresh), pa.string())
+            table = table.filter(compute.is_in(table[_KEY].cast(pa.string()), value_set))
+    except (OSError, pa.ArrowException, KeyError) as error:  # cut, or of another version
+        warnings.warn(f"{path} cannot be used and should be deleted: {error}", stacklevel=2)
+        return None, list(keys)
+    wanted = table if with_keys else table.drop_columns([_KEY])
+    return wanted, [name for name, key in keys.items() if key not in fresh]
+
+
+def _num_rows(path: Path) -> int:
+    import pyarrow.parquet as parquet
+
+    return parquet.read_metadata(path).num_rows
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    kinds: dict[str, Any] = {name: pa.int64() for name in _WHOLE}
+    kinds |= {name: pa.float64() for name in _REAL}
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in (*SCHEMA, _KEY)])
+
+
+def _to_pandas(table: pa.Table) -> pd.DataFrame:
+    """With the types that `read` gives without a copy."""
+    import pyarrow as pa
+
+    schema = pa.schema([field for field in _schema() if field.name in table.column_names])
+    return table.select(schema.names).cast(schema).to_pandas()
+
+
+def _column(rows: list[dict[str, Any]], name: str) -> list[Any]:
+    return [row.get(name) for row in rows]
+
+
+def _chunks(names: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(names), _RUNS_AT_ONCE):
+        yield names[start : start + _RUNS_AT_ONCE]
+
+
+def _rows_of(path: Path) -> Iterable[dict[str, Any]]:
+    """A run's rows; none, with a warning, where it cannot be read."""
+    try:
+        return _read_run(Folder(path))
+    except (UserError, KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        warnings.warn(f"{path} is left out of the table: {reason}", stacklevel=5)
+        return []
+
+
+def _read_run(folder: Folder) -> list[dict[str, Any]]:
+    """The rows of a run, each with what holds for its session and for the whole run."""
+    header = json.loads(folder.header.read_text())
+    sessions = header.pop("sessions")
+    state = read_json(folder.status).get("state", "unknown")
+    table = []
+    for row in read_rows(folder.metrics):
+        session = {key: sessions[row["session"]][key] for key in ("commit", "versions", "device")}
+        table.append(_typed({**row, **session, **header, "state": state}))
+    return table
+
+
+def _typed(row: dict[str, Any]) -> dict[str, Any]:
+    for names, kind in ((_WHOLE, int), (_REAL, float)):
+        for name in names:
+            if row.get(name) is not None:
+                row[name] = kind(row[name])
+    return row

@@ -1,0 +1,119 @@
+"""Looks after sweeps: how they go, going on, and their tables.
+
+python scripts/sweep.py status                     # every sweep, a line each
+python scripts/sweep.py status vit_proxy-lr_wd     # progress, failures, best cells
+python scripts/sweep.py resume vit_proxy-lr_wd     # train what is missing
+python scripts/sweep.py collect vit_proxy-lr_wd --study heatmap --curves
+python scripts/sweep.py compact                    # results/runs as one quick table
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from experiments.config import UserError  # noqa: E402
+from experiments.sweep import command, report, results  # noqa: E402
+from experiments.sweep.manifest import Sweep  # noqa: E402
+
+SWEEPS = Path("results/sweeps")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line; what the user can mend is one line and exit code 2."""
+    try:
+        args = parse(arguments)
+        return args.action(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line; `action` is the function to call."""
+    summary = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=summary)
+    actions = parser.add_subparsers(required=True, metavar="status | resume | collect | compact")
+    status = actions.add_parser("status", help="progress, failures, best cells")
+    status.add_argument("name", nargs="?", help="of the sweep, or its folder")
+    status.set_defaults(action=show_status)
+    resume = actions.add_parser("resume", help="train what is missing")
+    resume.add_argument("name")
+    resume.add_argument("--launcher", default="local", help="page of conf/launcher")
+    resume.add_argument("--retry-failed", action="store_true", help="give failed cells new tries")
+    resume.add_argument("changes", nargs="*", help="launcher settings, e.g. num_workers=4")
+    resume.set_defaults(action=go_on)
+    collect = actions.add_parser("collect", help="write runs.csv of the runs that are over")
+    collect.add_argument("name")
+    collect.add_argument("--study", help="name below results/studies (default: the sweep's name)")
+    collect.add_argument("--curves", action="store_true", help="curves.csv, too")
+    collect.add_argument("--metric", default=results.METRIC)
+    collect.set_defaults(action=write_tables)
+    compact = actions.add_parser("compact", help="write the table of all runs as one quick file")
+    compact.add_argument("runs", nargs="?", type=Path, default=Path("results/runs"))
+    compact.set_defaults(action=write_compacted)
+    return parser.parse_args(arguments)
+
+
+def find(name: str) -> Sweep:
+    """A sweep by its name, or by its folder."""
+    path = Path(name)
+    return Sweep(path if (path / "manifest.json").exists() else SWEEPS / name)
+
+
+def show_status(args: argparse.Namespace) -> int:
+    """All about one sweep, or a line about each."""
+    if args.name:
+        report.show(find(args.name))
+        return 0
+    found = sorted(path.parent for path in SWEEPS.glob("*/manifest.json"))
+    for path in found:
+        sweep = Sweep(path)
+        states = list(sweep.states().values())
+        said = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
+        print(f"{sweep.name}: {said}")
+    if not found:
+        print(f"no sweep in {SWEEPS}; start one with: python run.py -m sweep=lr_wd")
+    return 0
+
+
+def go_on(args: argparse.Namespace) -> int:
+    """Trains what is missing."""
+    sweep = find(args.name)
+    if args.retry_failed:
+        for run, state in sweep.states().items():
+            if state == "failed":
+                sweep.leases.forgive(run)
+    code = command.launch(sweep.path, args.launcher, args.changes, [ROOT / "conf"])
+    report.show(sweep)
+    return code
+
+
+def write_tables(args: argparse.Namespace) -> int:
+    """Writes the study's tables."""
+    sweep = find(args.name)
+    states = sweep.states()
+    left = [c.title for c in sweep.cells if states[c.run_id] not in ("finished", "diverged")]
+    path = results.collect(
+        sweep, Path("results/studies") / (args.study or sweep.name), args.curves, args.metric
+    )
+    print(f"written: {path}" + (f"; {len(left)} cells are missing, e.g. {left[0]}" if left else ""))
+    return 0
+
+
+def write_compacted(args: argparse.Namespace) -> int:
+    """Renews the compacted table."""
+    from experiments import table
+
+    print(f"{table.compact(args.runs)} runs read into {args.runs / table.COMPACTED}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

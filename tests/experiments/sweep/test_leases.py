@@ -1,0 +1,178 @@
+"""A cell has one holder at a time, whoever dies, sleeps or wakes up."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import forked
+import pytest
+
+from experiments.sweep import leases as module
+from experiments.sweep.leases import Keeper, Lease, Leases, num_failures
+
+_fork = multiprocessing.get_context("fork")
+
+
+def take(leases: Leases, run: str = "run", **facts: Any) -> Lease | None:
+    return leases.claim(run, leases.of(run), **facts)
+
+
+def write(leases: Leases, number: int, **facts: Any) -> Lease:
+    """A lease of a process of another machine."""
+    lease = Lease("run", number, leases.folder / f"run.{number}.lease")
+    lease.path.write_text(json.dumps({"machine": "another", "pid": 1, "born": "1", **facts}))
+    return lease
+
+
+def age(lease: Lease, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(lease.path, (then, then))
+
+
+def test_of_many_processes_one_gets_each_cell(tmp_path: Path) -> None:
+    runs = [f"run-{number}" for number in range(40)]
+
+    def claim_all(number: int) -> None:
+        leases = Leases(tmp_path / "leases", 60)
+        while time.time() < start:
+            pass
+        mine = [run for run in runs if take(leases, run)]
+        (tmp_path / f"mine-{number}").write_text(" ".join(mine))
+        time.sleep(1)  # alive until all have tried
+
+    start = time.time() + 0.2
+    processes = [_fork.Process(target=claim_all, args=(n,)) for n in range(6)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(20)
+    taken = [run for path in tmp_path.glob("mine-*") for run in path.read_text().split()]
+    assert sorted(taken) == sorted(runs)
+    assert len(list((tmp_path / "leases").glob("*.lease"))) == len(runs)
+
+
+def test_a_held_cell_is_free_again_when_its_outcome_is_noted(tmp_path: Path) -> None:
+    leases = Leases(tmp_path, 60)
+    first = take(leases, step=3)
+    assert first is not None and take(leases) is None
+    first.release("interrupted", "saved")
+    assert first.facts["step"] == 3 and first.facts["message"] == "saved"
+    second = take(leases)
+    assert second is not None and second.number == 2
+    assert [lease.outcome for lease in leases.of("run")] == ["interrupted", None]
+
+
+def test_the_lease_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
+    leases = Leases(tmp_path, 3600)
+
+    def hold() -> None:
+        take(leases)
+        time.sleep(60)
+
+    process = _fork.Process(target=hold)
+    process.start()
+    forked.wait_for(lambda: leases.of("run") and leases.of("run")[0].facts)
+    assert take(leases) is None
+    assert process.pid
+    os.kill(process.pid, signal.SIGKILL)
+    # not waited for: a zombie must not hold a cell
+    assert forked.wait_for(lambda: take(leases)).number == 2
+    process.join()
+
+
+def test_a_process_with_the_number_of_the_dead_holder_does_not_hold(tmp_path: Path) -> None:
+    leases = Leases(tmp_path, 3600)
+    write(leases, 1, machine=module.machine(), pid=os.getpid(), born="12345")
+    assert take(leases) is not None
+
+
+def test_another_machines_lease_runs_out_with_time(tmp_path: Path) -> None:
+    leases = Leases(tmp_path, 30)
+    lease = write(leases, 1)
+    age(lease, 25)
+    assert take(leases) is None
+    age(lease, 35)
+    assert take(leases) is not None
+
+
+@pytest.mark.parametrize("skew", [-7200, 7200])
+def test_the_clock_of_this_machine_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew: float
+) -> None:
+    """Ages are differences of the file system's own times."""
+    leases = Leases(tmp_path, 30)
+    write(leases, 1)
+    real = time.time
+    monkeypatch.setattr(module.time, "time", lambda: real() + skew)
+    assert take(leases) is None
+
+
+def test_a_lease_that_a_full_disk_left_empty_runs_out(tmp_path: Path) -> None:
+    leases = Leases(tmp_path, 30)
+    (tmp_path / "run.1.lease").touch()
+    assert take(leases) is None
+    age(leases.of("run")[0], 31)
+    assert take(leases) is not None
+
+
+def test_a_taker_that_was_asleep_cannot_win_late(tmp_path: Path) -> None:
+    """It saw the cell free, slept, and meanwhile others came and went."""
+    leases = Leases(tmp_path, 60)
+    seen: list[Lease] = []
+    for _ in range(3):
+        lease = take(leases)
+        assert lease is not None
+        lease.release("interrupted")
+    assert leases.claim("run", seen) is None
+    assert leases.claim("run", leases.of("run")[:1]) is None
+    assert leases.claim("run", leases.of("run")) is not None
+
+
+def test_a_holder_that_was_paused_finds_its_lease_gone(tmp_path: Path) -> None:
+    """SIGSTOP for longer than the lease: another takes over; on waking up the holder leaves."""
+    leases = Leases(tmp_path, 0.6)
+
+    def hold() -> None:
+        mine = take(leases)
+        assert mine is not None
+        keeper = Keeper(0.6, on_loss=lambda lease: os._exit(75))
+        with keeper.holding(mine):
+            time.sleep(60)
+
+    process = _fork.Process(target=hold)
+    process.start()
+    forked.wait_for(lambda: leases.of("run") and leases.of("run")[0].facts)
+    time.sleep(1.0)
+    assert take(leases) is None, "it touches its lease"
+    assert process.pid
+    os.kill(process.pid, signal.SIGSTOP)
+    assert forked.wait_for(lambda: take(leases)).number == 2
+    os.kill(process.pid, signal.SIGCONT)
+    process.join(5)
+    assert process.exitcode == 75
+
+
+def test_failures_count_since_the_last_pardon_and_interruptions_do_not(tmp_path: Path) -> None:
+    leases = Leases(tmp_path, 60)
+    for number, outcome in enumerate(["failed", "interrupted", "full", "failed"], 1):
+        write(leases, number, outcome=outcome)
+    assert num_failures(leases.of("run"), 0) == 2
+    leases.forgive("run")
+    assert num_failures(leases.of("run"), 0) == 0
+    write(leases, 6, outcome="failed")
+    assert num_failures(leases.of("run"), 0) == 1
+
+
+def test_a_death_counts_unless_the_run_had_got_further(tmp_path: Path) -> None:
+    leases = Leases(tmp_path, 60)
+    write(leases, 1, step=0)  # died, having saved step 10
+    write(leases, 2, step=10)  # died, having saved nothing
+    write(leases, 3, step=10)  # died, having saved step 15
+    assert num_failures(leases.of("run"), checkpoint_step=15) == 1
+    assert num_failures(leases.of("run"), checkpoint_step=10) == 2
