@@ -173,6 +173,12 @@ def state_bytes(optimizer: Any) -> int:
     return sum(x.nbytes for x in values if isinstance(x, torch.Tensor))
 
 
+def seconds_of(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
 def measure(size: str, rounds: int, burst: int, only: str) -> list[dict[str, Any]]:
     """Time all contestants in turn; one row each, the roof first."""
     params = make_params(size)
@@ -185,9 +191,8 @@ def measure(size: str, rounds: int, burst: int, only: str) -> list[dict[str, Any
         start = time.perf_counter()
         optimizers[name] = make(params)
         optimizers[name].step()
-        middle = time.perf_counter()
-        optimizers[name].step()
-        first[name], seconds = middle - start, time.perf_counter() - middle
+        first[name] = time.perf_counter() - start
+        seconds = min(seconds_of(optimizers[name].step) for _ in range(3))  # compilers warm up
         if seconds * rounds * burst > PATIENCE_SECONDS:
             print(
                 f"{name}: one step took {seconds:.3g} s, so it has no more turns", file=sys.stderr
@@ -200,10 +205,9 @@ def measure(size: str, rounds: int, burst: int, only: str) -> list[dict[str, Any
         for name in order.sample(turns, len(turns)):
             step = optimizers[name].step
             for turn in range(burst):
-                start = time.perf_counter()
-                step()
+                seconds = seconds_of(step)
                 if turn or burst == 1:
-                    times[name].append(time.perf_counter() - start)
+                    times[name].append(seconds)
     ms = {name: 1e3 * statistics.median(times[name]) for name in optimizers}
     best_peer = min((ms[n] for n in ms if _is_peer(n)), default=float("nan"))
     return [
