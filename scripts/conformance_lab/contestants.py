@@ -79,14 +79,18 @@ def _ours() -> list[Contestant]:
     made = [Contestant("ours (rule)", "", "lion", RuleSession)]
     made += [_torch(f"ours ({name})", "", "lion", **flags) for name, flags in paths.items()]
     builder = _builder("lion", fused=False, foreach=False)
-    compiled = Contestant("ours (compiled)", "", "lion", _session(CompiledSession, builder), builder)
+    compiled = Contestant(
+        "ours (compiled)", "", "lion", _session(CompiledSession, builder), builder
+    )
     return [*made, compiled]
 
 
 def _peers() -> list[Contestant]:
     bits, optimi = "bitsandbytes", "torch-optimi"
     return [
-        Contestant("google (plain loop)", "", "torch", _session(TorchSession, GoogleLion), GoogleLion),
+        Contestant(
+            "google (plain loop)", "", "torch", _session(TorchSession, GoogleLion), GoogleLion
+        ),
         _torch("timm (loop)", "timm", "timm.optim", foreach=False),
         _torch("timm (foreach)", "timm", "timm.optim", foreach=True),
         _torch("lion-pytorch", "lion-pytorch", "lion_pytorch"),
@@ -97,7 +101,9 @@ def _peers() -> list[Contestant]:
         _torch("optimi (Kahan)", optimi, "optimi", foreach=False, triton=False, kahan_sum=True),
         _torch("optimi (triton)", optimi, "optimi", triton=True),
         _torch("pytorch_optimizer (loop)", "pytorch_optimizer", "pytorch_optimizer", foreach=False),
-        _torch("pytorch_optimizer (foreach)", "pytorch_optimizer", "pytorch_optimizer", foreach=True),
+        _torch(
+            "pytorch_optimizer (foreach)", "pytorch_optimizer", "pytorch_optimizer", foreach=True
+        ),
         _torch("bitsandbytes (32 bit)", bits, "bitsandbytes.optim", optim_bits=32),
         _torch("bitsandbytes (8 bit)", bits, "bitsandbytes.optim", optim_bits=8),
         Contestant("optax (jit)", "optax", "optax", _optax_session),

@@ -162,7 +162,9 @@ def _momentum_frozen(p: Array, g: Array, m: Array, at: At) -> Outcome:
 
 LION = Hypothesis("the paper's rule", lion)
 HYPOTHESES = (
-    Hypothesis("hides NaN: sign(NaN) = 0, the weight goes on as if nothing were wrong", _nan_hidden),
+    Hypothesis(
+        "hides NaN: sign(NaN) = 0, the weight goes on as if nothing were wrong", _nan_hidden
+    ),
     Hypothesis("skips elements whose gradient is NaN", _nan_skipped),
     Hypothesis("forgets the momentum when a state dict is loaded", _momentum_lost),
     Hypothesis("takes a missing gradient for 0: the weight moves on its momentum", lion, True),
@@ -170,7 +172,9 @@ HYPOTHESES = (
     Hypothesis("skips elements whose gradient is 0", _zeros_skipped),
     Hypothesis("sign(0) is 1", _sign_of_zero),
     Hypothesis("steps the wrong way round, as if `maximize` were ignored", _descends),
-    Hypothesis("`maximize` turns the gradient inside the sign, not in the momentum", _climbs_in_sign_only),
+    Hypothesis(
+        "`maximize` turns the gradient inside the sign, not in the momentum", _climbs_in_sign_only
+    ),
     Hypothesis("keeps its first learning rate", _first_lr),
     Hypothesis("no weight decay", _no_decay),
     Hypothesis("coupled (L2) decay: it goes through the sign and the momentum", _l2),

@@ -14,9 +14,9 @@ from scripts.conformance_lab.sessions import NotOffered
 from scripts.conformance_lab.verdict import State
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import optax  # noqa: E402
+import jax
+import jax.numpy as jnp
+import optax
 
 
 class OptaxSession:
@@ -33,7 +33,7 @@ class OptaxSession:
         self._state: Any = self._lion.init(self._weights)
         self._update = jax.jit(self._stepped)
 
-    def _stepped(self, grads: list, state: Any, weights: list) -> tuple[list, Any]:
+    def _stepped(self, grads: list, state: Any, weights: list) -> tuple[Any, Any]:
         updates, state = self._lion.update(grads, state, weights)
         return optax.apply_updates(weights, updates), state
 

@@ -130,7 +130,7 @@ def _nan() -> Scenario:
 
 
 def _cancelling() -> Scenario:
-    """From the second step on, gradients that cancel the momentum inside the sign, but for rounding.
+    """From the second step on, gradients that cancel the momentum but for rounding.
 
     A third of the gradients are -beta1 * m / (1 - beta1), of the momentum m in float32 arithmetic.
     """

@@ -1,9 +1,8 @@
-"""An optimizer on its way along a trajectory: it steps, is saved and loaded, and shows its state."""
+"""An optimizer on its way: it steps, is saved and loaded, and shows its state."""
 
 from __future__ import annotations
 
 import io
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -164,8 +163,6 @@ class CompiledSession(TorchSession):
     """A torch optimizer whose whole step is compiled, with a tensor lr as its makers advise."""
 
     def __init__(self, weights: Sequence[Tensor], build: Callable[[Any], Any]) -> None:
-        if "torch._inductor" not in sys.modules:
-            import torch._inductor  # noqa: F401  (its noise goes where `quiet` sends it)
         torch.compiler.reset()
         super().__init__(weights, build)
         self._with_tensor_lr()

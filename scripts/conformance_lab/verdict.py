@@ -1,4 +1,4 @@
-"""Is a recorded trajectory Lion's? Each of its steps is checked from the state that it started from.
+"""Is a recorded trajectory Lion's? Each step is checked from the state that it started from.
 
 So one difference does not hide the next, and no error adds up: if every step is equal, so is the
 trajectory. First the float64 reference, then the ways to round, then the hypotheses.
@@ -186,7 +186,9 @@ def _rounding_reason(steps: list[Step]) -> str:
     weight = _first_way(moved, roundings.weight_ways, 0)
     if any(s.is_8_bit for s in moved):
         share = _largest_8_bit_error(moved)
-        return _joined(weight, f"momentum kept in 8 bits (off by {share:.1%} of its block's largest)")
+        return _joined(
+            weight, f"momentum kept in 8 bits (off by {share:.1%} of its block's largest)"
+        )
     kept = _first_way(moved, roundings.momentum_ways, 1)
     dtypes = {s.after[1].dtype for s in moved} - {s.after[0].dtype for s in moved}
     stored = "".join(f"kept in {str(d).removeprefix('torch.')}" for d in dtypes)
@@ -198,7 +200,9 @@ def _first_way(steps: list[Step], ways: Callable, part: int) -> str:
     dtype = steps[0].after[part].dtype
     names = [name for name, _ in ways(_numbers(steps[0]), dtype)]
     for index, name in enumerate(names):
-        if all(_same_bits(step, list(ways(_numbers(step), dtype))[index][1], part) for step in steps):
+        if all(
+            _same_bits(step, list(ways(_numbers(step), dtype))[index][1], part) for step in steps
+        ):
             return name
     return "within rounding, no way of computing that was tried gives the same bits"
 

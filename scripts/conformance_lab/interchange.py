@@ -1,0 +1,44 @@
+"""Do state dicts go from one Lion to another in the middle of a run, and does it go on right?"""
+
+from __future__ import annotations
+
+from scripts.conformance_lab import verdict
+from scripts.conformance_lab.contestants import Contestant
+from scripts.conformance_lab.scenarios import MIDDLE, Scenario
+from scripts.conformance_lab.sessions import TorchSession, one_line, quiet
+from scripts.conformance_lab.sessions import through_file as saved_and_loaded
+from scripts.conformance_lab.verdict import Recording, Verdict
+
+
+def hand_over(first: Contestant, second: Contestant, scenario: Scenario) -> Verdict:
+    """Step with `first`, load its state dict into `second`, and judge the steps of that.
+
+    Args:
+        first: Takes the first half of the trajectory.
+        second: Takes the other half, from the weights and the state dict of the first.
+        scenario: A trajectory that is resumed in its middle.
+    """
+    recording = Recording(scenario, first_step=MIDDLE)
+    lr, decay = scenario.lrs[0], scenario.weight_decay
+    weights = [weight.clone() for weight in scenario.weights]
+    with quiet():
+        try:
+            session = _session(first, weights, lr, decay)
+            for grads, lr in zip(scenario.grads[:MIDDLE], scenario.lrs[:MIDDLE], strict=True):
+                session.step(grads, lr)
+            before = session.state()
+            other = _session(second, before.weights, lr, decay)
+            other.load(saved_and_loaded(session.optimizer.state_dict()))
+            recording.states.append(before)
+            for grads, lr in zip(scenario.grads[MIDDLE:], scenario.lrs[MIDDLE:], strict=True):
+                other.step(grads, lr)
+                recording.states.append(other.state())
+        except Exception as error:  # any failure of a foreign package is a result here
+            recording.error = one_line(error)
+    return verdict.judge(recording)
+
+
+def _session(contestant: Contestant, weights: list, lr: float, decay: float) -> TorchSession:
+    builder = contestant.builder
+    assert builder is not None, f"{contestant.name} is no torch optimizer"
+    return TorchSession(weights, lambda params: builder(params, lr, decay, False))
