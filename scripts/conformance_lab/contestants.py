@@ -10,7 +10,7 @@ import importlib
 import importlib.metadata
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -38,6 +38,7 @@ class Contestant:
         module: What to import to see whether it is installed.
         session: Makes a session: (weights, lr, weight_decay, maximize) -> Session.
         builder: Makes the torch optimizer, if it is one: (params, lr, weight_decay, maximize).
+        needs_gpu: Whether it cannot run on the CPU, where all trajectories are.
     """
 
     name: str
@@ -45,13 +46,16 @@ class Contestant:
     module: str
     session: Callable[..., Session]
     builder: Callable[..., torch.optim.Optimizer] | None = None
+    needs_gpu: bool = False
 
     def version(self) -> str:
         """Return the version that is installed; empty for ours."""
         return importlib.metadata.version(self.package) if self.package else ""
 
     def why_absent(self) -> str:
-        """Return what to do to have it, or an empty string if it can be imported."""
+        """Return what to do to have it, or an empty string if it can be run."""
+        if self.needs_gpu:
+            return "not run: its Triton kernels need a GPU, and this lab steps on the CPU"
         try:
             importlib.import_module(self.module)
         except ImportError as error:
@@ -95,11 +99,11 @@ def _peers() -> list[Contestant]:
         _torch("timm (foreach)", "timm", "timm.optim", foreach=True),
         _torch("lion-pytorch", "lion-pytorch", "lion_pytorch"),
         _torch("lion-pytorch (foreach)", "lion-pytorch", "lion_pytorch.foreach"),
-        _torch("lion-pytorch (triton)", "lion-pytorch", "lion_pytorch", use_triton=True),
+        _on_gpu(_torch("lion-pytorch (triton)", "lion-pytorch", "lion_pytorch", use_triton=True)),
         _torch("optimi (loop)", optimi, "optimi", foreach=False, triton=False, kahan_sum=False),
         _torch("optimi (foreach)", optimi, "optimi", foreach=True, triton=False, kahan_sum=False),
         _torch("optimi (Kahan)", optimi, "optimi", foreach=False, triton=False, kahan_sum=True),
-        _torch("optimi (triton)", optimi, "optimi", triton=True),
+        _on_gpu(_torch("optimi (triton)", optimi, "optimi", triton=True)),
         _torch("pytorch_optimizer (loop)", "pytorch_optimizer", "pytorch_optimizer", foreach=False),
         _torch(
             "pytorch_optimizer (foreach)", "pytorch_optimizer", "pytorch_optimizer", foreach=True
@@ -108,6 +112,10 @@ def _peers() -> list[Contestant]:
         _torch("bitsandbytes (8 bit)", bits, "bitsandbytes.optim", optim_bits=8),
         Contestant("optax (jit)", "optax", "optax", _optax_session),
     ]
+
+
+def _on_gpu(contestant: Contestant) -> Contestant:
+    return replace(contestant, needs_gpu=True)
 
 
 def _torch(name: str, package: str, module: str, **flags: Any) -> Contestant:

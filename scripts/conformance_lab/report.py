@@ -13,9 +13,9 @@ from scripts.conformance_lab.contestants import Contestant
 from scripts.conformance_lab.scenarios import NAMES
 from scripts.conformance_lab.verdict import Verdict
 
-COLUMNS = ("lion", "version", "scenario", "other", "kind", "sign_rate", "reason")
+COLUMNS: tuple[str, ...] = ("lion", "version", "scenario", "other", "kind", "sign_rate", "reason")
 LEGEND = {
-    verdict.EQUAL: "weights and momenta are those of google's operations, to the bit, at every step",
+    verdict.EQUAL: "weights and momenta are those of google's operations to the bit at every step",
     verdict.ROUNDING: "the paper's rule, computed or stored with other roundings",
     verdict.CANCELLATION: "the same, and the sign differs from google's where beta1 * m and "
     "(1 - beta1) * g cancel but for rounding; in brackets the share of all weights and steps",

@@ -160,7 +160,7 @@ def weight_ways(at: Numbers, dtype: torch.dtype) -> Iterator[tuple[str, Callable
     """
 
     def step(average: Callable, weight: Callable, p: Tensor, m: Tensor, g: Tensor) -> Tensor:
-        return weight(p, _sign(average(m, g, at.beta1)), at)
+        return weight(p, _sign(average(m, g, at.beta1)).to(p.dtype), at)
 
     for how, call in _ways(dtype):
         for weight_name, weight in WEIGHTS.items():
