@@ -186,6 +186,7 @@ def _rounding_reason(steps: list[Step]) -> str:
     """Say which operations give the recorded bits; empty if google's do."""
     moved = [s for s in steps if not s.at.missing]
     weight = _first_way(moved, roundings.weight_ways, 0)
+    weight = weight and f"weight: {weight}"
     if any(s.is_8_bit for s in moved):
         share = _largest_8_bit_error(moved)
         return _joined(
@@ -195,7 +196,7 @@ def _rounding_reason(steps: list[Step]) -> str:
     dtypes = {s.after[1].dtype for s in moved} - {s.after[0].dtype for s in moved}
     stored = "".join(f"kept in {str(d).removeprefix('torch.')}" for d in dtypes)
     momentum = ", ".join(x for x in (stored, kept) if x)
-    return _joined(weight and f"weight: {weight}", momentum and f"momentum: {momentum}")
+    return _joined(weight, momentum and f"momentum: {momentum}")
 
 
 def _first_way(steps: list[Step], ways: Callable, part: int) -> str:
