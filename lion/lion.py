@@ -155,6 +155,11 @@ class Lion(MomentumOptimizer):
             group.update(storage)
             for param, key in zip(group["params"], saved_group["params"], strict=True):
                 state = saved["state"].get(key, {})
+                if state and "exp_avg" not in state:
+                    raise ValueError(
+                        f"the checkpoint's state has {', '.join(map(repr, state))} and no "
+                        "'exp_avg', google's and timm's name of the momentum: rename it"
+                    )
                 if "exp_avg" in state:
                     for key in (momentum.SCALE, momentum.RESIDUAL):
                         self.state[param].pop(key, None)

@@ -130,3 +130,14 @@ def test_checkpoint_of_another_rule_is_refused():
     state["param_groups"][0]["caution"] = True
     with pytest.raises(ValueError, match="caution=True"):
         optimizer.load_state_dict(state)
+
+
+def test_a_state_without_a_momentum_is_refused():
+    """bitsandbytes calls it state1: passed over, the run would go on from a momentum of 0."""
+    optimizer = Lion(fresh_params(torch.float32))
+    take_steps(optimizer, 0, 1)
+    state = optimizer.state_dict()
+    for entry in state["state"].values():
+        entry["state1"] = entry.pop("exp_avg")
+    with pytest.raises(ValueError, match="has 'state1' and no 'exp_avg'"):
+        Lion(fresh_params(torch.float32)).load_state_dict(state)
