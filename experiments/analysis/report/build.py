@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,8 +19,10 @@ from experiments.analysis.report import (
     paper_figures,
     study_figures,
 )
+from experiments.analysis.report.commands import STUDY_SWEEPS
 from experiments.analysis.report.studies import (
     Study,
+    read_cells,
     read_ledger,
     read_studies,
     studies_of_ledger,
@@ -88,10 +90,10 @@ def _copy_assets(out: Path, library: Path) -> None:
 
 def _write_pages(out: Path, sources: Sources) -> None:
     ledger = read_ledger(sources.runs) if sources.runs else None
-    studies = read_studies(sources.results)
+    studies = sorted(read_studies(sources.results), key=_order)
+    cells = read_cells(sources.sweeps) if sources.sweeps else {}
     if sources.runs and ledger is not None:
-        studies += studies_of_ledger(ledger, sources.runs, sources.sweeps)
-    studies = _unique_names(studies)
+        studies += studies_of_ledger(ledger, sources.runs, cells)
     made = now()
     footer = f"Made {made} from commit {environment.commit(sources.root)}."
     table, is_judged = claims.read_claims(sources.results)
@@ -101,7 +103,9 @@ def _write_pages(out: Path, sources: Sources) -> None:
     pictures = figures.copy_drawn(sources.results, out)
     figures.copy_tables(drawn_figures, sources.results, out)
     has_figures = any((sources.results / "figures").glob("*"))
-    slugs = [explorer.write_data(study, out / "data") for study in studies]
+    slugs = _slugs(studies)
+    for study, slug in zip(studies, slugs, strict=True):
+        explorer.write_data(study, out / "data", slug)
     bodies = {
         "index.html": (claims.body(table, is_judged), ["page.js", "claims.js"]),
         "figures.html": (
@@ -120,13 +124,19 @@ def _write_pages(out: Path, sources: Sources) -> None:
         (out / file).write_text(text, encoding="utf-8")
 
 
-def _unique_names(studies: list[Study]) -> list[Study]:
-    """A study of a runs folder may be called like a committed one; their files must differ."""
+def _order(study: Study) -> tuple[bool, int, str]:
+    """Studies before published comparisons; the known studies in the order of their commands."""
+    known = [*STUDY_SWEEPS]
+    place = known.index(study.name) if study.name in known else len(known)
+    return study.kind != "study", place, study.name
+
+
+def _slugs(studies: list[Study]) -> list[str]:
+    """A folder's name for each study's data; no two are the same."""
     seen: Counter[str] = Counter()
-    named = []
+    slugs = []
     for study in studies:
-        slug = explorer.slug_of(study.name)
+        slug = explorer.slug_of(f"{study.kind}-{study.name}")
         seen[slug] += 1
-        name = study.name if seen[slug] == 1 else f"{study.name} {seen[slug]}"
-        named.append(replace(study, name=name))
-    return named
+        slugs.append(slug if seen[slug] == 1 else f"{slug}-{seen[slug]}")
+    return slugs

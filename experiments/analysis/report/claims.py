@@ -82,6 +82,7 @@ def read_claims(results: Path) -> tuple[pd.DataFrame, bool]:
 def body(claims: pd.DataFrame, is_judged: bool) -> str:
     """The page's content."""
     rows = [{str(k): v for k, v in row.items()} for row in claims.to_dict("records")]
+    rows.sort(key=lambda row: not _is_judged(row))  # what was found stands first
     parts = [
         "<h1>The claims of the paper, and what was found here</h1>",
         '<p class="lead">Each line is a claim of '
@@ -91,8 +92,25 @@ def body(claims: pd.DataFrame, is_judged: bool) -> str:
     ]
     if not is_judged:
         parts.append(not_run_yet("Verdicts", "python scripts/claims.py"))
-    parts += [_filters(rows), _list(rows)]
+    parts += [f"<p>{_summary(rows)}</p>", _filters(rows), _list(rows)]
     return "\n".join(parts)
+
+
+def _is_judged(row: dict[str, Any]) -> bool:
+    """Whether runs here, at any scale, speak to the claim."""
+    return any(_short(row[c]) != NOT_RUN for c in ("proxy_verdict", "paper_scale_verdict"))
+
+
+def _summary(rows: list[dict[str, Any]]) -> str:
+    proxy = Counter(_short(row["proxy_verdict"]) for row in rows)
+    paper = Counter(_short(row["paper_scale_verdict"]) for row in rows)
+    said = [f"{count} {esc(verdict)}" for verdict, count in proxy.items() if verdict != NOT_RUN]
+    proxies = ", ".join(said) or "none judged"
+    num_paper = len(rows) - paper[NOT_RUN]
+    return (
+        f"Of {len(rows)} claims, on proxies: <b>{proxies}</b>. At the paper's scale: "
+        f"<b>{num_paper or 'none'} run here</b>."
+    )
 
 
 def _filters(rows: list[dict[str, Any]]) -> str:
@@ -180,8 +198,10 @@ def _proxy(row: dict[str, Any]) -> str:
 def _badges(row: dict[str, Any]) -> str:
     names = {"proxy_verdict": "proxy", "paper_scale_verdict": "paper scale"}
     badges = [_badge(label, row[column]) for column, label in names.items()]
+    if not _is_judged(row):
+        badges = [_badge("", NOT_RUN)]
     if not is_missing(row["paper_consistency"]):
-        badges.append(_badge("paper's numbers", row["paper_consistency"]))
+        badges.append(_badge("numbers", row["paper_consistency"]))
     return "".join(badges)
 
 
@@ -189,7 +209,8 @@ def _badge(label: str, verdict: object) -> str:
     kind = _short(verdict).replace(" ", "-").lower()
     known = {"supported", "contradicted", "inconclusive", "consistent", "inconsistent", "not-run"}
     style = kind if kind in known else "other"
-    return f'<span class="badge {style}"><small>{esc(label)}</small> {esc(verdict)}</span> '
+    about = f"<small>{esc(label)}</small> " if label else ""
+    return f'<span class="badge {style}">{about}{esc(verdict)}</span> '
 
 
 def _details(row: dict[str, Any]) -> str:

@@ -16,17 +16,36 @@ KEYS = {
 }
 """Columns of a study and the keys of the configuration that they are."""
 
-STUDY_COMMANDS = {
-    "heatmap": "python run.py -m experiment=vit_proxy optimizer=adamw,lion sweep=lr_wd",
-    "betas": "python run.py -m experiment=vit_proxy optimizer=lion sweep=betas",
-    "optimizers": "python run.py -m experiment=vit_proxy sweep=optimizers",
-    "batch_size": "python run.py -m experiment=vit_proxy optimizer=adamw,lion sweep=batch_size",
+STUDY_SWEEPS = {
+    "heatmap": "lr_wd",
+    "batch_size": "batch_size_proxy",
+    "betas": "betas",
+    "optimizers": "optimizers",
 }
-"""Sweeps that make the committed studies; `python scripts/sweep.py collect` then tabulates them."""
+"""The committed studies, and the pages of conf/sweep that make them."""
+
+
+def make_study(name: str) -> str:
+    """The commands that run a committed study and tabulate it."""
+    page = STUDY_SWEEPS[name]
+    run = f"python run.py -m experiment=vit_proxy sweep={page} seed=0,1,2,3,4"
+    return f"{run} && python scripts/sweep.py collect vit_proxy-{page} --study {name} --curves"
+
+
+def run_cell(cell: Mapping[str, Any]) -> str:
+    """The command for one cell of a sweep's manifest; it repeats every setting of the sweep.
+
+    Args:
+        cell: With optimizer, seed, settings (dotted key: value) and config.
+    """
+    words = ["python", "run.py", f"experiment={cell['config']['experiment']}"]
+    words.append(f"optimizer={cell['optimizer']}")
+    words += [f"{key}={_value(value)}" for key, value in cell["settings"].items()]
+    return shlex.join([*words, f"seed={cell['seed']}"])
 
 
 def run_again(run: Mapping[str, Any]) -> str:
-    """The command for one run, from the columns of a study.
+    """The command for one run, as far as the columns of a study tell.
 
     Args:
         run: A row with columns of `studies.COLUMNS`; what is missing is left to the pages.
@@ -44,6 +63,10 @@ def run_again(run: Mapping[str, Any]) -> str:
 
 def _value(value: Any) -> str:
     """A value as Hydra reads it back: 64.0 is 64, and no digit is lost."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_value, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(float(value))
     return str(value)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.analysis.report.page import command, table
+from experiments.analysis.report.page import command, esc, table
 from experiments.analysis.report.studies import KINDS, Study
 
 PACKAGES = ("torch", "torchvision", "timm", "hydra-core", "numpy", "pandas", "scipy", "plotly")
@@ -30,10 +30,12 @@ def body(studies: Sequence[Study], ledger: pd.DataFrame | None, root: Path, made
     """
     here = [("made", made), ("commit", commit(root)), *_machine()]
     here += [(name, v) for name in PACKAGES if (v := _version(name))]
+    made_with = "".join(f"<dt>{esc(name)}</dt><dd>{esc(value)}</dd>" for name, value in here)
     return f"""<h1>About this report</h1>
 <p class="lead">A folder of static files, made by <code>make report</code> from what lies in
 <code>results/</code>. Nothing is loaded from the network.</p>
-{table(("", "made here with"), here, "This report")}
+<h2>This report</h2>
+<dl>{made_with}</dl>
 {
         table(
             ("study", "kind", "runs", "commit of the runs", "table last changed in"),

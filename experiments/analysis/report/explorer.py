@@ -14,9 +14,9 @@ from typing import Any
 import pandas as pd
 
 from experiments.analysis.report.cells import best_cell, is_on_edge, with_cells
-from experiments.analysis.report.commands import STUDY_COMMANDS, run_again
+from experiments.analysis.report.commands import STUDY_SWEEPS, make_study, run_again
 from experiments.analysis.report.page import data_script, esc, is_missing, not_run_yet, number
-from experiments.analysis.report.studies import SETTINGS, Study
+from experiments.analysis.report.studies import KINDS, SETTINGS, Study
 
 MAX_POINTS = 400
 """Points of one curve; longer ones are thinned, ends kept."""
@@ -27,13 +27,8 @@ RUN_COLUMNS = (
 SEED_COLUMNS = ("run_id", "seed", "state", "val", "test", "seconds")
 
 
-def write_data(study: Study, folder: Path) -> str:
-    """Writes a study's script files.
-
-    Returns:
-        The folder's own name, by which the page asks for them.
-    """
-    slug = slug_of(study.name)
+def write_data(study: Study, folder: Path, slug: str) -> None:
+    """Writes a study's script files into a folder of its own, by whose name the page asks."""
     mine = folder / slug
     mine.mkdir(parents=True, exist_ok=True)
     runs, cells = with_cells(study)
@@ -42,7 +37,6 @@ def write_data(study: Study, folder: Path) -> str:
     for cell, rows in runs.groupby("cell", sort=True):
         content = _cell_details(study, rows, curves)
         (mine / f"cell{cell}.js").write_text(data_script(f"{slug}/cell{cell}", content))
-    return slug
 
 
 def slug_of(name: str) -> str:
@@ -53,7 +47,8 @@ def slug_of(name: str) -> str:
 def summary(study: Study, runs: pd.DataFrame, cells: pd.DataFrame) -> dict[str, Any]:
     """What the page needs before a cell is chosen."""
     views = []
-    varying = [s for s in SETTINGS if study.runs[s].nunique(dropna=False) > 1 or s == "optimizer"]
+    counts = study.runs.groupby("optimizer")[[*SETTINGS]].nunique().max()
+    varying = [s for s in SETTINGS if counts[s] > 1]
     for _, mine in cells.groupby("view"):
         best = best_cell(mine, study.higher_is_better)
         views.append(
@@ -73,7 +68,6 @@ def summary(study: Study, runs: pd.DataFrame, cells: pd.DataFrame) -> dict[str, 
         for column in shown
     }
     return {
-        "label": study.label,
         "note": _note(study),
         "unit": study.unit,
         "higherIsBetter": study.higher_is_better,
@@ -142,6 +136,7 @@ def _cell_details(
     ]
     for seed, row in zip(seeds, rows, strict=True):
         seed["command"] = study.commands.get(row["run_id"]) or run_again(row)
+        seed["exact"] = row["run_id"] in study.commands
         seed["curves"] = curves.get(row["run_id"], [])
     return {"settings": settings, "seeds": seeds, "config": _config(study, first.run_id)}
 
@@ -185,29 +180,36 @@ def thinned(length: int) -> list[int]:
 
 def body(studies: Sequence[Study], slugs: Sequence[str]) -> str:
     """The page's content."""
-    options = "".join(
-        f'<button type="button" aria-pressed="false" data-study="{esc(slug)}">'
-        f"{esc(study.label)}</button>"
-        for study, slug in zip(studies, slugs, strict=True)
-    )
+    chooser = "".join(_chips(kind, studies, slugs) for kind in KINDS)
     committed = {study.name for study in studies if study.kind == "study"}
     missing = "".join(
-        not_run_yet(f"Study {name}", f"{how} && python scripts/sweep.py collect")
-        for name, how in STUDY_COMMANDS.items()
+        not_run_yet(f"Study {name}", make_study(name))
+        for name in STUDY_SWEEPS
         if name not in committed
     )
     if missing:
         title = "<summary>Studies that are not run yet</summary>"
         missing = f'<details class="more">{title}{missing}</details>'
-    chooser = f'<div class="chips" id="studies" role="group" aria-label="Study">{options}</div>'
     return f"""<h1>Sweeps</h1>
 <p class="lead">A cell is the mean validation value over the seeds of one learning rate and weight
 decay. Choose a cell to see its curves, seeds, settings and commands. A ring marks the best cell
 that every seed has finished; on the edge of its grid it is not tuned.</p>
-{chooser if studies else ""}
+<div id="studies">{chooser}</div>
 <noscript><p class="missing">The explorer needs JavaScript; the tables are in data/.</p></noscript>
 <section id="study" aria-live="polite"></section>
 <section id="cell" tabindex="-1" aria-label="Chosen cell"></section>
 <section id="runs"></section>
 {missing}
 """
+
+
+def _chips(kind: str, studies: Sequence[Study], slugs: Sequence[str]) -> str:
+    """Buttons that choose a study of one kind."""
+    buttons = "".join(
+        f'<button type="button" aria-pressed="false" data-study="{esc(slug)}">'
+        f"{esc(study.name)}</button>"
+        for study, slug in zip(studies, slugs, strict=True)
+        if study.kind == kind
+    )
+    heading = f'<div class="chips" role="group" aria-label="{esc(KINDS[kind])}">'
+    return f"{heading}<b>{esc(KINDS[kind])}</b>{buttons}</div>" if buttons else ""

@@ -119,38 +119,61 @@ def dots(
         "x": list(values),
         "y": [plain(row) for row in rows],
         "customdata": [plain(n) for n in notes],
-        "marker": {"size": 10, "color": colour(name), "symbol": SYMBOLS.get(name, OTHER_SYMBOL)},
+        "marker": {
+            "size": 9,
+            "color": colour(name),
+            "symbol": _dot(name),
+            "line": {"width": 2, "color": colour(name)},
+        },
         "hovertemplate": "%{y}: <b>%{x:.5~g}</b>%{customdata}<extra>%{fullData.name}</extra>",
         **more,
     }
 
 
-def heatmap(table: pd.DataFrame, value: str, low: float, high: float, unit: str) -> dict[str, Any]:
+def heatmap(
+    table: pd.DataFrame, value: str, low: float, high: float, unit: str
+) -> list[dict[str, Any]]:
     """Values over lr (x) and weight decay (y), on a colour scale from low to high.
 
     Args:
         table: Columns lr, weight_decay, `value`, and `said`: what the hover text adds.
+
+    Returns:
+        The coloured cells, and the numbers on them, dark on light cells and light on dark ones.
     """
     grid = table.pivot(index="weight_decay", columns="lr", values=value).sort_index()
     said = table.pivot(index="weight_decay", columns="lr", values="said").sort_index()
     values = [[None if v != v else float(v) for v in row] for row in grid.to_numpy()]
-    return {
+    x, y = [f"{lr:g}" for lr in grid.columns], [f"{decay:g}" for decay in grid.index]
+    middle = low + 0.55 * (high - low)
+    filled = [
+        (x[j], y[i], v) for i, row in enumerate(values) for j, v in enumerate(row) if v is not None
+    ]
+    numbers = {
+        "type": "scatter",
+        "mode": "text",
+        "x": [a for a, _, _ in filled],
+        "y": [b for _, b, _ in filled],
+        "text": [f"{v:.1f}" for _, _, v in filled],
+        "textfont": {"color": ["#000" if v > middle else "#fff" for _, _, v in filled]},
+        "hoverinfo": "skip",
+    }
+    cells = {
         "type": "heatmap",
         "z": values,
-        "x": [f"{lr:g}" for lr in grid.columns],
-        "y": [f"{decay:g}" for decay in grid.index],
+        "x": x,
+        "y": y,
         "zmin": low,
         "zmax": high,
         "colorscale": "Cividis",
         "xgap": 2,
         "ygap": 2,
         "customdata": said.fillna("").to_numpy().tolist(),
-        "texttemplate": "%{z:.1f}",
-        "hovertemplate": "lr %{x}, decay %{y}: <b>%{z:.2f}</b> "
-        + unit
-        + "%{customdata}<extra></extra>",
+        "hovertemplate": f"lr %{{x}}, decay %{{y}}: <b>%{{z:.2f}}</b> {plain(unit)}"
+        "%{customdata}<extra></extra>",
         "colorbar": {"thickness": 10, "len": 1.0, "outlinewidth": 0},
     }
+    return [cells, numbers]
 
 
 def colour(name: str) -> str:
@@ -166,6 +189,12 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
 def category_axis(**more: Any) -> dict[str, Any]:
     """An axis of categories, first on top, with room for their names."""
     return {"type": "category", "autorange": "reversed", "automargin": True, **more}
+
+
+def _dot(name: str) -> str:
+    """Lion's dots are full and the others hollow, so that both show where they overlap."""
+    symbol = SYMBOLS.get(name, OTHER_SYMBOL)
+    return symbol if name.split(" (")[0] == "Lion" else f"{symbol}-open"
 
 
 def _plus_minus(uncertainty: object) -> str:

@@ -71,8 +71,8 @@ def heatmaps(paper: Path) -> Figure:
     for name in ("AdamW", "Lion"):
         mine = table[table.optimizer == name]
         layout = {"xaxis": axis("learning rate", type="category"), "yaxis": _decay_axis()}
-        trace = panels.heatmap(mine, "value", low, high, "%")
-        drawn.append(Panel(f"{name}, ViT-B/16 on ImageNet", [trace], layout, "digitised"))
+        traces = panels.heatmap(mine, "value", low, high, "%")
+        drawn.append(Panel(f"{name}, ViT-B/16 on ImageNet", traces, layout, "digitised"))
     caption = (
         "ImageNet top-1 accuracy, %, over learning rate and weight decay, on one colour scale. "
         "Provenance: the paper's figure, digitised from its colours (± 0.05; one cell is 0.18 "
@@ -90,15 +90,31 @@ def imagenet(paper: Path) -> Figure:
     """ImageNet from scratch and after ImageNet-21K."""
     scratch, pretrained = read(paper, "imagenet_from_scratch"), read(paper, "imagenet21k")
     scratch = scratch.assign(row=scratch.model + [_aug(v) for v in scratch.randaug_mixup])
-    pretrained = pretrained.assign(row=pretrained.model + ", from ImageNet-21K")
+    pretrained = pretrained.assign(row=pretrained.model + " (21K)")
     table = pd.concat([scratch, pretrained])
     drawn = _dot_panels(table, ["imagenet_top1", "real_top1", "v2_top1"], "top-1 accuracy, %")
+    drawn.append(gains(table[table.metric == "imagenet_top1"], "ImageNet: Lion minus AdamW"))
     caption = (
         "ImageNet top-1 accuracy from scratch (+ aug: RandAugment and Mixup) and after "
-        f"pre-training on ImageNet-21K. {TRANSCRIBED}; means of 3 runs, {NO_SPREAD}"
+        f"pre-training on ImageNet-21K (21K). {TRANSCRIBED}; means of 3 runs, {NO_SPREAD}"
     )
     sources = ["paper/imagenet_from_scratch.csv", "paper/imagenet21k.csv"]
     return Figure("imagenet", "ImageNet", caption, sources, drawn)
+
+
+def gains(table: pd.DataFrame, title: str) -> Panel:
+    """Lion's value minus AdamW's, one row per value of `row` that has both."""
+    wide = table.pivot(index="row", columns="optimizer", values="value")
+    wide = (
+        wide.dropna(subset=["Lion", "AdamW"]).reindex(table.row.drop_duplicates()).dropna(how="all")
+    )
+    notes = [f" points ({a:g} and {b:g})" for a, b in zip(wide.Lion, wide.AdamW, strict=True)]
+    trace = panels.dots("Lion", list(wide.index), (wide.Lion - wide.AdamW).round(3), notes)
+    layout = {
+        "xaxis": axis("gain, points", zeroline=True, rangemode="tozero"),
+        "yaxis": category_axis(),
+    }
+    return Panel(title, [trace], layout, height=340)
 
 
 def _aug(flag: object) -> str:
@@ -117,7 +133,9 @@ def comparison(paper: Path) -> Figure:
             for name, value in zip(ordered.optimizer, ordered.value, strict=True)
         ]
         layout = {"xaxis": axis("top-1 accuracy, %"), "yaxis": category_axis()}
-        drawn.append(Panel(f"{model} + aug on ImageNet", traces, layout, height=320))
+        drawn.append(
+            Panel(f"{model} + aug on ImageNet", traces, layout, height=110 + 21 * len(traces))
+        )
     caption = (
         "ImageNet top-1 accuracy with ten optimizers, best on top. Ablation_b is Lion with one "
         f"beta b. {TRANSCRIBED}; {NO_SPREAD}"
@@ -129,6 +147,7 @@ def comparison(paper: Path) -> Figure:
 def jft_compute(paper: Path) -> Figure:
     """Accuracy against pre-training compute."""
     table = read(paper, "jft_compute")
+    costs = sorted(table.pretrain_exaflops.unique())
     drawn = []
     for metric, panel in table.groupby("metric", sort=False):
         traces = []
@@ -140,7 +159,12 @@ def jft_compute(paper: Path) -> Figure:
             trace["error_x"] = {"type": "data", "array": mine.pretrain_exaflops_unc.tolist()}
             traces.append(trace)
         layout = {
-            "xaxis": axis("pre-training, exaFLOPs", type="log", dtick="D2"),
+            "xaxis": axis(
+                "pre-training, exaFLOPs",
+                type="log",
+                tickvals=costs,
+                ticktext=[f"{c:g}" for c in costs],
+            ),
             "yaxis": axis("top-1 accuracy, %"),
         }
         drawn.append(Panel(metric_name(metric), traces, layout, "digitised"))

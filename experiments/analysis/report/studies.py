@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.analysis import comparison
+from experiments.analysis.report.commands import run_cell
 from experiments.store import Folder, UserError, read_json, read_runs
 
 SETTINGS = ("experiment", "optimizer", "batch_size", "beta1", "beta2", "epochs")
@@ -28,31 +29,23 @@ NUMBERS = (
     *("steps", "seconds", "num_params"),
 )
 CURVE_COLUMNS = ("run_id", "step", "split", "metric", "value")
-KINDS = {
-    "study": "committed study",
-    "proxy": "published comparison",
-    "runs": "runs folder",
-}
+KINDS = {"study": "Studies", "proxy": "Published comparisons", "runs": "Runs folder"}
+"""What a study may be, and the heading of its kind."""
 
 
 @dataclass(frozen=True)
 class Study:
     """The runs of one sweep."""
 
-    name: str  # of its data file, unique in the report
+    name: str
     kind: str  # key of KINDS
     source: str  # where its table or its runs lie, as a person would write it
     runs: pd.DataFrame  # one row per run, columns COLUMNS
     curves: pd.DataFrame  # measurements over steps, columns CURVE_COLUMNS; may be empty
-    commands: Mapping[str, str] = field(default_factory=dict)  # recorded ones, by run id
+    commands: Mapping[str, str] = field(default_factory=dict)  # exact ones, by run id
     folders: Mapping[str, Path] = field(default_factory=dict)  # of the runs, by run id
     unit: str = "%"  # of val and test
     higher_is_better: bool = True
-
-    @property
-    def label(self) -> str:
-        """For people: the name and what it is."""
-        return f"{self.name} ({KINDS[self.kind]})"
 
 
 def read_studies(results: Path) -> list[Study]:
@@ -65,16 +58,18 @@ def read_studies(results: Path) -> list[Study]:
     for path in sorted(results.glob("studies/*/runs.csv")):
         curves = path.with_name("curves.csv")
         source = f"results/studies/{path.parent.name}/runs.csv"
-        table = tidy(_read_csv(path), path)
+        read = _read_csv(path)
+        table = tidy(read, path)
         drawn = _read_curves(curves) if curves.exists() else no_curves()
-        found.append(Study(path.parent.name, "study", source, table, drawn))
+        written = read.command.dropna() if "command" in read else pd.Series(dtype=object)
+        exact = {table.run_id[i]: str(text) for i, text in written.items()}
+        found.append(Study(path.parent.name, "study", source, table, drawn, exact))
     for path in sorted(results.glob("proxies/*.csv")):
         table = _read_csv(path)
         table = table.assign(experiment=path.stem) if "experiment" not in table else table
         table = tidy(table.assign(scale="proxy"), path)
         source = f"results/proxies/{path.name}"
-        name = f"{path.stem}-published"
-        found.append(Study(name, "proxy", source, table, no_curves()))
+        found.append(Study(path.stem, "proxy", source, table, no_curves()))
     return found
 
 
@@ -90,35 +85,36 @@ def read_ledger(folder: Path) -> pd.DataFrame:
 
 
 def studies_of_ledger(
-    ledger: pd.DataFrame, folder: Path, sweeps: Path | None = None
+    ledger: pd.DataFrame, folder: Path, cells: Mapping[str, Mapping[str, Any]]
 ) -> list[Study]:
     """One study per sweep manifest that names runs of the folder, else one per experiment.
 
     Args:
         ledger: From `read_ledger`.
         folder: Where its runs lie.
-        sweeps: A folder of sweep folders with manifests.
+        cells: From `read_cells`.
     """
     if ledger.empty:
         return []
-    swept = sweep_of_runs(sweeps) if sweeps else {}
     groups: dict[str, list[str]] = {}
     for run_id, experiment in ledger.groupby("run_id").experiment.first().items():
-        groups.setdefault(swept.get(str(run_id), str(experiment)), []).append(str(run_id))
+        name = cells[str(run_id)]["sweep"] if str(run_id) in cells else str(experiment)
+        groups.setdefault(name, []).append(str(run_id))
     return [
-        _from_ledger(name, ledger[ledger.run_id.isin(ids)], folder)
+        _from_ledger(name, ledger[ledger.run_id.isin(ids)], folder, cells)
         for name, ids in sorted(groups.items())
     ]
 
 
-def sweep_of_runs(sweeps: Path) -> dict[str, str]:
-    """Which sweep a run belongs to, by run id, from the manifests below a folder."""
+def read_cells(sweeps: Path) -> dict[str, dict[str, Any]]:
+    """The cells of every sweep manifest below a folder, by run id; each with its sweep's name."""
     found = {}
     for path in sorted(sweeps.glob("*/manifest.json")):
         manifest = read_json(path)
         for cell in manifest.get("cells", []):
-            if isinstance(cell, dict) and "run_id" in cell:
-                found[str(cell["run_id"])] = str(manifest.get("name") or path.parent.name)
+            if isinstance(cell, dict) and {"run_id", "settings", "config"} <= set(cell):
+                name = str(manifest.get("name") or path.parent.name)
+                found[str(cell["run_id"])] = {**cell, "sweep": name}
     return found
 
 
@@ -164,7 +160,9 @@ def _read_curves(path: Path) -> pd.DataFrame:
     return table
 
 
-def _from_ledger(name: str, ledger: pd.DataFrame, folder: Path) -> Study:
+def _from_ledger(
+    name: str, ledger: pd.DataFrame, folder: Path, cells: Mapping[str, Mapping[str, Any]]
+) -> Study:
     """A study from the ledger's rows of some runs."""
     raw = ledger[ledger.weights == "raw"]
     validated = raw[raw.split == "val"]
@@ -181,6 +179,7 @@ def _from_ledger(name: str, ledger: pd.DataFrame, folder: Path) -> Study:
     shown = raw[raw.split.isin(["train", "val", "test"]) & raw.metric.isin(["loss", "top1"])]
     folders = {run_id: folder / run_id for run_id in rows.run_id}
     commands = {i: c for i, f in folders.items() if (c := recorded_command(f))}
+    commands |= {i: run_cell(cells[i]) for i in folders if i in cells}
     is_accuracy = metric == "top1"
     return Study(
         name,

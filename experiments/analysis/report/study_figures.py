@@ -7,13 +7,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 
 from experiments.analysis import comparison
 from experiments.analysis.report import panels
-from experiments.analysis.report.cells import with_cells
-from experiments.analysis.report.commands import STUDY_COMMANDS
+from experiments.analysis.report.cells import best_cell, is_on_edge, with_cells
+from experiments.analysis.report.commands import make_study
+from experiments.analysis.report.page import number
 from experiments.analysis.report.panels import Figure, Panel, axis, category_axis
 from experiments.analysis.report.paper_figures import batch_axis
 from experiments.analysis.report.studies import Study
@@ -24,7 +26,11 @@ PARTNERS = {
     "optimizers": ("optimizers", "betas"),
 }
 """Figures of the paper, and the studies here that ask the same question of a proxy."""
-NO_PROXY = "A run here of the same question"
+COMMANDS = {
+    "imagenet": "python run.py experiment=vit_b16_imagenet optimizer=lion data.root=/data/imagenet",
+    "landscape": "python run.py job=landscape run=RUN_ID",
+}
+"""Figures without a proxy study, and what runs their question here."""
 
 
 def add_studies(figures: Iterable[Figure], studies: Sequence[Study]) -> None:
@@ -36,10 +42,9 @@ def add_studies(figures: Iterable[Figure], studies: Sequence[Study]) -> None:
                 figure.panels += _panels(name, by_name[name])
                 figure.sources.append(by_name[name].source.removeprefix("results/"))
             else:
-                collect = f"{STUDY_COMMANDS[name]} && python scripts/sweep.py collect"
-                figure.missing.append((f"The proxy study {name}", collect))
+                figure.missing.append((f"The proxy study {name}", make_study(name)))
         if figure.name not in (*PARTNERS, "proxies"):
-            figure.missing.append((NO_PROXY, ""))
+            figure.missing.append(("Runs here", COMMANDS.get(figure.name, "")))
 
 
 def _panels(name: str, study: Study) -> list[Panel]:
@@ -58,51 +63,65 @@ def heatmaps(study: Study) -> list[Panel]:
     low, high = cells.val_mean.min(), cells.val_mean.max()
     drawn = []
     for _, mine in cells.groupby("view"):
-        trace = panels.heatmap(mine, "val_mean", low, high, study.unit)
+        traces = panels.heatmap(mine, "val_mean", low, high, study.unit)
         layout = {
             "xaxis": axis("learning rate", type="category"),
             "yaxis": axis("weight decay", type="category"),
         }
         title = f"{panels.display(mine.optimizer.iloc[0])}, {_subject(study)}"
         note = f"Mean validation value, n = {_span(mine.n)} seeds per cell."
-        drawn.append(Panel(title, [trace], layout, "proxy", note=note))
+        drawn.append(Panel(title, traces, layout, "proxy", note=note))
     return drawn
 
 
 def over_batch_size(study: Study) -> Panel:
-    """Test value against batch size; validation picked lr and weight decay at each."""
+    """Test value against batch size; validation picked everything else at each."""
     traces, numbers = [], []
-    for name, mine in study.runs.groupby("optimizer"):
-        chosen = [(size, _choose(runs, str(name))) for size, runs in mine.groupby("batch_size")]
-        kept = [(size, c) for size, c in chosen if c is not None]
-        notes = [_chosen_note(c) for _, c in kept]
-        x, y = [size for size, _ in kept], [c.test_mean for _, c in kept]
-        errors = [_or_zero(c.test_error) for _, c in kept]
+    _, cells = with_cells(study)
+    for name, mine in cells.groupby("optimizer"):
+        chosen = [c for _, group in mine.groupby("batch_size") if (c := _pick(study, group))]
+        x, y = [c["batch_size"] for c in chosen], [c["test_mean"] for c in chosen]
+        errors = [_or_zero(c["test_error"]) for c in chosen]
+        notes = [c["said"] for c in chosen]
         traces.append(panels.points(panels.display(name), x, y, errors, notes))
-        numbers += [c.n for _, c in kept]
-    ticks = sorted(study.runs.batch_size.dropna().unique())
+        numbers += [c["n"] for c in chosen]
     layout = {
-        "xaxis": batch_axis(ticks),
+        "xaxis": batch_axis(sorted(study.runs.batch_size.dropna().unique())),
         "yaxis": axis(f"test value, {study.unit}"),
     }
-    note = f"Mean and standard error over n = {_span(numbers)} seeds; tuned on validation."
-    return Panel(_subject(study), traces, layout, "proxy", note=note)
+    return Panel(_subject(study), traces, layout, "proxy", note=_tuned(numbers))
 
 
 def ranking(study: Study) -> Panel:
     """Test value of every optimizer (and pair of betas), best on top; tuned on validation."""
-    runs = study.runs.assign(optimizer=_names(study.runs))
-    found = [c for name in runs.optimizer.unique() if (c := _choose(runs, name)) is not None]
-    found.sort(key=lambda c: c.test_mean, reverse=study.higher_is_better)
+    _, cells = with_cells(study)
+    cells = cells.assign(label=_labels(cells))
+    chosen = [c for _, group in cells.groupby("label") if (c := _pick(study, group))]
+    chosen.sort(key=lambda c: c["test_mean"], reverse=study.higher_is_better)
     traces = []
-    for c in found:
-        bars = {"type": "data", "array": [_or_zero(c.test_error)], "thickness": 1.2}
-        note = [_chosen_note(c)]
-        traces.append(panels.dots(c.optimizer, [c.optimizer], [c.test_mean], note, error_x=bars))
+    for c in chosen:
+        bars = {"type": "data", "array": [_or_zero(c["test_error"])], "thickness": 1.2}
+        label = c["label"]
+        traces.append(panels.dots(label, [label], [c["test_mean"]], [c["said"]], error_x=bars))
     layout = {"xaxis": axis(f"test value, {study.unit}"), "yaxis": category_axis()}
-    numbers = _span([c.n for c in found])
-    note = f"Mean and standard error over n = {numbers} seeds; tuned on validation."
-    return Panel(f"{study.name}: {_subject(study)}", traces, layout, "proxy", 320, note)
+    title, note = f"{study.name}: {_subject(study)}", _tuned([c["n"] for c in chosen])
+    return Panel(title, traces, layout, "proxy", 110 + 21 * len(chosen), note)
+
+
+def _pick(study: Study, cells: pd.DataFrame) -> dict[str, Any] | None:
+    """The cell that validation picks, with `said` for the hover text; None if none is whole."""
+    best = best_cell(cells, study.higher_is_better)
+    if best is None:
+        return None
+    row = cells[cells.cell == best].iloc[0]
+    spread = f" ± {row.test_error:.2f} (s.e.)" if row.n > 1 else ""
+    edge = "; on the edge of its grid: not tuned" if is_on_edge(cells, best) else ""
+    said = f"{spread}, n = {row.n}, lr {row.lr:g}, decay {number(row.weight_decay)}{edge}"
+    return {**row.to_dict(), "said": said}
+
+
+def _tuned(numbers: Iterable[int]) -> str:
+    return f"Mean and standard error over n = {_span(numbers)} seeds; tuned on validation."
 
 
 def proxies(studies: Sequence[Study]) -> Figure:
@@ -114,7 +133,7 @@ def proxies(studies: Sequence[Study]) -> Figure:
         if ours is None or theirs is None:
             continue
         d = comparison.paired_difference(study.runs, ours, theirs)
-        rows.append(study.name.removesuffix("-published"))
+        rows.append(study.name)
         values.append(d.mean)
         errors.append(d.high - d.mean)
         notes.append(f" points, 95 % interval {d.low:+.2f} to {d.high:+.2f}, n = {d.n}")
@@ -145,15 +164,15 @@ def _choose(runs: pd.DataFrame, optimizer: str) -> comparison.Chosen | None:
         return None
 
 
-def _names(runs: pd.DataFrame) -> list[str]:
+def _labels(cells: pd.DataFrame) -> list[str]:
     """Names of optimizers; with their betas where one has several pairs."""
-    pairs = runs.groupby("optimizer")[["beta1", "beta2"]].nunique().max(axis=1)
+    pairs = cells.groupby("optimizer")[["beta1", "beta2"]].nunique().max(axis=1)
     several = set(pairs[pairs > 1].index)
     return [
         f"{panels.display(row.optimizer)} ({row.beta1:g}, {row.beta2:g})"
         if row.optimizer in several
         else panels.display(row.optimizer)
-        for row in runs.itertuples()
+        for row in cells.itertuples()
     ]
 
 
@@ -167,12 +186,6 @@ def _said(row: object) -> str:
     spread = f" ± {error:.2f} (s.e.)" if error == error else ""
     diverged = f", {row.num_diverged} diverged" if row.num_diverged else ""
     return f"{spread}, n = {row.n}{diverged}"
-
-
-def _chosen_note(chosen: comparison.Chosen) -> str:
-    spread = f" ± {chosen.test_error:.2f} (s.e.)" if chosen.n > 1 else ""
-    edge = "; lr or decay on the edge of its grid: not tuned" if chosen.on_edge else ""
-    return f"{spread}, n = {chosen.n}, lr {chosen.lr:g}, decay {chosen.weight_decay:g}{edge}"
 
 
 def _or_zero(value: float) -> float:

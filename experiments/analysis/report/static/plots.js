@@ -69,7 +69,7 @@ const plots = {
 
   // The values behind a panel as a table, for readers without a pointer.
   valuesTable(panel) {
-    const rows = panel.traces.flatMap((trace) => (trace.z
+    const rows = panel.traces.filter((t) => t.mode !== "text").flatMap((trace) => (trace.z
       ? trace.z.flatMap((line, i) => line.map((z, j) =>
         [`decay ${trace.y[i]}`, `lr ${trace.x[j]}`, `${z ?? "none"}${trace.customdata?.[i]?.[j] ?? ""}`]))
       : trace.x.map((x, i) => [trace.name, x, `${trace.y[i]}${trace.customdata?.[i] ?? ""}`])));

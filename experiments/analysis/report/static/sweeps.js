@@ -23,13 +23,17 @@
   const withError = (value, error) =>
     (value === null ? "none" : `${value.toFixed(2)}${error === null ? "" : ` ± ${error.toFixed(2)}`}`);
 
-  function describe(view, cell) {
+  const place = (view, cell) =>
+    `${view.title}, lr ${short(cell.lr)}, decay ${short(cell.decay)}`;
+
+  function values(cell) {
     const ended = `n = ${cell.n} of ${cell.runs}${cell.diverged ? `, ${cell.diverged} diverged` : ""}`
       + `${cell.failed ? `, ${cell.failed} not finished` : ""}`;
-    return `${view.title}, lr ${short(cell.lr)}, decay ${short(cell.decay)}: `
-      + `val ${withError(cell.val, cell.valError)} ${study.unit}, `
+    return `val ${withError(cell.val, cell.valError)} ${study.unit}, `
       + `test ${withError(cell.test, cell.testError)} ${study.unit}, ${ended}`;
   }
+
+  const describe = (view, cell) => `${place(view, cell)}: ${values(cell)}`;
 
   function cellButton(view, cell, range) {
     const broken = cell.diverged ? "div." : "failed";
@@ -94,9 +98,9 @@
     const content = await report.load(`${name}/study`);
     if (slug !== name) return; // another study was chosen meanwhile
     study = content;
-    const values = study.views.flatMap((view) => view.cells.map((c) => c.val)).filter((v) => v !== null);
-    const range = { low: Math.min(...values), high: Math.max(...values) };
-    const scale = values.length ? scaleBar(range) : null;
+    const means = study.views.flatMap((view) => view.cells.map((c) => c.val)).filter((v) => v !== null);
+    const range = { low: Math.min(...means), high: Math.max(...means) };
+    const scale = means.length ? scaleBar(range) : null;
     studyPlace.replaceChildren(element("p", { class: "caption" }, study.note), scale ?? "",
       element("div", { class: "heatmaps" }, ...study.views.map((view) => heatmap(view, range))));
     new RunsTable(runsPlace, study.runs, (id) => choose(id, true));
@@ -139,12 +143,14 @@
       [element("dt", {}, key.replace("_", " ")), element("dd", {}, value)]);
     const [first, ...others] = details.seeds.map((s) => report.commandBox(s.command));
     cellPlace.replaceChildren(
-      element("h2", {}, `${view.title}, lr ${short(cell.lr)}, decay ${short(cell.decay)}`),
-      element("p", { class: "said" }, `${describe(view, cell)}. (± standard error)`),
+      element("h2", {}, place(view, cell)),
+      element("p", { class: "said" }, `${values(cell)} (± standard error over seeds)`),
       curves(details.seeds),
       element("h3", {}, "Run it again"), first,
+      details.seeds[0].exact ? "" : element("p", { class: "note" },
+        "Built from the columns of the table; whatever they leave out is as on the pages of conf/."),
       others.length ? element("details", {},
-        element("summary", {}, `The other ${others.length} seeds`), ...others) : null ?? "",
+        element("summary", {}, `The other ${others.length} seeds`), ...others) : "",
       element("h3", {}, "Seeds"),
       element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Seeds" },
         element("table", {}, element("thead", {}, element("tr", {},
@@ -158,17 +164,17 @@
   function curves(seeds) {
     const names = [...new Set(seeds.flatMap((s) => s.curves.map((c) => c.name)))];
     if (!names.length) return element("p", { class: "missing" }, "No curves in this study's tables.");
-    const place = element("div", { class: "plot", style: "height:280px" });
+    const drawing = element("div", { class: "plot", style: "height:280px" });
     const buttons = names.map((name) => element("button", { type: "button" }, name));
     const pick = (name) => {
       buttons.forEach((b) => b.setAttribute("aria-pressed", String(b.textContent === name)));
-      plots.draw(place, curvePanel(name, seeds));
+      plots.draw(drawing, curvePanel(name, seeds));
     };
     buttons.forEach((b) => b.addEventListener("click", () => pick(b.textContent)));
     const start = ["val top1", "val loss", "train loss"].find((n) => names.includes(n)) ?? names[0];
     requestAnimationFrame(() => pick(start)); // once the place is in the page and has a width
     return element("div", {}, element("div", { class: "chips", role: "group",
-      "aria-label": "Curve" }, element("b", {}, "Curves"), ...buttons), place);
+      "aria-label": "Curve" }, element("b", {}, "Curves"), ...buttons), drawing);
   }
 
   function curvePanel(name, seeds) {
