@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from experiments.store import Folder, Ledger, write_json
 
 PAPER = Path(__file__).resolve().parents[2] / "results/paper"
 NASTY = "<script>window.hacked = 1</script><img src=x onerror='window.hacked=1'>\"&"
@@ -107,3 +110,36 @@ def _claims() -> pd.DataFrame:
     table.loc[0, ["claim", "note"]] = NASTY
     table["command"] = "python run.py -m experiment=vit_proxy sweep=lr_wd"
     return table
+
+
+def write_run(runs: Path, run_id: str, **header: object) -> Folder:
+    """A run's folder as the runner leaves it: ten measurements, finished."""
+    folder = Folder(runs / run_id)
+    folder.path.mkdir(parents=True)
+    said = {
+        **{"schema_version": 1, "run_id": run_id, "experiment": "vit_proxy", "scale": "proxy"},
+        **{"stands_for": "vit_b16_imagenet", "optimizer": "lion", "lr": 0.002, "seed": 0},
+        **{"weight_decay": 0.3, "batch_size": 64, "provenance": "made up", "data": "digits"},
+        **{"model": "VisionTransformer", "num_params": 39322},
+        "hyper_parameters": json.dumps({"lr": 0.002, "betas": [0.9, 0.99], "weight_decay": 0.3}),
+        **header,
+    }
+    session = {"commit": "abc123", "versions": '{"torch": "2.14.1"}', "device": "cpu x 1"}
+    session["command"] = str(header.pop("command", "sweep.py"))
+    write_json(folder.header, {**said, "sessions": [session]})
+    folder.config.write_text("job: train\nexperiment: vit_proxy\n")
+    folder.write_status("finished", 50, 50)
+    Ledger(folder.metrics).append(
+        {
+            **{"step": step, "epoch": step / 10, "split": split, "metric": metric},
+            **{"value": value, "unit": "", "weights": "raw", "n": 90, "seconds": step / 10},
+            "session": 0,
+        }
+        for step in range(10, 60, 10)
+        for split, metric, value in (
+            ("train", "loss", 2.0 - step / 50),
+            ("val", "top1", 50.0 + step),
+            ("test", "top1", 49.0 + step),
+        )
+    )
+    return folder

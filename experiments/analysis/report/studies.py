@@ -133,8 +133,8 @@ def tidy(table: pd.DataFrame, path: Path) -> pd.DataFrame:
             table[column] = pd.to_numeric(table[column])
         except (ValueError, TypeError) as error:
             raise UserError(f"{path}, column {column}: {error}: mend or collect again") from None
-    table["state"] = table.state.fillna("finished")
-    table["scale"] = table.scale.fillna("unknown")
+    for column, absent in (("state", "finished"), ("scale", "unknown")):
+        table[column] = table[column].astype(object).fillna(absent)
     numbers = [f"{path.parent.name}-{i}" for i in range(len(table))]
     table["run_id"] = table.run_id.where(table.run_id.notna(), pd.Series(numbers, table.index))
     return table
