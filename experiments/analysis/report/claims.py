@@ -181,7 +181,8 @@ def _interval(low: object, high: object, unit: object) -> str:
     if is_missing(low) and is_missing(high):
         return '<span class="none">no number</span>'
     ends = [number(v, 8) for v in (low, high) if not is_missing(v)]
-    span = ends[0] if len(set(ends)) == 1 else " – ".join(ends)
+    are_two = "," in str(unit).partition("(")[2]  # "loss (AdamW, Lion)": a pair, not a range
+    span = ends[0] if len(set(ends)) == 1 else (", " if are_two else " – ").join(ends)
     return f"<b>{esc(span)}</b> <small>{esc(unit)}</small>"
 
 

@@ -196,10 +196,11 @@ decay. Choose a cell to see its curves, seeds, settings and commands. A ring mar
 that every seed has finished; on the edge of its grid it is not tuned.</p>
 <div id="studies">{chooser}</div>
 <noscript><p class="missing">The explorer needs JavaScript; the tables are in data/.</p></noscript>
-<section id="study" aria-live="polite"></section>
-<section id="cell" tabindex="-1" aria-label="Chosen cell"></section>
-<section id="runs"></section>
 {missing}
+<section id="study" aria-label="Heatmaps"></section>
+<p id="status" class="unseen" role="status"></p>
+<section id="cell" aria-label="Chosen cell"></section>
+<section id="runs" aria-label="Runs"></section>
 """
 
 

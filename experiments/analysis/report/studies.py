@@ -135,7 +135,7 @@ def tidy(table: pd.DataFrame, path: Path) -> pd.DataFrame:
             raise UserError(f"{path}, column {column}: {error}: mend or collect again") from None
     for column, absent in (("state", "finished"), ("scale", "unknown")):
         table[column] = table[column].astype(object).fillna(absent)
-    numbers = [f"{path.parent.name}-{i}" for i in range(len(table))]
+    numbers = [f"row {i}" for i in range(1, len(table) + 1)]
     table["run_id"] = table.run_id.where(table.run_id.notna(), pd.Series(numbers, table.index))
     return table
 

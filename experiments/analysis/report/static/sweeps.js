@@ -110,6 +110,17 @@
     if (first !== undefined) await choose(first, false);
   }
 
+  // Arrow keys go from cell to cell of a heatmap.
+  studyPlace.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+    const here = event.target.closest("td");
+    if (!step || !here) return;
+    event.preventDefault();
+    const rows = here.closest("tbody").rows;
+    const row = rows[here.parentElement.rowIndex - 1 + step[0]];
+    row?.cells[here.cellIndex + step[1]]?.querySelector("button")?.focus();
+  });
+
   function scaleBar(range) {
     const stops = SCALE.map((rgb) => `rgb(${rgb})`);
     if (!study.higherIsBetter) stops.reverse();
@@ -130,7 +141,9 @@
     showCell(view, cell, details);
     if (byReader) {
       history.replaceState(null, "", `#${mine}/${id}`);
-      cellPlace.scrollIntoView({ block: "nearest" });
+      document.getElementById("status").textContent = describe(view, cell);
+      const { top } = cellPlace.getBoundingClientRect();
+      if (top < 0 || top > 0.7 * innerHeight) cellPlace.scrollIntoView();
     }
   }
 
@@ -191,7 +204,7 @@
   }
 
   function fromAddress() {
-    const [name, id] = decodeURIComponent(location.hash.slice(1)).split("/");
+    const [name, id] = location.hash.slice(1).split("/");
     const chip = chips.find((c) => c.dataset.study === name) ?? chips[0];
     if (chip) open(chip.dataset.study, Number.parseInt(id, 10));
   }

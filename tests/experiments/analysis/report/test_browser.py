@@ -47,9 +47,8 @@ def test_filters_work_from_the_keyboard(browse: Any) -> None:
     assert page.evaluate(SHOWN) < 81
 
 
-def test_every_figure_is_drawn_and_hover_shows_the_value(browse: Any) -> None:
+def test_hover_shows_the_value_of_a_point(browse: Any) -> None:
     page = browse("figures.html")
-    draw_all(page)
     plot = page.locator("[data-panel=batch_size-0].plot")
     plot.scroll_into_view_if_needed()
     dot = plot.locator(".scatterlayer .trace").nth(0).locator(".point").nth(3)
@@ -106,6 +105,19 @@ def test_cell_leads_to_curves_seeds_and_command(browse: Any) -> None:
     assert page.url.endswith(f"#study-heatmap/{cell.get_attribute('data-cell')}")
 
 
+def test_cells_can_be_chosen_from_the_keyboard(browse: Any) -> None:
+    page = browse("sweeps.html#study-heatmap")
+    page.get_by_role("button", name="lion, lr 0.0005, decay 0.3").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    assert "decay 0.1: val" in page.locator("#tip").inner_text()  # focus shows values, too
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowUp")  # the grid ends here
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="lion, lr 0.002, decay 0.3").wait_for()
+    assert "lion, lr 0.002, decay 0.3: val" in page.locator("#status").inner_text()
+
+
 def test_address_of_a_cell_opens_it(browse: Any) -> None:
     page = browse("sweeps.html#study-heatmap/7")
     page.locator("[data-cell='7'][aria-pressed=true]").wait_for()
@@ -144,6 +156,7 @@ def test_phone_has_no_horizontal_scroll(browse: Any, file: str) -> None:
     page = browse(file, width=360)
     if file == "figures.html":
         draw_all(page)
+        assert page.locator(".plot[data-drawn]").count() > 40
     if file == "sweeps.html":
         page.wait_for_selector("#cell .plot[data-drawn]")
     assert page.evaluate(OVERFLOW) <= 0

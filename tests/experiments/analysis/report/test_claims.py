@@ -45,6 +45,14 @@ def test_verdicts_intervals_and_n_are_shown(tmp_path: Path) -> None:
     assert 'data-value="inconclusive"' in text  # the button has the verdict's word alone
 
 
+def test_two_values_are_not_shown_as_a_range(tmp_path: Path) -> None:
+    rows = {"claim": ["a", "b"], "paper_low": [8, 3], "paper_high": [16, 5]}
+    units = {"unit": ["chips (Lion, AdamW)", "x less"]}
+    pd.DataFrame({**rows, **units}).to_csv(tmp_path / "claims.csv", index=False)
+    text = body(*read_claims(tmp_path))
+    assert "<b>8, 16</b>" in text and "<b>3 – 5</b>" in text
+
+
 def test_every_task_of_the_paper_has_a_topic() -> None:
     tasks = pd.read_csv(synthetic.PAPER / "claims.csv").task
     assert "Other" not in {topic_of(task) for task in tasks}
