@@ -12,6 +12,7 @@ from pathlib import Path
 
 from experiments.analysis.report import (
     claims,
+    claims_page,
     environment,
     explorer,
     figures,
@@ -107,7 +108,7 @@ def _write_pages(out: Path, sources: Sources) -> None:
     for study, slug in zip(studies, slugs, strict=True):
         explorer.write_data(study, out / "data", slug)
     bodies = {
-        "index.html": (claims.body(table, is_judged), ["page.js", "claims.js"]),
+        "index.html": (claims_page.body(table, is_judged), ["page.js", "claims.js"]),
         "figures.html": (
             figures.body(drawn_figures, pictures, has_figures),
             ["page.js", "plots.js", "figures.js", "plotly.min.js"],

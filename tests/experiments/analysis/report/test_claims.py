@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import synthetic
 
-from experiments.analysis.report.claims import body, read_claims, topic_of
+from experiments.analysis.report.claims import read_claims, topic_of
+from experiments.analysis.report.claims_page import body
 from experiments.store import UserError
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -22,7 +23,7 @@ def test_without_verdicts_the_papers_list_is_shown(tmp_path: Path) -> None:
     assert not is_judged and len(table) == len(listed)
     text = body(table, is_judged)
     assert all(f'id="{claim}"' in text for claim in listed.id)
-    assert "none judged" in text and "none run here" in text
+    assert "on proxies: <b>none judged</b>" in text
 
 
 def test_only_the_claim_itself_is_needed(tmp_path: Path) -> None:
@@ -69,3 +70,21 @@ def test_a_table_that_is_none_is_said(tmp_path: Path) -> None:
     (tmp_path / "claims.csv").write_text("")
     with pytest.raises(UserError, match="cannot be read"):
         read_claims(tmp_path)
+
+
+def test_measurements_and_reasons_have_badges_of_their_own(tmp_path: Path) -> None:
+    rows = {
+        "claim": ["one", "two"],
+        "measured_verdict": ["supported", "not run"],
+        "measured_estimate": [3, None],
+        "measured_unit": ["settings", None],
+        "measured_command": ["python scripts/bench_lion.py", None],
+        "paper_scale_verdict": ["not run", "no run can tell"],
+        "cost": ["541 A100-hours", None],
+    }
+    pd.DataFrame(rows).to_csv(tmp_path / "claims.csv", index=False)
+    text = body(*read_claims(tmp_path))
+    assert '<span class="badge good"><small>measured</small> supported</span>' in text
+    assert '<span class="badge open">no run can tell</span>' in text
+    for said in ("<b>3</b> settings", "python scripts/bench_lion.py", "541 A100-hours"):
+        assert said in text
