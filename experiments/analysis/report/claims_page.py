@@ -80,7 +80,7 @@ def _buttons(column: str, label: str, counts: Mapping[str, int]) -> str:
     buttons = "".join(
         f'<button type="button" aria-pressed="false" data-column="{esc(column)}" '
         f'data-value="{esc(value)}">{esc(value)} <small>{count}</small></button>'
-        for value, count in counts.items()
+        for value, count in sorted(counts.items(), key=lambda item: item[0] == NOT_RUN)
         if value
     )
     group = f'<div class="chips" role="group" aria-label="{esc(label)}">'
@@ -132,12 +132,18 @@ def _found(row: Row) -> str:
 
 def _estimate(row: Row, scale: str) -> str:
     value = {key: row[f"{scale}_{key}"] for key in ("estimate", "low", "high", "n", "unit")}
-    said = f"<b>{esc(number(value['estimate']))}</b> {esc(value['unit'])}"
+    said = f"<b>{esc(_three(value['estimate']))}</b> {esc(value['unit'])}"
     has_interval = not is_missing(value["low"]) and value["low"] != value["high"]
     if has_interval and not is_missing(value["high"]):
-        said += f" <small>[{esc(number(value['low']))}, {esc(number(value['high']))}]</small>"
+        said += f" <small>[{esc(_three(value['low']))}, {esc(_three(value['high']))}]</small>"
     n = "" if is_missing(value["n"]) else f", n = {esc(number(value['n']))}"
     return f"<div>{said} <small>{esc(SCALES[scale])}{n}</small></div>"
+
+
+def _three(value: object) -> str:
+    """A measurement with three digits, or all before the point."""
+    is_large = isinstance(value, int | float) and abs(value) >= 1000
+    return f"{value:.0f}" if is_large else number(value, 3)
 
 
 def _badges(row: Row) -> str:
