@@ -1,5 +1,5 @@
 # Thin names for ./run.sh, which works without make, too.
-.PHONY: help demo test lint setup
+.PHONY: help demo report test lint setup
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -7,6 +7,9 @@ help: ## show this
 
 demo: ## compare Lion and AdamW on a small proxy: sets up .venv once, about 3 minutes on 2 cores
 	@./run.sh demo
+
+report: ## write results/report/: claims, figures and sweeps as pages that work offline
+	@./run.sh report
 
 test: ## run the tests (sets up .venv once)
 	@./run.sh test

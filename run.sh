@@ -6,6 +6,7 @@ cd "$(dirname "$0")"
 usage() {
     cat <<'TEXT'
 ./run.sh demo [ARGS]   compare Lion and AdamW on a small proxy (about 3 minutes on 2 cores)
+./run.sh report [ARGS] write results/report/: claims, figures, sweeps as offline pages
 ./run.sh test [ARGS]   run the tests (pytest arguments may follow)
 ./run.sh lint          check style and types
 ./run.sh setup         only set up .venv with everything the above need
@@ -78,6 +79,10 @@ case $task in
 demo)
     install requirements.txt
     exec .venv/bin/python scripts/demo.py "$@"
+    ;;
+report)
+    install requirements-dev.txt
+    exec .venv/bin/python scripts/report.py "$@"
     ;;
 test)
     install requirements-dev.txt

@@ -1,0 +1,1 @@
+"""The report: a folder of static pages that work from the file system, without a server."""

@@ -1,0 +1,212 @@
+"""Studies: the runs of a sweep as one table, whether committed, published or in a runs folder."""
+
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
+# pyright: reportArgumentType=false
+# (pandas' own types do not follow columns and filters)
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments.analysis import comparison
+from experiments.analysis.report.commands import run_cell
+from experiments.store import Folder, UserError, read_json, read_runs
+
+SETTINGS = ("experiment", "optimizer", "batch_size", "beta1", "beta2", "epochs")
+"""Columns that, besides lr and weight decay, make a run another one than its neighbour."""
+COLUMNS = (
+    *("run_id", *SETTINGS, "lr", "weight_decay", "seed", "state", "val", "test", "steps"),
+    *("seconds", "num_params", "data", "scale", "sweep", "commit"),
+)
+NUMBERS = (
+    *("batch_size", "beta1", "beta2", "epochs", "lr", "weight_decay", "seed", "val", "test"),
+    *("steps", "seconds", "num_params"),
+)
+CURVE_COLUMNS = ("run_id", "step", "split", "metric", "value")
+KINDS = {"study": "Studies", "proxy": "Published comparisons", "runs": "Runs folder"}
+"""What a study may be, and the heading of its kind."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """The runs of one sweep."""
+
+    name: str
+    kind: str  # key of KINDS
+    source: str  # where its table or its runs lie, as a person would write it
+    runs: pd.DataFrame  # one row per run, columns COLUMNS
+    curves: pd.DataFrame  # measurements over steps, columns CURVE_COLUMNS; may be empty
+    commands: Mapping[str, str] = field(default_factory=dict)  # exact ones, by run id
+    folders: Mapping[str, Path] = field(default_factory=dict)  # of the runs, by run id
+    unit: str = "%"  # of val and test
+    higher_is_better: bool = True
+
+
+def read_studies(results: Path) -> list[Study]:
+    """The committed studies (`results/studies/*`) and published comparisons (`results/proxies`).
+
+    Raises:
+        UserError: if a table is damaged or lacks a column that the page cannot do without.
+    """
+    found = []
+    for path in sorted(results.glob("studies/*/runs.csv")):
+        curves = path.with_name("curves.csv")
+        source = f"results/studies/{path.parent.name}/runs.csv"
+        read = _read_csv(path)
+        table = tidy(read, path)
+        drawn = _read_curves(curves) if curves.exists() else no_curves()
+        written = read.command.dropna() if "command" in read else pd.Series(dtype=object)
+        exact = {table.run_id[i]: str(text) for i, text in written.items()}
+        found.append(Study(path.parent.name, "study", source, table, drawn, exact))
+    for path in sorted(results.glob("proxies/*.csv")):
+        table = _read_csv(path)
+        table = table.assign(experiment=path.stem) if "experiment" not in table else table
+        table = tidy(table.assign(scale="proxy"), path)
+        source = f"results/proxies/{path.name}"
+        found.append(Study(path.stem, "proxy", source, table, no_curves()))
+    return found
+
+
+def read_ledger(folder: Path) -> pd.DataFrame:
+    """The ledger of a folder of run folders.
+
+    Raises:
+        UserError: if there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder: --runs takes a folder of run folders")
+    return read_runs(folder)
+
+
+def studies_of_ledger(
+    ledger: pd.DataFrame, folder: Path, cells: Mapping[str, Mapping[str, Any]]
+) -> list[Study]:
+    """One study per sweep manifest that names runs of the folder, else one per experiment.
+
+    Args:
+        ledger: From `read_ledger`.
+        folder: Where its runs lie.
+        cells: From `read_cells`.
+    """
+    if ledger.empty:
+        return []
+    groups: dict[str, list[str]] = {}
+    for run_id, experiment in ledger.groupby("run_id").experiment.first().items():
+        name = cells[str(run_id)]["sweep"] if str(run_id) in cells else str(experiment)
+        groups.setdefault(name, []).append(str(run_id))
+    return [
+        _from_ledger(name, ledger[ledger.run_id.isin(ids)], folder, cells)
+        for name, ids in sorted(groups.items())
+    ]
+
+
+def read_cells(sweeps: Path) -> dict[str, dict[str, Any]]:
+    """The cells of every sweep manifest below a folder, by run id; each with its sweep's name."""
+    found = {}
+    for path in sorted(sweeps.glob("*/manifest.json")):
+        manifest = read_json(path)
+        for cell in manifest.get("cells", []):
+            if isinstance(cell, dict) and {"run_id", "settings", "config"} <= set(cell):
+                name = str(manifest.get("name") or path.parent.name)
+                found[str(cell["run_id"])] = {**cell, "sweep": name}
+    return found
+
+
+def tidy(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The table with the columns of COLUMNS; absent ones are empty.
+
+    Raises:
+        UserError: if a needed column is absent, or a number is none.
+    """
+    missing = [c for c in ("optimizer", "lr", "seed", "val") if c not in table]
+    if missing:
+        raise UserError(f"{path} has no column {', '.join(missing)}: collect the study again")
+    table = table.reindex(columns=[*COLUMNS]).copy()
+    for column in NUMBERS:
+        try:
+            table[column] = pd.to_numeric(table[column])
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path}, column {column}: {error}: mend or collect again") from None
+    for column, absent in (("state", "finished"), ("scale", "unknown")):
+        table[column] = table[column].astype(object).fillna(absent)
+    numbers = [f"row {i}" for i in range(1, len(table) + 1)]
+    table["run_id"] = table.run_id.where(table.run_id.notna(), pd.Series(numbers, table.index))
+    return table
+
+
+def no_curves() -> pd.DataFrame:
+    """A table of curves without any."""
+    return pd.DataFrame(columns=[*CURVE_COLUMNS])
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a table: {error}") from None
+
+
+def _read_curves(path: Path) -> pd.DataFrame:
+    table = _read_csv(path)
+    missing = [c for c in CURVE_COLUMNS if c not in table]
+    if missing:
+        raise UserError(f"{path} has no column {', '.join(missing)}: collect the study again")
+    return table
+
+
+def _from_ledger(
+    name: str, ledger: pd.DataFrame, folder: Path, cells: Mapping[str, Mapping[str, Any]]
+) -> Study:
+    """A study from the ledger's rows of some runs."""
+    raw = ledger[ledger.weights == "raw"]
+    validated = raw[raw.split == "val"]
+    metric = "top1" if (validated.metric == "top1").any() else "loss"
+    results = comparison.final_results(ledger, metric).set_index("run_id")
+    last = ledger.sort_values("step").groupby("run_id").last()
+    rows = last.join(results[["val", "test"]])
+    rows["seconds"] = ledger.groupby("run_id").seconds.max()
+    betas = [_betas(text) for text in rows.hyper_parameters]
+    rows = rows.assign(
+        steps=rows.step, beta1=[b[0] for b in betas], beta2=[b[1] for b in betas]
+    ).reset_index()
+    path = folder / "run.json"
+    shown = raw[raw.split.isin(["train", "val", "test"]) & raw.metric.isin(["loss", "top1"])]
+    folders = {run_id: folder / run_id for run_id in rows.run_id}
+    commands = {i: c for i, f in folders.items() if (c := recorded_command(f))}
+    commands |= {i: run_cell(cells[i]) for i in folders if i in cells}
+    is_accuracy = metric == "top1"
+    return Study(
+        name,
+        "runs",
+        str(folder),
+        tidy(rows, path),
+        shown[[*CURVE_COLUMNS]],
+        commands,
+        folders,
+        "%" if is_accuracy else "nats",
+        is_accuracy,
+    )
+
+
+def recorded_command(folder: Path) -> str:
+    """The command of a run's first session, where it says all: `run.py` for a single run."""
+    sessions = read_json(Folder(folder).header).get("sessions")
+    first = sessions[0] if isinstance(sessions, list) and sessions else {}
+    said = str(first.get("command", ""))
+    words = said.split()
+    single = bool(words) and words[0].endswith("run.py") and "-m" not in words
+    return f"python {said}" if single and "--multirun" not in words else ""
+
+
+def _betas(hyper_parameters: Any) -> tuple[float, float]:
+    try:
+        first, second = json.loads(hyper_parameters)["betas"]
+        return float(first), float(second)
+    except (KeyError, TypeError, ValueError):
+        return float("nan"), float("nan")

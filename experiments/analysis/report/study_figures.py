@@ -1,0 +1,199 @@
+"""Our own panels, beside the paper's: always labelled as a proxy's, with the number of seeds."""
+
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
+# pyright: reportArgumentType=false
+# (pandas' own types do not follow columns and filters)
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from experiments.analysis import comparison
+from experiments.analysis.report import panels
+from experiments.analysis.report.cells import best_cell, is_on_edge, with_cells
+from experiments.analysis.report.commands import make_study
+from experiments.analysis.report.page import number
+from experiments.analysis.report.panels import Figure, Panel, axis, category_axis
+from experiments.analysis.report.paper_figures import batch_axis
+from experiments.analysis.report.studies import Study
+
+PARTNERS = {
+    "batch_size": ("batch_size",),
+    "lr_wd_heatmap": ("heatmap",),
+    "optimizers": ("optimizers", "betas"),
+}
+"""Figures of the paper, and the studies here that ask the same question of a proxy."""
+COMMANDS = {
+    "imagenet": "python run.py experiment=vit_b16_imagenet optimizer=lion data.root=/data/imagenet",
+    "landscape": "python run.py job=landscape run=RUN_ID",
+}
+"""Figures without a proxy study, and what runs their question here."""
+
+
+def add_studies(figures: Iterable[Figure], studies: Sequence[Study]) -> None:
+    """Puts the studies' panels beside the paper's, and says which are missing."""
+    by_name = {study.name: study for study in studies if study.kind == "study"}
+    for figure in figures:
+        for name in PARTNERS.get(figure.name, ()):
+            if name in by_name:
+                figure.panels += _panels(name, by_name[name])
+                figure.sources.append(by_name[name].source.removeprefix("results/"))
+            else:
+                figure.missing.append((f"The proxy study {name}", make_study(name)))
+        if figure.name not in (*PARTNERS, "proxies"):
+            figure.missing.append(("Runs here", COMMANDS.get(figure.name, "")))
+
+
+def _panels(name: str, study: Study) -> list[Panel]:
+    if name == "heatmap":
+        return heatmaps(study)
+    if name == "batch_size":
+        return [over_batch_size(study)]
+    return [ranking(study)]
+
+
+def heatmaps(study: Study) -> list[Panel]:
+    """Mean validation value over lr and weight decay, every optimizer on one scale."""
+    _, cells = with_cells(study)
+    cells = cells[cells.val_mean.notna()]
+    cells = cells.assign(said=[_said(row) for row in cells.itertuples()])
+    low, high = cells.val_mean.min(), cells.val_mean.max()
+    drawn = []
+    for _, mine in cells.groupby("view"):
+        traces = panels.heatmap(mine, "val_mean", low, high, study.unit)
+        layout = {
+            "xaxis": axis("learning rate", type="category"),
+            "yaxis": axis("weight decay", type="category"),
+        }
+        title = f"{panels.display(mine.optimizer.iloc[0])}, {_subject(study)}"
+        note = f"Mean validation value, n = {_span(mine.n)} seeds per cell."
+        drawn.append(Panel(title, traces, layout, "proxy", note=note))
+    return drawn
+
+
+def over_batch_size(study: Study) -> Panel:
+    """Test value against batch size; validation picked everything else at each."""
+    traces, numbers = [], []
+    _, cells = with_cells(study)
+    for name, mine in cells.groupby("optimizer"):
+        chosen = [c for _, group in mine.groupby("batch_size") if (c := _pick(study, group))]
+        x, y = [c["batch_size"] for c in chosen], [c["test_mean"] for c in chosen]
+        errors = [_or_zero(c["test_error"]) for c in chosen]
+        notes = [c["said"] for c in chosen]
+        traces.append(panels.points(panels.display(name), x, y, errors, notes))
+        numbers += [c["n"] for c in chosen]
+    layout = {
+        "xaxis": batch_axis(sorted(study.runs.batch_size.dropna().unique())),
+        "yaxis": axis(f"test value, {study.unit}"),
+    }
+    return Panel(_subject(study), traces, layout, "proxy", note=_tuned(numbers))
+
+
+def ranking(study: Study) -> Panel:
+    """Test value of every optimizer (and pair of betas), best on top; tuned on validation."""
+    _, cells = with_cells(study)
+    cells = cells.assign(label=_labels(cells))
+    chosen = [c for _, group in cells.groupby("label") if (c := _pick(study, group))]
+    chosen.sort(key=lambda c: c["test_mean"], reverse=study.higher_is_better)
+    traces = []
+    for c in chosen:
+        bars = {"type": "data", "array": [_or_zero(c["test_error"])], "thickness": 1.2}
+        label = c["label"]
+        traces.append(panels.dots(label, [label], [c["test_mean"]], [c["said"]], error_x=bars))
+    layout = {"xaxis": axis(f"test value, {study.unit}"), "yaxis": category_axis()}
+    title, note = f"{study.name}: {_subject(study)}", _tuned([c["n"] for c in chosen])
+    return Panel(title, traces, layout, "proxy", 110 + 21 * len(chosen), note)
+
+
+def _pick(study: Study, cells: pd.DataFrame) -> dict[str, Any] | None:
+    """The cell that validation picks, with `said` for the hover text; None if none is whole."""
+    best = best_cell(cells, study.higher_is_better)
+    if best is None:
+        return None
+    row = cells[cells.cell == best].iloc[0]
+    spread = f" ± {row.test_error:.2f} (s.e.)" if row.n > 1 else ""
+    edge = "; on the edge of its grid: not tuned" if is_on_edge(cells, best) else ""
+    said = f"{spread}, n = {row.n}, lr {row.lr:g}, decay {number(row.weight_decay)}{edge}"
+    return {**row.to_dict(), "said": said}
+
+
+def _tuned(numbers: Iterable[int]) -> str:
+    return f"Mean and standard error over n = {_span(numbers)} seeds; tuned on validation."
+
+
+def proxies(studies: Sequence[Study]) -> Figure:
+    """Difference of Lion and AdamW on each published comparison."""
+    rows, values, errors, notes = [], [], [], []
+    published = [study for study in studies if study.kind == "proxy"]
+    for study in published:
+        ours, theirs = _choose(study.runs, "lion"), _choose(study.runs, "adamw")
+        if ours is None or theirs is None:
+            continue
+        d = comparison.paired_difference(study.runs, ours, theirs)
+        rows.append(study.name)
+        values.append(d.mean)
+        errors.append(d.high - d.mean)
+        notes.append(f" points, 95 % interval {d.low:+.2f} to {d.high:+.2f}, n = {d.n}")
+    bars = {"type": "data", "array": errors, "thickness": 1.5}
+    trace = panels.dots("Lion minus AdamW", rows, values, notes, error_x=bars)
+    trace["marker"]["color"] = panels.COLOURS["Lion"]
+    layout = {
+        "xaxis": axis("difference in test accuracy, points", zeroline=True),
+        "yaxis": category_axis(),
+    }
+    note = "Right of zero: Lion is better. An interval that holds zero shows no difference."
+    panel = Panel("Lion minus AdamW", [trace], layout, "proxy", 240, note)
+    caption = (
+        "Test accuracy of Lion minus AdamW on small models, each at the learning rate that "
+        "validation picked, over paired seeds; bars are 95 % intervals. Provenance: proxy runs "
+        "of this repository (n in the hover text). They say nothing of the paper's scale."
+    )
+    sources = [study.source.removeprefix("results/") for study in published]
+    missing = [] if rows else [("The proxy comparisons", "python scripts/demo.py --publish")]
+    return Figure("proxies", "Proxies run here", caption, sources, [panel] if rows else [], missing)
+
+
+def _choose(runs: pd.DataFrame, optimizer: str) -> comparison.Chosen | None:
+    """What validation picks; None where no setting has finished with every seed."""
+    try:
+        return comparison.choose(runs, optimizer)
+    except ValueError:
+        return None
+
+
+def _labels(cells: pd.DataFrame) -> list[str]:
+    """Names of optimizers; with their betas where one has several pairs."""
+    pairs = cells.groupby("optimizer")[["beta1", "beta2"]].nunique().max(axis=1)
+    several = set(pairs[pairs > 1].index)
+    return [
+        f"{panels.display(row.optimizer)} ({row.beta1:g}, {row.beta2:g})"
+        if row.optimizer in several
+        else panels.display(row.optimizer)
+        for row in cells.itertuples()
+    ]
+
+
+def _subject(study: Study) -> str:
+    pages = sorted(map(str, study.runs.experiment.dropna().unique()))
+    return ", ".join(pages) or study.name
+
+
+def _said(row: object) -> str:
+    error = getattr(row, "val_error", float("nan"))
+    spread = f" ± {error:.2f} (s.e.)" if error == error else ""
+    diverged = f", {row.num_diverged} diverged" if row.num_diverged else ""
+    return f"{spread}, n = {row.n}{diverged}"
+
+
+def _or_zero(value: float) -> float:
+    return value if value == value else 0.0
+
+
+def _span(numbers: Iterable[int]) -> str:
+    found = sorted({int(n) for n in numbers})
+    if not found:
+        return "0"
+    return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
