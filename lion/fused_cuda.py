@@ -1,0 +1,298 @@
+"""Backend "fused_cuda": Lion on a GPU as one Triton launch over all tensors of the same dtypes.
+
+The default on CUDA devices where Triton works (it comes with torch's CUDA builds). Serves what the
+fused CPU path serves, with the same roundings; whatever else is in the group goes to foreach or the
+loop. Sizes of the launch are fixed: nothing is tuned by trying, so nothing is ever stepped twice.
+
+The kernel finds the tensors through a table of their addresses on the device. Tables are cached by
+their content: while no address changes nothing is copied, and none can be out of date.
+"""
+
+import contextlib
+import functools
+import importlib.util
+import struct
+import warnings
+from array import array
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from lion import momentum
+
+DEVICE = "cuda"
+BLOCK = 2048  # elements of a program; a multiple of momentum.BLOCK, whose scales it owns
+NUM_WARPS = 8
+MIN_CAPABILITY = (8, 0)
+ALIGNMENT = 16  # bytes, of the widest loads
+
+_FLOATS = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+_MOMENTA = {**_FLOATS, torch.int8: "int8"}
+
+
+class _Kind(NamedTuple):
+    """What the tensors of one launch share."""
+
+    device: torch.device
+    param: str
+    momentum: str
+    aligned: bool
+
+
+def update(
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    exp_avgs: Sequence[Tensor],
+    scales: Sequence[Tensor | None] | None = None,
+    *,
+    lr: float | Tensor,
+    beta1: float,
+    beta2: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    """Step every tensor in place; arguments as in `lion.fused.update`.
+
+    A float `lr` may change without a new compilation; a tensor on the device is read there, and
+    gives the same bits as its value would as a float.
+
+    Source: arXiv:2302.06675, Alg. 2
+    """
+    scales = scales or [None] * len(params)
+    rule = {"lr": lr, "beta1": beta1, "beta2": beta2, "maximize": maximize}
+    rule["weight_decay"] = weight_decay
+    rows = list(zip(params, grads, exp_avgs, scales, strict=True))
+    kinds: dict[_Kind | None, list[int]] = {}
+    for i, row in enumerate(rows):
+        kinds.setdefault(_kind(*row, lr), []).append(i)
+    left = kinds.pop(None, [])
+    for kind, members in kinds.items():
+        left += _launch(kind, [rows[i] for i in members], members, rule)
+    if left:
+        _step_otherwise([rows[i] for i in sorted(left)], rule)
+
+
+def available(device: torch.device) -> bool:
+    """Whether the kernel works on `device`: tries it there the first time, and warns once if not.
+
+    False while a CUDA graph is captured and it was not tried before: compiling would break that.
+    """
+    if device not in _works:
+        if _is_capturing(device):
+            return False
+        _works[device] = _try(device)
+    return _works[device]
+
+
+_works: dict[torch.device, bool] = {}
+
+
+def _try(device: torch.device) -> bool:
+    reason = None
+    if torch.version.cuda is None or importlib.util.find_spec("triton") is None:
+        reason = "Triton is not installed: pip install triton"
+    elif torch.cuda.get_device_capability(device) < MIN_CAPABILITY:
+        reason = f"the GPU is older than compute capability {MIN_CAPABILITY[0]}.0"
+    else:
+        scratch = [torch.zeros(1, device=device) for _ in range(3)]
+        row, rule = (*scratch, None), {"beta1": 0.5, "beta2": 0.5, "weight_decay": 0.0}
+        try:
+            _launch(_kind(*row, 0.5), [row], [0], {**rule, "lr": 0.5, "maximize": False})
+        except Exception as error:  # Triton, its C compiler and the driver each raise their own
+            reason = f"Triton does not work here ({type(error).__name__}: {str(error)[:300]})"
+    if reason:
+        warnings.warn(
+            f"Lion takes its slower path on {device}: {reason}, or use fused=False",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return reason is None
+
+
+# --- which tensors can be served -----------------------------------------------------------------
+
+
+def _kind(
+    param: Tensor, grad: Tensor, exp_avg: Tensor, scale: Tensor | None, lr: float | Tensor
+) -> _Kind | None:
+    tensors = (param, grad, exp_avg) if scale is None else (param, grad, exp_avg, scale)
+    device = param.device
+    if device.type != DEVICE or param.dtype not in _FLOATS or exp_avg.dtype not in _MOMENTA:
+        return None
+    if grad.dtype != param.dtype or not all(_is_plain(x, device) for x in tensors):
+        return None
+    if isinstance(lr, Tensor) and not _is_plain(lr, device):
+        return None
+    if not _same_layout(param, grad, exp_avg) or not _fits(scale, exp_avg):
+        return None
+    aligned = not any(x.data_ptr() % ALIGNMENT for x in (param, grad, exp_avg))
+    return _Kind(device, _FLOATS[param.dtype], _MOMENTA[exp_avg.dtype], aligned)
+
+
+def _is_plain(x: Tensor, device: torch.device) -> bool:
+    return type(x) in (Tensor, Parameter) and x.device == device and not x.is_neg()
+
+
+def _same_layout(param: Tensor, grad: Tensor, exp_avg: Tensor) -> bool:
+    if not param.shape == grad.shape == exp_avg.shape:
+        return False
+    if param.is_contiguous() and grad.is_contiguous() and exp_avg.is_contiguous():
+        return True
+    # Channels-last and its like: any order of memory will do, if all have it and there are no gaps.
+    order = sorted(range(param.dim()), key=param.stride, reverse=True)
+    return (
+        param.stride() == grad.stride() == exp_avg.stride() and param.permute(order).is_contiguous()
+    )
+
+
+def _fits(scale: Tensor | None, exp_avg: Tensor) -> bool:
+    if exp_avg.dtype != torch.int8:
+        return True
+    if scale is None or scale.dtype != torch.float32 or not scale.is_contiguous():
+        return False
+    return scale.numel() == -(-exp_avg.numel() // momentum.BLOCK)
+
+
+@functools.lru_cache(maxsize=64)
+def _overlapping(begins: bytes, ends: bytes) -> frozenset[int]:
+    # Parameters that share memory must be stepped one after the other: the other paths do.
+    spans = zip(memoryview(begins).cast("q"), memoryview(ends).cast("q"), strict=True)
+    found, reach, owner = set(), 0, -1
+    for i, (begin, end) in sorted(enumerate(spans), key=lambda item: item[1]):
+        if begin == end:
+            continue
+        if begin < reach:
+            found |= {i, owner}
+        if end > reach:
+            reach, owner = end, i
+    return frozenset(found)
+
+
+def _step_otherwise(rows: list[tuple[Any, ...]], rule: dict[str, Any]) -> None:
+    from lion import backends
+
+    name = backends.choose([row[0] for row in rows], foreach=None, fused=False)
+    momentum.update(backends.load(name), *zip(*rows, strict=True), **rule)
+
+
+# --- the launch ----------------------------------------------------------------------------------
+
+
+def _launch(
+    kind: _Kind | None, rows: list[tuple[Any, ...]], members: list[int], rule: dict[str, Any]
+) -> list[int]:
+    """Step the tensors of one kind; return the members that were left, having stepped the rest."""
+    assert kind is not None
+    begins = array("q", [row[0].data_ptr() for row in rows])
+    ends = array("q", [b + row[0].nbytes for b, row in zip(begins, rows, strict=True)])
+    skipped = _overlapping(begins.tobytes(), ends.tobytes())
+    left = [member for i, member in enumerate(members) if i in skipped]
+    rows = [row for i, row in enumerate(rows) if i not in skipped and row[0].numel()]
+    if not rows:
+        return left
+    columns = list(zip(*rows, strict=True))
+    addresses = array("q", [x.data_ptr() for column in columns[:3] for x in column])
+    addresses.extend([0 if x is None else x.data_ptr() for x in columns[3]])
+    layout = _layout(tuple(x.numel() for x in columns[0]), kind.device)
+    if layout is None:
+        return sorted(members)
+    with _on(kind.device):
+        _run(kind, _table(addresses, kind.device), layout, len(rows), **rule)
+    # Autograd must notice, as after any in-place operation.
+    torch.autograd.graph.increment_version([x for i in (0, 2) for x in columns[i]])
+    return left
+
+
+def _run(
+    kind: _Kind,
+    table: Tensor,
+    layout: "_Layout",
+    num_tensors: int,
+    *,
+    lr: float | Tensor,
+    beta1: float,
+    beta2: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None:
+    from lion.triton_kernel import lion_step
+
+    direction = -1.0 if maximize else 1.0
+    on_device = isinstance(lr, Tensor)
+    lion_step[(layout.num_programs,)](
+        table,
+        layout.table,
+        lr if on_device else table,
+        num_tensors,
+        0.0 if on_device else float(lr),
+        0.0 if on_device else 1 - float(lr) * weight_decay,  # in double, and rounded once
+        struct.unpack("q", struct.pack("d", weight_decay))[0],
+        beta1,
+        direction * (1 - beta1),
+        beta2,
+        direction * (1 - beta2),
+        PARAM=kind.param,
+        MOMENTUM=kind.momentum,
+        LR_ON_DEVICE=on_device,
+        ALIGNED=kind.aligned,
+        BLOCK=BLOCK,
+        num_warps=NUM_WARPS,
+        enable_fp_fusion=False,  # a contraction would round the sign's argument once too few
+    )
+
+
+class _Layout(NamedTuple):
+    """How programs are spread over tensors of given sizes, on the device."""
+
+    table: Tensor
+    num_programs: int
+
+
+_layouts: dict[tuple[tuple[int, ...], torch.device], _Layout] = {}
+# Never dropped: a captured graph may read one for ever. They take 0.1% of their parameters' memory.
+
+
+def _layout(sizes: tuple[int, ...], device: torch.device) -> _Layout | None:
+    """Return the layout for tensors of `sizes`, or None if that would copy during a capture."""
+    key = (sizes, device)
+    if key not in _layouts:
+        if _is_capturing(device):
+            return None
+        owners, firsts = array("q"), array("q")
+        for i, size in enumerate(sizes):
+            firsts.append(len(owners))
+            owners.extend([i] * -(-size // BLOCK))
+        values = torch.tensor([*sizes, *firsts, *owners], dtype=torch.int64)
+        _layouts[key] = _Layout(values.to(device), len(owners))  # waits, once: any stream may read
+    return _layouts[key]
+
+
+def _table(addresses: "array[int]", device: torch.device) -> Tensor:
+    if not _is_capturing(device):
+        stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+        return _uploaded(addresses.tobytes(), device, stream)
+    # A graph replays no copy from the host, whose memory may be gone; but it does replay kernels,
+    # with these numbers as their arguments. Nothing of this is cached: it is in the graph's memory.
+    table = torch.zeros(len(addresses), dtype=torch.int64, device=device)
+    torch._foreach_add_(list(table.unbind()), addresses.tolist())
+    return table
+
+
+@functools.lru_cache(maxsize=64)
+def _uploaded(addresses: bytes, device: torch.device, stream: int) -> Tensor:
+    # One for each stream, so that a dropped one is reused only after the launches that read it.
+    table = torch.frombuffer(bytearray(addresses), dtype=torch.int64)
+    if device.type != "cuda":
+        return table
+    return table.pin_memory().to(device, non_blocking=True)
+
+
+def _is_capturing(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
+def _on(device: torch.device) -> "contextlib.AbstractContextManager[Any]":
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
