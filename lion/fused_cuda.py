@@ -29,6 +29,7 @@ NUM_WARPS = 8
 MIN_CAPABILITY = (8, 0)
 ALIGNMENT = 16  # bytes, of the widest loads
 
+_PLAIN = (Tensor, Parameter)
 _FLOATS = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 _MOMENTA = {**_FLOATS, torch.int8: "int8"}
 
@@ -75,6 +76,11 @@ def update(
         _step_otherwise([rows[i] for i in sorted(left)], rule)
 
 
+def is_installed() -> bool:
+    """Whether Triton can be imported; does not import it."""
+    return importlib.util.find_spec("triton") is not None
+
+
 def available(device: torch.device) -> bool:
     """Whether the kernel works on `device`: tries it there the first time, and warns once if not.
 
@@ -92,7 +98,7 @@ _works: dict[torch.device, bool] = {}
 
 def _try(device: torch.device) -> bool:
     reason = None
-    if torch.version.cuda is None or importlib.util.find_spec("triton") is None:
+    if torch.version.cuda is None or not is_installed():
         reason = "Triton is not installed: pip install triton"
     elif torch.cuda.get_device_capability(device) < MIN_CAPABILITY:
         reason = f"the GPU is older than compute capability {MIN_CAPABILITY[0]}.0"
@@ -133,7 +139,7 @@ def _kind(
 
 
 def _is_plain(x: Tensor, device: torch.device) -> bool:
-    return type(x) in (Tensor, Parameter) and x.device == device and not x.is_neg()
+    return type(x) in _PLAIN and x.device == device and not x.is_neg()
 
 
 def _same_layout(param: Tensor, grad: Tensor, exp_avg: Tensor) -> bool:
@@ -172,10 +178,11 @@ def _overlapping(begins: bytes, ends: bytes) -> frozenset[int]:
 
 
 def _step_otherwise(rows: list[tuple[Any, ...]], rule: dict[str, Any]) -> None:
-    from lion import backends
+    from lion import foreach, loop
 
-    name = backends.choose([row[0] for row in rows], foreach=None, fused=False)
-    momentum.update(backends.load(name), *zip(*rows, strict=True), **rule)
+    on_gpu = all(type(row[0]) in _PLAIN and row[0].is_cuda for row in rows)
+    backend = foreach.update if on_gpu else loop.update  # see backends.choose
+    momentum.update(backend, *zip(*rows, strict=True), **rule)
 
 
 # --- the launch ----------------------------------------------------------------------------------
@@ -218,6 +225,10 @@ def _run(
     weight_decay: float,
     maximize: bool,
 ) -> None:
+    if not is_installed():
+        raise RuntimeError(
+            "fused=True needs Triton on a GPU: pip install triton, or use fused=None"
+        )
     from lion.triton_kernel import lion_step
 
     direction = -1.0 if maximize else 1.0

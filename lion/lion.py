@@ -47,11 +47,11 @@ class Lion(MomentumOptimizer):
             decay of the momentum. The paper uses (0.95, 0.98) for language.
         weight_decay: Decoupled decay, >= 0; 3-10x larger than AdamW's.
         maximize: Climb the objective instead of descending.
-        foreach: Multi-tensor kernels. None takes them on accelerators and not on a CPU, where they
-            are slower than the loop.
-        fused: Native kernels for a CPU, one pass over memory; compiled on first use (seconds, once
-            a machine) and cached. None takes them where a C++ compiler is, and says so once where
-            not; True insists. Tensors that they cannot serve take the loop.
+        foreach: Multi-tensor kernels. None takes them on accelerators where the fused kernel does
+            not work, and never on a CPU, where they are slower than the loop.
+        fused: One pass over memory: a native kernel on a CPU, Triton's on a GPU; compiled on first
+            use (seconds, once a machine) and cached. None takes them where they work, and says so
+            once where not; True insists. Tensors that they cannot serve take another path.
         momentum_dtype: How the momentum is stored: None for the parameter's dtype, "float32",
             "bfloat16" (2 bytes a weight), "int8" (1.02 bytes); "float16", "float64".
         capturable: Allow capture in a CUDA graph, which is refused otherwise. A step never waits
@@ -162,6 +162,11 @@ class Lion(MomentumOptimizer):
                     )
 
     def _init_state(self, state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
+        if _is_captured([param]):
+            raise RuntimeError(
+                "a CUDA graph would begin every replay with a momentum of 0: take one step before "
+                "it is captured"
+            )
         state.update(momentum.zeros(param, group["momentum_dtype"]))
 
     def _step_at_once(self, group: dict[str, Any]) -> bool:
@@ -194,7 +199,7 @@ class Lion(MomentumOptimizer):
         )
         update = backends.load(name)
         columns: list[list[Any]] = [params, grads, exp_avgs]
-        if name == "fused":
+        if name in ("fused", "fused_cuda"):
             columns.append(self._scales(group))
         elif any(p.dtype != m.dtype for p, m in zip(params, exp_avgs, strict=True)):
             columns.append(self._scales(group))
