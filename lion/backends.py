@@ -45,7 +45,7 @@ def choose(
         return "foreach" if foreach else "loop"
     on_cuda = all(_is_plain(p) and p.device.type == "cuda" for p in params)
     if fused:
-        return "fused_cuda" if on_cuda else "fused"
+        return "fused" if any(p.is_cpu for p in params) else "fused_cuda"
     if foreach is None:
         if on_cuda and fused is None and all(map(fused_cuda.available, {p.device for p in params})):
             return "fused_cuda"

@@ -4,8 +4,7 @@ The default on CUDA devices where Triton works (it comes with torch's CUDA build
 fused CPU path serves, with the same roundings; whatever else is in the group goes to foreach or the
 loop. Sizes of the launch are fixed: nothing is tuned by trying, so nothing is ever stepped twice.
 
-The kernel finds the tensors through a table of their addresses on the device. Tables are cached by
-their content: while no address changes nothing is copied, and none can be out of date.
+The kernel finds the tensors through a table of their addresses, see `lion/device_tables.py`.
 """
 
 import contextlib
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from lion import momentum
+from lion import device_tables, momentum
 
 DEVICE = "cuda"
 BLOCK = 2048  # elements of a program; a multiple of momentum.BLOCK, whose scales it owns
@@ -69,13 +68,14 @@ def update(
     kinds: dict[_Kind | None, list[int]] = {}
     for i, row in enumerate(rows):
         kinds.setdefault(_kind(*row, lr), []).append(i)
-    left = kinds.pop(None, [])
+    left: list[int] = []
     for kind, members in kinds.items():
-        left += _launch(kind, [rows[i] for i in members], members, rule)
+        left += members if kind is None else _launch(kind, rows, members, rule)
     if left:
         _step_otherwise([rows[i] for i in sorted(left)], rule)
 
 
+@functools.cache
 def is_installed() -> bool:
     """Whether Triton can be imported; does not import it."""
     return importlib.util.find_spec("triton") is not None
@@ -87,7 +87,7 @@ def available(device: torch.device) -> bool:
     False while a CUDA graph is captured and it was not tried before: compiling would break that.
     """
     if device not in _works:
-        if _is_capturing(device):
+        if device_tables.is_capturing(device):
             return False
         _works[device] = _try(device)
     return _works[device]
@@ -98,7 +98,9 @@ _works: dict[torch.device, bool] = {}
 
 def _try(device: torch.device) -> bool:
     reason = None
-    if torch.version.cuda is None or not is_installed():
+    if torch.version.cuda is None:
+        reason = "the Triton kernel has not been tried on this kind of GPU"
+    elif not is_installed():
         reason = "Triton is not installed: pip install triton"
     elif torch.cuda.get_device_capability(device) < MIN_CAPABILITY:
         reason = f"the GPU is older than compute capability {MIN_CAPABILITY[0]}.0"
@@ -106,7 +108,9 @@ def _try(device: torch.device) -> bool:
         scratch = [torch.zeros(1, device=device) for _ in range(3)]
         row, rule = (*scratch, None), {"beta1": 0.5, "beta2": 0.5, "weight_decay": 0.0}
         try:
-            _launch(_kind(*row, 0.5), [row], [0], {**rule, "lr": 0.5, "maximize": False})
+            kind = _Kind(device, "float32", "float32", True)
+            _launch(kind, [row], [0], {**rule, "lr": 0.5, "maximize": False})
+            torch.cuda.synchronize(device)
         except Exception as error:  # Triton, its C compiler and the driver each raise their own
             reason = f"Triton does not work here ({type(error).__name__}: {str(error)[:300]})"
     if reason:
@@ -139,7 +143,7 @@ def _kind(
 
 
 def _is_plain(x: Tensor, device: torch.device) -> bool:
-    return type(x) in _PLAIN and x.device == device and not x.is_neg()
+    return type(x) in _PLAIN and x.device == device and not (x.is_neg() or x.is_inference())
 
 
 def _same_layout(param: Tensor, grad: Tensor, exp_avg: Tensor) -> bool:
@@ -189,10 +193,10 @@ def _step_otherwise(rows: list[tuple[Any, ...]], rule: dict[str, Any]) -> None:
 
 
 def _launch(
-    kind: _Kind | None, rows: list[tuple[Any, ...]], members: list[int], rule: dict[str, Any]
+    kind: _Kind, all_rows: Sequence[tuple[Any, ...]], members: list[int], rule: dict[str, Any]
 ) -> list[int]:
-    """Step the tensors of one kind; return the members that were left, having stepped the rest."""
-    assert kind is not None
+    """Step the members, which are of one kind; return those that were left as they are."""
+    rows = [all_rows[i] for i in members]
     begins = array("q", [row[0].data_ptr() for row in rows])
     ends = array("q", [b + row[0].nbytes for b, row in zip(begins, rows, strict=True)])
     skipped = _overlapping(begins.tobytes(), ends.tobytes())
@@ -203,11 +207,12 @@ def _launch(
     columns = list(zip(*rows, strict=True))
     addresses = array("q", [x.data_ptr() for column in columns[:3] for x in column])
     addresses.extend([0 if x is None else x.data_ptr() for x in columns[3]])
-    layout = _layout(tuple(x.numel() for x in columns[0]), kind.device)
+    sizes = tuple(x.numel() for x in columns[0])
+    layout = device_tables.layout(sizes, BLOCK, kind.device)
     if layout is None:
-        return sorted(members)
+        return members
     with _on(kind.device):
-        _run(kind, _table(addresses, kind.device), layout, len(rows), **rule)
+        _run(kind, device_tables.table(addresses, kind.device), layout, len(rows), **rule)
     # Autograd must notice, as after any in-place operation.
     torch.autograd.graph.increment_version([x for i in (0, 2) for x in columns[i]])
     return left
@@ -216,7 +221,7 @@ def _launch(
 def _run(
     kind: _Kind,
     table: Tensor,
-    layout: "_Layout",
+    layout: device_tables.Layout,
     num_tensors: int,
     *,
     lr: float | Tensor,
@@ -240,7 +245,7 @@ def _run(
         num_tensors,
         0.0 if on_device else float(lr),
         0.0 if on_device else 1 - float(lr) * weight_decay,  # in double, and rounded once
-        struct.unpack("q", struct.pack("d", weight_decay))[0],
+        bits_of(weight_decay),
         beta1,
         direction * (1 - beta1),
         beta2,
@@ -255,54 +260,9 @@ def _run(
     )
 
 
-class _Layout(NamedTuple):
-    """How programs are spread over tensors of given sizes, on the device."""
-
-    table: Tensor
-    num_programs: int
-
-
-_layouts: dict[tuple[tuple[int, ...], torch.device], _Layout] = {}
-# Never dropped: a captured graph may read one for ever. They take 0.1% of their parameters' memory.
-
-
-def _layout(sizes: tuple[int, ...], device: torch.device) -> _Layout | None:
-    """Return the layout for tensors of `sizes`, or None if that would copy during a capture."""
-    key = (sizes, device)
-    if key not in _layouts:
-        if _is_capturing(device):
-            return None
-        owners, firsts = array("q"), array("q")
-        for i, size in enumerate(sizes):
-            firsts.append(len(owners))
-            owners.extend([i] * -(-size // BLOCK))
-        values = torch.tensor([*sizes, *firsts, *owners], dtype=torch.int64)
-        _layouts[key] = _Layout(values.to(device), len(owners))  # waits, once: any stream may read
-    return _layouts[key]
-
-
-def _table(addresses: "array[int]", device: torch.device) -> Tensor:
-    if not _is_capturing(device):
-        stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
-        return _uploaded(addresses.tobytes(), device, stream)
-    # A graph replays no copy from the host, whose memory may be gone; but it does replay kernels,
-    # with these numbers as their arguments. Nothing of this is cached: it is in the graph's memory.
-    table = torch.zeros(len(addresses), dtype=torch.int64, device=device)
-    torch._foreach_add_(list(table.unbind()), addresses.tolist())
-    return table
-
-
-@functools.lru_cache(maxsize=64)
-def _uploaded(addresses: bytes, device: torch.device, stream: int) -> Tensor:
-    # One for each stream, so that a dropped one is reused only after the launches that read it.
-    table = torch.frombuffer(bytearray(addresses), dtype=torch.int64)
-    if device.type != "cuda":
-        return table
-    return table.pin_memory().to(device, non_blocking=True)
-
-
-def _is_capturing(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+def bits_of(x: float) -> int:
+    """Return the 64 bits of a float as an integer: Triton takes floats as float32 only."""
+    return struct.unpack("q", struct.pack("d", x))[0]
 
 
 def _on(device: torch.device) -> "contextlib.AbstractContextManager[Any]":

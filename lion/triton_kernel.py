@@ -1,4 +1,4 @@
-"""The Triton kernel of `lion/fused_cuda.py`: Lion on a range of one tensor, in one pass over memory.
+"""The Triton kernel of `lion/fused_cuda.py`: Lion on a range of one tensor, in one pass.
 
 Imports Triton, which comes with torch's CUDA builds; so import this file only where it is used.
 Roundings are those of `lion/loop.py`, operation by operation, as in `fused_cpu.cpp`: it must be

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from lion import Lion, backends, fused_cuda, loop, momentum, rule
+from lion import Lion, backends, device_tables, fused_cuda, loop, momentum, rule
 
 SIZES = (1, 7, 255, 256, 257, 513)
 STEPS = 20
@@ -47,9 +47,9 @@ def interpreted(monkeypatch):
     monkeypatch.setattr(InterpreterBuilder, "create_fma", exact_fma)
     monkeypatch.setattr(fused_cuda, "DEVICE", "cpu")
     monkeypatch.setattr(fused_cuda, "BLOCK", 512)
-    for cache in (fused_cuda._uploaded, fused_cuda._overlapping):
+    for cache in (device_tables._uploaded, fused_cuda._overlapping):
         cache.cache_clear()
-    fused_cuda._layouts.clear()
+    device_tables._layouts.clear()
 
 
 @pytest.fixture
@@ -245,12 +245,12 @@ def test_tables_follow_the_addresses_and_are_made_once(as_on_cuda):
     param.grad = torch.ones(40)
     for _ in range(3):
         optimizer.step()
-    assert fused_cuda._uploaded.cache_info().misses == 1
+    assert device_tables._uploaded.cache_info().misses == 1
     old_data, old_grad = param.data, param.grad
     param.data, param.grad = torch.full((40,), 5.0), -torch.ones(40)
     optimizer.state[param]["exp_avg"] = torch.zeros(40)
     optimizer.step()
-    assert fused_cuda._uploaded.cache_info().misses == 2
+    assert device_tables._uploaded.cache_info().misses == 2
     assert torch.equal(param, torch.full((40,), 6.0))
     assert torch.equal(old_data, torch.full((40,), -3.0)) and torch.equal(old_grad, torch.ones(40))
 
@@ -260,13 +260,13 @@ def test_table_of_a_captured_step_is_the_uploaded_one(monkeypatch):
     from array import array
 
     addresses = array("q", [2**47 - 8, 0, 2**62 + 2**20 + 1, 512])
-    eager = fused_cuda._table(addresses, torch.device("cpu"))
-    monkeypatch.setattr(fused_cuda, "_is_capturing", lambda device: True)
-    assert torch.equal(fused_cuda._table(addresses, torch.device("cpu")), eager)
+    eager = device_tables.table(addresses, torch.device("cpu"))
+    monkeypatch.setattr(device_tables, "is_capturing", lambda device: True)
+    assert torch.equal(device_tables.table(addresses, torch.device("cpu")), eager)
 
 
 def test_unknown_sizes_in_a_capture_take_another_path(monkeypatch, launches):
-    monkeypatch.setattr(fused_cuda, "_is_capturing", lambda device: True)
+    monkeypatch.setattr(device_tables, "is_capturing", lambda device: True)
     param, grad, exp_avg = torch.zeros(9), torch.ones(9), torch.zeros(9)
     options = {"lr": 0.5, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.0, "maximize": False}
     fused_cuda.update([param], [grad], [exp_avg], **options)

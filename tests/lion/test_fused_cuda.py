@@ -4,13 +4,14 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from lion import Lion, backends, fused_cuda
+from lion import Lion, backends, device_tables, fused_cuda
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_VALUES = fused_cuda.BLOCK // (32 * fused_cuda.NUM_WARPS)  # of each tensor, in a thread
@@ -108,6 +109,30 @@ def test_unaligned_tensors_are_read_value_by_value(fresh_cache):
     assert ".global.v" not in ptx_of("float32", "float32", 80, aligned=False)
 
 
+@needs_triton
+def test_no_value_of_a_number_compiles_anew():
+    """Triton makes a variant for integers that are 1 or divisible by 16, unless told not to."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import make_backend
+    from triton.runtime.jit import create_function_from_signature
+
+    from lion.triton_kernel import lion_step
+
+    backend = make_backend(GPUTarget("cuda", 80, 32))
+    bind = create_function_from_signature(lion_step.signature, lion_step.params, backend)
+    table = torch.zeros(8, dtype=torch.int64)
+
+    def variant(number, rate):
+        bits = fused_cuda.bits_of(rate)
+        floats = (rate,) * 6
+        constants = ("float32", "float32", False, True, 2048)
+        arguments = (table, table, table, number, *floats[:2], bits, *floats[2:], *constants)
+        return str(bind(*arguments)[1])
+
+    variants = {variant(number, rate) for number in (1, 7, 16) for rate in (0.0, 1.0, 0.1, 5e-324)}
+    assert len(variants) == 1
+
+
 # --- how it is chosen ----------------------------------------------------------------------------
 
 
@@ -136,17 +161,19 @@ def test_choice_on_a_gpu(monkeypatch, works):
 def test_a_gpu_where_triton_fails_is_told_once(monkeypatch):
     device = torch.device("cuda", 7)
     monkeypatch.setattr(fused_cuda, "_works", {})
-    monkeypatch.setattr(fused_cuda, "_is_capturing", lambda device: False)
+    monkeypatch.setattr(device_tables, "is_capturing", lambda device: False)
     monkeypatch.setattr(fused_cuda, "is_installed", lambda: False)
     with pytest.warns(RuntimeWarning, match="slower path on cuda:7: .*pip install triton, or use"):
         assert not fused_cuda.available(device)
-    assert not fused_cuda.available(device)  # and no second warning: that would be an error
-    monkeypatch.setattr(fused_cuda, "_is_capturing", lambda device: True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not fused_cuda.available(device)
+    monkeypatch.setattr(device_tables, "is_capturing", lambda device: True)
     assert not fused_cuda.available(torch.device("cuda", 8))
     assert list(fused_cuda._works) == [device], "nothing is tried while a graph is captured"
 
 
-# --- on a GPU --------------------------------------------------------------------------------------
+# --- on a GPU ------------------------------------------------------------------------------------
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -192,19 +219,8 @@ def test_gpu_graph_follows_lr_and_outlives_the_tables(new_grads):
             param.grad = torch.ones_like(param)
         optimizer.step()
     assert torch.equal(param, torch.full_like(param, -1.0)), "capturing steps nothing"
-    fused_cuda._uploaded.cache_clear()
+    device_tables._uploaded.cache_clear()
     for rate in (0.5, 0.25):
         lr.fill_(rate)
         graph.replay()
     assert torch.equal(param, torch.full_like(param, -1.75))
-
-
-@pytest.mark.gpu
-@on_gpu
-def test_gpu_changing_lr_compiles_nothing_new():
-    from lion.triton_kernel import lion_step
-
-    trained(1, None, torch.float32, fused=True)
-    before = sum(len(cache[0]) for cache in lion_step.device_caches.values())
-    trained(10, None, torch.float32, fused=True)
-    assert sum(len(cache[0]) for cache in lion_step.device_caches.values()) == before
