@@ -234,11 +234,12 @@ def _run(
         raise RuntimeError(
             "fused=True needs Triton on a GPU: pip install triton, or use fused=None"
         )
-    from lion.triton_kernel import lion_step
+    from lion import triton_kernel
 
     direction = -1.0 if maximize else 1.0
+    launch: Any = triton_kernel.lion_step[(layout.num_programs,)]
     on_device = isinstance(lr, Tensor)
-    lion_step[(layout.num_programs,)](
+    launch(
         table,
         layout.table,
         lr if on_device else table,

@@ -6,6 +6,10 @@ launched with `enable_fp_fusion=False`, and has an explicit fused multiply-add w
 bfloat16 is packed and unpacked as bits, which is the same on every GPU and in Triton's interpreter.
 """
 
+# pyright: basic, reportArgumentType=false, reportOperatorIssue=false
+# pyright: reportAssignmentType=false, reportInvalidTypeForm=false
+# (Triton compiles this language, which only looks like Python)
+
 import triton
 import triton.language as tl
 
