@@ -168,7 +168,8 @@ def _fits(scale: Tensor | None, exp_avg: Tensor) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def _overlapping(begins: bytes, ends: bytes) -> frozenset[int]:
-    # Parameters that share memory must be stepped one after the other: the other paths do.
+    # Parameters that share memory must be stepped one after the other: the other paths do. (Of
+    # different kinds they are in different launches, which follow each other anyway.)
     spans = zip(memoryview(begins).cast("q"), memoryview(ends).cast("q"), strict=True)
     found, reach, owner = set(), 0, -1
     for i, (begin, end) in sorted(enumerate(spans), key=lambda item: item[1]):
