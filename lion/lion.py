@@ -42,8 +42,8 @@ class Lion(MomentumOptimizer):
     Args:
         params: Parameters, (name, parameter) pairs, or dicts of param groups with overrides.
         lr: Learning rate, >= 0; 3-10x smaller than AdamW's. A one-element tensor may be changed in
-            place between steps, also under `torch.compile` and in a captured graph. A changing float
-            makes compiled code compile again for each value, and run eagerly after 8.
+            place between steps, also under `torch.compile` and in a captured graph. A changing
+            float makes compiled code compile again for each value, and run eagerly after 8.
         betas: (beta1, beta2), each in [0, 1): the weight of the momentum inside the sign, and the
             decay of the momentum. The paper uses (0.95, 0.98) for language.
         weight_decay: Decoupled decay, >= 0; 3-10x larger than AdamW's.
