@@ -164,6 +164,7 @@ class Lion(MomentumOptimizer):
 
     def _init_state(self, state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
         if _is_captured([param]):
+            _check_capture(group, [param])
             raise RuntimeError(
                 "a CUDA graph would begin every replay with a momentum of 0: take one step before "
                 "it is captured"
