@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from lion import native
+from lion import fused_cuda, native
 
 _FOREACH_DEVICES = ("cuda", "xpu", "mtia")
 
@@ -25,26 +25,30 @@ def choose(
 ) -> str:
     """Name the backend for these parameters.
 
-    On a CPU the fused kernels win, and next the loop: torch has no multi-tensor kernels there, and
-    lists of fresh temporaries cost page faults. Tensor subclasses take the loop, as in torch.optim;
+    The fused kernels win, on a GPU (Triton's) and on a CPU. Next is foreach on a GPU, and the loop
+    on a CPU: torch has no multi-tensor kernels there, and lists of fresh temporaries cost page
+    faults. Tensor subclasses take the loop, as in torch.optim;
     so does torch.compile, which fuses by itself.
 
     Args:
         params: The parameters of a group that have gradients.
         foreach: True or False to decide; None to choose by device.
-        fused: True to decide, False to exclude; None to choose by device and compiler.
+        fused: True to decide, False to exclude; None to choose by device and by what works there.
         differentiable: Whether autograd must see the step.
 
     Returns:
-        "loop", "foreach", "fused" or "differentiable".
+        "loop", "foreach", "fused", "fused_cuda" or "differentiable".
     """
     if differentiable:
         return "differentiable"
     if torch.compiler.is_compiling():
         return "foreach" if foreach else "loop"
+    on_cuda = all(_is_plain(p) and p.device.type == "cuda" for p in params)
     if fused:
-        return "fused"
+        return "fused" if any(p.is_cpu for p in params) else "fused_cuda"
     if foreach is None:
+        if on_cuda and fused is None and all(map(fused_cuda.available, {p.device for p in params})):
+            return "fused_cuda"
         foreach = all(_is_plain(p) and p.device.type in _FOREACH_DEVICES for p in params)
         if not foreach and fused is None and any(_is_plain(p) and p.is_cpu for p in params):
             return "fused" if native.available() else "loop"
@@ -63,6 +67,8 @@ def load(name: str) -> Callable[..., None]:
         from lion.foreach import update
     elif name == "fused":
         from lion.fused import update
+    elif name == "fused_cuda":
+        update = fused_cuda.update
     elif name == "differentiable":
         from lion.differentiable import update
     else:

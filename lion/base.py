@@ -125,6 +125,10 @@ class MomentumOptimizer(Optimizer):
 def scalar(lr: float | Tensor, *, on_host: bool = True) -> float | Tensor:
     """Return `lr` as a number where that is free (a tensor on the CPU), else as a 0-d tensor."""
     if not isinstance(lr, Tensor):
+        if torch.compiler.is_compiling():
+            # Compiled with a number that changes, torch 2.14 keeps an old value of `alpha=-lr` for
+            # ever where lr is also used otherwise. A tensor made of the number is followed.
+            return torch.full((), lr, dtype=torch.float64)
         return lr
     if on_host and lr.device.type == "cpu" and not torch.compiler.is_compiling():
         return lr.item()  # then bit-equal to a float lr

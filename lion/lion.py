@@ -43,16 +43,17 @@ class Lion(MomentumOptimizer):
     Args:
         params: Parameters, (name, parameter) pairs, or dicts of param groups with overrides.
         lr: Learning rate, >= 0; 3-10x smaller than AdamW's. A one-element tensor may be changed in
-            place between steps, also under `torch.compile` and in a captured graph.
+            place between steps, also under `torch.compile` and in a captured graph. A changing
+            float makes compiled code compile again for each value, and run eagerly after 8.
         betas: (beta1, beta2), each in [0, 1): the weight of the momentum inside the sign, and the
             decay of the momentum. The paper uses (0.95, 0.98) for language.
         weight_decay: Decoupled decay, >= 0; 3-10x larger than AdamW's.
         maximize: Climb the objective instead of descending.
-        foreach: Multi-tensor kernels. None takes them on accelerators and not on a CPU, where they
-            are slower than the loop.
-        fused: Native kernels for a CPU, one pass over memory; compiled on first use (seconds, once
-            a machine) and cached. None takes them where a C++ compiler is, and says so once where
-            not; True insists. Tensors that they cannot serve take the loop.
+        foreach: Multi-tensor kernels. None takes them on accelerators where the fused kernel does
+            not work, and never on a CPU, where they are slower than the loop.
+        fused: One pass over memory: a native kernel on a CPU, Triton's on a GPU; compiled on first
+            use (seconds, once a machine) and cached. None takes them where they work, and says so
+            once where not; True insists. Tensors that they cannot serve take another path.
         momentum_dtype: How the momentum is stored: None for the parameter's dtype, "float32",
             "bfloat16" (2 bytes a weight), "int8" (1.02 bytes); "float16", "float64".
         kahan_sum: Keep what rounding takes from parameters in bfloat16 or float16 in a second
@@ -176,6 +177,12 @@ class Lion(MomentumOptimizer):
                     )
 
     def _init_state(self, state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
+        if _is_captured([param]):
+            _check_capture(group, [param])
+            raise RuntimeError(
+                "a CUDA graph would begin every replay with a momentum of 0: take one step before "
+                "it is captured"
+            )
         state.update(momentum.zeros(param, group["momentum_dtype"], group["kahan_sum"]))
 
     def _step_at_once(self, group: dict[str, Any]) -> bool:
@@ -212,7 +219,7 @@ class Lion(MomentumOptimizer):
         )
         update = backends.load(name)
         columns: list[list[Any]] = [params, grads, exp_avgs]
-        if name == "fused":
+        if name in ("fused", "fused_cuda"):
             columns.append(states)
         elif not all(map(momentum.needs_no_packing, params, exp_avgs, states)):
             columns.append(states)

@@ -50,7 +50,7 @@ STANDARD_LIBRARY_ONLY = (
     "experiments.store",
     "experiments.data.locate",
 )
-LION_MAY_USE = {"torch", "lion"}
+LION_MAY_USE = {"torch", "lion", "triton"}  # Triton comes with torch, and is optional
 
 
 def modules() -> dict[str, Path]:

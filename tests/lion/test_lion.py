@@ -176,7 +176,8 @@ def test_differentiable_gives_hyper_gradients():
 
 
 def test_graph_capture_needs_the_flag_and_an_lr_on_the_device(monkeypatch):
-    monkeypatch.setattr("lion.lion._is_captured", lambda params: True)  # there may be no GPU here
+    captured = [True]  # there may be no GPU here
+    monkeypatch.setattr("lion.lion._is_captured", lambda params: captured[-1])
     params = [with_grad(torch.ones(2), torch.ones(2))]
     with pytest.raises(RuntimeError, match=r"use Lion\(capturable=True\)"):
         Lion(params).step()
@@ -184,7 +185,13 @@ def test_graph_capture_needs_the_flag_and_an_lr_on_the_device(monkeypatch):
     with pytest.raises(ValueError, match="freeze the value of lr, a tensor on meta: move it"):
         Lion(params, lr=elsewhere, capturable=True).step()
     assert torch.equal(params[0], torch.ones(2))
-    Lion(params, lr=0.5, capturable=True).step()
+    optimizer = Lion(params, lr=0.25, capturable=True)
+    with pytest.raises(RuntimeError, match="momentum of 0: take one step before"):
+        optimizer.step()
+    captured.append(False)
+    optimizer.step()
+    captured.append(True)
+    optimizer.step()
     assert params[0].tolist() == [0.5, 0.5]
 
 

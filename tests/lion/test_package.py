@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,11 +23,14 @@ def test_imports_only_torch_and_the_standard_library(file):
             roots |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             roots.add((node.module or "").split(".")[0])
-    assert roots <= {"torch", "lion"} | set(sys.stdlib_module_names)
+    optional = {"triton"} if file.stem == "triton_kernel" else set()
+    assert roots <= {"torch", "lion"} | optional | set(sys.stdlib_module_names)
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_doctests(name):
+    if name == "lion.triton_kernel":
+        pytest.importorskip("triton")
     module = importlib.import_module(name) if name != "lion.param_groups" else None
     module = module or sys.modules[name]
     assert doctest.testmod(module).failed == 0
@@ -36,6 +40,11 @@ def test_doctests(name):
 def test_public_optimizers_have_examples(name):
     examples = doctest.DocTestFinder(recurse=False).find(getattr(lion, name))
     assert examples and examples[0].examples
+
+
+def test_import_brings_no_optional_package():
+    program = "import sys, lion; assert not {'triton', 'lion.triton_kernel'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_types_are_published():

@@ -1,0 +1,70 @@
+"""Small tables in a GPU's memory that tell one launch where its tensors are (`lion/fused_cuda.py`).
+
+Cached by their content: while nothing moves nothing is copied, and none can be out of date.
+"""
+
+# pyright: reportPrivateImportUsage=false
+# (torch has no public name for the _foreach functions)
+
+import functools
+from array import array
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Layout(NamedTuple):
+    """How programs are spread over tensors of given sizes, on the device."""
+
+    table: Tensor
+    num_programs: int
+
+
+_layouts: dict[tuple[object, ...], Layout] = {}
+# Never dropped: a captured graph may read one for ever. They take 0.1% of their parameters' memory.
+
+
+def layout(sizes: tuple[int, ...], block: int, device: torch.device) -> Layout | None:
+    """Return the layout for tensors of `sizes` elements in programs of `block` elements.
+
+    Returns:
+        None if that would copy from the host while a graph is captured.
+    """
+    key = (sizes, block, device)
+    if key not in _layouts:
+        if is_capturing(device):
+            return None
+        owners, firsts = array("q"), array("q")
+        for i, size in enumerate(sizes):
+            firsts.append(len(owners))
+            owners.extend([i] * -(-size // block))
+        values = torch.tensor([*sizes, *firsts, *owners], dtype=torch.int64)
+        _layouts[key] = Layout(values.to(device), len(owners))  # waits, once: any stream may read
+    return _layouts[key]
+
+
+def table(addresses: "array[int]", device: torch.device) -> Tensor:
+    """Return the addresses as an int64 tensor on the device, ready for the current stream."""
+    if not is_capturing(device):
+        stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+        return _uploaded(addresses.tobytes(), device, stream)
+    # A graph replays no copy from the host, whose memory may be gone; but it does replay kernels,
+    # with these numbers as their arguments. Nothing of this is cached: it is in the graph's memory.
+    written = torch.zeros(len(addresses), dtype=torch.int64, device=device)
+    torch._foreach_add_(list(written.unbind()), addresses.tolist())
+    return written
+
+
+@functools.lru_cache(maxsize=64)
+def _uploaded(addresses: bytes, device: torch.device, stream: int) -> Tensor:
+    # One for each stream, so that a dropped one is reused only after the launches that read it.
+    values = torch.frombuffer(bytearray(addresses), dtype=torch.int64)
+    if device.type != "cuda":
+        return values
+    return values.pin_memory().to(device, non_blocking=True)
+
+
+def is_capturing(device: torch.device) -> bool:
+    """Whether the current stream's work becomes a CUDA graph."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
