@@ -34,7 +34,7 @@ def test_kernel_in_the_interpreter():
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     counted = re.search(r"(\d+) passed", done.stdout)
-    assert counted and int(counted[1]) >= 30 and "skipped" not in done.stdout
+    assert counted and int(counted[1]) >= 28 and "skipped" not in done.stdout
 
 
 # --- the code that a GPU would run, compiled without one ---------------------------------------
