@@ -68,7 +68,12 @@ def _scratch(model: str, claimed: float, augmented: str = "no", version: str = "
 
 
 def _jft(metric: str, claims: Mapping[str, float], version: str = "neurips") -> All:
-    where = {"version": version, "pretrain_data": "JFT-300M", "metric": metric, "polyak": "yes"}
+    where: dict[str, Any] = {
+        "version": version,
+        "pretrain_data": "JFT-300M",
+        "metric": metric,
+        "polyak": "yes",
+    }
     where["variant"] = None  # not the rows quoted from prior work
     return All([Gain("jft", {**where, "model": m}, claimed) for m, claimed in claims.items()])
 
