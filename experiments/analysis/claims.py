@@ -118,7 +118,7 @@ def _answer(prefix: str, check: Check | None, evidence: Evidence) -> dict[str, A
         found = check(evidence)
     except NotRun as missing:
         return {f"{prefix}_verdict": NOT_RUN, f"{prefix}_command": str(missing)}
-    except (UserError, ValueError) as problem:
+    except UserError as problem:
         return {f"{prefix}_verdict": INCONCLUSIVE, f"{prefix}_note": str(problem)}
     assert found.scale == _SCALES[prefix], (found, prefix)
     row: dict[str, Any] = {f"{prefix}_{column}": getattr(found, column) for column in _ANSWER}

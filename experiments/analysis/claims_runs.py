@@ -200,11 +200,16 @@ def _ratio(
     found = tuning.best_ratio(evidence.study("heatmap"), over, under, column)
     note = (
         f"bootstrap over seeds, widened by half a step of each grid ({found.grid_factor:.3g} x); "
-        f"supported: the interval lies within {claimed[0]:g} to {claimed[1]:g}"
+        f"supported: the estimate lies within {claimed[0]:g} to {claimed[1]:g} and the interval "
+        "above 1; contradicted: the interval lies apart from that range"
     )
     if found.share_on_edge > 0.025:
         note += f"; {100 * found.share_on_edge:.0f} % of the draws end on an edge: interval is cut"
-    verdict = is_within(found.low, found.high, claimed)
+    verdict = INCONCLUSIVE
+    if is_within(found.low, found.high, claimed) == CONTRADICTED:
+        verdict = CONTRADICTED
+    elif found.low > 1 and claimed[0] <= found.estimate <= claimed[1]:
+        verdict = SUPPORTED
     return Finding(measure, found.estimate, found.low, found.high, found.n, "x", verdict, note=note)
 
 

@@ -33,6 +33,8 @@ NOT_RUN = "not run"
 PROXY, MEASURED, PAPER_SCALE = "proxy", "measured-here", "paper"
 MARGIN = 1.0
 """Points within which two accuracies count as "no clear difference"."""
+COLUMNS = {"betas": ("beta1", "beta2"), "batch_size": ("batch_size",)}
+"""What a study must have beside what every study has."""
 
 
 class NotRun(Exception):
@@ -72,7 +74,7 @@ class Evidence:
         """
         path = self.root / "results" / "studies" / name / "runs.csv"
         command = f"python scripts/sweep.py collect (the study {name} on vit_proxy)"
-        return self._table(path, command, PROXY)
+        return _checked(self._table(path, command), path, COLUMNS.get(name, ()), PROXY)
 
     def paper_scale(self, experiments: Sequence[str]) -> pd.DataFrame:
         """Runs of the paper's own experiments, results/studies/imagenet/runs.csv.
@@ -84,7 +86,7 @@ class Evidence:
         path = self.root / "results" / "studies" / "imagenet" / "runs.csv"
         names = ",".join(experiments)
         command = f"python run.py -m experiment={names} optimizer=lion,adamw seed=0,1,2"
-        table = self._table(path, command, PAPER_SCALE)
+        table = _checked(self._table(path, command), path, ("experiment",), PAPER_SCALE)
         if not set(experiments) <= set(table.experiment):
             raise NotRun(command)
         return table[table.experiment.isin(experiments)]
@@ -93,7 +95,8 @@ class Evidence:
         """A study's curves. Raises NotRun if there are none."""
         path = self.root / "results" / "studies" / name / "curves.csv"
         command = f"python scripts/sweep.py collect (curves of the study {name})"
-        return pd.read_csv(self._found(path, command))
+        columns = ("run_id", "step", "split", "metric", "value")
+        return _checked(pd.read_csv(self._found(path, command)), path, columns)
 
     def proxy(self, name: str) -> pd.DataFrame:
         """One of the published comparisons. Raises NotRun if it is not there."""
@@ -104,7 +107,8 @@ class Evidence:
         """The landscape study, as `analysis.landscape.noise_table` writes it."""
         path = self.root / "results" / "studies" / "landscape" / "noise.csv"
         command = "python run.py job=landscape run=RUN_ID (each chosen run), then noise_table"
-        return pd.read_csv(self._found(path, command))
+        columns = ("optimizer", "seed", "noise", "scale", "loss")
+        return _checked(pd.read_csv(self._found(path, command)), path, columns)
 
     def benchmarks(self) -> list[dict[str, Any]]:
         """Every results/bench/lion_*.json; raises NotRun if there is none."""
@@ -125,17 +129,29 @@ class Evidence:
         """A page of conf/, as text."""
         return self._found(self.root / "conf" / group / f"{name}.yaml", "").read_text()
 
-    def _table(self, path: Path, command: str, scale: str | None = None) -> pd.DataFrame:
-        table = self._tables(self._found(path, command))
-        if scale is not None and ("scale" not in table or (table.scale != scale).any()):
-            raise UserError(f"{path}: every run must say scale={scale}; keep other runs elsewhere")
-        return table
+    def _table(self, path: Path, command: str) -> pd.DataFrame:
+        return self._tables(self._found(path, command))
 
     def _found(self, path: Path, command: str) -> Path:
         if not path.exists():
             raise NotRun(command)
         self.used.append(str(path.relative_to(self.root)))
         return path
+
+
+def _checked(
+    table: pd.DataFrame, path: Path, columns: Sequence[str], scale: str | None = None
+) -> pd.DataFrame:
+    """The table, if it has the columns, and nothing but runs of one scale.
+
+    Raises:
+        UserError: if not.
+    """
+    if missing := [column for column in columns if column not in table]:
+        raise UserError(f"{path} lacks the columns {', '.join(missing)}: collect it anew")
+    if scale is not None and ("scale" not in table or (table.scale != scale).any()):
+        raise UserError(f"{path}: every run must say scale={scale}; keep other runs elsewhere")
+    return table
 
 
 def is_larger(
