@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from experiments.analysis.comparison import choose, difference_of
+from experiments.analysis.comparison import choose, chosen_runs, difference_of
 from experiments.analysis.evidence import (
     CONTRADICTED,
     INCONCLUSIVE,
@@ -110,10 +110,7 @@ def _by_batch(table: pd.DataFrame, optimizer: str) -> np.ndarray:
             chosen = choose(mine, optimizer)
         except ValueError as error:
             raise UserError(f"batch {size}: {error}") from None
-        same = np.isclose(mine.lr, chosen.lr) & (
-            np.isclose(mine.weight_decay, chosen.weight_decay) | mine.weight_decay.isna()
-        )
-        columns.append(mine[same].set_index("seed").val)
+        columns.append(chosen_runs(mine, chosen).set_index("seed").val)
     return pd.concat(columns, axis=1).dropna().to_numpy().T
 
 

@@ -106,7 +106,7 @@ class Evidence:
     def noise(self) -> pd.DataFrame:
         """The landscape study, as `analysis.landscape.noise_table` writes it."""
         path = self.root / "results" / "studies" / "landscape" / "noise.csv"
-        command = "python run.py job=landscape run=RUN_ID (each chosen run), then noise_table"
+        command = "python scripts/landscape.py RUN_ID ... (the chosen runs of both optimizers)"
         columns = ("optimizer", "seed", "noise", "scale", "loss")
         return _checked(pd.read_csv(self._found(path, command)), path, columns)
 

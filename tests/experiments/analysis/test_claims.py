@@ -148,7 +148,7 @@ def noise(lion: tuple[float, float], adamw: tuple[float, float]) -> Callable[[Pa
 
 def with_curves(lion_end: float, adamw_end: float) -> Callable[[Path], None]:
     def write(root: Path) -> None:
-        table = pd.DataFrame(synthetic.arms({"lion": lion_end, "adamw": adamw_end}))
+        table = pd.DataFrame(interior({"lion": lion_end, "adamw": adamw_end}))
         table.to_csv(_made(root, "studies/optimizers") / "runs.csv", index=False)
         rows = synthetic.curves(table, lambda row, step: row.val * (1 - 0.5 ** (step / 100)), 17)
         put(root, "studies/optimizers/curves.csv", rows)
@@ -262,6 +262,28 @@ def test_a_best_cell_on_the_edge_decides_nothing(root: Path, name: str) -> None:
     row = ledger(root).set_index("claim_id").loc[name]
     assert row.proxy_verdict == INCONCLUSIVE
     assert "edge of its grid" in row.proxy_note
+
+
+def test_betas_are_tuned_along_where_a_study_has_several(root: Path) -> None:
+    batches([80, 85, 88, 86], RISING)(root)
+    path = root / "results" / "studies" / "batch_size" / "runs.csv"
+    table = pd.read_csv(path)
+    worse = table.assign(
+        beta2=0.9, val=table.val - 5, test=table.test + 50, run_id=table.run_id + "b"
+    )
+    pd.concat([table, worse]).to_csv(path, index=False)
+    found = claims_runs.CHECKS["C047"](Evidence(root))
+    assert found.estimate == pytest.approx(3.0, abs=0.3)
+    assert claims_runs.CHECKS["C046"](Evidence(root)).n == 5
+
+
+def test_curves_with_few_evaluations_tell_no_steps(root: Path) -> None:
+    with_curves(97.0, 90.0)(root)
+    path = root / "results" / "studies" / "optimizers" / "curves.csv"
+    curves = pd.read_csv(path)
+    curves[curves.step % 170 == 0].to_csv(path, index=False)
+    with pytest.raises(UserError, match="too coarse"):
+        claims_runs.CHECKS["C039"](Evidence(root))
 
 
 def test_one_seed_decides_nothing(root: Path) -> None:
