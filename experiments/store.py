@@ -9,13 +9,15 @@ A run's folder `results/runs/<run id>/` holds
     log.txt          the lines a person would have read on the terminal
     checkpoints/     see experiments.checkpoint
 
-`SCHEMA` lists the columns of the table. Standard library only; `read_runs` imports pandas.
+`SCHEMA` lists the columns of the table. Standard library only, but for `read_runs` (pandas) and
+`read_config` (yaml).
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
+import difflib
 import fcntl
 import json
 import math
@@ -290,6 +292,28 @@ def read_sweep(path: Path | str) -> dict[str, Any]:
     if manifest.get("schema_version") != SCHEMA_VERSION:
         raise UserError(f"{file}: made by another version; move the folder away and sweep anew")
     return manifest
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The resolved configuration of a run, as plain dicts and lists.
+
+    Raises:
+        UserError: if the folder has none, or a damaged one.
+    """
+    import yaml
+
+    path = Folder(folder).config
+    try:
+        plain = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        known = sorted(p.parent.name for p in folder.parent.glob("*/config.yaml"))
+        near = difflib.get_close_matches(folder.name, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        reason = f"no readable configuration of a run ({type(error).__name__})"
+        raise UserError(f"{path}: {reason}{hint}") from None
+    if not isinstance(plain, dict):
+        raise UserError(f"{path} is damaged: no configuration of a run")
+    return plain
 
 
 def read_json(path: Path) -> dict[str, Any]:
