@@ -70,11 +70,13 @@ def _measured(values: list[float], measure: str, unit: str) -> Finding:
 
 def num_settings(evidence: Evidence) -> Finding:
     """Lion's page has no epsilon and no factorisation settings; the others' pages have."""
-    keys = {
-        n: set(yaml.safe_load(evidence.page("optimizer", n)))
-        for n in ("lion", "adamw", "adafactor")
+    pages = {
+        n: yaml.safe_load(evidence.page("optimizer", n)) for n in ("lion", "adamw", "adafactor")
     }
-    keys = {n: {k for k in found if not k.startswith("_")} for n, found in keys.items()}
+    keys = {  # a null says how to store or compute, by default, and is not tuned
+        n: {k for k, value in page.items() if not k.startswith("_") and value is not None}
+        for n, page in pages.items()
+    }
     extra = keys["lion"] & {"eps", "epsilon", "min_dim_size_to_factor", "decay_rate"}
     text = ", ".join(f"{n} {len(found)}" for n, found in keys.items())
     number = float(len(keys["lion"]))
