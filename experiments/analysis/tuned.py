@@ -1,0 +1,68 @@
+"""A study's arms after tuning: for each, validation picks the setting and test reports it."""
+
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
+# pyright: reportArgumentType=false
+# (the types of pandas do not follow columns and filters)
+
+from __future__ import annotations
+
+import pandas as pd
+
+from experiments.analysis.comparison import choose
+from experiments.analysis.figure_style import name_of
+
+COLUMNS = ["lr", "weight_decay", "val_mean", "test_mean", "test_error", "n", "on_edge"]
+NOT_RUN = "Ours: not run yet."
+
+
+def tuned(study: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The chosen setting of each arm, such as each optimizer at each batch size.
+
+    Args:
+        study: A row per run (`sources.study`).
+        by: Columns whose values make an arm; `optimizer` must be one of them.
+
+    Returns:
+        A row per arm: `by`, then lr, weight_decay, val_mean and test_mean (%), test_error
+        (standard error over seeds), n (seeds), on_edge (then it is not tuned), num_settings,
+        num_diverged. Empty numbers where no setting has finished with every seed.
+    """
+    rows = []
+    for names, part in study.groupby(by, sort=False, dropna=False):
+        row = dict(zip(by, names, strict=True))
+        row["num_settings"] = part.groupby(["lr", "weight_decay"], dropna=False).ngroups
+        row["num_diverged"] = int((part.state == "diverged").sum())
+        try:
+            chosen = vars(choose(part, row["optimizer"]))
+        except ValueError:
+            chosen = {"n": 0, "on_edge": False}
+        rows.append(row | {column: chosen.get(column, float("nan")) for column in COLUMNS})
+    return pd.DataFrame(rows)
+
+
+def title(study: pd.DataFrame) -> str:
+    """Heading of a panel of ours: that it is a proxy, of which model and data."""
+    first = study.iloc[0]
+    size = f"{int(first.num_params):,} parameters" if "num_params" in study else ""
+    facts = ", ".join(f for f in (size, str(first.get("data", ""))) if f)
+    return f"Ours, proxy: {first.get('experiment', 'small model')} ({facts})"
+
+
+def caption(arms: pd.DataFrame) -> str:
+    """Sentence on how the numbers of `tuned` came about."""
+    counts = sorted(arms.n[arms.n > 0].unique())
+    seeds = f"{counts[0]:g}" if len(counts) == 1 else f"{counts[0]:g} to {counts[-1]:g}"
+    tried = sorted(arms.num_settings.unique())
+    settings = f"{tried[0]}" if len(tried) == 1 else f"{tried[0]} to {tried[-1]}"
+    said = (
+        "Ours: a proxy, no result of the paper's model; its own axis. Validation picks one of "
+        f"{settings} settings (learning rate, weight decay), the test set reports it: mean and "
+        f"standard error over n = {seeds} seeds."
+    )
+    edges = [name_of(o) for o in dict.fromkeys(arms.optimizer[arms.on_edge.astype(bool)])]
+    if edges:
+        said += f" On the edge of its grid, so not tuned (hollow): {', '.join(edges)}."
+    lost = [name_of(o) for o in dict.fromkeys(arms.optimizer[arms.n == 0])]
+    if lost:
+        said += f" No setting finished with every seed: {', '.join(lost)}."
+    return said
