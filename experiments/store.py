@@ -9,13 +9,15 @@ A run's folder `results/runs/<run id>/` holds
     log.txt          the lines a person would have read on the terminal
     checkpoints/     see experiments.checkpoint
 
-`SCHEMA` lists the columns of the table. Standard library only, but for `read_runs` (pandas).
+`SCHEMA` lists the columns of the table. Standard library only, but for `read_runs` (pandas) and
+`read_config` (yaml).
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
+import difflib
 import fcntl
 import json
 import math
@@ -283,6 +285,28 @@ def _read_run(folder: Folder) -> list[dict[str, Any]]:
         session = {key: sessions[row["session"]][key] for key in ("commit", "versions", "device")}
         table.append({**row, **session, **header, "state": state})
     return table
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The resolved configuration of a run, as plain dicts and lists.
+
+    Raises:
+        UserError: if the folder has none, or a damaged one.
+    """
+    import yaml
+
+    path = Folder(folder).config
+    try:
+        plain = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        known = sorted(p.parent.name for p in folder.parent.glob("*/config.yaml"))
+        near = difflib.get_close_matches(folder.name, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        reason = f"no readable configuration of a run ({type(error).__name__})"
+        raise UserError(f"{path}: {reason}{hint}") from None
+    if not isinstance(plain, dict):
+        raise UserError(f"{path} is damaged: no configuration of a run")
+    return plain
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -62,9 +62,15 @@ def choose(results: pd.DataFrame, optimizer: str) -> Chosen:
     """Picks the setting with the best mean validation value; a diverged seed rules one out.
 
     Raises:
-        ValueError: if no setting has finished with every seed.
+        ValueError: if no setting has finished with every seed, or a seed of a setting is there
+            twice (another batch size, other betas): filter the table first.
     """
     mine = results[results.optimizer == optimizer]
+    if mine.duplicated(["lr", "weight_decay", "seed"]).any():
+        raise ValueError(
+            f"{optimizer}: several runs of one learning rate, weight decay and seed; "
+            "filter the table to one batch size, model and pair of betas"
+        )
     grouped = mine.groupby(["lr", "weight_decay"], dropna=False)
     whole = grouped.val.count() == mine.seed.nunique()
     means = grouped.val.mean()[whole]
@@ -119,16 +125,26 @@ class Difference:
         return "worse" if self.high < 0 else "inconclusive"
 
 
-def paired_difference(results: pd.DataFrame, ours: Chosen, theirs: Chosen) -> Difference:
-    """Difference of the chosen settings over the seeds that both have."""
-    columns = []
-    for chosen in (ours, theirs):
+def paired_values(results: pd.DataFrame, ours: Chosen, theirs: Chosen) -> pd.DataFrame:
+    """Test values of two chosen settings, a row per seed that both have; columns ours, theirs."""
+    columns = {}
+    for name, chosen in (("ours", ours), ("theirs", theirs)):
         mine = results[results.optimizer == chosen.optimizer]
         rows = _with_setting(mine, chosen.lr, chosen.weight_decay)
-        columns.append(rows.set_index("seed").test)
-    paired = (columns[0] - columns[1]).dropna()
-    mean, n = float(paired.mean()), len(paired)
+        columns[name] = rows.set_index("seed").test
+    return pd.DataFrame(columns).dropna()
+
+
+def paired_difference(results: pd.DataFrame, ours: Chosen, theirs: Chosen) -> Difference:
+    """Difference of the chosen settings over the seeds that both have."""
+    pairs = paired_values(results, ours, theirs)
+    return difference_of(pairs.ours - pairs.theirs)
+
+
+def difference_of(differences: pd.Series) -> Difference:
+    """Mean of paired differences with Student's interval; unbounded for fewer than two."""
+    mean, n = float(differences.mean()), len(differences)
     if n < 2:
         return Difference(mean, float("-inf"), float("inf"), n)
-    reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1) * paired.sem())
+    reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1) * differences.sem())
     return Difference(mean, mean - reach, mean + reach, n)

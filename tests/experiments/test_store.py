@@ -19,7 +19,7 @@ import tiny
 
 from experiments import runner, store
 from experiments.config import UserError
-from experiments.store import SCHEMA, Folder, Ledger, read_rows, read_runs
+from experiments.store import SCHEMA, Folder, Ledger, read_config, read_rows, read_runs
 
 _fork = multiprocessing.get_context("fork")
 
@@ -400,3 +400,19 @@ def test_the_lock_goes_with_kill_9_though_a_loading_process_lives_on(tmp_path: P
 def test_asking_whether_a_run_is_held_makes_no_folder(tmp_path: Path) -> None:
     assert not Folder(tmp_path / "never").is_held()
     assert not (tmp_path / "never").exists()
+
+
+# --- the configuration of a run -------------------------------------------------------------------
+
+
+def test_a_configuration_is_read_back_or_its_absence_said(tmp_path: Path) -> None:
+    (tmp_path / "vit-lion-s0-abc").mkdir()
+    path = tmp_path / "vit-lion-s0-abc" / "config.yaml"
+    path.write_text("seed: 3\ntrain: {epochs: 2}\n")
+    assert read_config(path.parent) == {"seed": 3, "train": {"epochs": 2}}
+    with pytest.raises(UserError, match="no readable .*; did you mean vit-lion-s0-abc[?]"):
+        read_config(tmp_path / "vit-lion-s0-abd")
+    for damaged in ("a: [1", "just text"):
+        path.write_text(damaged)
+        with pytest.raises(UserError, match="config.yaml"):
+            read_config(path.parent)

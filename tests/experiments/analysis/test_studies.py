@@ -1,0 +1,61 @@
+"""Study tables: read, checked, and made from the ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import synthetic
+import tiny
+
+from experiments import runner
+from experiments.analysis.studies import name_betas, read_study, study_of
+from experiments.store import UserError, read_runs
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_a_study_is_read_as_it_was_written(tmp_path: Path) -> None:
+    table = pd.DataFrame(synthetic.grid("lion", 1e-3, 1.0))
+    table.to_csv(tmp_path / "runs.csv", index=False)
+    pd.testing.assert_frame_equal(read_study(tmp_path / "runs.csv"), table)
+
+
+def test_runs_that_stand_twice_count_once_and_unfinished_ones_not(tmp_path: Path) -> None:
+    table = pd.DataFrame(synthetic.arms({"lion": 95.0}))
+    open_run = table.head(1).assign(run_id="open", state="running")
+    pd.concat([table, table, open_run]).to_csv(tmp_path / "runs.csv", index=False)
+    assert len(read_study(tmp_path / "runs.csv")) == 5
+
+
+@pytest.mark.parametrize("name", ["fashion", "vit_proxy", "resnet_proxy"])
+def test_the_published_proxies_are_studies(name: str) -> None:
+    assert len(read_study(ROOT / "results" / "proxies" / f"{name}.csv")) >= 30
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "is no table"), ("a,b\n1,2\n", "lacks the columns optimizer, lr, weight_decay"),
+     ("optimizer,lr,weight_decay,seed,state,val,test,seconds\nlion,x,1,0,finished,1,1,1\n",
+      "column lr: .*collect it anew")],
+)  # fmt: skip
+def test_what_is_no_study_is_said(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "runs.csv").write_text(text)
+    with pytest.raises(UserError, match=said):
+        read_study(tmp_path / "runs.csv")
+    with pytest.raises(UserError, match="no such study; scripts/sweep.py collect"):
+        read_study(tmp_path / "nothing.csv")
+
+
+def test_the_ledger_gives_the_same_columns(tmp_path: Path) -> None:
+    runner.run(tiny.config(tmp_path, train__epochs=1.0, optimizer__betas=[0.8, 0.9]))
+    (row,) = study_of(read_runs(tmp_path)).to_dict("records")
+    assert (row["beta1"], row["beta2"], row["batch_size"], row["steps"]) == (0.8, 0.9, 16, 6)
+    assert (row["data"], row["scale"], row["experiment"]) == ("tiny", "proxy", "tiny")
+    assert 0 <= row["test"] <= 100
+
+
+def test_betas_become_arms() -> None:
+    table = pd.DataFrame(synthetic.arms({"lion": 95.0}, beta1=0.9, beta2=0.9, seeds=[0]))
+    assert name_betas(table).optimizer.tolist() == ["lion (0.9, 0.9)"]
