@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib import patheffects
 from matplotlib.figure import Figure
 
 NAMES = {
@@ -114,6 +115,11 @@ def canvas(
             wrapped, x=0.006, ha="left", fontsize=CAPTION_SIZE, color=FAINT, linespacing=1.25
         )
     return figure, axes
+
+
+def halo(background: str = "white") -> list[Any]:
+    """Path effects that keep a text readable where a line runs behind it."""
+    return [patheffects.withStroke(linewidth=2.6, foreground=background)]
 
 
 def end_labels(

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from experiments.analysis.studies import read_study
 from experiments.store import UserError
 
 RESULTS = Path(__file__).resolve().parent.parent.parent / "results"
 PAPER_COLUMNS = ("source",)
-STUDY_COLUMNS = ("optimizer", "lr", "weight_decay", "seed", "state", "val", "test")
 
 METRICS = {
     "imagenet_top1": "ImageNet",
@@ -51,10 +51,7 @@ def study(name: str, results: Path = RESULTS) -> pd.DataFrame | None:
         UserError: where its table is damaged.
     """
     path = results / "studies" / name / "runs.csv"
-    if not path.exists():
-        return None
-    runs = _read(path, STUDY_COLUMNS)
-    return runs[runs.state.isin(["finished", "diverged"])].reset_index(drop=True)
+    return read_study(path) if path.exists() else None
 
 
 def curves(name: str, results: Path = RESULTS) -> pd.DataFrame | None:
@@ -70,7 +67,7 @@ def curves(name: str, results: Path = RESULTS) -> pd.DataFrame | None:
 def proxies(results: Path = RESULTS) -> dict[str, pd.DataFrame]:
     """The published comparisons on proxies, by name of the experiment."""
     paths = sorted((results / "proxies").glob("*.csv"))
-    return {path.stem: _read(path, STUDY_COLUMNS) for path in paths}
+    return {path.stem: read_study(path) for path in paths}
 
 
 def _read(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:

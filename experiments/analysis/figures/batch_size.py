@@ -66,8 +66,8 @@ def draw(results: Path = RESULTS) -> Figure:
     left.set_ylabel("ImageNet top-1 accuracy (%)")
     if runs is not None:
         right = axes[0, 1]
-        _panel(right, values[values.origin == "proxy"], decimals=1)
         dot_panels.as_proxy(right)
+        _panel(right, values[values.origin == "proxy"], decimals=1)
         figure_style.panel_title(right, tuned.title(runs))
         right.set_ylabel("proxy's test accuracy (%)")
     return figure
@@ -87,7 +87,8 @@ def _panel(axis: Any, values: pd.DataFrame, decimals: int) -> None:
             side = 1 if upper[item.batch_size] == name else -1
             axis.annotate(f"{item.value:.{decimals}f}", (item.batch_size, item.value),
                           xytext=(0, 11 * side), textcoords="offset points", ha="center",
-                          va="center", fontsize=8.5, color=colour)  # fmt: skip
+                          va="center", fontsize=8.5, color=colour,
+                          path_effects=figure_style.halo(axis.get_facecolor()))  # fmt: skip
         ends.append((mine.value.iloc[-1], name, colour))
     sizes = sorted(values.batch_size.unique())
     axis.set_xticks(sizes, [_short(size) for size in sizes])

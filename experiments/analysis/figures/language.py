@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from experiments.analysis import curve_panels, figure_style
 from experiments.analysis.sources import RESULTS, paper
 
-TITLE = "Language models: validation perplexity (lower is better)"
+TITLE = "Language models: perplexity (lower is better)"
 CAPTION = (
     "Paper: arXiv:2302.06675. Left and middle: log perplexity (the base is not stated), digitised "
     "from the published figure, uncertainty 0.001 to 0.007 (band, thinner than the line); pale: "
