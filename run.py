@@ -63,8 +63,9 @@ def main() -> int:
     from hydra.core.hydra_config import HydraConfig
 
     def job(composed: Any) -> None:
-        runtime = HydraConfig.get().runtime
-        exit_codes.append(_report(lambda: run_job(_finish(composed, runtime.choices))))
+        hydra_config = HydraConfig.get()
+        choices, given = hydra_config.runtime.choices, hydra_config.overrides.task
+        exit_codes.append(_report(lambda: run_job(_finish(composed, choices, given))))
 
     register_schema()
     decorated = hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)
@@ -80,6 +81,10 @@ def run_job(config: RunConfig) -> int:
     """
     # Missing data is said before anything heavy is imported.
     locate.check_section(config.data, proxy=_proxy_of(config.experiment))
+    if config.job == "landscape":
+        from experiments import landscape
+
+        return landscape.main(config)
     if config.launch.num_processes > 1 and "RANK" not in os.environ:
         from experiments import launch
 
@@ -108,7 +113,7 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> RunConfi
             composed = hydra.compose("config", [*overrides, *extra], return_hydra_config=True)
         except Exception as error:
             raise ConfigError(_explain(error, overrides)) from error
-        return _finish(composed, composed.hydra.runtime.choices)
+        return _finish(composed, composed.hydra.runtime.choices, overrides)
 
 
 def register_schema() -> None:
@@ -120,7 +125,7 @@ def register_schema() -> None:
     store.store(group="task", name="image", node=ImageTaskConfig)
 
 
-def _finish(composed: Any, choices: Mapping[str, Any]) -> RunConfig:
+def _finish(composed: Any, choices: Mapping[str, Any], overrides: Sequence[str]) -> RunConfig:
     """Turns what Hydra composed into a checked `RunConfig`; page names become its names."""
     from omegaconf import OmegaConf
 
@@ -130,7 +135,34 @@ def _finish(composed: Any, choices: Mapping[str, Any]) -> RunConfig:
     plain.update(experiment=choices["experiment"], optimizer_name=choices["optimizer"])
     config = from_dict({str(key): value for key, value in plain.items()})
     _check_recipe(choices)
+    if config.run:
+        config = _recorded(config, overrides)
     check(config)
+    return config
+
+
+def _recorded(asked: RunConfig, overrides: Sequence[str]) -> RunConfig:
+    """The configuration of `run=<run id>`, with what was asked of the job.
+
+    Raises:
+        UserError: for an unknown run, another job, or a key that would be ignored.
+    """
+    from experiments.identity import run_id
+    from experiments.store import read_config
+
+    taken = ("job", "run", "landscape", "launch", "results_dir", "hydra")
+    keys = [override.split("=")[0].lstrip("+~") for override in overrides]
+    ignored = [key for key in keys if key.split(".")[0].split("/")[0] not in taken]
+    if asked.job != "landscape" or ignored:
+        what = f"{ignored[0]} cannot be changed" if ignored else "it needs job=landscape"
+        raise ConfigError(f"run={asked.run} takes a recorded run as it is: {what}")
+    config = from_dict(read_config(Path(asked.results_dir) / asked.run))
+    for key in ("job", "landscape", "results_dir"):
+        setattr(config, key, getattr(asked, key))
+    for key in (key.partition(".")[2] for key in keys if key.startswith("launch.")):
+        setattr(config.launch, key, getattr(asked.launch, key))
+    if run_id(config) != asked.run:
+        raise ConfigError(f"run={asked.run} was recorded by another version: give its command line")
     return config
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from experiments.config import ConfigError, RunConfig
 
 _CHOICES = {
-    "job": ("train", "evaluate"),
+    "job": ("train", "evaluate", "landscape"),
     "scale": ("paper", "proxy"),
     "schedule.name": ("cosine", "linear", "constant"),
     "train.precision": ("auto", "fp32", "bf16"),
@@ -30,6 +30,10 @@ _POSITIVE = (
     "launch.num_processes",
     "launch.num_threads",
     "launch.log_every_steps",
+    "landscape.num_examples",
+    "landscape.batch_size",
+    "landscape.hessian_tolerance",
+    "landscape.hessian_iterations",
 )
 _FRACTIONS = ("schedule.warmup_fraction", "schedule.final_fraction", "train.ema_decay")
 
@@ -65,6 +69,7 @@ def check(config: RunConfig) -> None:
     _check_section(config.optimizer, "optimizer")
     _check_optimizer(config.optimizer)
     _check_lengths(config)
+    _check_landscape(config)
     micro_batches(config, max(1, config.launch.num_processes))
 
 
@@ -106,6 +111,23 @@ def _check_lengths(config: RunConfig) -> None:
         )
     if evals.every_epochs is not None and evals.every_steps is not None:
         raise ConfigError("eval.every_epochs and eval.every_steps are both set: set one to null")
+
+
+def _check_landscape(config: RunConfig) -> None:
+    settings = config.landscape
+    for key in ("sigmas", "relative_scales"):
+        if not all(scale > 0 and math.isfinite(scale) for scale in getattr(settings, key)):
+            said = getattr(settings, key)
+            raise ConfigError(f"landscape.{key}={said}: each must be a finite number above 0")
+    if settings.num_draws < 4:
+        raise ConfigError(
+            f"landscape.num_draws={settings.num_draws}: a standard error needs 4 or more"
+        )
+    if not 0 <= settings.hessian_examples <= settings.num_examples:
+        raise ConfigError(
+            f"landscape.hessian_examples={settings.hessian_examples}: must lie between 0 and "
+            f"landscape.num_examples={settings.num_examples}"
+        )
 
 
 def micro_batches(config: RunConfig, num_processes: int) -> tuple[int, int]:

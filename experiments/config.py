@@ -103,6 +103,24 @@ class ProvenanceConfig:
 
 
 @dataclass
+class LandscapeConfig:
+    """`job=landscape`; see `experiments.landscape`. Nothing here changes which run this is.
+
+    The paper does not state the scale of its noise, so the scales are assumed.
+    """
+
+    sigmas: list[float] = field(default_factory=lambda: [0.01, 0.02, 0.05])  # of each weight
+    relative_scales: list[float] = field(default_factory=lambda: [0.1, 0.3, 0.5])  # of each filter
+    num_draws: int = 100  # of noise per scale, in antithetic pairs, >= 4; the paper has 1000
+    num_examples: int = 1024  # training examples behind a loss; at most the training set
+    batch_size: int = 256  # examples per forward pass
+    hessian_examples: int = 512  # behind the top eigenvalue, at most num_examples; 0: none
+    hessian_tolerance: float = 1e-3  # relative, of the top eigenvalue
+    hessian_iterations: int = 100  # Lanczos restarts before giving up
+    seed: int = 0  # of examples and noise; the same for all runs, so that they are paired
+
+
+@dataclass
 class ImageTaskConfig:
     """Image classification; see `experiments.tasks.image`."""
 
@@ -127,7 +145,8 @@ class ImageTaskConfig:
 class RunConfig:
     """One training run. `experiments.identity` says which parts make it another run."""
 
-    job: str = "train"  # train | evaluate (the last checkpoint of this run)
+    job: str = "train"  # train | evaluate | landscape (both: the last checkpoint of this run)
+    run: str = ""  # id of a recorded run to take instead of pages; only with job=landscape
     experiment: str = ""  # name of the page in conf/experiment, set while composing
     optimizer_name: str = ""  # name of the page in conf/optimizer, set while composing
     scale: str = "paper"  # paper | proxy: a stand-in says so in every row
@@ -144,6 +163,7 @@ class RunConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    landscape: LandscapeConfig = field(default_factory=LandscapeConfig)
     provenance: ProvenanceConfig = field(default_factory=ProvenanceConfig)
     results_dir: str = "results/runs"
 
@@ -167,6 +187,7 @@ def from_dict(plain: dict[str, Any]) -> RunConfig:
         "checkpoint": CheckpointConfig,
         "launch": LaunchConfig,
         "tracking": TrackingConfig,
+        "landscape": LandscapeConfig,
         "provenance": ProvenanceConfig,
     }
     try:

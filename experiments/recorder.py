@@ -32,6 +32,8 @@ from experiments.tracking import Mirror, open_mirrors
 
 PROGRESS_SECONDS = 0.5
 """Least time between two refreshes of the live line."""
+OTHERS = ("train", "run", "landscape")
+"""Splits of the ledger that are no evaluation."""
 STATUS_SECONDS = 1.0
 """Least time between two updates of the status file."""
 
@@ -199,7 +201,7 @@ class Recorder:
 
     def last_evaluation(self) -> list[dict[str, Any]]:
         """The rows of the last step that was evaluated."""
-        rows = [r for r in read_rows(self.folder.metrics) if r["split"] not in ("train", "run")]
+        rows = [r for r in read_rows(self.folder.metrics) if r["split"] not in OTHERS]
         return [r for r in rows if r["step"] == rows[-1]["step"]]
 
     def _fail(self, error: BaseException) -> None:

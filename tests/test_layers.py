@@ -30,6 +30,7 @@ LEVELS = [
         "experiments.data",
         "experiments.progress",
         "experiments.stopping",
+        "experiments.flatness",
         "experiments.surroundings",
         "experiments.tracking",
     },
