@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+from matplotlib import ticker
 
 from experiments.analysis import figure_style as style
 
@@ -47,7 +48,8 @@ def dots(axis: Any, values: pd.DataFrame, order: Sequence[str], decimals: int = 
                       color=style.INK)  # fmt: skip
     axis.margins(x=0.1)
     low, high = axis.get_xlim()
-    axis.set_xlim(low, high + 0.32 * (high - low))  # room for the numbers
+    axis.set_xlim(low, high + 0.24 * (high - low))  # room for the numbers
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(5))
 
 
 def as_proxy(axis: Any) -> None:

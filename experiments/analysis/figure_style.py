@@ -117,6 +117,11 @@ def canvas(
     return figure, axes
 
 
+def signed(value: float, decimals: int) -> str:
+    """A difference with its sign, as in print: +0.50, −0.22."""
+    return f"{value:+.{decimals}f}".replace("-", "−")
+
+
 def halo(background: str = "white") -> list[Any]:
     """Path effects that keep a text readable where a line runs behind it."""
     return [patheffects.withStroke(linewidth=2.6, foreground=background)]
@@ -160,12 +165,20 @@ def panel_title(axis: Any, text: str) -> None:
     axis.set_title(text, loc="left", fontsize=10.5, pad=7)
 
 
+def _settle(figure: Figure) -> None:
+    """Fixes the layout: it would move a little with every drawing, and PNG differ from SVG."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+
+
 def png(figure: Figure, dpi: int = DPI) -> bytes:
     """The figure as PNG; with a palette of 256 colours it takes a third of the room."""
     from PIL import Image
 
     drawn = io.BytesIO()
     with matplotlib.rc_context(STYLE):
+        _settle(figure)
         figure.savefig(drawn, format="png", dpi=dpi, facecolor="white")
     picture = Image.open(drawn).convert("RGB")
     palette = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
@@ -178,6 +191,7 @@ def svg(figure: Figure) -> bytes:
     """The figure as SVG; it names the version of matplotlib that drew it, and no date."""
     drawn = io.BytesIO()
     with matplotlib.rc_context(STYLE):
+        _settle(figure)
         figure.savefig(drawn, format="svg", facecolor="white", metadata={"Date": None})
     return b"\n".join(line.rstrip() for line in drawn.getvalue().splitlines()) + b"\n"
 

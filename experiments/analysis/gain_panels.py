@@ -163,7 +163,7 @@ def _bars(
                       markeredgecolor=style.INK, markeredgewidth=1.0)  # fmt: skip
         side = 1 if item.gain >= 0 else -1
         end = max(item.gain, early if early == early else item.gain) if side > 0 else item.gain
-        axis.annotate(f"{item.gain:+.{decimals}f}", (end, height), xytext=(4 * side, 0),
+        axis.annotate(style.signed(item.gain, decimals), (end, height), xytext=(4 * side, 0),
                       textcoords="offset points", va="center", fontsize=8.5,
                       ha="left" if side > 0 else "right", color=colour)  # fmt: skip
 

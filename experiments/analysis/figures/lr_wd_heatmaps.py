@@ -86,17 +86,15 @@ def draw(results: Path = RESULTS) -> Figure:
     size = (11.5, 4.5 if ours.empty else 8.4)
     heights = [3.0] if ours.empty else [3.0, max(3.0, 0.5 * ours.weight_decay.nunique())]
     figure, axes = figure_style.canvas(TITLE, f"{CAPTION} {said}", size, [1, 1], heights)
-    names = ["Paper, ViT-B/16"] if runs is None else ["Paper, ViT-B/16", tuned.title(runs)]
+    names = ["Paper: ViT-B/16", "" if runs is None else tuned.title(runs)]
     labels = ["ImageNet top-1 accuracy (%)", "proxy's test accuracy (%)"]
     for row, (cells, name, label) in enumerate(zip(rows, names, labels, strict=False)):
         scale = Normalize(cells.value.min(), cells.value.max())
         for axis, optimizer in zip(axes[row], OPTIMIZERS, strict=True):
             drawn = _grid(axis, cells[cells.optimizer == optimizer], scale)
-            figure_style.panel_title(axis, f"{optimizer} — {name}" if row == 0 else optimizer)
-        if row:
-            axes[row, 0].set_title(f"{name}\n{OPTIMIZERS[0]}", loc="left", fontsize=10.5)
-            for axis in axes[row]:
-                axis.set_facecolor(PROXY_BACKGROUND)
+            place = name if axis is axes[row, 0] else name.partition(":")[0]
+            figure_style.panel_title(axis, f"{optimizer}. {place}")
+            axis.set_facecolor(PROXY_BACKGROUND if row else "white")
         bar = figure.colorbar(drawn, ax=list(axes[row]), shrink=0.95, pad=0.015)
         bar.set_label(label)
         bar.outline.set_visible(False)
