@@ -127,6 +127,15 @@ def halo(background: str = "white") -> list[Any]:
     return [patheffects.withStroke(linewidth=2.6, foreground=background)]
 
 
+def one_panel(figure: Figure, row: Any) -> Any:
+    """Replaces a row of axes by one that is as wide as all of them."""
+    whole = row[0].get_gridspec()[row[0].get_subplotspec().rowspan.start, :]
+    for axis in row:
+        axis.remove()
+    with matplotlib.rc_context(STYLE):
+        return figure.add_subplot(whole)
+
+
 def end_labels(
     axis: Any, labels: Sequence[tuple[float, str, str]], gap: float = 0.075, size: float = 9.5
 ) -> None:

@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
-from matplotlib import ticker
 from matplotlib.figure import Figure
 
 from experiments.analysis import figure_style as style
@@ -71,10 +71,10 @@ def draw(
         widths.append(0.8 * len(extra))
     size = (sum(widths) + 0.3, ROW_INCHES * (len(lines) + 2) + 1.45)
     figure, axes = style.canvas(title, caption, size, widths, sharey=True)
-    figure.get_layout_engine().set(w_pad=0.0, wspace=0.0)
+    figure.set_layout_engine("constrained", w_pad=0.0, wspace=0.0)
     axes[0, 0].set_ylim(len(lines) - 0.4, -2.3)  # two lines of headings above
     several = gains.baseline_name.nunique() > 1
-    _labels(axes[0, 0], lines, several)
+    _labels(axes[0, 0], lines, several, label_inches)
     limits = _limits(gains, bar_inches)
     for number, panel in enumerate(panels):
         mine = gains[gains.panel == panel]
@@ -99,8 +99,8 @@ def _lines(gains: pd.DataFrame) -> list[Line]:
     rows = gains[["group", "row", "baseline_name"]].drop_duplicates()
     for group, part in rows.groupby("group", sort=False):
         if group:
-            lines.append((group, "", ""))
-        lines += [(group, *pair) for pair in part[["row", "baseline_name"]].to_numpy().tolist()]
+            lines.append((str(group), "", ""))
+        lines += [(str(group), r, b) for r, b in zip(part.row, part.baseline_name, strict=True)]
     return lines
 
 
@@ -108,13 +108,15 @@ def _place(lines: list[Line], item: Any) -> int:
     return lines.index((item.group, item.row, item.baseline_name))
 
 
-def _labels(axis: Any, lines: list[Line], several: bool) -> None:
+def _labels(axis: Any, lines: list[Line], several: bool, inches: float) -> None:
     axis.axis("off")
+    left, indented = 0.09 / inches, 0.2 / inches
+    indented = indented if any(group for group, _, _ in lines) else left
     for height, (group, row, baseline) in enumerate(lines):
         if not row:
-            axis.text(0, height, group, va="center", fontsize=9.5, fontweight="bold")
+            axis.text(left, height, group, va="center", fontsize=9.5, fontweight="bold")
             continue
-        axis.text(0.02, height, row, va="center", fontsize=9.5)
+        axis.text(indented, height, row, va="center", fontsize=9.5)
         if several:
             axis.text(1.0, height, baseline, va="center", ha="right", fontsize=9,
                       color=style.colour_of(baseline))  # fmt: skip
@@ -151,7 +153,7 @@ def _bars(
     axis.tick_params(left=False, labelleft=False)
     axis.spines["left"].set_visible(False)
     axis.set_xlabel(f"gain ({unit})", fontsize=8.5)
-    axis.xaxis.set_major_locator(ticker.MaxNLocator(3, integer=True))
+    axis.set_xticks([0, _round_number(limits[1])])
     axis.tick_params(axis="x", labelsize=8.5)
     for item in mine.itertuples():
         height = _place(lines, item)
@@ -177,9 +179,13 @@ def _limits(gains: pd.DataFrame, bar_inches: float) -> tuple[float, float]:
     return low - left * scale, high + room * scale
 
 
-def _extra(
-    axis: Any, extra: dict[str, dict[str, float]], lines: list[Line], decimals: int
-) -> None:
+def _round_number(limit: float) -> float:
+    """Largest of 1, 2, 5, 10, 20, ... (or 0.5, 0.2, ...) that has room on an axis up to limit."""
+    power = 10.0 ** math.floor(math.log10(0.8 * limit))
+    return max(step * power for step in (1, 2, 5) if step * power <= 0.8 * limit)
+
+
+def _extra(axis: Any, extra: dict[str, dict[str, float]], lines: list[Line], decimals: int) -> None:
     axis.axis("off")
     for number, (heading, values) in enumerate(extra.items()):
         x = (number + 0.95) / len(extra)

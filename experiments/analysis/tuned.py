@@ -53,7 +53,7 @@ def caption(arms: pd.DataFrame) -> str:
     counts = sorted(arms.n[arms.n > 0].unique())
     seeds = f"{counts[0]:g}" if len(counts) == 1 else f"{counts[0]:g} to {counts[-1]:g}"
     tried = sorted(arms.num_settings.unique())
-    settings = f"{tried[0]}" if len(tried) == 1 else f"{tried[0]} to {tried[-1]}"
+    settings = f"{tried[0]:g}" if len(tried) == 1 else f"{tried[0]:g} to {tried[-1]:g}"
     said = (
         "Ours: a proxy, no result of the paper's model; its own axis. Validation picks one of "
         f"{settings} settings (learning rate, weight decay), the test set reports it: mean and "

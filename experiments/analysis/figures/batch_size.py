@@ -83,10 +83,11 @@ def _panel(axis: Any, values: pd.DataFrame, decimals: int) -> None:
                       linestyle=figure_style.dash_of(name), marker="o", capsize=3)  # fmt: skip
         hollow = mine[mine.on_edge.fillna(False).astype(bool)]
         axis.plot(hollow.batch_size, hollow.value, "o", color=colour, markerfacecolor="white")
-        for item in mine.itertuples():
+        for number, item in enumerate(mine.itertuples()):
             side = 1 if upper[item.batch_size] == name else -1
+            shift = _aside(list(mine.value), number, side)
             axis.annotate(f"{item.value:.{decimals}f}", (item.batch_size, item.value),
-                          xytext=(0, 11 * side), textcoords="offset points", ha="center",
+                          xytext=(shift, 11 * side), textcoords="offset points", ha="center",
                           va="center", fontsize=8.5, color=colour,
                           path_effects=figure_style.halo(axis.get_facecolor()))  # fmt: skip
         ends.append((mine.value.iloc[-1], name, colour))
@@ -98,6 +99,16 @@ def _panel(axis: Any, values: pd.DataFrame, decimals: int) -> None:
     axis.grid(axis="y")
     axis.set_xlabel("batch size (examples per optimizer step)")
     figure_style.end_labels(axis, ends)
+
+
+def _aside(heights: list[float], number: int, side: int) -> int:
+    """How far to move a number (points) out of the way of its own line where that is steep."""
+    steep = 0.15 * (max(heights) - min(heights))
+    before = heights[number - 1] if number else heights[number]
+    after = heights[number + 1] if number + 1 < len(heights) else heights[number]
+    here = heights[number]
+    left, right = (side * (other - here) > steep for other in (before, after))
+    return 13 * (int(left) - int(right))
 
 
 def _short(size: float) -> str:

@@ -92,10 +92,7 @@ def draw(results: Path = RESULTS) -> Figure:
         axis.set_xlabel("ImageNet top-1 accuracy (%)")
         axis.tick_params(labelleft=axis is axes[0, 0])
     if runs is not None:
-        place = axes[1, 0].get_gridspec()[1, :]
-        for axis in axes[1]:
-            axis.remove()
-        axis = figure.add_subplot(place)
+        axis = figure_style.one_panel(figure, axes[1])
         dot_panels.as_proxy(axis)
         hollow = ours.on_edge.fillna(False).astype(bool)
         ours = ours.assign(error=ours.uncertainty, hollow=hollow)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Protocol
-
-import pandas as pd
-from matplotlib.figure import Figure
+from types import ModuleType
 
 from experiments.analysis.figures import (
     basic,
@@ -27,24 +23,8 @@ from experiments.analysis.figures import (
     proxies,
     retrieval,
 )
-from experiments.analysis.sources import RESULTS
 
-
-class FigureModule(Protocol):
-    """What each file of this folder offers."""
-
-    TITLE: str
-
-    def table(self, results: Path = RESULTS) -> pd.DataFrame:
-        """The tidy numbers that the figure shows."""
-        ...
-
-    def draw(self, results: Path = RESULTS) -> Figure:
-        """The figure."""
-        ...
-
-
-FIGURES: dict[str, FigureModule] = {
+FIGURES: dict[str, ModuleType] = {
     "proxies": proxies,
     "lr_wd_heatmaps": lr_wd_heatmaps,
     "batch_size": batch_size,
@@ -63,3 +43,4 @@ FIGURES: dict[str, FigureModule] = {
     "in_context": in_context,
     "glue": glue,
 }
+"""Each has TITLE, `table(results)`, the tidy numbers, and `draw(results)`, the figure."""

@@ -17,11 +17,11 @@ from experiments.analysis.sources import RESULTS, paper
 
 TITLE = "Diffusion models on ImageNet: FID during training (lower is better)"
 CAPTION = (
-    "Paper: arXiv:2302.06675, digitised from the published figure; uncertainty 0.001 to 0.02 (band, "
-    "mostly thinner than the line); pale: hidden under a legend or very steep. One run each, "
-    "constant learning rate. Arrow, × sooner: Lion first reaches AdamW's last value; the "
-    "curves are noisy, so the ratio depends on which evaluation is last. The three vertical scales differ. "
-    "Not run here."
+    "Paper: arXiv:2302.06675, digitised from the published figure; uncertainty 0.001 to 0.02 "
+    "(band, mostly thinner than the line); pale: hidden under a legend or very steep. One run "
+    "each, constant learning rate. Arrow, × sooner: Lion first reaches AdamW's last value; the "
+    "curves are noisy, so the ratio depends on which evaluation is last. The three vertical "
+    "scales differ. Not run here."
 )
 
 

@@ -20,14 +20,15 @@ CAPTION = (
     "Paper: arXiv:2302.06675. Left and middle: log perplexity (the base is not stated), digitised "
     "from the published figure, uncertainty 0.001 to 0.007 (band, thinner than the line); pale: "
     "under a legend or an arrow. Arrow, × sooner: Lion, in the middle of its schedule, first "
-    "reaches AdamW's last value (hidden under an arrow: about ± 0.1 ×). Right: final perplexity of masked models, from the text (rounding 0.005). "
-    "One run each. Every panel has a scale of its own. Not run here."
+    "reaches AdamW's last value (which an arrow hides: about ± 0.1 ×). Right: final perplexity of "
+    "masked models, from the text (rounding 0.005). One run each. Every panel has a scale of its "
+    "own. Not run here."
 )
 SIZES = ("small", "medium", "large")
 
 
 def table(results: Path = RESULTS) -> pd.DataFrame:
-    """Both kinds: columns dataset, model_size, optimizer, metric, step, value, uncertainty, quality.
+    """Columns dataset, model_size, optimizer, metric, step, value, uncertainty, quality.
 
     `metric` is log_perplexity along the steps, or validation_perplexity at the end (no step).
     """

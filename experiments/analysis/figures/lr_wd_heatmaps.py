@@ -25,9 +25,9 @@ CAPTION = (
     "of Table 2. In both of the paper's grids the best cell lies on the edge."
 )
 OURS = (
-    "Ours: a proxy, on a colour scale of its own, never to be compared with the paper's; mean test "
-    "accuracy over n = {seeds} seeds per cell; white frame: picked on validation; hatched: diverged "
-    "for some seed."
+    "Ours: a proxy, on a colour scale of its own, never to be compared with the paper's; mean "
+    "test accuracy over n = {seeds} seeds per cell; white frame: picked on validation; hatched: "
+    "diverged for some seed."
 )
 STUDY = "heatmap"
 OPTIMIZERS = ("AdamW", "Lion")
@@ -39,17 +39,18 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
 
     Returns:
         Columns origin (paper or proxy), optimizer, lr, weight_decay, value (%), uncertainty (paper:
-        of the reading; proxy: standard error), n (seeds finished), num_diverged, picked (Table 2's
+        of the reading; proxy: standard error), n (runs finished), num_diverged, picked (Table 2's
         setting, or the one that validation picked).
     """
     theirs = paper("lr_wd_heatmap", results)
     theirs = theirs[["optimizer", "lr", "weight_decay", "value", "uncertainty"]]
     table2 = _table2_settings(results)
     cells = zip(theirs.optimizer, theirs.lr, theirs.weight_decay, strict=True)
-    theirs = theirs.assign(origin="paper", picked=[cell in table2 for cell in cells])
+    theirs = theirs.assign(origin="paper", picked=[cell in table2 for cell in cells], n=1)
+    theirs["num_diverged"] = 0
     runs = study(STUDY, results)
     if runs is None:
-        return theirs.assign(n=float("nan"), num_diverged=0)
+        return theirs
     return pd.concat([theirs, cells_of(runs)], ignore_index=True)
 
 
@@ -82,7 +83,7 @@ def draw(results: Path = RESULTS) -> Figure:
     theirs, ours = values[values.origin == "paper"], values[values.origin == "proxy"]
     rows = [theirs] if ours.empty else [theirs, ours]
     runs = study(STUDY, results)
-    said = tuned.NOT_RUN if ours.empty else OURS.format(seeds=_range(ours.n))
+    said = tuned.NOT_RUN if ours.empty else OURS.format(seeds=_range(ours.n[ours.n > 0]))
     size = (11.5, 4.5 if ours.empty else 8.4)
     heights = [3.0] if ours.empty else [3.0, max(3.0, 0.5 * ours.weight_decay.nunique())]
     figure, axes = figure_style.canvas(TITLE, f"{CAPTION} {said}", size, [1, 1], heights)

@@ -65,16 +65,11 @@ def draw(results: Path = RESULTS) -> Figure:
             axis.tick_params(labelleft=column == 0)
             axis.set_xlabel("top-1 accuracy (%)" if row == 1 else "")
     if runs is not None:
-        _ours(figure, axes[2], ours, tuned.title(runs))
+        _ours(figure_style.one_panel(figure, axes[2]), ours, tuned.title(runs))
     return figure
 
 
-def _ours(figure: Figure, row: Any, ours: pd.DataFrame, title: str) -> None:
-    """One wide panel in place of the row's three."""
-    place = row[0].get_gridspec()[2, :]
-    for axis in row:
-        axis.remove()
-    axis = figure.add_subplot(place)
+def _ours(axis: Any, ours: pd.DataFrame, title: str) -> None:
     dot_panels.as_proxy(axis)
     order = list(ours.sort_values("value", ascending=False, na_position="last").optimizer)
     _panel(axis, ours, order)

@@ -24,11 +24,11 @@ CAPTION = (
     "(Student's t), not corrected for asking several times; n = {seeds} seeds."
 )
 MODELS = {
-    "vit_proxy": "a ViT of 39,322 parameters on 8 × 8 digits",
-    "resnet_proxy": "a ResNet of 21,394, digits",
-    "vit_mnist1d_proxy": "a ViT of 58,186, MNIST-1D signals",
-    "mixer_proxy": "a Mixer of 20,958, MNIST-1D signals",
-    "fashion": "a ViT of 80,586, 10,000 images of Fashion-MNIST",
+    "vit_proxy": "a ViT of 39,322 parameters, 8 × 8 digits",
+    "resnet_proxy": "a ResNet of 21,394 parameters, digits",
+    "vit_mnist1d_proxy": "a ViT of 58,186 parameters, MNIST-1D signals",
+    "mixer_proxy": "a Mixer of 20,958 parameters, MNIST-1D signals",
+    "fashion": "a ViT of 80,586 parameters, 10,000 images of Fashion-MNIST",
 }
 
 
