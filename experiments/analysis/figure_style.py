@@ -40,7 +40,7 @@ FAINT = "#6b6b6b"
 DASHES = {"Lion": "-"}
 OTHER_DASH = (0, (4.5, 1.4))
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters everywhere
     "font.size": 10,
     "axes.titlesize": 10.5,

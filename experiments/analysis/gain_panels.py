@@ -165,7 +165,8 @@ def _bars(
                       markeredgecolor=style.INK, markeredgewidth=1.0)  # fmt: skip
         side = 1 if item.gain >= 0 else -1
         end = max(item.gain, early if early == early else item.gain) if side > 0 else item.gain
-        axis.annotate(style.signed(item.gain, decimals), (end, height), xytext=(4 * side, 0),
+        gap = 8 if early == early else 4  # more beside a diamond
+        axis.annotate(style.signed(item.gain, decimals), (end, height), xytext=(gap * side, 0),
                       textcoords="offset points", va="center", fontsize=8.5,
                       ha="left" if side > 0 else "right", color=colour)  # fmt: skip
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from experiments.analysis.comparison import choose
+from experiments.analysis.comparison import choose, paired_difference
 from experiments.analysis.figure_style import name_of
 
 COLUMNS = ["lr", "weight_decay", "val_mean", "test_mean", "test_error", "n", "on_edge"]
@@ -54,10 +54,15 @@ def caption(arms: pd.DataFrame) -> str:
     seeds = f"{counts[0]:g}" if len(counts) == 1 else f"{counts[0]:g} to {counts[-1]:g}"
     tried = sorted(arms.num_settings.unique())
     settings = f"{tried[0]:g}" if len(tried) == 1 else f"{tried[0]:g} to {tried[-1]:g}"
+    picks = (
+        "One setting of learning rate and weight decay each, tested"
+        if list(tried) == [1]
+        else f"Validation picks one of {settings} settings (learning rate, weight decay), the test "
+        "set reports it"
+    )
     said = (
-        "Ours: a proxy, no result of the paper's model; its own axis. Validation picks one of "
-        f"{settings} settings (learning rate, weight decay), the test set reports it: mean and "
-        f"standard error over n = {seeds} seeds."
+        f"Ours: a proxy, no result of the paper's model; its own axis. {picks}: mean and standard "
+        f"error over n = {seeds} seeds."
     )
     edges = [name_of(o) for o in dict.fromkeys(arms.optimizer[arms.on_edge.astype(bool)])]
     if edges:
@@ -66,3 +71,25 @@ def caption(arms: pd.DataFrame) -> str:
     if lost:
         said += f" No setting finished with every seed: {', '.join(lost)}."
     return said
+
+
+def differences(study: pd.DataFrame | None, by: str) -> pd.DataFrame:
+    """Lion minus AdamW at each value of a column, each tuned there, over paired seeds.
+
+    Args:
+        study: A row per run (`sources.study`); None where it has not been run.
+        by: Such as batch_size.
+
+    Returns:
+        A row per value: `by`, difference (points of test accuracy), low, high (95 % interval), n
+        and verdict on Lion. Empty where there is no study, or an optimizer has no whole setting.
+    """
+    rows = []
+    for value, part in [] if study is None else study.groupby(by):
+        try:
+            pair = [choose(part, optimizer) for optimizer in ("lion", "adamw")]
+        except ValueError:
+            continue
+        gain = paired_difference(part, *pair)
+        rows.append((value, gain.mean, gain.low, gain.high, gain.n, gain.verdict))
+    return pd.DataFrame(rows, columns=[by, "difference", "low", "high", "n", "verdict"])

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from experiments.analysis import gain_panels
 from experiments.analysis.sources import RESULTS, paper
 
-TITLE = "BASIC-L: top-1 accuracy (%)"
+TITLE = "BASIC-L: zero-shot and fine-tuned top-1 accuracy (%)"
 CAPTION = (
     "Paper: arXiv:2302.06675, Table 1, transcribed (rounding 0.05); one model each. Previous "
     "best: CoCa, from prior work, as the paper cites it. Not run here."
@@ -37,7 +37,7 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
     rows[["kind", "set"]] = rows.metric.str.split("_", n=1, expand=True)
     rows["group"] = rows.kind.map(GROUPS)
     fine_tuned = rows.kind.map({"finetune": ", fine-tuned", "zeroshot": ""})
-    rows["row"], rows["panel"] = rows["set"].map(ROWS) + fine_tuned, "BASIC-L"
+    rows["row"], rows["panel"] = rows["set"].map(ROWS) + fine_tuned, "Top-1 accuracy"
     gains = gain_panels.pair(rows, ["group", "row", "panel"], ["Adafactor"])
     previous = rows[rows.optimizer == PREVIOUS][["row", "value"]]
     gains = gains.merge(previous.rename(columns={"value": "previous_best"}), on="row", how="left")

@@ -108,7 +108,8 @@ def _aside(heights: list[float], number: int, side: int) -> int:
     after = heights[number + 1] if number + 1 < len(heights) else heights[number]
     here = heights[number]
     left, right = (side * (other - here) > steep for other in (before, after))
-    return 13 * (int(left) - int(right))
+    shift = 13 * (int(left) - int(right))
+    return shift if number else max(shift, 0)  # never across the vertical axis
 
 
 def _short(size: float) -> str:

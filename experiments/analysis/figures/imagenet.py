@@ -20,7 +20,7 @@ CAPTION = (
     "is not published. Bold: the better value. Diamond: gain in the early version of the paper, "
     "where it differs (other augmentation or weight decay; for CoAtNet-1 the AdamW value reads "
     "83.64 there, 83.36 later). Bars of all panels share one scale. At this scale nothing has been "
-    "run here; our small stand-ins are in the figure `proxies`."
+    "run here; our small stand-ins are in the figure named proxies."
 )
 GROUPS = {
     "imagenet_from_scratch": "Trained from scratch on ImageNet",
