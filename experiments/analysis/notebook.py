@@ -15,6 +15,10 @@ from experiments.store import UserError
 if TYPE_CHECKING:
     from IPython.display import Image
 
+CLAIM_COLUMNS = [
+    "id", "claim_id", "task", "claim", "paper_consistency", "proxy_verdict", "proxy_n",
+    "measured_verdict", "paper_scale_verdict", "cost",
+]  # fmt: skip
 DPI = 80  # so that a notebook stays small; results/figures/ has them larger
 
 
@@ -41,5 +45,4 @@ def claims(results: Path = RESULTS) -> pd.DataFrame:
     with_verdicts = results / "claims.csv"
     path = with_verdicts if with_verdicts.exists() else results / "paper" / "claims.csv"
     rows = pd.read_csv(path)
-    kept = ["id", "task", "metric", "claim", "verdict", "scale", "n"]
-    return rows.filter(kept)
+    return rows.filter(CLAIM_COLUMNS)

@@ -37,6 +37,7 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
     columns = ["optimizer", "batch_size", "value", "uncertainty"]
     ours = _ours(study(STUDY, results))
     table = pd.concat([rows[columns].assign(origin="paper"), ours], ignore_index=True)
+    table["batch_size"] = table.batch_size.astype(int)
     order = ["origin", "optimizer", "batch_size"]
     return table.sort_values(order, ignore_index=True)[[*order, *columns[2:], *MORE]]
 
