@@ -197,11 +197,12 @@ def png(figure: Figure, dpi: int = DPI) -> bytes:
 
 
 def svg(figure: Figure) -> bytes:
-    """The figure as SVG; it names the version of matplotlib that drew it, and no date."""
+    """The figure as SVG, with title and caption as text for readers that hear it; no date."""
     drawn = io.BytesIO()
+    said = {"Title": figure.get_suptitle(), "Description": figure.get_supxlabel()}
     with matplotlib.rc_context(STYLE):
         _settle(figure)
-        figure.savefig(drawn, format="svg", facecolor="white", metadata={"Date": None})
+        figure.savefig(drawn, format="svg", facecolor="white", metadata={"Date": None, **said})
     return b"\n".join(line.rstrip() for line in drawn.getvalue().splitlines()) + b"\n"
 
 
