@@ -61,10 +61,20 @@ def execute(path: Path) -> NotebookNode:
     book = nbformat.read(path, as_version=4)
     manager = AsyncKernelManager()
     # not what "python3" may be elsewhere on this machine: the interpreter that runs this script
-    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=40"]
+    command = [
+        sys.executable,
+        "-m",
+        "ipykernel_launcher",
+        "-f",
+        "{connection_file}",
+        "--log-level=40",
+    ]
     manager._kernel_spec = KernelSpec(argv=command, language="python")
     client = NotebookClient(
-        book, km=manager, timeout=TIMEOUT_SECONDS, resources={"metadata": {"path": str(path.parent)}}
+        book,
+        km=manager,
+        timeout=TIMEOUT_SECONDS,
+        resources={"metadata": {"path": str(path.parent)}},
     )
     try:
         client.execute()
