@@ -65,8 +65,14 @@ def curves(name: str, results: Path = RESULTS) -> pd.DataFrame | None:
 
 
 def proxies(results: Path = RESULTS) -> dict[str, pd.DataFrame]:
-    """The published comparisons on proxies, by name of the experiment."""
+    """The published comparisons on proxies, by name of the experiment.
+
+    Raises:
+        UserError: where there is none, or one is damaged.
+    """
     paths = sorted((results / "proxies").glob("*.csv"))
+    if not paths:
+        raise UserError(f"{results / 'proxies'} is missing or empty: check it out from git again")
     return {path.stem: read_study(path) for path in paths}
 
 
