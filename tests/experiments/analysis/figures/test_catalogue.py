@@ -45,12 +45,12 @@ def test_nothing_is_cut_by_the_edge(drawn: dict[str, Figure], name: str) -> None
     figure = drawn[name]
     everything = figure.get_tightbbox()  # inches
     width, height = figure.get_size_inches()
-    assert -0.01 <= everything.x0 and everything.x1 <= width + 0.01
-    assert -0.01 <= everything.y0 and everything.y1 <= height + 0.01
+    assert everything.x0 >= -0.01 and everything.x1 <= width + 0.01
+    assert everything.y0 >= -0.01 and everything.y1 <= height + 0.01
     for text in (text for axis in figure.axes for text in axis.texts):  # the layout passes them by
         box = text.get_window_extent()
-        assert -1 <= box.x0 and box.x1 <= figure.bbox.x1 + 1, text.get_text()
-        assert -1 <= box.y0 and box.y1 <= figure.bbox.y1 + 1, text.get_text()
+        assert box.x0 >= -1 and box.x1 <= figure.bbox.x1 + 1, text.get_text()
+        assert box.y0 >= -1 and box.y1 <= figure.bbox.y1 + 1, text.get_text()
 
 
 @pytest.mark.parametrize("name", FIGURES)
