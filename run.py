@@ -32,6 +32,7 @@ Train one model with one optimizer; record it, resume it, compare it.
   python run.py launch.num_processes=8 ...                 several processes on this machine
   torchrun --nproc_per_node=8 run.py ...                   the same, or across machines
   python run.py -m optimizer=lion,adamw seed=0,1,2 ...     several runs, one after another
+  python run.py job=landscape run=RUN_ID                   how flat a finished run lies
 
 Calling the same command again goes on where it stopped; a finished run is not repeated.
 

@@ -10,12 +10,15 @@ seed means the same initial weights and the same order of the data for every opt
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 from scipy import stats
 
 CONFIDENCE = 0.95
+SETTING = ("lr", "weight_decay", "beta1", "beta2")
+"""Columns that make a setting; betas only where a table has them."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Chosen:
     on_edge: bool  # the best setting lies on the edge of its grid: then it is not tuned
     num_settings: int
     num_diverged: int
+    beta1: float | None = None  # where the table has it
+    beta2: float | None = None
 
 
 def final_results(runs: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
@@ -63,26 +68,26 @@ def choose(results: pd.DataFrame, optimizer: str) -> Chosen:
 
     Raises:
         ValueError: if no setting has finished with every seed, or a seed of a setting is there
-            twice (another batch size, other betas): filter the table first.
+            twice (another batch size): filter the table first.
     """
     mine = results[results.optimizer == optimizer]
-    if mine.duplicated(["lr", "weight_decay", "seed"]).any():
+    keys = [key for key in SETTING if key in mine]
+    if mine.duplicated([*keys, "seed"]).any():
         raise ValueError(
-            f"{optimizer}: several runs of one learning rate, weight decay and seed; "
-            "filter the table to one batch size, model and pair of betas"
+            f"{optimizer}: several runs of one setting ({', '.join(keys)}) and seed; "
+            "filter the table to one batch size and model"
         )
-    grouped = mine.groupby(["lr", "weight_decay"], dropna=False)
+    grouped = mine.groupby(keys, dropna=False)
     whole = grouped.val.count() == mine.seed.nunique()
     means = grouped.val.mean()[whole]
     if means.empty:
         raise ValueError(f"{optimizer}: no setting has finished with every seed")
-    lr, weight_decay = means.idxmax()
-    best = _with_setting(mine, lr, weight_decay)
-    edges = [_is_on_edge(mine.lr, lr), _is_on_edge(mine.weight_decay, weight_decay)]
+    picked = dict(zip(keys, means.idxmax(), strict=True))
+    best = _with_setting(mine, picked)
+    edges = [_is_on_edge(mine[key], picked[key]) for key in ("lr", "weight_decay")]
     return Chosen(
         optimizer=optimizer,
-        lr=float(lr),
-        weight_decay=float(weight_decay),
+        **{key: float(value) for key, value in picked.items()},
         val_mean=float(best.val.mean()),
         test_mean=float(best.test.mean()),
         test_error=float(best.test.sem()) if len(best) > 1 else float("nan"),
@@ -94,12 +99,17 @@ def choose(results: pd.DataFrame, optimizer: str) -> Chosen:
     )
 
 
-def _with_setting(table: pd.DataFrame, lr: float, weight_decay: float) -> pd.DataFrame:
-    """Rows of a setting; an optimizer without weight decay has NaN there."""
-    same = (table.weight_decay == weight_decay) | (
-        table.weight_decay.isna() & (weight_decay != weight_decay)
-    )
-    return table[(table.lr == lr) & same]
+def chosen_runs(results: pd.DataFrame, chosen: Chosen) -> pd.DataFrame:
+    """The runs of a chosen setting, a row per seed."""
+    mine = results[results.optimizer == chosen.optimizer]
+    return _with_setting(mine, {key: getattr(chosen, key) for key in SETTING if key in mine})
+
+
+def _with_setting(table: pd.DataFrame, setting: Mapping[str, float]) -> pd.DataFrame:
+    """Rows of a setting; an optimizer without weight decay or betas has NaN there."""
+    for key, value in setting.items():
+        table = table.loc[table[key].isna() if value != value else table[key] == value, :]
+    return table
 
 
 def _is_on_edge(tried: pd.Series, best: float) -> bool:
@@ -127,11 +137,8 @@ class Difference:
 
 def paired_values(results: pd.DataFrame, ours: Chosen, theirs: Chosen) -> pd.DataFrame:
     """Test values of two chosen settings, a row per seed that both have; columns ours, theirs."""
-    columns = {}
-    for name, chosen in (("ours", ours), ("theirs", theirs)):
-        mine = results[results.optimizer == chosen.optimizer]
-        rows = _with_setting(mine, chosen.lr, chosen.weight_decay)
-        columns[name] = rows.set_index("seed").test
+    both = {"ours": ours, "theirs": theirs}
+    columns = {n: chosen_runs(results, chosen).set_index("seed").test for n, chosen in both.items()}
     return pd.DataFrame(columns).dropna()
 
 

@@ -98,6 +98,19 @@ def test_a_diverged_seed_rules_its_setting_out_and_is_counted() -> None:
     assert (chosen.num_diverged, chosen.num_settings, chosen.n) == (1, 3, 3)
 
 
+def test_betas_are_part_of_a_setting_where_the_table_has_them() -> None:
+    good, bad = LION.assign(beta1=0.9, beta2=0.99), LION.assign(beta1=0.9, beta2=0.9)
+    bad = bad.assign(val=bad.val - 1, test=0.0)
+    none = grid("sgd", {1.0: [(1.0, 7.0)] * 3}).assign(beta1=math.nan, beta2=math.nan)
+    table = pd.concat([bad, good, none])
+    chosen = choose(table, "lion")
+    assert (chosen.lr, chosen.beta1, chosen.beta2) == (3e-4, 0.9, 0.99)
+    assert (chosen.n, chosen.num_settings, chosen.test_mean) == (3, 6, pytest.approx(79.0))
+    assert paired_difference(table, chosen, choose(table, "sgd")).mean == pytest.approx(72.0)
+    with pytest.raises(ValueError, match="several runs of one setting"):
+        choose(table.drop(columns=["beta1", "beta2"]), "lion")
+
+
 def test_a_setting_without_every_seed_is_ruled_out() -> None:
     assert choose(LION[~((LION.lr == 3e-4) & (LION.seed == 2))], "lion").lr == 1e-3
 

@@ -60,5 +60,5 @@ def test_a_missing_reference_is_said() -> None:
 
 def test_mixed_tables_are_refused() -> None:
     rows = synthetic.arms({"lion": 95.0})
-    with pytest.raises(ValueError, match="one batch size, model and pair of betas"):
+    with pytest.raises(ValueError, match="one batch size and model"):
         choose(pd.DataFrame(rows + [row | {"batch_size": 128} for row in rows]), "lion")

@@ -1,0 +1,158 @@
+"""The claims of the paper, one by one, beside what is known of them here.
+
+    python scripts/claims.py             # print, and write results/claims.csv
+    python scripts/claims.py C050 C052   # print only these, with all that is known; write nothing
+
+Reads results/ (paper, proxies, studies, bench) and conf/; runs nothing. What a column means stands
+in experiments/analysis/claims.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from experiments.config import UserError  # noqa: E402
+from experiments.store import write_text  # noqa: E402
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STYLES = {
+    "supported": "green",
+    "contradicted": "red",
+    "differs": "red",
+    "inconclusive": "yellow",
+    "not run": "dim",
+}
+COLUMNS = (("claim", None), ("in words", 4), ("tables", 2), ("verdict", 2), ("known", 5))
+PREFIXES = {"proxy": "proxy", "measured": "here", "paper_scale": "paper scale"}
+
+
+def main() -> int:
+    """Builds the ledger, prints it, writes it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("ids", nargs="*", help="claims to show in full, e.g. C050")
+    parser.add_argument("--root", type=Path, default=ROOT, help="with results/ and conf/ below")
+    parser.add_argument("--out", type=Path, help="default: results/claims.csv below the root")
+    args = parser.parse_args()
+    from experiments.analysis.claims import ledger
+
+    try:
+        table = ledger(args.root)
+        if unknown := sorted(set(args.ids) - set(table.claim_id)):
+            raise UserError(
+                f"{unknown[0]}: no such claim; there are C001 to {table.claim_id.max()}"
+            )
+        if args.ids:
+            show_in_full(table[table.claim_id.isin(args.ids)])
+            return 0
+        show(table)
+        out = args.out or args.root / "results" / "claims.csv"
+        write_text(out, table.to_csv(index=False, float_format="%.6g"))
+        print(f"{len(table)} claims -> {out}")
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def show(table: pd.DataFrame) -> None:
+    """A table per kind of answer, then the counts."""
+    from rich.console import Console
+
+    console = Console()
+    for title, rows in groups(table):
+        if len(rows):
+            console.print(_table(title, rows))
+    checked = table.paper_consistency.value_counts()
+    console.print(
+        f"Recomputed from the paper's own tables: {checked.get('consistent', 0)} consistent, "
+        f"{checked.get('differs', 0)} differ. A proxy's answer holds for the proxy only."
+    )
+
+
+def groups(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Each claim once, under the strongest that is known of it."""
+    answered = table[[f"{prefix}_verdict" for prefix in PREFIXES]].isin(
+        ["supported", "contradicted", "inconclusive"]
+    )
+    has_answer = answered.any(axis=1)
+    waits = ~has_answer & (table.proxy_verdict.eq("not run") | table.measured_verdict.eq("not run"))
+    costly = ~has_answer & ~waits & table.paper_scale_verdict.eq("not run")
+    rest = ~has_answer & ~waits & ~costly
+    return [
+        ("Answered by runs or measurements here", table[has_answer]),
+        ("A check is here; its study is not", table[waits]),
+        ("Only at the paper's scale: not run", table[costly]),
+        ("No run can tell, or none is needed", table[rest]),
+    ]
+
+
+def _table(title: str, rows: pd.DataFrame) -> Any:
+    from rich.table import Table
+
+    shown = Table(title=title, title_justify="left", title_style="bold", expand=True)
+    for name, ratio in COLUMNS:
+        shown.add_column(name, ratio=ratio, overflow="fold")
+    for row in rows.to_dict("records"):
+        tables = row["paper_consistency"] if isinstance(row["paper_consistency"], str) else ""
+        verdicts, details = _answers(row)
+        shown.add_row(
+            row["claim_id"], f"{row['task']}: {row['claim']}", _styled(tables), verdicts, details
+        )
+    return shown
+
+
+def _answers(row: dict[str, Any]) -> tuple[str, str]:
+    """Verdicts with their scales, and the numbers or the next step."""
+    verdicts, details = [], []
+    for prefix, name in PREFIXES.items():
+        verdict = row[f"{prefix}_verdict"]
+        if not isinstance(verdict, str):
+            continue
+        verdicts.append(f"{name}: {_styled(verdict)}")
+        if not math.isnan(row[f"{prefix}_estimate"]):
+            details.append(numbers(row, prefix))
+        elif isinstance(row[f"{prefix}_note"], str):
+            details.append(row[f"{prefix}_note"])
+    if row["paper_consistency"] == "differs":
+        details.append(f"paper's tables: {row['paper_recomputed']}")
+    if isinstance(row["cost"], str):
+        details.append(f"cost at paper scale: {row['cost']}")
+    return "\n".join(verdicts), "\n".join(details)
+
+
+def numbers(row: dict[str, Any], prefix: str) -> str:
+    """Estimate, interval, n, and the seeds that would decide, in one line."""
+    estimate, low, high = (row[f"{prefix}_{key}"] for key in ("estimate", "low", "high"))
+    text = f"{row[f'{prefix}_measure']}: {estimate:.3g} {row[f'{prefix}_unit']}"
+    text += f" ({low:.3g} to {high:.3g}), n={row[f'{prefix}_n']:.0f}"
+    seeds = row[f"{prefix}_seeds_to_decide"]
+    if seeds > 0:
+        text += f"; about {seeds:,.0f} seeds would decide" if seeds < 1e6 else "; no n would decide"
+    return text
+
+
+def show_in_full(table: pd.DataFrame) -> None:
+    """Every filled cell of some claims."""
+    for row in table.to_dict("records"):
+        for key, value in row.items():
+            if value == value and value != "":
+                print(f"{key:<28} {value}")
+        print()
+
+
+def _styled(word: str) -> str:
+    style = STYLES.get(word)
+    return f"[{style}]{word}[/{style}]" if style else word
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""scripts/claims.py from the outside."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = ROOT / "scripts" / "claims.py"
+
+
+@pytest.fixture
+def script(monkeypatch) -> ModuleType:
+    monkeypatch.setenv("COLUMNS", "200")
+    spec = importlib.util.spec_from_file_location("claims_script", SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def call(script: ModuleType, monkeypatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["claims.py", *arguments])
+    return script.main()
+
+
+def test_it_prints_every_claim_and_writes_the_table(tmp_path: Path) -> None:
+    out = tmp_path / "claims.csv"
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--out", str(out)], capture_output=True, text=True,
+        timeout=120, check=False, env={"PATH": "/usr/bin:/bin", "COLUMNS": "200"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(out)
+    assert len(table) == 81
+    assert [name for name in table.claim_id if done.stdout.count(f" {name} ") != 1] == []
+    assert "Answered by runs or measurements here" in done.stdout
+    assert "2 differ. A proxy's answer holds for the proxy only." in done.stdout
+
+
+def test_the_same_files_give_the_same_table(script, monkeypatch, tmp_path: Path, capsys) -> None:
+    for name in ("one.csv", "two.csv"):
+        assert call(script, monkeypatch, "--out", str(tmp_path / name)) == 0
+    assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
+
+
+def test_one_claim_in_full_writes_nothing(script, monkeypatch, tmp_path: Path, capsys) -> None:
+    assert call(script, monkeypatch, "C050", "--out", str(tmp_path / "claims.csv")) == 0
+    said = capsys.readouterr().out
+    assert "cost_basis" in said and "C051" not in said
+    assert not (tmp_path / "claims.csv").exists()
+
+
+def test_mistakes_cost_a_line(script, monkeypatch, tmp_path: Path, capsys) -> None:
+    for arguments in (["C999"], ["--root", str(tmp_path)], ["--out", str(tmp_path / "no" / "x")]):
+        assert call(script, monkeypatch, *arguments) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: ") and said.count("\n") == 1
