@@ -29,6 +29,16 @@ METRICS = {
 """Test sets, as a reader knows them; all top-1 accuracies in %."""
 
 
+PROXIES = {
+    "vit_proxy": "a ViT of 39,322 parameters, 8 × 8 digits",
+    "resnet_proxy": "a ResNet of 21,394 parameters, digits",
+    "vit_mnist1d_proxy": "a ViT of 58,186 parameters, MNIST-1D signals",
+    "mixer_proxy": "a Mixer of 20,958 parameters, MNIST-1D signals",
+    "fashion": "a ViT of 80,586 parameters, 10,000 images of Fashion-MNIST",
+}
+"""Model and data of each experiment of ours, where a table does not say them."""
+
+
 def paper(name: str, results: Path = RESULTS, version: str | None = "neurips") -> pd.DataFrame:
     """One table of the paper's numbers, without the column `source`.
 
@@ -54,14 +64,15 @@ def study(name: str, results: Path = RESULTS) -> pd.DataFrame | None:
     return read_study(path) if path.exists() else None
 
 
-def curves(name: str, results: Path = RESULTS) -> pd.DataFrame | None:
-    """The measurements of a study (run_id, step, split, metric, value); None where not committed.
+def noise(results: Path = RESULTS) -> pd.DataFrame | None:
+    """Loss of our runs under noise on the weights, from scripts/landscape.py; None where not run.
 
     Raises:
         UserError: where the table is damaged.
     """
-    path = results / "studies" / name / "curves.csv"
-    return _read(path, ("run_id", "split", "metric", "value")) if path.exists() else None
+    path = results / "studies" / "landscape" / "noise.csv"
+    needed = ("experiment", "optimizer", "seed", "noise", "scale", "loss")
+    return _read(path, needed) if path.exists() else None
 
 
 def proxies(results: Path = RESULTS) -> dict[str, pd.DataFrame]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from experiments.analysis.comparison import choose, paired_difference
+from experiments.analysis.comparison import SETTING, choose, paired_difference
 from experiments.analysis.figure_style import name_of
+from experiments.analysis.sources import PROXIES
 
 COLUMNS = ["lr", "weight_decay", "val_mean", "test_mean", "test_error", "n", "on_edge"]
 NOT_RUN = "Ours: not run yet."
@@ -30,7 +31,9 @@ def tuned(study: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     rows = []
     for names, part in study.groupby(by, sort=False, dropna=False):
         row = dict(zip(by, names, strict=True))
-        row["num_settings"] = part.groupby(["lr", "weight_decay"], dropna=False).ngroups
+        row["num_settings"] = part.groupby(
+            [key for key in SETTING if key in part], dropna=False
+        ).ngroups
         row["num_diverged"] = int((part.state == "diverged").sum())
         try:
             chosen = vars(choose(part, row["optimizer"]))
@@ -43,9 +46,12 @@ def tuned(study: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 def title(study: pd.DataFrame) -> str:
     """Heading of a panel of ours: that it is a proxy, of which model and data."""
     first = study.iloc[0]
-    size = f"{int(first.num_params):,} parameters" if "num_params" in study else ""
-    facts = ", ".join(f for f in (size, str(first.get("data", ""))) if f)
-    return f"Ours, proxy: {first.get('experiment', 'small model')} ({facts})"
+    experiment = str(first.get("experiment", "a small model"))
+    if "num_params" in study and "data" in study:
+        facts = f"{int(first.num_params):,} parameters, {first['data']}"
+    else:
+        facts = PROXIES.get(experiment, "model and data not recorded")
+    return f"Ours, proxy: {experiment} ({facts})"
 
 
 def caption(arms: pd.DataFrame) -> str:

@@ -13,8 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.analysis import dot_panels, figure_style, tuned
-from experiments.analysis.landscape import noise_table
-from experiments.analysis.sources import METRICS, RESULTS, curves, paper, study
+from experiments.analysis.sources import METRICS, RESULTS, noise, paper
 
 TITLE = "Flatness: training loss of trained weights, and of the same weights with noise"
 CAPTION = (
@@ -27,7 +26,6 @@ OURS = (
     "Ours: a proxy, its own axis and noise scales (standard deviation of each weight's noise); "
     "mean and standard error over n = {n} seeds."
 )
-STUDY = "landscape"
 LOSSES = {"train_loss_L": "no noise", "perturbed_train_loss_L_N": "with noise"}
 
 
@@ -51,18 +49,15 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
 
 
 def _ours(results: Path) -> pd.DataFrame | None:
-    runs, measured = study(STUDY, results), curves(STUDY, results)
-    if runs is None or measured is None:
+    rows = noise(results)
+    if rows is None:
         return None
-    if "n" not in measured:
-        measured = measured.assign(n=0)
-    rows = noise_table(measured.merge(runs.drop(columns=["steps"], errors="ignore"), on="run_id"))
     rows = rows[rows.noise != "relative"]
     by_scale = rows.groupby(["optimizer", "scale"]).loss
     ours = by_scale.agg(value="mean", uncertainty="sem", n="count").reset_index()
     ours["optimizer"] = ours.optimizer.map(figure_style.name_of)
-    noise = ours.scale.map(lambda s: "no noise" if s == 0 else f"{s:g}")
-    return ours.drop(columns="scale").assign(origin="proxy", metric="loss", noise=noise)
+    scale = ours.scale.map(lambda s: "no noise" if s == 0 else f"{s:g}")
+    return ours.drop(columns="scale").assign(origin="proxy", metric="loss", noise=scale)
 
 
 def draw(results: Path = RESULTS) -> Figure:
@@ -84,7 +79,7 @@ def draw(results: Path = RESULTS) -> Figure:
         _losses(right, ours)
         right.set_xlabel("noise on the weights (standard deviation)")
         right.set_ylabel("proxy's training loss (nats)")
-        figure_style.panel_title(right, tuned.title(study(STUDY, results)))
+        figure_style.panel_title(right, tuned.title(noise(results)))
     return figure
 
 

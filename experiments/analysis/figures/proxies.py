@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from experiments.analysis import dot_panels, figure_style
 from experiments.analysis.comparison import choose, paired_difference
-from experiments.analysis.sources import RESULTS, proxies
+from experiments.analysis.sources import PROXIES, RESULTS, proxies
 
 TITLE = "Our proxies: Lion against AdamW after tuning the learning rate of both"
 CAPTION = (
@@ -23,13 +23,6 @@ CAPTION = (
     "and standard error over the seeds. Right: difference over paired seeds with its 95 % interval "
     "(Student's t), not corrected for asking several times; n = {seeds} seeds."
 )
-MODELS = {
-    "vit_proxy": "a ViT of 39,322 parameters, 8 × 8 digits",
-    "resnet_proxy": "a ResNet of 21,394 parameters, digits",
-    "vit_mnist1d_proxy": "a ViT of 58,186 parameters, MNIST-1D signals",
-    "mixer_proxy": "a Mixer of 20,958 parameters, MNIST-1D signals",
-    "fashion": "a ViT of 80,586 parameters, 10,000 images of Fashion-MNIST",
-}
 
 
 def table(results: Path = RESULTS) -> pd.DataFrame:
@@ -58,7 +51,7 @@ def draw(results: Path = RESULTS) -> Figure:
     rows = table(results)
     counts = sorted(rows.n.unique())
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    models = "; ".join(f"{e}: {MODELS[e]}" for e in rows.experiment if e in MODELS) + "."
+    models = "; ".join(f"{e}: {PROXIES[e]}" for e in rows.experiment if e in PROXIES) + "."
     said = CAPTION.format(models=models, seeds=seeds)
     figure, axes = figure_style.canvas(TITLE, said, (12.5, 0.5 * len(rows) + 1.9), [1, 1])
     _accuracies(axes[0, 0], rows)

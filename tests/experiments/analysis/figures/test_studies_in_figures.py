@@ -51,7 +51,9 @@ def words(figure: Figure) -> str:
     return " ".join([figure.get_supxlabel(), *(a.get_title(loc="left") for a in figure.axes)])
 
 
-def check_labels(figure: Figure, panels: int) -> None:
+def check_labels(
+    figure: Figure, panels: int, model: str = "vit_proxy (39,322 parameters, digits)"
+) -> None:
     """Our panels say proxy, model and data, and no axis of theirs is called the paper's."""
     figure_style.svg(figure)
     found = proxy_panels(figure)
@@ -59,7 +61,7 @@ def check_labels(figure: Figure, panels: int) -> None:
     for axis in found:
         assert "proxy" in axis.get_title(loc="left")
         assert "ImageNet" not in axis.get_xlabel() + axis.get_ylabel()
-    assert "vit_proxy (39,322 parameters, digits)" in words(figure)
+    assert model in words(figure)
     assert "not run yet" not in words(figure)
 
 
@@ -127,21 +129,23 @@ def test_optimizers(tmp_path: Path) -> None:
 
 
 def test_landscape(tmp_path: Path) -> None:
-    rows = synthetic.arms({"lion": 95.0, "adamw": 93.0}, seeds=range(2))
-    results = study_folder.make(tmp_path, landscape=rows)
-    losses = []
-    for row in rows:
-        rise = 1.0 if row["optimizer"] == "lion" else 2.0
-        for metric, value in (("loss", 0.5), ("loss_sigma_0.01", 0.5 + rise + row["seed"])):
-            losses.append({"run_id": row["run_id"], "step": 510, "split": "landscape",
-                           "metric": metric, "value": value, "n": 8})  # fmt: skip
-    pd.DataFrame(losses).to_csv(results / "studies/landscape/curves.csv", index=False)
+    rows = []
+    for optimizer, rise in (("lion", 1.0), ("adamw", 2.0)):
+        for seed in range(2):
+            facts = {"experiment": "vit_proxy", "optimizer": optimizer, "seed": seed}
+            rows.append({**facts, "noise": "none", "scale": 0.0, "loss": 0.5})
+            rows.append({**facts, "noise": "sigma", "scale": 0.01, "loss": 0.5 + rise + seed})
+            rows.append({**facts, "noise": "relative", "scale": 0.01, "loss": 99.0})
+    results = study_folder.make(tmp_path)
+    (results / "studies/landscape").mkdir(parents=True)
+    pd.DataFrame(rows).to_csv(results / "studies/landscape/noise.csv", index=False)
     table = ours(landscape.table(results)).set_index(["optimizer", "noise"])
     assert table.value["Lion", "0.01"] == pytest.approx(2.0)  # mean of seeds 0 and 1
     assert table.value["AdamW", "0.01"] == pytest.approx(3.0)
     assert table.value["AdamW", "no noise"] == 0.5
     assert table.n["Lion", "0.01"] == 2
-    check_labels(landscape.draw(results), panels=1)
+    figure = landscape.draw(results)
+    check_labels(figure, panels=1, model="vit_proxy (a ViT of 39,322 parameters, 8 × 8 digits)")
 
 
 def test_a_best_setting_on_the_edge_is_told(tmp_path: Path) -> None:
