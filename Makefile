@@ -1,5 +1,5 @@
 # Thin names for ./run.sh, which works without make, too.
-.PHONY: help demo report test lint setup
+.PHONY: help demo figures notebooks report test lint setup
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -16,6 +16,12 @@ test: ## run the tests (sets up .venv once)
 
 lint: ## check style and types
 	@./run.sh lint
+
+figures: ## rebuild every figure in results/figures from the committed tables (10 s)
+	@./run.sh figures
+
+notebooks: ## execute the notebooks again and write their outputs (30 s)
+	@./run.sh notebooks
 
 setup: ## only set up .venv
 	@./run.sh setup

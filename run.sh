@@ -9,6 +9,8 @@ usage() {
 ./run.sh report [ARGS] write results/report/: claims, figures, sweeps as offline pages
 ./run.sh test [ARGS]   run the tests (pytest arguments may follow)
 ./run.sh lint          check style and types
+./run.sh figures [ARGS]    rebuild results/figures/ (--only NAME, --check)
+./run.sh notebooks [NAME]  execute the notebooks again and write their outputs
 ./run.sh setup         only set up .venv with everything the above need
 
 The first call sets up .venv (about 2 minutes and 6 GB); later calls do not.
@@ -93,6 +95,14 @@ lint)
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
     exec .venv/bin/pyright
+    ;;
+figures)
+    install requirements.txt
+    exec .venv/bin/python scripts/figures.py "$@"
+    ;;
+notebooks)
+    install requirements-dev.txt
+    exec .venv/bin/python scripts/notebooks.py "$@"
     ;;
 setup)
     install requirements-dev.txt

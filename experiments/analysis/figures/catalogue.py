@@ -1,0 +1,46 @@
+"""Every figure by its name. A new one is a file here and a line in `FIGURES`."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from experiments.analysis.figures import (
+    basic,
+    batch_size,
+    betas,
+    diffusion,
+    glue,
+    imagen,
+    imagenet,
+    in_context,
+    jft,
+    jft_compute,
+    landscape,
+    language,
+    lit,
+    lr_wd_heatmaps,
+    optimizers,
+    proxies,
+    retrieval,
+)
+
+FIGURES: dict[str, ModuleType] = {
+    "proxies": proxies,
+    "lr_wd_heatmaps": lr_wd_heatmaps,
+    "batch_size": batch_size,
+    "betas": betas,
+    "optimizers": optimizers,
+    "landscape": landscape,
+    "imagenet": imagenet,
+    "jft": jft,
+    "jft_compute": jft_compute,
+    "lit": lit,
+    "retrieval": retrieval,
+    "basic": basic,
+    "diffusion": diffusion,
+    "imagen": imagen,
+    "language": language,
+    "in_context": in_context,
+    "glue": glue,
+}
+"""Each has TITLE, `table(results)`, the tidy numbers, and `draw(results)`, the figure."""

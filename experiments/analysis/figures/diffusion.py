@@ -1,0 +1,56 @@
+"""FID of diffusion models on ImageNet against steps. Source: a figure of the paper, digitised."""
+
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
+# pyright: reportArgumentType=false
+# (the types of pandas do not follow columns and filters)
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from experiments.analysis import curve_panels, figure_style
+from experiments.analysis.sources import RESULTS, paper
+
+TITLE = "Diffusion models on ImageNet: FID during training (lower is better)"
+CAPTION = (
+    "Paper: arXiv:2302.06675, digitised from the published figure; uncertainty 0.001 to 0.02 "
+    "(band, mostly thinner than the line); pale: hidden under a legend or very steep. One run "
+    "each, constant learning rate. Arrow, × sooner: Lion first reaches AdamW's last value; the "
+    "curves are noisy, so the ratio depends on which evaluation is last. The three vertical "
+    "scales differ. Not run here."
+)
+
+
+def table(results: Path = RESULTS) -> pd.DataFrame:
+    """Columns resolution, optimizer, step, value (FID), uncertainty, quality."""
+    rows = paper("diffusion_fid_curves", results).rename(columns={"fid": "value"})
+    return rows[["resolution", "optimizer", "step", "value", "uncertainty", "quality"]]
+
+
+def draw(results: Path = RESULTS) -> Figure:
+    """One panel per resolution."""
+    points = table(results)
+    figure, axes = figure_style.canvas(TITLE, CAPTION, (12, 4.3), [1, 1, 1])
+    for axis, resolution in zip(axes[0], ("64x64", "128x128", "256x256"), strict=True):
+        _panel(axis, points[points.resolution == resolution])
+        curve_panels.finish(axis, f"{resolution.replace('x', ' × ')} pixels", "FID")
+    return figure
+
+
+def _panel(axis: Any, points: pd.DataFrame) -> None:
+    by_optimizer = {name: points[points.optimizer == name] for name in ("AdamW", "Lion")}
+    for name, mine in by_optimizer.items():
+        curve_panels.curve(axis, mine, name)
+    ratio = curve_panels.mark_reach(axis, by_optimizer["Lion"], by_optimizer["AdamW"])
+    axis.margins(y=0.1)
+    axis.autoscale_view()
+    ends = []
+    for name, mine in by_optimizer.items():
+        end = curve_panels.last(mine)
+        sooner = f"\n{ratio:.1f} × sooner" if name == "Lion" and ratio else ""
+        ends.append((end, f"{name}\n{end:.2f}{sooner}", figure_style.colour_of(name)))
+    figure_style.end_labels(axis, ends, gap=0.19)

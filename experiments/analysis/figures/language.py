@@ -1,0 +1,90 @@
+"""Small language models: perplexity curves, and masked models on C4. Source: section 4.4."""
+
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
+# pyright: reportArgumentType=false
+# (the types of pandas do not follow columns and filters)
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from experiments.analysis import curve_panels, figure_style
+from experiments.analysis.sources import RESULTS, paper
+
+TITLE = "Language models: perplexity (lower is better)"
+CAPTION = (
+    "Paper: arXiv:2302.06675. Left and middle: log perplexity (the base is not stated), digitised "
+    "from the published figure, uncertainty 0.001 to 0.007 (band, thinner than the line); pale: "
+    "under a legend or an arrow. Arrow, × sooner: Lion, in the middle of its schedule, first "
+    "reaches AdamW's last value (which an arrow hides: about ± 0.1 ×). Right: final perplexity of "
+    "masked models, from the text (rounding 0.005). One run each. Every panel has a scale of its "
+    "own. Not run here."
+)
+SIZES = ("small", "medium", "large")
+
+
+def table(results: Path = RESULTS) -> pd.DataFrame:
+    """Columns dataset, model_size, optimizer, metric, step, value, uncertainty, quality.
+
+    `metric` is log_perplexity along the steps, or validation_perplexity at the end (no step).
+    """
+    causal = paper("lm_curves", results).rename(columns={"log_perplexity": "value"})
+    causal["metric"] = "log_perplexity"
+    masked = paper("mlm_c4", results).assign(uncertainty=0.005, quality="ok")
+    both = pd.concat([causal, masked], ignore_index=True)
+    columns = ["dataset", "model_size", "optimizer", "metric", "step", "value", "uncertainty"]
+    return both[[*columns, "quality"]]
+
+
+def draw(results: Path = RESULTS) -> Figure:
+    """Two panels of curves, one of final values."""
+    values = table(results)
+    figure, axes = figure_style.canvas(TITLE, CAPTION, (14.5, 5.0), [1.1, 1.1, 0.9])
+    for axis, dataset in zip(axes[0], ("Wiki-40B", "PG-19"), strict=False):
+        _curves(axis, values[(values.dataset == dataset) & values.step.notna()])
+        curve_panels.finish(axis, dataset, "log perplexity")
+    _masked(axes[0, 2], values[values.step.isna()])
+    return figure
+
+
+def _curves(axis: Any, points: pd.DataFrame) -> None:
+    ends = []
+    for size, of_size in points.groupby("model_size"):
+        both = {name: of_size[of_size.optimizer == name] for name in ("AdamW", "Lion")}
+        for name, mine in both.items():
+            curve_panels.curve(axis, mine, name, width=1.7)
+        ratio = curve_panels.mark_reach(axis, both["Lion"], both["AdamW"])
+        for name, mine in both.items():
+            sooner = f": {ratio:.1f} × sooner" if name == "Lion" and ratio else ""
+            end = curve_panels.last(mine)
+            ends.append((end, f"{name} {size}{sooner}", figure_style.colour_of(name)))
+    axis.margins(y=0.04)
+    axis.autoscale_view()
+    figure_style.end_labels(axis, ends, gap=0.052, size=9)
+
+
+def _masked(axis: Any, finals: pd.DataFrame) -> None:
+    places = {size: number for number, size in enumerate(SIZES)}
+    for name, side in (("AdamW", 1), ("Lion", -1)):
+        mine = finals[finals.optimizer == name]
+        x = mine.model_size.map(places)
+        colour = figure_style.colour_of(name)
+        axis.plot(x, mine.value, color=colour, linestyle=figure_style.dash_of(name), marker="o")
+        for place, value in zip(x, mine.value, strict=True):
+            axis.annotate(f"{value:.2f}", (place, value), xytext=(8 * side, 5 * side),
+                          textcoords="offset points", va="center",
+                          ha="left" if side > 0 else "right", fontsize=9,
+                          color=colour)  # fmt: skip
+    axis.set_xticks(range(len(SIZES)), SIZES)
+    axis.margins(x=0.28, y=0.1)
+    axis.set_xlabel("model size")
+    axis.set_ylabel("perplexity")
+    axis.grid(axis="y")
+    ends = [(curve_panels.last(finals[finals.optimizer == n].assign(step=0)), n,
+             figure_style.colour_of(n)) for n in ("AdamW", "Lion")]  # fmt: skip
+    figure_style.panel_title(axis, "C4, masked models, final")
+    figure_style.end_labels(axis, ends)

@@ -1,0 +1,102 @@
+"""The published comparisons on proxies: Lion minus AdamW over paired seeds. Only our own runs."""
+
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
+# pyright: reportArgumentType=false
+# (the types of pandas do not follow columns and filters)
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from experiments.analysis import dot_panels, figure_style
+from experiments.analysis.comparison import choose, paired_difference
+from experiments.analysis.sources import PROXIES, RESULTS, proxies
+
+TITLE = "Our proxies: Lion against AdamW after tuning the learning rate of both"
+CAPTION = (
+    "Ours, all proxies: no results of the paper's models or of ImageNet. {models} Validation picks "
+    "one of three learning rates, the test set reports it; weight decay was not tuned. Left: mean "
+    "and standard error over the seeds. Right: difference over paired seeds with its 95 % interval "
+    "(Student's t), not corrected for asking several times; n = {seeds} seeds."
+)
+
+
+def table(results: Path = RESULTS) -> pd.DataFrame:
+    """One row per proxy.
+
+    Returns:
+        Columns experiment, adamw and lion (test accuracy, %), adamw_error and lion_error (standard
+        errors), difference, low, high (points, 95 % interval), n, verdict on Lion, on_edge.
+    """
+    rows = []
+    for experiment, runs in proxies(results).items():
+        lion, adamw = choose(runs, "lion"), choose(runs, "adamw")
+        gain = paired_difference(runs, lion, adamw)
+        rows.append({
+            "experiment": experiment,
+            "adamw": adamw.test_mean, "adamw_error": adamw.test_error,
+            "lion": lion.test_mean, "lion_error": lion.test_error,
+            "difference": gain.mean, "low": gain.low, "high": gain.high, "n": gain.n,
+            "verdict": gain.verdict, "on_edge": lion.on_edge or adamw.on_edge,
+        })  # fmt: skip
+    return pd.DataFrame(rows).sort_values("difference", ascending=False, ignore_index=True)
+
+
+def draw(results: Path = RESULTS) -> Figure:
+    """Left the accuracies, right their difference."""
+    rows = table(results)
+    counts = sorted(rows.n.unique())
+    seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    models = "; ".join(f"{e}: {PROXIES[e]}" for e in rows.experiment if e in PROXIES) + "."
+    said = CAPTION.format(models=models, seeds=seeds)
+    figure, axes = figure_style.canvas(TITLE, said, (12.5, 0.5 * len(rows) + 1.9), [1, 1])
+    _accuracies(axes[0, 0], rows)
+    _differences(axes[0, 1], rows)
+    return figure
+
+
+def _accuracies(axis: Any, rows: pd.DataFrame) -> None:
+    dot_panels.as_proxy(axis)
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.set_yticks(range(len(rows)), rows.experiment)
+    for name, page, shift in (("AdamW", "adamw", 0.16), ("Lion", "lion", -0.16)):
+        heights = [height + shift for height in range(len(rows))]
+        colour = figure_style.colour_of(name)
+        axis.errorbar(rows[page], heights, xerr=rows[f"{page}_error"], fmt="o", color=colour,
+                      capsize=3)  # fmt: skip
+        for height, value, error in zip(heights, rows[page], rows[f"{page}_error"], strict=True):
+            axis.annotate(f"{name} {value:.1f}", (value + error, height), xytext=(7, 0),
+                          textcoords="offset points", va="center", fontsize=9,
+                          color=colour)  # fmt: skip
+    low, high = axis.get_xlim()
+    axis.set_xlim(low, high + 0.2 * (high - low))
+    axis.set_xlabel("proxy's test accuracy (%)")
+    axis.grid(axis="x")
+    axis.tick_params(axis="y", length=0)
+    figure_style.panel_title(axis, "Test accuracy at the picked learning rate")
+
+
+def _differences(axis: Any, rows: pd.DataFrame) -> None:
+    dot_panels.as_proxy(axis)
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.set_yticks(range(len(rows)), rows.experiment)
+    axis.tick_params(axis="y", length=0, labelleft=False)
+    axis.axvline(0, color="#888888", linewidth=1)
+    for height, item in enumerate(rows.itertuples()):
+        shown = item.verdict != "inconclusive"
+        colour = figure_style.colour_of("lion" if item.difference > 0 else "adamw")
+        colour = colour if shown else figure_style.FAINT
+        reach = [[item.difference - item.low], [item.high - item.difference]]
+        axis.errorbar([item.difference], [height], xerr=reach, fmt="o", color=colour, capsize=4,
+                      markerfacecolor=colour if shown else "white")  # fmt: skip
+        difference = figure_style.signed(item.difference, 1)
+        said = f"{difference}: {'Lion is ' if shown else ''}{item.verdict}"
+        axis.annotate(said, (item.difference, height), xytext=(0, 11), va="center", ha="center",
+                      textcoords="offset points", fontsize=9, color=colour,
+                      path_effects=figure_style.halo(axis.get_facecolor()))  # fmt: skip
+    axis.set_xlabel("Lion − AdamW, test accuracy (points)")
+    figure_style.panel_title(axis, "Difference, with its 95 % interval")

@@ -1,0 +1,99 @@
+"""Where the tables behind the figures lie, and how they are read.
+
+results/paper/*.csv are the paper's numbers, results/studies/NAME/ and results/proxies/ are ours.
+"""
+
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
+# pyright: reportArgumentType=false
+# (the types of pandas do not follow columns and filters)
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.analysis.studies import read_study
+from experiments.store import UserError
+
+RESULTS = Path(__file__).resolve().parent.parent.parent / "results"
+PAPER_COLUMNS = ("source",)
+
+METRICS = {
+    "imagenet_top1": "ImageNet",
+    "real_top1": "ReaL",
+    "v2_top1": "ImageNet-V2",
+    "imagenet_a_top1": "ImageNet-A",
+    "imagenet_r_top1": "ImageNet-R",
+}
+"""Test sets, as a reader knows them; all top-1 accuracies in %."""
+
+
+PROXIES = {
+    "vit_proxy": "a ViT of 39,322 parameters, 8 × 8 digits",
+    "resnet_proxy": "a ResNet of 21,394 parameters, digits",
+    "vit_mnist1d_proxy": "a ViT of 58,186 parameters, MNIST-1D signals",
+    "mixer_proxy": "a Mixer of 20,958 parameters, MNIST-1D signals",
+    "fashion": "a ViT of 80,586 parameters, 10,000 images of Fashion-MNIST",
+}
+"""Model and data of each experiment of ours, where a table does not say them."""
+
+
+def paper(name: str, results: Path = RESULTS, version: str | None = "neurips") -> pd.DataFrame:
+    """One table of the paper's numbers, without the column `source`.
+
+    Args:
+        name: File in results/paper, without .csv; the README there explains each.
+        results: Folder of all results.
+        version: Of the paper; None for all rows (some tables have no such column).
+
+    Raises:
+        UserError: where there is no such table.
+    """
+    table = _read(results / "paper" / f"{name}.csv", PAPER_COLUMNS).drop(columns="source")
+    return table if version is None else table[table.version == version].reset_index(drop=True)
+
+
+def study(name: str, results: Path = RESULTS) -> pd.DataFrame | None:
+    """One of our studies, a row per run; None where it has not been run yet.
+
+    Raises:
+        UserError: where its table is damaged.
+    """
+    path = results / "studies" / name / "runs.csv"
+    return read_study(path) if path.exists() else None
+
+
+def noise(results: Path = RESULTS) -> pd.DataFrame | None:
+    """Loss of our runs under noise on the weights, from scripts/landscape.py; None where not run.
+
+    Raises:
+        UserError: where the table is damaged.
+    """
+    path = results / "studies" / "landscape" / "noise.csv"
+    needed = ("experiment", "optimizer", "seed", "noise", "scale", "loss")
+    return _read(path, needed) if path.exists() else None
+
+
+def proxies(results: Path = RESULTS) -> dict[str, pd.DataFrame]:
+    """The published comparisons on proxies, by name of the experiment.
+
+    Raises:
+        UserError: where there is none, or one is damaged.
+    """
+    paths = sorted((results / "proxies").glob("*.csv"))
+    if not paths:
+        raise UserError(f"{results / 'proxies'} is missing or empty: check it out from git again")
+    return {path.stem: read_study(path) for path in paths}
+
+
+def _read(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: check it out from git again") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no table ({error}): check it out or collect it anew") from None
+    if missing := [column for column in needed if column not in table]:
+        raise UserError(f"{path} lacks the columns {', '.join(missing)}: collect it anew")
+    return table

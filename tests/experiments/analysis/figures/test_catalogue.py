@@ -1,0 +1,116 @@
+"""Every figure: it draws quietly, fits its page, is the same each time, and is committed."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from experiments.analysis import figure_style, sources
+from experiments.analysis.figures.catalogue import FIGURES
+from experiments.analysis.sources import RESULTS
+
+FOLDER = RESULTS / "figures"
+NO_MEASUREMENTS = {
+    "claims",
+    "hyperparameters",
+    "lm_architectures",
+    "search_functions",
+    "search_method",
+    "training_setup",
+}
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, Figure]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figures = {name: module.draw() for name, module in FIGURES.items()}
+        for figure in figures.values():
+            figure_style.svg(figure)  # settles the layout
+            figure.draw_without_rendering()  # texts stand where the screen has them
+    return figures
+
+
+def words(svg: bytes) -> list[str]:
+    """The texts of an SVG; matplotlib writes each beside its outlines."""
+    return re.findall(r"<!-- (.*?) -->", svg.decode(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_nothing_is_cut_by_the_edge(drawn: dict[str, Figure], name: str) -> None:
+    figure = drawn[name]
+    everything = figure.get_tightbbox()  # inches
+    width, height = figure.get_size_inches()
+    assert everything.x0 >= -0.01 and everything.x1 <= width + 0.01
+    assert everything.y0 >= -0.01 and everything.y1 <= height + 0.01
+    for text in (text for axis in figure.axes for text in axis.texts):  # the layout passes them by
+        box = text.get_window_extent()
+        assert box.x0 >= -1 and box.x1 <= figure.bbox.x1 + 1, text.get_text()
+        assert box.y0 >= -1 and box.y1 <= figure.bbox.y1 + 1, text.get_text()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_two_texts_of_a_panel_overlap(drawn: dict[str, Figure], name: str) -> None:
+    for axis in drawn[name].axes:
+        texts = [t for t in axis.texts if t.get_text().strip()]
+        boxes = [(t.get_text(), t.get_window_extent()) for t in texts]
+        for number, (ours, a) in enumerate(boxes):
+            for theirs, b in boxes[number + 1 :]:
+                wide = min(a.x1, b.x1) - max(a.x0, b.x0)
+                high = min(a.y1, b.y1) - max(a.y0, b.y0)
+                assert wide < 1.5 or high < 1.5, f"{ours!r} over {theirs!r}"
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_caption_tells_the_source(drawn: dict[str, Figure], name: str) -> None:
+    caption = " ".join(drawn[name].get_supxlabel().split())
+    if name == "proxies":
+        assert "proxies: no results of the paper's models" in caption
+        assert "n = 5 seeds" in caption
+    else:
+        assert caption.startswith("Paper: arXiv:2302.06675")
+        assert re.search(r"transcribed|digitised|read back", caption)
+        assert re.search(r"not run|nothing has been run", caption, flags=re.IGNORECASE)
+
+
+def test_the_same_tables_give_the_same_files() -> None:
+    for name in ("lr_wd_heatmaps", "language"):
+        png_first, svg_first = FIGURES[name].draw(), FIGURES[name].draw()
+        png = figure_style.png(png_first)
+        svg = figure_style.svg(svg_first)
+        assert figure_style.svg(png_first) == svg
+        assert figure_style.png(svg_first) == png
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_committed_figure_shows_the_committed_tables(
+    drawn: dict[str, Figure], name: str
+) -> None:
+    path = FOLDER / f"{name}.svg"
+    assert words(path.read_bytes()) == words(figure_style.svg(drawn[name])), "make figures"
+    assert path.stat().st_size < 300_000
+    assert path.with_suffix(".png").stat().st_size < 200_000
+
+
+def test_nothing_else_lies_beside_the_committed_figures() -> None:
+    there = {path.name for path in FOLDER.iterdir()}
+    assert there == {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
+
+
+def test_every_table_of_measurements_is_in_a_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: set[str] = set()
+    read = sources._read
+
+    def note(path: Path, needed: tuple[str, ...]):
+        used.add(path.stem)
+        return read(path, needed)
+
+    monkeypatch.setattr(sources, "_read", note)
+    for module in FIGURES.values():
+        assert len(module.table()) > 0
+    there = {path.stem for path in (RESULTS / "paper").glob("*.csv")}
+    assert there - NO_MEASUREMENTS - used == set()
