@@ -137,8 +137,8 @@ _SCALINGS: Mapping[str, Callable[[float], float]] = {
 def _lr_scale(rule: str, wanted: Mapping[str, Any], reference: RunConfig) -> float:
     if rule not in _SCALINGS:
         raise ConfigError(f"sweep.lr_scaling={rule}: choose one of {', '.join(_SCALINGS)}")
-    size = wanted.get(BATCH_SIZE, reference.train.batch_size)
-    return _SCALINGS[rule](size / reference.train.batch_size)
+    base = reference.train.batch_size
+    return _SCALINGS[rule](_plain(BATCH_SIZE, wanted.get(BATCH_SIZE, base), reference, 1.0) / base)
 
 
 def short(key: str) -> str:
