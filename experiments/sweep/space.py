@@ -138,7 +138,9 @@ def _lr_scale(rule: str, wanted: Mapping[str, Any], reference: RunConfig) -> flo
     if rule not in _SCALINGS:
         raise ConfigError(f"sweep.lr_scaling={rule}: choose one of {', '.join(_SCALINGS)}")
     base = reference.train.batch_size
-    return _SCALINGS[rule](_plain(BATCH_SIZE, wanted.get(BATCH_SIZE, base), reference, 1.0) / base)
+    size = _plain(BATCH_SIZE, wanted.get(BATCH_SIZE, base), reference, 1.0)
+    is_number = isinstance(size, int | float) and size > 0  # what is none is refused when composed
+    return _SCALINGS[rule](size / base) if is_number else 1.0
 
 
 def short(key: str) -> str:

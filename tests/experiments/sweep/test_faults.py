@@ -1,4 +1,4 @@
-"""Whatever happens to workers, their parent or the disk: each cell is done once, every row is there.
+"""Whatever happens to workers, their parent or the disk: each cell is done once, no row lost.
 
 The ledgers are compared, row by row, with those of runs that nobody disturbed.
 """
