@@ -65,14 +65,14 @@ class Recorder:
         """
         recorder = cls(config, world)
         with contextlib.ExitStack() as stack:
-            problem = ""
+            problem, cause = "", None
             if world.is_main:
                 try:
                     stack.enter_context(recorder.folder.locked())
                 except (UserError, OSError) as error:
-                    problem = str(error)
+                    problem, cause = str(error), error
             if problem := world.share(problem):
-                raise UserError(problem)
+                raise cause if isinstance(cause, UserError) else UserError(problem)
             try:
                 yield recorder
             except BaseException as error:

@@ -84,6 +84,10 @@ def _close_locks_in_child() -> None:
 os.register_at_fork(after_in_child=_close_locks_in_child)
 
 
+class HeldError(UserError):
+    """Another process is at the run."""
+
+
 class Folder:
     """One run's folder."""
 
@@ -101,7 +105,7 @@ class Folder:
         """Holds the run for one writer; the lock goes with the process, even after kill -9.
 
         Raises:
-            UserError: if another process is at this run.
+            HeldError: if another process is at this run.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -111,7 +115,7 @@ class Folder:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 holder = os.read(handle, 200).decode(errors="replace") or "another process"
-                raise UserError(
+                raise HeldError(
                     f"run {self.path.name} is being trained already, by {holder}: "
                     "wait for it or stop it"
                 ) from None

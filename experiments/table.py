@@ -46,7 +46,7 @@ def read(
         rows = [row for name in names for row in _rows_of(root / name)]
         kept = [row for row in rows if splits is None or row["split"] in splits]
         if kept:
-            parts.append(pd.DataFrame({column: _column(kept, column) for column in SCHEMA}))
+            parts.append(pd.DataFrame({column: _series(kept, column) for column in SCHEMA}))
     if not parts:
         return pd.DataFrame(columns=list(SCHEMA))
     if len(parts) == 1:
@@ -68,9 +68,7 @@ def compact(root: Path) -> int:
         import pyarrow as pa
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise UserError(
-            "compacting needs pyarrow: pip install 'lion-experiments[sweep]'"
-        ) from error
+        raise UserError("compacting needs pyarrow: pip install 'pyarrow>=18'") from error
     keys = _keys(root)
     copy, missing = _open(root / COMPACTED, keys, None, with_keys=True)
     if not missing and copy is not None and copy.num_rows == _num_rows(root / COMPACTED):
@@ -166,6 +164,17 @@ def _to_pandas(table: pa.Table) -> pd.DataFrame:
 
 def _column(rows: list[dict[str, Any]], name: str) -> list[Any]:
     return [row.get(name) for row in rows]
+
+
+def _series(rows: list[dict[str, Any]], name: str) -> pd.Series:
+    """A column with the type that the copy would give it."""
+    import pandas as pd
+
+    values = _column(rows, name)
+    if name in _WHOLE and None not in values:
+        return pd.Series(values, dtype="int64")
+    text = pd.Series(["text"]).dtype  # another one in pandas 2 than in pandas 3
+    return pd.Series(values, dtype="float64" if name in (*_WHOLE, *_REAL) else text)
 
 
 def _chunks(names: list[str]) -> Iterator[list[str]]:

@@ -92,7 +92,8 @@ def _sort(override: Any, text: str, request: Request, groups: Sequence[str]) -> 
         else:
             request.fixed[key] = text
         return
-    if not (override.is_choice_sweep() or override.is_range_sweep()):
+    kind = type(override.value()).__name__
+    if kind not in ("ChoiceSweep", "RangeSweep"):
         raise ConfigError(f"{text}: list the values, e.g. {key}=1,2,3")
     texts = list(override.sweep_string_iterator())
     if key in groups:
@@ -215,12 +216,17 @@ def sweep_page(request: Request, folders: Sequence[Path]) -> SweepPage:
     return page
 
 
+def groups_of(folders: Sequence[Path]) -> list[str]:
+    """Names of the groups of pages."""
+    return sorted({p.name for folder in folders for p in folder.iterdir() if p.is_dir()} | {"task"})
+
+
 def prepare(
     overrides: Sequence[str], folders: Sequence[Path], compose: Compose, config_dir: str | None
 ) -> tuple[Sweep, Request]:
     """Writes the manifest that a command line asks for, or adds to it."""
-    groups = {p.name for folder in folders for p in folder.iterdir() if p.is_dir()} | {"task"}
-    request = parse(overrides, sorted(groups))
+    request = parse(overrides, groups_of(folders))
+    load_page("launcher", request.launcher, request.launcher_changes, folders)
     page = sweep_page(request, folders)
     cells, conditions = plan(request, page, compose, config_dir)
     runs_dir = Path(cells[0].config["results_dir"])

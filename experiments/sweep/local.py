@@ -136,10 +136,10 @@ def _work(path: Path, log: Path, options: dict[str, int | None]) -> None:
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(handle, stream)
+    sys.stdout = sys.stderr = os.fdopen(handle, "a", buffering=1)
     from experiments.sweep.worker import Worker
 
     code = Worker(path, options["max_group"] or 1).work(max_cells=options["max_cells"])
-    sys.stdout.flush()
     os._exit(code)  # threads of libraries must not hold it back
 
 

@@ -233,10 +233,13 @@ def axes(cells: Iterable[Cell]) -> dict[str, dict[str, list[Any]]]:
     return found
 
 
-def _order(value: Any) -> tuple[float, str]:
-    """Numbers by size, then the rest by name."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return (value, "") if is_number else (float("inf"), str(value))
+def _order(value: Any) -> tuple[int, Any]:
+    """Numbers by size, then lists of numbers, then the rest by name."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return 0, value
+    if isinstance(value, list) and all(_order(part)[0] == 0 for part in value):
+        return 1, value
+    return 2, str(value)
 
 
 @contextlib.contextmanager

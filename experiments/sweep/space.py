@@ -137,8 +137,10 @@ _SCALINGS: Mapping[str, Callable[[float], float]] = {
 def _lr_scale(rule: str, wanted: Mapping[str, Any], reference: RunConfig) -> float:
     if rule not in _SCALINGS:
         raise ConfigError(f"sweep.lr_scaling={rule}: choose one of {', '.join(_SCALINGS)}")
-    size = wanted.get(BATCH_SIZE, reference.train.batch_size)
-    return _SCALINGS[rule](size / reference.train.batch_size)
+    base = reference.train.batch_size
+    size = _plain(BATCH_SIZE, wanted.get(BATCH_SIZE, base), reference, 1.0)
+    is_number = isinstance(size, int | float) and size > 0  # what is none is refused when composed
+    return _SCALINGS[rule](size / base) if is_number else 1.0
 
 
 def short(key: str) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 from experiments import launch
 from experiments.checkpoint import CheckpointError
 from experiments.config import RunConfig, UserError
-from experiments.store import read_json
+from experiments.store import HeldError, read_json
 from experiments.sweep.leases import Keeper, Lease
 from experiments.sweep.manifest import Cell, Sweep
 from experiments.sweep.pool import Finished
@@ -144,8 +144,11 @@ class Worker:
         except (Told, KeyboardInterrupt):
             ended = []
         except Exception as error:
-            traceback.print_exc()
             state = "full" if is_full_disk(error) else "failed"
+            if isinstance(error, HeldError):
+                state = "busy"
+            else:
+                traceback.print_exc()
             message = f"{type(error).__name__}: {error}"
             ended = [Finished(index, state, message) for index in range(len(configs))]
         missing = set(range(len(configs))) - {one.index for one in ended}
@@ -153,10 +156,10 @@ class Worker:
 
     def _judge(self, cell: Cell, ended: Finished) -> tuple[str, str]:
         """The outcome to note: what is nobody's fault does not count as a try."""
-        if ended.state not in ("failed", "full"):
+        if ended.state not in ("failed", "full", "busy"):
             self._full_since = None
             return ended.state, ended.message
-        if self.sweep.folder(cell).is_held():
+        if ended.state == "busy" or self.sweep.folder(cell).is_held():
             pause = min(300.0, 2 * self._busy.get(cell.run_id, (self._pause / 2, 0.0))[0])
             self._busy[cell.run_id] = pause, time.monotonic() + pause
             return "busy", ended.message

@@ -1,0 +1,131 @@
+"""Every page of conf/sweep makes the cells that it promises, with the paper's values."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import run
+from experiments.config import RunConfig
+from experiments.sweep import command
+from experiments.sweep.manifest import Cell, axes, trials
+
+PAGES = sorted(path.stem for path in (run.CONF / "sweep").glob("*.yaml"))
+LAUNCHERS = sorted(path.stem for path in (run.CONF / "launcher").glob("*.yaml"))
+PAPER = {
+    "paper_heatmap": "vit_b16_imagenet",
+    "batch_size": "vit_b16_imagenet_aug",
+    "optimizers": "vit_s16_imagenet_aug",
+}
+NAMES = {"Ablation_0.9": "lion_single_beta", "Ablation_0.99": "lion_single_beta_99"}
+
+
+def plan(page: str, *overrides: str) -> tuple[list[Cell], set[str]]:
+    request = command.parse([f"sweep={page}", *overrides], command.groups_of([run.CONF]))
+    loaded = command.sweep_page(request, [run.CONF])
+    return command.plan(request, loaded, run.compose_cells)
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    with (run.CONF.parent / "results" / "paper" / name).open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_composes_on_the_default_proxy_with_equal_budgets(page: str) -> None:
+    cells, _ = plan(page, "experiment=vit_proxy")
+    assert len(set(trials(cells).values())) == 1
+    assert len({cell.run_id for cell in cells}) == len(cells) > 1
+    assert {cell.config["scale"] for cell in cells} == {"proxy"}
+
+
+@pytest.mark.parametrize(("page", "experiment"), PAPER.items())
+def test_pages_of_the_paper_compose_on_its_experiments(page: str, experiment: str) -> None:
+    cells, _ = plan(page, f"experiment={experiment}")
+    assert len(set(trials(cells).values())) == 1
+    assert {cell.config["scale"] for cell in cells} == {"paper"}
+
+
+def test_the_heatmaps_are_the_papers() -> None:
+    cells, _ = plan("paper_heatmap", "experiment=vit_b16_imagenet")
+    expected = {
+        (row["optimizer"].lower(), float(row["lr"]), float(row["weight_decay"]))
+        for row in rows("lr_wd_heatmap.csv")
+    }
+    ours = {
+        (c.optimizer, c.settings["optimizer.lr"], c.settings["optimizer.weight_decay"])
+        for c in cells
+    }
+    assert ours == expected and len(cells) == 18
+
+
+def test_the_optimizers_are_the_papers_ten() -> None:
+    cells, _ = plan("optimizers", "experiment=vit_s16_imagenet_aug")
+    named = {row["optimizer"] for row in rows("optimizer_comparison.csv")}
+    assert set(trials(cells)) == {NAMES.get(name, name.lower()) for name in named}
+    assert set(trials(cells).values()) == {9}
+
+
+def test_batch_sizes_are_the_papers_at_a_fixed_number_of_epochs() -> None:
+    cells, conditions = plan("batch_size", "experiment=vit_b16_imagenet_aug")
+    sizes = {int(row["batch_size"]) for row in rows("batch_size_ablation.csv")}
+    assert {cell.settings["train.batch_size"] for cell in cells} == sizes
+    assert conditions == {"batch_size"}
+    assert {cell.config["train"]["epochs"] for cell in cells} == {300}
+
+
+def lr_at(cells: list[Cell], optimizer: str, size: int) -> list[float]:
+    return sorted(
+        {
+            cell.settings["optimizer.lr"]
+            for cell in cells
+            if (cell.optimizer, cell.settings["train.batch_size"]) == (optimizer, size)
+        }
+    )
+
+
+def test_the_lr_follows_the_square_root_of_the_batch() -> None:
+    cells, _ = plan("batch_size", "experiment=vit_b16_imagenet_aug")
+    recipe: RunConfig = run.compose(["experiment=vit_b16_imagenet_aug", "optimizer=adamw"])
+    lr = recipe.optimizer["lr"]
+    assert lr_at(cells, "adamw", 4096) == pytest.approx([lr / 2, lr, 2 * lr], rel=1e-3)
+    assert lr_at(cells, "adamw", 64) == pytest.approx([lr / 16, lr / 8, lr / 4], rel=1e-3)
+
+
+def test_the_largest_batch_of_the_proxy_has_steps_enough() -> None:
+    cells, _ = plan("batch_size_proxy", "experiment=vit_proxy")
+    largest = max(cell.settings["train.batch_size"] for cell in cells)
+    num_examples = 1151  # stated on the page of vit_proxy
+    assert 250 * (num_examples // largest) >= 500
+
+
+def test_the_single_betas_are_pairs_of_one_value() -> None:
+    cells, conditions = plan("betas", "experiment=vit_proxy")
+    pairs = axes(cells)["lion"]["betas"]
+    assert conditions == {"betas"}
+    assert {(0.9, 0.9), (0.99, 0.99), (0.9, 0.99), (0.95, 0.98)} <= {(a, b) for a, b in pairs}
+
+
+def test_the_transfer_keeps_lr_times_weight_decay() -> None:
+    cells, _ = plan("transfer", "experiment=vit_proxy")
+    products = [c.settings["optimizer.lr"] * c.settings["optimizer.weight_decay"] for c in cells]
+    assert products == pytest.approx([8e-3 * 0.05] * len(cells), rel=1e-3)
+
+
+@pytest.mark.parametrize("page", LAUNCHERS)
+def test_every_launcher_page_names_the_arguments_of_its_function(page: str) -> None:
+    import inspect
+
+    from omegaconf import OmegaConf
+
+    from experiments.build import locate
+
+    section: Any = OmegaConf.to_container(OmegaConf.load(run.CONF / "launcher" / f"{page}.yaml"))
+    function = locate(section.pop("_target_"), "launcher")
+    parameters = inspect.signature(function).parameters
+    assert set(section) <= set(parameters)
+    assert next(iter(parameters)) == "path"
+    assert Path(inspect.getfile(function)).parent.name == "sweep"

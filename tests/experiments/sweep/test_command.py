@@ -1,0 +1,161 @@
+"""`python run.py -m`: from the command line to the cells, and one line for every mistake."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import run
+from experiments.store import read_json, read_sweep
+from experiments.sweep import local
+from experiments.sweep.manifest import Sweep
+
+Call = Callable[..., tuple[int, str]]
+SHORT = ["train.epochs=null", "train.steps=2", "eval.every_epochs=null"]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Call:
+    """Calls `run.py -m` without starting workers; gives the exit code and what was said."""
+
+    def main(*arguments: str) -> tuple[int, str]:
+        given = [*arguments, f"results_dir={tmp_path}/runs"]
+        if not [text for text in given if text.startswith("launcher=")]:
+            given.append("launcher=none")
+        monkeypatch.setattr(sys, "argv", ["run.py", "-m", *given])
+        code = run.main()
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return main
+
+
+def made(tmp_path: Path, name: str) -> dict[str, Any]:
+    return read_sweep(tmp_path / "sweeps" / name)
+
+
+def test_a_page_gives_each_optimizer_its_own_grid(call: Call, tmp_path: Path) -> None:
+    code, said = call("experiment=vit_proxy", "optimizer=adamw,lion", "sweep=lr_wd", "seed=0,1")
+    assert code == 0 and "0 of 100 cells done (100 waiting)" in said
+    manifest = made(tmp_path, "vit_proxy-lr_wd")
+    assert manifest["budget"] == {"adamw": 25, "lion": 25} and manifest["seeds"] == [0, 1]
+    assert manifest["axes"]["adamw"]["lr"] == [2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2]
+    assert manifest["axes"]["lion"]["lr"] == [5e-4, 1e-3, 2e-3, 4e-3, 8e-3]
+    assert manifest["axes"]["lion"]["weight_decay"] == [0.03, 0.1, 0.3, 0.9, 3.0]
+    assert [cell["seed"] for cell in manifest["cells"]] == [0] * 50 + [1] * 50
+    cell = manifest["cells"][-1]
+    assert cell["config"]["optimizer"]["lr"] == cell["settings"]["optimizer.lr"]
+
+
+def test_calling_again_with_more_seeds_adds_to_the_same_sweep(call: Call, tmp_path: Path) -> None:
+    call("sweep=transfer")
+    call("sweep=transfer", "seed=0,1")
+    assert len(made(tmp_path, "vit_proxy-transfer")["cells"]) == 12
+
+
+def test_values_on_the_command_line_replace_those_of_the_page(call: Call, tmp_path: Path) -> None:
+    code, said = call("sweep=lr_wd", "optimizer.lr=1e-3,2e-3", "optimizer.weight_decay=0.5")
+    assert code == 0, said
+    (name,) = [p.name for p in (tmp_path / "sweeps").iterdir()]
+    assert name.startswith("vit_proxy-lr_wd-"), "another weight decay is another sweep"
+    manifest = made(tmp_path, name)
+    assert manifest["budget"] == {"adamw": 2, "lion": 2}
+    assert manifest["axes"]["lion"] == {"lr": [1e-3, 2e-3]}
+    assert {c["config"]["optimizer"]["weight_decay"] for c in manifest["cells"]} == {0.5}
+    assert manifest["fixed"] == ["optimizer.weight_decay=0.5"]
+
+
+def test_other_keys_with_several_values_are_conditions(call: Call, tmp_path: Path) -> None:
+    call("sweep=transfer", "train.batch_size=32,64")
+    manifest = made(tmp_path, "vit_proxy-transfer")
+    assert manifest["conditions"] == ["batch_size"] and manifest["budget"]["lion"] == 6
+
+
+def test_without_a_page_the_cells_are_the_combinations(call: Call, tmp_path: Path) -> None:
+    call("experiment=vit_proxy", "optimizer=lion,adamw", "optimizer.lr=1e-3,2e-3", "seed=range(3)")
+    manifest = made(tmp_path, "vit_proxy-lr")
+    assert len(manifest["cells"]) == 12 and manifest["budget"] == {"lion": 2, "adamw": 2}
+    call("optimizer.betas=[0.9,0.99],[0.9,0.9]")
+    assert made(tmp_path, "vit_proxy-betas")["axes"]["lion"]["betas"] == [[0.9, 0.9], [0.9, 0.99]]
+
+
+def test_relative_to_another_optimizer(call: Call, tmp_path: Path) -> None:
+    call("sweep=transfer")
+    axes = made(tmp_path, "vit_proxy-transfer")["axes"]
+    assert axes["lion"]["lr"] == [8e-4, 2.667e-3, 8e-3]
+    assert axes["lion"]["weight_decay"] == [0.05, 0.15, 0.5]
+    assert axes["adamw"]["lr"] == [2.667e-3, 8e-3, 2.4e-2]
+
+
+def test_an_unequal_budget_is_refused(call: Call) -> None:
+    page = "sweep.by_optimizer={adamw: {grid: {optimizer.eps: [1e-8, 1e-6]}}, lion: {}}"
+    code, said = call("sweep=seeds", page)
+    assert (code, said.count("\n")) == (2, 1)
+    assert "the number of trials differs (adamw 2, lion 1)" in said
+    code, said = call("sweep=seeds", page, "sweep.equal_budget=false")
+    assert code == 0 and "UNEQUAL" in said
+
+
+def test_a_folder_of_ones_own_pages(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "pages" / "sweep").mkdir(parents=True)
+    (tmp_path / "pages" / "sweep" / "mine.yaml").write_text("grid: {optimizer.lr: [x1, x2]}\n")
+    code, said = call("--config-dir", f"{tmp_path}/pages", "sweep=mine", "optimizer=lion")
+    assert code == 0, said
+    assert made(tmp_path, "vit_proxy-mine")["axes"]["lion"]["lr"] == [2e-3, 4e-3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["sweep=lr_wdd"], "sweep=lr_wdd: no such page; there are: batch_size, "),
+        (["launcher=slrum", "sweep=seeds"], "launcher=slrum: no such page; there are: local"),
+        (["sweep=seeds", "optimizr=lion"], "optimizr: no such key; did you mean optimizer?"),
+        (["optimizer.lrr=1,2"], "optimizer.lrr: no such key; did you mean optimizer.lr?"),
+        (["train.batch_size=8,x"], "train.batch_size: value 'x' of type 'str' could not be"),
+        (["optimizer=lion,lionn"], "optimizer=lionn: no such page; did you mean lion"),
+        (["sweep=lr_wd", "optimizer=radam"], "radam has 0.0 there in vit_proxy: give it in a rec"),
+        (["sweep=paper_heatmap", "optimizer=sgd"], "no axes for optimizer=sgd: choose from adam"),
+        (["sweep=seeds", "sweep.sedes=[1]"], "sedes"),
+        (["optimizer.lr=-1,1"], "optimizer.lr=-1: must be a finite number >= 0"),
+        (["sweep=seeds", "job=evaluate"], "sweep=seeds does not go with job=evaluate"),
+        (["optimizer=glob(*)"], "optimizer=glob(*): list the values"),
+        (["sweep=seeds", "launcher=local", "launcher.wokers=2"], "launcher.wokers: no such arg"),
+    ],
+)
+def test_a_mistake_costs_one_line(call: Call, arguments: list[str], expected: str) -> None:
+    code, said = call(*arguments)
+    last = said.rstrip().splitlines()[-1]
+    assert code == 2 and last.startswith("error: ") and expected in last, said
+
+
+def test_a_page_without_multirun_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(sys, "argv", ["run.py", "sweep=lr_wd", "seed=1"])
+    assert run.main() == 2
+    assert (
+        capsys.readouterr().err
+    ) == "error: sweep=lr_wd needs -m: python run.py -m sweep=lr_wd seed=1\n"
+
+
+def test_cells_composed_together_are_those_composed_one_by_one() -> None:
+    base = ["experiment=vit_proxy", "optimizer=lion"]
+    cells = [{"optimizer.lr": 1e-3, "seed": 2}, {"optimizer.betas": [0.9, 0.9], "train.epochs": 3}]
+    one = run.compose([*base, "optimizer.lr=1e-3", "seed=2"])
+    other = run.compose([*base, "optimizer.betas=[0.9,0.9]", "train.epochs=3"])
+    assert run.compose_cells(base, cells) == [one, other]
+
+
+@pytest.mark.slow
+def test_a_sweep_from_the_command_line_to_its_end(call: Call, tmp_path: Path) -> None:
+    """With real, spawned workers."""
+    arguments = ["optimizer=lion,adamw", *SHORT, "launcher=local", "launcher.num_workers=1"]
+    code, said = call(*arguments)
+    assert code == 0 and "2 of 2 cells done (2 finished)" in said, said
+    (path,) = (tmp_path / "sweeps").iterdir()
+    sweep = Sweep(path)
+    pids = {read_json(sweep.folder(cell).status)["pid"] for cell in sweep.cells}
+    assert len(pids) == 1
+    assert local.launch(path) == 0

@@ -1,0 +1,122 @@
+"""The local launcher: workers with their share of the machine, alive from cell to cell."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import forked
+import pytest
+import swept
+import tiny
+
+from experiments.config import UserError
+from experiments.store import read_json
+from experiments.sweep import local
+from experiments.sweep.local import _slots, find_gpus
+
+SHORT: dict[str, Any] = {"train__epochs": 1.0}
+
+
+@pytest.fixture(autouse=True)
+def forking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local.multiprocessing, "get_context", lambda _: forked.Context())
+
+
+def pids(sweep: swept.Sweep) -> list[int]:
+    return [read_json(sweep.folder(cell).status)["pid"] for cell in sweep.cells]
+
+
+def test_workers_stay_alive_from_cell_to_cell(tmp_path: Path, capsys: Any) -> None:
+    sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 4, **SHORT))
+    assert local.launch(sweep.path, num_workers=1) == 0
+    assert len(set(pids(sweep))) == 1 and os.getpid() not in pids(sweep)
+    assert "trial: 4 of 4 cells to train, 1 at a time" in capsys.readouterr().out
+    assert multiprocessing.active_children() == []
+    assert local.launch(sweep.path) == 0
+    assert "to train" not in capsys.readouterr().out
+
+
+def test_a_fresh_process_for_every_cell_if_wanted(tmp_path: Path) -> None:
+    sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 3, **SHORT))
+    assert local.launch(sweep.path, num_workers=1, fresh_process=True) == 0
+    assert len(set(pids(sweep))) == 3
+
+
+def test_a_failing_cell_is_told_by_the_exit_code(tmp_path: Path) -> None:
+    wrong = swept.cell_of(tiny.config(tmp_path / "runs", seed=7, model__widht=3))
+    sweep = swept.sweep(tmp_path, [wrong, *swept.cells(tmp_path, 1, **SHORT)], max_tries=1)
+    assert local.launch(sweep.path, num_workers=1) == 1
+    assert list(sweep.states().values()) == ["failed", "finished"]
+    (log,) = (sweep.path / "workers").glob("*.txt")
+    assert "ConfigError: model.widht" in log.read_text()
+
+
+def test_workers_that_die_at_once_end_the_launcher(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(local, "_work", lambda *_: os._exit(3))
+    sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 1, **SHORT))
+    with pytest.raises(UserError, match="workers end with exit code 3 at once: see"):
+        local.launch(sweep.path, num_workers=1)
+
+
+def test_a_signal_saves_and_the_next_call_does_what_is_missing(tmp_path: Path) -> None:
+    cells = swept.cells(tmp_path, 2, train__epochs=20.0, eval__every_epochs=None)
+    sweep = swept.sweep(tmp_path, cells)
+
+    def work() -> None:
+        os.setsid()
+        os._exit(local.launch(sweep.path, num_workers=1))
+
+    process = forked._fork.Process(target=work)
+    process.start()
+    forked.wait_for(lambda: read_json(sweep.folder(cells[0]).status).get("state") == "running")
+    time.sleep(0.3)
+    assert process.pid
+    os.killpg(process.pid, signal.SIGINT)
+    process.join(20)
+    assert process.exitcode == 143
+    assert sweep.states()[cells[0].run_id] == "interrupted"
+    assert sweep.states()[cells[1].run_id] == "waiting"
+    assert local.launch(sweep.path, num_workers=2) == 0
+    assert set(sweep.states().values()) == {"finished"}
+
+
+def test_each_worker_has_its_own_threads_and_gpus() -> None:
+    slots = _slots(2, 3, [0, 1, 2, 3], num_cells=9, num_processes=2)
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["0,1", "2,3"]
+    assert {slot["OMP_NUM_THREADS"] for slot in slots} == {"3"}
+    assert len(_slots(None, None, [4, 5, 6], 9, 1)) == 3, "a worker per GPU"
+    assert len(_slots(None, None, [4, 5, 6], 2, 1)) == 2, "no more workers than cells"
+    (one,) = _slots(1, None, "none", 9, 1)
+    cores = len(os.sched_getaffinity(0))
+    assert one == {
+        "OMP_NUM_THREADS": str(cores), "MKL_NUM_THREADS": str(cores), "CUDA_VISIBLE_DEVICES": ""
+    }  # fmt: skip
+
+
+def test_gpus_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert find_gpus() == ["2", "5"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert find_gpus() == []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(local.shutil, "which", lambda _: None)
+    assert find_gpus() == []
+
+
+def test_a_workers_environment_is_its_slots(tmp_path: Path, monkeypatch: Any) -> None:
+    loss = tiny.Task.loss
+
+    def note(self: Any, model: Any, batch: Any) -> Any:
+        names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+        (tmp_path / "seen").write_text(" ".join(os.environ[name] for name in names))
+        return loss(self, model, batch)
+
+    monkeypatch.setattr(tiny.Task, "loss", note)
+    sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 1, **SHORT))
+    assert local.launch(sweep.path, threads=3, gpus=[7]) == 0
+    assert (tmp_path / "seen").read_text() == "7 3"
