@@ -174,8 +174,8 @@ class Recorder:
             return
         self.ledger.close()
         self._close_mirrors()
+        self._has_ended = True  # before: what interrupts us here must not make it a failure
         self.folder.write_status(state, step, self.total_steps, message=message)
-        self._has_ended = True
         self.log(f"{self.run_id}: {state} at step {step} of {self.total_steps} {message}".strip())
 
     def resume_rows(self) -> None:

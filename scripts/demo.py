@@ -12,26 +12,28 @@ one stopped, and once all is done it only draws.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import shutil
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments import store  # noqa: E402
-from experiments.config import RunConfig, UserError  # noqa: E402
-from experiments.identity import run_id  # noqa: E402
+from experiments.config import UserError  # noqa: E402
+from experiments.sweep import local, manifest  # noqa: E402
+from experiments.sweep import report as sweep_report  # noqa: E402
+from experiments.sweep.manifest import Cell  # noqa: E402
 from run import compose  # noqa: E402
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from experiments.analysis.comparison import Chosen, Difference
-    from experiments.sweep.pool import Finished
 
 Grid = dict[str, tuple[float, ...]]
 
@@ -50,25 +52,6 @@ LEARNING_RATES: dict[str, Grid] = {
 NUM_SEEDS = 5
 
 
-@dataclass
-class Cell:
-    """One run of the comparison."""
-
-    name: str
-    config: RunConfig
-    folder: store.Folder
-
-    @property
-    def status(self) -> dict[str, Any]:
-        """As the run itself has written it."""
-        return store.read_json(self.folder.status)
-
-    @property
-    def is_done(self) -> bool:
-        """Whether there is nothing left to train."""
-        return self.status.get("state") in store.FINAL_STATES
-
-
 def main() -> int:
     """Trains what is missing, then reports."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -85,16 +68,15 @@ def main() -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    missing = [cell for cell in cells if not cell.is_done]
-    if missing:
-        finished = train(cells, missing, args.workers)
-        for cell, end in ((missing[e.index], e) for e in finished):
-            if end.state == "failed":
-                print(f"{cell.name} failed: {end.message} (see {cell.folder.log})", file=sys.stderr)
-        if not all(cell.is_done for cell in cells):
+    sweep = manifest.write(args.out / "sweeps" / sweep_name(args), cells)
+    num_missing = sum(sweep.final_state(cell) is None for cell in cells)
+    if num_missing:
+        code = local.launch(sweep.path, num_workers=args.workers, threads=1)
+        if code:
+            sweep_report.show(sweep)
             print("Not all runs are done; call the same command again to go on.")
-            return 1 if any(e.state == "failed" for e in finished) else 130
-        print(f"Trained {len(missing)} runs in {time.monotonic() - started:.0f} s.")
+            return 1 if code == 1 else 130
+        print(f"Trained {num_missing} runs in {time.monotonic() - started:.0f} s.")
     results, figure = report(cells, args.experiment, args.out)
     if args.publish:
         publish(results, figure, args.experiment)
@@ -108,98 +90,33 @@ def plan_cells(experiment: str, num_seeds: int, runs: Path, overrides: list[str]
         chosen = [f"experiment={experiment}", f"optimizer={optimizer}", f"results_dir={runs}"]
         base[optimizer] = compose([*chosen, "launch.progress=false", *overrides])
     cells = []
-    for seed in range(
-        num_seeds
-    ):  # seeds outermost: a comparison that is stopped early is still fair
+    for seed in range(num_seeds):  # outermost: a comparison that is stopped early is still fair
         for lrs in zip(*grid.values(), strict=True):
             for optimizer, lr in zip(grid, lrs, strict=True):
                 settings = {**base[optimizer].optimizer, "lr": lr}
                 config = replace(base[optimizer], optimizer=settings, seed=seed)
-                name = f"{optimizer} lr {lr:g} seed {seed}"
-                cells.append(Cell(name, config, store.Folder(runs / run_id(config))))
+                cells.append(Cell.of(config, {"optimizer.lr": lr}))
     return cells
 
 
-def train(cells: list[Cell], missing: list[Cell], workers: int) -> list[Finished]:
-    """Trains the missing cells with a live view."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    from experiments.sweep import pool
-
-    total = [c.config for c in missing]
-    done_before = len(cells) - len(missing)
-    print(
-        f"{len(missing)} of {len(cells)} runs to train, {workers} at a time. "
-        "Ctrl-C saves; the next call goes on."
-    )
-    columns = (
-        TextColumn("{task.description:<24}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, refresh_per_second=4) as view:
-        overall = view.add_task("runs", total=len(cells), completed=done_before, note="starting")
-        lines: dict[int, Any] = {}
-        clock = _Clock(missing)
-
-        def show(running: list[int], finished: list[Finished]) -> None:
-            for index in [i for i in lines if i not in running]:
-                view.remove_task(lines.pop(index))
-            for index in running:
-                status = missing[index].status
-                if index not in lines:
-                    lines[index] = view.add_task(missing[index].name, total=None, note="")
-                note = _describe(status)
-                steps, of = status.get("step", 0), status.get("total_steps")
-                view.update(lines[index], completed=steps, total=of, note=note)
-            view.update(overall, completed=done_before + len(finished), note=clock.left())
-
-        return pool.run_all(total, workers, on_change=show)
-
-
-def _describe(status: dict[str, Any]) -> str:
-    if "loss" not in status:
-        return "loading"
-    return f"loss {status['loss']:.3f}  {status['steps_per_second']:.0f} it/s"
-
-
-class _Clock:
-    """Guesses the time left from the steps that this call has done."""
-
-    def __init__(self, cells: list[Cell]) -> None:
-        self._cells = cells
-        self._start: tuple[float, float] | None = None
-
-    def left(self) -> str:
-        """E.g. `1:20 left`; empty until there is something to go by."""
-        statuses = [cell.status for cell in self._cells]
-        totals = [s["total_steps"] for s in statuses if s.get("total_steps")]
-        if not totals:
-            return "loading"
-        done, now = sum(s.get("step", 0) for s in statuses), time.monotonic()
-        if self._start is None:
-            self._start = now, done
-        rate = (done - self._start[1]) / max(now - self._start[0], 1e-9)
-        if rate <= 0:
-            return ""
-        seconds = int((totals[0] * len(self._cells) - done) / rate)
-        return f"{seconds // 60}:{seconds % 60:02d} left"
+def sweep_name(args: argparse.Namespace) -> str:
+    """Another set of cells is another sweep; the runs are shared."""
+    digest = hashlib.sha256(" ".join(args.overrides).encode()).hexdigest()[:6]
+    return f"{args.experiment}-{args.seeds}-seeds" + (f"-{digest}" if args.overrides else "")
 
 
 def report(cells: list[Cell], experiment: str, out: Path) -> tuple[pd.DataFrame, Path]:
     """Prints the table and the verdicts, and draws the figure."""
     from experiments.analysis import comparison, comparison_figure
 
-    runs = store.read_runs(out / "runs")
-    runs = runs[runs.run_id.isin([cell.folder.path.name for cell in cells])]
+    runs = store.read_runs(out / "runs", runs=[cell.run_id for cell in cells])
     results = comparison.final_results(runs)
     chosen = [comparison.choose(results, name) for name in LEARNING_RATES[experiment]]
     _print_table(chosen)
     lion = next(c for c in chosen if c.optimizer == "lion")
     for other in (c for c in chosen if c is not lion):
         difference = comparison.paired_difference(results, lion, other)
-        print(verdict(cells[0].config, runs, lion, other, difference))
+        print(verdict(cells[0].config["stands_for"], runs, lion, other, difference))
     figure = out / f"{experiment}.png"
     data, size = runs.data.iloc[0], runs.num_params.iloc[0]
     title = f"{experiment}: a proxy ({size:,} parameters on {data}), not a result of the paper"
@@ -209,7 +126,7 @@ def report(cells: list[Cell], experiment: str, out: Path) -> tuple[pd.DataFrame,
 
 
 def verdict(
-    config: RunConfig, runs: pd.DataFrame, ours: Chosen, theirs: Chosen, difference: Difference
+    stands_for: str, runs: pd.DataFrame, ours: Chosen, theirs: Chosen, difference: Difference
 ) -> str:
     """One line that says what was shown, and that it is a proxy's."""
     names = f"{ours.optimizer} and {theirs.optimizer}"
@@ -227,7 +144,7 @@ def verdict(
     warning = f" NOT TUNED: best lr on the edge of its grid: {', '.join(edges)}." if edges else ""
     return (
         f"Proxy verdict ({runs.data.iloc[0]}, {runs.num_params.iloc[0]:,} parameters; it says "
-        f"nothing of {config.stands_for}): {said}; {difference.mean:+.2f} points of test accuracy "
+        f"nothing of {stands_for}): {said}; {difference.mean:+.2f} points of test accuracy "
         f"[{interval}].{warning}"
     )
 

@@ -51,7 +51,7 @@ def test_interrupted_goes_on_and_then_only_draws(tmp_path: Path) -> None:
 
     second = subprocess.run(command(tmp_path), capture_output=True, text=True, timeout=200)
     assert second.returncode == 0, second.stderr
-    assert f"{6 - finished_before} of 6 runs to train" in second.stdout
+    assert f"{6 - finished_before} of 6 cells to train" in second.stdout
     assert states(tmp_path) == ["finished"] * 6
     assert "Proxy verdict (digits, 39,322 parameters" in second.stdout
     assert (tmp_path / "vit_proxy.png").stat().st_size > 20_000

@@ -125,7 +125,7 @@ class Worker:
                 cell, lease = taken[ended.index]
                 state, message = self._judge(cell, ended)
                 self._unwritten.append((lease, state, message))
-                if state == "interrupted" and not listener.told:  # the run took the signal
+                if ended.state == "interrupted" and not listener.told:  # the run took the signal
                     listener.told = signal.SIGTERM
         self._write_outcomes()
         if self._full_since is not None:
@@ -156,6 +156,8 @@ class Worker:
 
     def _judge(self, cell: Cell, ended: Finished) -> tuple[str, str]:
         """The outcome to note: what is nobody's fault does not count as a try."""
+        if ended.state == "interrupted":  # perhaps just after its end
+            return self.sweep.final_state(cell) or ended.state, ended.message
         if ended.state not in ("failed", "full", "busy"):
             self._full_since = None
             return ended.state, ended.message
