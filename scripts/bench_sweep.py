@@ -1,17 +1,18 @@
-"""Measures a sweep of 25 cells on two cores: trained together, one by one, in warm or fresh workers.
+"""Measures a sweep of 25 cells on two cores: together, one by one, in warm or in fresh workers.
 
-    python scripts/bench_sweep.py --case vit16                          # what the table shows
+    python scripts/bench_sweep.py --case vit16                          # the main ways
     python scripts/bench_sweep.py --case mlp64 --ways together warm     # some of the ways
     python scripts/bench_sweep.py --table                               # print what was measured
 
-Ways, each in processes of its own; wall time of the whole sweep, with start-up and compiling:
-together (two processes of one thread, half of the cells each), threads (one process of two
-threads), together_compiled (compiled before), together_cold (compiled for the first time), alone
-((a): one after another in one process of one thread), warm ((b): two workers of one thread that stay
-alive), fresh ((c): a process per cell, two at a time). `--cells N` trains only N cells the slow ways
-and scales their time up; the table says so.
+Ways, each in processes of its own: together (two processes of one thread, half of the cells each),
+threads (one process of two threads), together_compiled (compiled before), together_cold (compiled
+for the first time), alone ((a): one after another in one process of one thread), warm ((b): two
+workers of one thread that stay alive), fresh ((c): a process per cell, two at a time).
 
-Results are merged into results/bench/sweep.csv, one line per case and way.
+`seconds` is the wall time of the whole sweep, with start-up and compiling; `start_seconds` what the
+same call takes when all is done already, that is, start-up alone. `--cells N` trains only N cells
+the slow ways (alone, fresh) and scales their time up; `cells_trained` tells. Results are merged
+into results/bench/sweep.csv, one line per case and way.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "vit64": ("vit_proxy, batch 64, 510 steps", []),
 }
 COLUMNS = (
-    "case", "about", "way", "seconds", "cells_trained", "cells", "speed_over_warm", "torch", "cpu",
-    "date",
+    "case", "about", "way", "seconds", "start_seconds", "cells_trained", "cells",
+    "speed_over_warm", "speed_over_warm_without_start", "torch", "cpu", "date",
 )  # fmt: skip
 
 
@@ -152,30 +153,28 @@ def _cold(configs: Sequence[Any]) -> None:
         together(configs, 2, 1, True)
 
 
-def start_seconds() -> float:
-    """Until a worker has imported what a run needs; scaled times count it once."""
-    began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import experiments.runner"], cwd=ROOT, check=True)
-    return time.perf_counter() - began
-
-
 def measure(case: str, way: str, num_cells: int) -> dict[str, Any]:
     """Wall seconds of the whole sweep one way."""
     with tempfile.TemporaryDirectory() as folder:
         configs = cells(case, Path(folder))
         total = len(configs)
-        step = max(1, total // num_cells) if way in SCALED else 1
-        chosen = configs[::step]
-        start = start_seconds() if way == "alone" and step > 1 else 0.0
-        began = time.perf_counter()
-        WAYS[way](chosen)
-        seconds = time.perf_counter() - began
-    seconds = start + (seconds - start) * total / len(chosen)
+        chosen = configs[:: max(1, total // num_cells)] if way in SCALED else configs
+        times = []
+        for _ in ("train", "find all done"):
+            began = time.perf_counter()
+            WAYS[way](chosen)
+            times.append(time.perf_counter() - began)
+    seconds, start = times
+    if way == "fresh":  # every cell has a start
+        seconds, start = (t * total / len(chosen) for t in times)
+    else:
+        seconds = start + (seconds - start) * total / len(chosen)
     return {
         "case": case,
         "about": CASES[case][0],
         "way": way,
         "seconds": round(seconds, 1),
+        "start_seconds": round(start, 1),
         "cells_trained": len(chosen),
         "cells": total,
         "torch": _torch_version(),
@@ -200,8 +199,14 @@ def merge(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     table = sorted(kept.values(), key=lambda r: (r["case"], list(WAYS).index(r["way"])))
     for row in table:
         warm = kept.get((row["case"], "warm"))
-        ratio = float(warm["seconds"]) / float(row["seconds"]) if warm else float("nan")
-        row["speed_over_warm"] = f"{ratio:.2f}"
+        if warm is None:
+            continue
+        total, net = float(row["seconds"]), float(row["seconds"]) - float(row["start_seconds"])
+        if row["way"] == "fresh":  # nothing to leave out
+            net = total
+        warm_total, warm_start = float(warm["seconds"]), float(warm["start_seconds"])
+        row["speed_over_warm"] = f"{warm_total / total:.2f}"
+        row["speed_over_warm_without_start"] = f"{(warm_total - warm_start) / net:.2f}"
     OUT.parent.mkdir(parents=True, exist_ok=True)
     with OUT.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -221,8 +226,10 @@ def main() -> int:
     rows = [] if args.table else [measure(c, w, args.cells) for c in args.case for w in args.ways]
     for row in merge(rows):
         print(
-            f"{row['about']:<52} {row['way']:<18} {float(row['seconds']):7.1f} s "
-            f"{row['speed_over_warm']:>6} x  ({row['cells_trained']} of {row['cells']} cells)"
+            f"{row['case']:<6} {row['way']:<18} {row['seconds']:>6} s, start {row['start_seconds']} s, "
+            f"{row.get('speed_over_warm', '?')} x over warm workers, "
+            f"{row.get('speed_over_warm_without_start', '?')} x without start "
+            f"({row['cells_trained']} of {row['cells']} cells)"
         )
     return 0
 
