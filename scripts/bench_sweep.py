@@ -75,9 +75,13 @@ def cells(case: str, folder: Path) -> list[Any]:
 
 def together(configs: Sequence[Any], processes: int, threads: int, compile: bool | None) -> None:
     """As workers of a sweep do: each takes its share as one group."""
+    from experiments.sweep.vectorised import groups
+
     os.environ.update(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
     context = multiprocessing.get_context("spawn")
-    shares = [list(configs[number::processes]) for number in range(processes)]
+    (group,) = groups(configs)
+    size = -(-len(group) // processes)
+    shares = [[configs[i] for i in group[at : at + size]] for at in range(0, len(group), size)]
     started = [
         context.Process(target=_train_share, args=(share, threads, compile)) for share in shares
     ]
@@ -104,6 +108,14 @@ def pooled(configs: Sequence[Any], workers: int) -> None:
     assert {entry.state for entry in run_all(configs, workers, threads=1)} == {"finished"}
 
 
+ONE_CELL = """
+import json, sys
+from experiments import runner
+from experiments.config import from_dict
+sys.exit(runner.main(from_dict(json.load(open(sys.argv[1])))))
+"""
+
+
 def fresh(configs: Sequence[Any]) -> None:
     """A process per cell, two at a time."""
     from experiments.config import to_dict
@@ -114,7 +126,7 @@ def fresh(configs: Sequence[Any]) -> None:
         for number, config in enumerate(configs):
             path = Path(scratch) / f"{number}.json"
             path.write_text(json.dumps(to_dict(config)))
-            command = [sys.executable, "-m", "experiments.runner", str(path)]
+            command = [sys.executable, "-c", ONE_CELL, str(path)]
             running.append(
                 subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
             )
@@ -226,8 +238,8 @@ def main() -> int:
     rows = [] if args.table else [measure(c, w, args.cells) for c in args.case for w in args.ways]
     for row in merge(rows):
         print(
-            f"{row['case']:<6} {row['way']:<18} {row['seconds']:>6} s, start {row['start_seconds']} s, "
-            f"{row.get('speed_over_warm', '?')} x over warm workers, "
+            f"{row['case']:<6} {row['way']:<18} {row['seconds']:>6} s, start-up "
+            f"{row['start_seconds']} s, {row.get('speed_over_warm', '?')} x over warm workers, "
             f"{row.get('speed_over_warm_without_start', '?')} x without start "
             f"({row['cells_trained']} of {row['cells']} cells)"
         )

@@ -40,6 +40,8 @@ def groups(configs: Sequence[RunConfig]) -> list[list[int]]:
 
     Returns:
         Positions in `configs`, each exactly once; runs that must train alone are groups of one.
+        Within a group those of a seed stand together: they share their batches, also where a
+        group is cut into parts for several workers.
     """
     alike: dict[str, list[int]] = {}
     for index, config in enumerate(configs):
@@ -49,7 +51,7 @@ def groups(configs: Sequence[RunConfig]) -> list[list[int]]:
         if len(members) > 1 and why_alone(configs[members[0]]):
             found += [[index] for index in members]
         else:
-            found.append(members)
+            found.append(sorted(members, key=lambda index: configs[index].seed))
     return found
 
 
