@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -98,6 +98,16 @@ def _total_steps(config: RunConfig, plan: BatchPlan) -> int:
         return config.train.steps
     assert config.train.epochs is not None
     return max(1, round(config.train.epochs * plan.steps_per_epoch))
+
+
+def facts(parts: Parts) -> dict[str, Any]:
+    """What the header of a run says of its data and its model."""
+    model = parts.config.model
+    return {
+        "data": parts.task.data_name,
+        "model": model.get("model_name") or model["_target_"].rpartition(".")[2],
+        "num_params": sum(p.numel() for p in parts.model.parameters() if p.requires_grad),
+    }
 
 
 def save_parts(parts: Parts, recorder: Recorder, step: int, must: bool) -> None:

@@ -31,6 +31,16 @@ class LossWindow:
         self._values[self._count] = loss
         self._count += 1
 
+    @property
+    def room(self) -> int:
+        """Losses that it still takes before it is full."""
+        return len(self._values) - self._count
+
+    def extend(self, losses: Tensor) -> None:
+        """Takes this process's mean losses of several steps, (n,); at most `room`."""
+        self._values[self._count : self._count + len(losses)] = losses
+        self._count += len(losses)
+
     def latest(self) -> float:
         """This process's last loss."""
         return float(self._values[self._count - 1])
@@ -83,11 +93,12 @@ class Stopwatch:
         """Time up to here belongs to nothing."""
         self._mark = time.perf_counter()
 
-    def lap(self, what: str) -> None:
-        """Books the time since the last lap."""
+    def lap(self, what: str) -> float:
+        """Books the time since the last lap; returns it."""
         now = time.perf_counter()
-        self.seconds[what] += now - self._mark
-        self._mark = now
+        spent, self._mark = now - self._mark, now
+        self.seconds[what] += spent
+        return spent
 
     def laps_per_second(self, count: int) -> float:
         """Rate at which `count` has grown since it was last asked for."""

@@ -41,7 +41,7 @@ STATUS_SECONDS = 1.0
 class Recorder:
     """The writing side of one run's folder. Use `opened`."""
 
-    def __init__(self, config: RunConfig, world: World) -> None:
+    def __init__(self, config: RunConfig, world: World, speaks: bool = True) -> None:
         self.config = config
         self.world = world
         self.run_id = run_id(config)
@@ -53,17 +53,22 @@ class Recorder:
         self.step = 0
         self._mirrors: list[Mirror] = []
         self._status_at = self._progress_at = 0.0
-        self._live = LiveLine(config.launch.progress and world.is_main)
+        self._live = LiveLine(speaks and config.launch.progress and world.is_main)
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls, config: RunConfig, world: World) -> Iterator[Recorder]:
+    def opened(cls, config: RunConfig, world: World, speaks: bool = True) -> Iterator[Recorder]:
         """Takes the run's folder for this run alone; notes how the run ended.
+
+        Args:
+            config: The run.
+            world: Its processes.
+            speaks: Whether it may use the terminal; many runs at once may not.
 
         Raises:
             UserError: in every process, if another run holds the folder.
         """
-        recorder = cls(config, world)
+        recorder = cls(config, world, speaks)
         with contextlib.ExitStack() as stack:
             problem, cause = "", None
             if world.is_main:

@@ -6,12 +6,10 @@ a run that was killed and called again ends bit-equal to one that was not.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,17 @@ from experiments.build import build
 from experiments.config import RunConfig, UserError, from_dict
 from experiments.data.order import seed_all
 from experiments.distributed import joined, without_sync
-from experiments.parts import Parts, build_parts, restore_parts, save_parts
+from experiments.measuring import (
+    autocast,
+    divides,
+    evaluate,
+    evaluation_interval,
+    in_words,
+    loss_rows,
+    row,
+    time_rows,
+)
+from experiments.parts import Parts, build_parts, facts, restore_parts, save_parts
 from experiments.recorder import Recorder
 from experiments.stopping import SAVE, STOP, Stopper
 from experiments.tasks.task import Batch, Task
@@ -61,17 +69,11 @@ def run(config: RunConfig) -> Outcome:
             if start == 0:
                 raise UserError(f"{recorder.folder.path}: no checkpoint to evaluate; train first")
             recorder.resume_rows()
-            recorder.add(_evaluate(parts, start))
+            recorder.add(evaluate(parts, start))
             recorder.flush()
             return _outcome(recorder)
 
-        recorder.start(
-            start,
-            parts.total_steps,
-            data=task.data_name,
-            model=config.model.get("model_name") or config.model["_target_"].rpartition(".")[2],
-            num_params=sum(p.numel() for p in parts.model.parameters() if p.requires_grad),
-        )
+        recorder.start(start, parts.total_steps, **facts(parts))
         with Stopper.listening(config.checkpoint, world) as stopper:
             step, state, message = _train(parts, recorder, stopper, start)
         recorder.end(state, step, message)
@@ -85,9 +87,7 @@ def _train(parts: Parts, recorder: Recorder, stopper: Stopper, start: int) -> tu
     """The loop. Returns steps done, the state of the run, and a word on it."""
     config, world, losses, watch = parts.config, parts.world, parts.losses, parts.watch
     plan, total = parts.plan, parts.total_steps
-    evaluate_every = config.eval.every_steps
-    if config.eval.every_epochs is not None:
-        evaluate_every = max(1, round(config.eval.every_epochs * plan.steps_per_epoch))
+    evaluate_every = evaluation_interval(config.eval, plan)
     parts.forward.train()
     done = start
     watch.start()
@@ -98,40 +98,34 @@ def _train(parts: Parts, recorder: Recorder, stopper: Stopper, start: int) -> tu
 
         is_last = done == total
         wish = stopper.wish()
-        evaluate = is_last or _divides(evaluate_every, done)
-        save = is_last or wish >= SAVE or _divides(config.checkpoint.every_steps, done)
+        is_measured = is_last or divides(evaluate_every, done)
+        save = is_last or wish >= SAVE or divides(config.checkpoint.every_steps, done)
         if recorder.wants_progress:
             rate = config.train.batch_size * watch.laps_per_second(done)
             recorder.progress(done, losses.latest(), lr_factor * parts.peak_lrs[0], rate)
-        if not (evaluate or save or losses.is_full):
+        if not (is_measured or save or losses.is_full):
             continue
 
         bad_step = losses.settle(world, done)
         watch.lap("train")
         if bad_step is not None:
-            recorder.add([_row(parts, bad_step, "train", "loss", float("nan"), "nats")])
+            recorder.add([row(parts, bad_step, "train", "loss", float("nan"), "nats")])
             return bad_step, "diverged", f"the loss of step {bad_step} is not finite"
         if losses.is_full or is_last:
-            recorder.add(
-                [
-                    _row(parts, done, "train", "loss", losses.mean(), "nats"),
-                    _row(parts, done, "train", "lr", lr_factor * parts.peak_lrs[0], ""),
-                ]
-            )
+            recorder.add(loss_rows(parts, done, lr_factor))
             losses.clear()
-        if evaluate:
-            rows = _evaluate(parts, done)
+        if is_measured:
+            rows = evaluate(parts, done)
             watch.lap("evaluate")
             recorder.add(rows)
-            recorder.log(f"step {done}/{total}: " + ", ".join(_results(rows)))
+            recorder.log(f"step {done}/{total}: " + ", ".join(in_words(rows)))
         if save:
             save_parts(parts, recorder, done, must=is_last or wish == STOP)
             stopper.saved()
             watch.lap("save")
         if wish == STOP and not is_last:
             return done, "interrupted", "saved; call the same command again to go on"
-    for what, seconds in watch.seconds.items():
-        recorder.add([_row(parts, done, "run", f"{what}_seconds", seconds, "s")])
+    recorder.add(time_rows(parts, done))
     return done, "finished", ""
 
 
@@ -149,7 +143,7 @@ def _step(parts: Parts, step: int, batch: list[Batch], factor: float) -> Tensor:
         inputs = _to_device(micro, device, config.train.channels_last)
         is_last = number == plan.micro_numbers()[-1]
         with without_sync(parts.forward, is_last):
-            with _autocast(config, device):
+            with autocast(config, device):
                 loss = parts.task.loss(parts.forward, inputs) / len(batch)
             loss.backward()
         total += loss.detach()
@@ -171,69 +165,6 @@ def _to_device(batch: Batch, device: torch.device, channels_last: bool) -> Batch
         layout = torch.channels_last if is_image else torch.preserve_format
         moved.append(tensor.to(device, non_blocking=True, memory_format=layout))
     return tuple(moved)
-
-
-def _autocast(config: RunConfig, device: torch.device) -> torch.autocast:
-    wanted = config.train.precision
-    enabled = wanted == "bf16" or (wanted == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
-
-
-def _evaluate(parts: Parts, step: int) -> list[dict[str, Any]]:
-    """Ledger rows for the raw weights and, where there are any, the averaged ones."""
-    modules: dict[str, nn.Module] = {"raw": parts.model}
-    if parts.average is not None:
-        modules["ema"] = parts.average.module
-    rows = []
-    for weights, module in modules.items():
-        parts.world.copy_buffers(module)
-        with _evaluating(module), _autocast(parts.config, parts.world.device):
-            size = parts.config.eval.batch_size
-            for measured in parts.task.evaluate(module, size, parts.world):
-                facts = asdict(measured)
-                split, metric = facts.pop("split"), facts.pop("metric")
-                value, unit = facts.pop("value"), facts.pop("unit")
-                row = _row(parts, step, split, metric, value, unit)
-                rows.append({**row, **facts, "weights": weights})
-    return rows
-
-
-@contextlib.contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    was_training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was_training)
-
-
-def _row(
-    parts: Parts, step: int, split: str, metric: str, value: float, unit: str
-) -> dict[str, Any]:
-    return {
-        "step": step,
-        "epoch": round(step / parts.plan.steps_per_epoch, 6),
-        "split": split,
-        "metric": metric,
-        "value": value,
-        "unit": unit,
-        "weights": "raw",
-        "n": None,
-        "seconds": round(parts.watch.seconds["train"], 3),
-    }
-
-
-def _divides(every: int | None, done: int) -> bool:
-    return every is not None and done % every == 0
-
-
-def _results(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Each row in a few words."""
-    for row in rows:
-        weights = "" if row["weights"] == "raw" else f" ({row['weights']})"
-        unit = "" if row["unit"] == "%" else " "
-        yield f"{row['split']} {row['metric']}{weights} {row['value']:.4g}{unit}{row['unit']}"
 
 
 def _outcome(recorder: Recorder) -> Outcome:
@@ -259,7 +190,7 @@ def main(config: RunConfig) -> int:
     outcome = run(config)
     if os.environ.get("RANK", "0") == "0":
         place = f"step {outcome.step} of {outcome.total_steps}"
-        said = [outcome.state, place, outcome.message, *_results(outcome.results)]
+        said = [outcome.state, place, outcome.message, *in_words(outcome.results)]
         print(f"{outcome.run_id}: {', '.join(filter(None, said))} -> {outcome.folder}")
     return outcome.exit_code
 

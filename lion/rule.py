@@ -1,8 +1,8 @@
 """The update of one tensor, as pure functions: the formulas, once (arXiv:2302.06675, Algorithm 2).
 
 Everything else in this package is these few lines made fast or convenient, and is tested against
-them. They run under `torch.func.vmap`, autograd and `torch.compile`; `lr` and `weight_decay` may be
-tensors, so that a whole grid of settings can be stepped at once.
+them. They run under `torch.func.vmap`, autograd and `torch.compile`; `lr` and `weight_decay` (of
+`lion`, the betas, too) may be tensors, so that a whole grid of settings can be stepped at once.
 """
 
 import torch
@@ -33,8 +33,8 @@ def lion(
     exp_avg: Tensor,
     *,
     lr: float | Tensor,
-    beta1: float,
-    beta2: float,
+    beta1: float | Tensor,
+    beta2: float | Tensor,
     weight_decay: float | Tensor,
 ) -> tuple[Tensor, Tensor]:
     """One Lion step.
@@ -47,7 +47,8 @@ def lion(
         param: theta_{t-1}, the weights before the step; any shape, real.
         grad: g_t, the gradient at `param`; same shape.
         exp_avg: m_{t-1}, the momentum; same shape, zeros at the first step.
-        lr: Learning rate, >= 0: the distance every weight moves. A tensor must be 0-d.
+        lr: Learning rate, >= 0: the distance every weight moves. A tensor, here and below, is 0-d,
+            or holds a value for each of several models whose weights are stacked in `param`.
         beta1: Weight of the momentum inside the sign, in [0, 1).
         beta2: Decay of the momentum itself, in [0, 1).
         weight_decay: lambda, >= 0, decoupled: the weights shrink by `lr * weight_decay` a step.
@@ -59,6 +60,8 @@ def lion(
     """
     update = sign(beta1 * exp_avg + (1 - beta1) * grad)
     new_param = (1 - lr * weight_decay) * param - lr * update
+    if isinstance(beta2, Tensor):
+        return new_param, beta2 * exp_avg + (1 - beta2) * grad
     # torch.add rounds once where `a + alpha * b` rounds twice: this is what the in-place code does.
     new_exp_avg = torch.add(beta2 * exp_avg, grad, alpha=1 - beta2)
     return new_param, new_exp_avg

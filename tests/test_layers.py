@@ -37,6 +37,7 @@ LEVELS = [
     },
     {"experiments.tasks", "experiments.recorder"},
     {"experiments.parts"},
+    {"experiments.measuring"},
     {"experiments.runner"},
     {"experiments.sweep", "experiments.search", "experiments.landscape", "experiments.planner"},
     {"run"},

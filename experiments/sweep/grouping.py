@@ -1,0 +1,79 @@
+"""Which runs can be trained together, and why others cannot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from experiments.build import build
+from experiments.config import RunConfig, UserError, to_dict
+from lion.stacked import rule_for
+
+OF_A_MEMBER = ("lr", "weight_decay", "betas")
+"""Settings of the optimizer in which the members of a group may differ; the seed may, too."""
+
+
+def likeness(config: RunConfig) -> str:
+    """Runs that agree in this text differ in nothing but what a member may have for itself."""
+    plain = to_dict(config)
+    for key in ("seed", "optimizer_name", "provenance", "results_dir"):
+        del plain[key]
+    plain["launch"].pop("progress")
+    for key in OF_A_MEMBER:
+        plain["optimizer"].pop(key, None)
+    plain["differs"] = sorted(set(OF_A_MEMBER) & set(config.optimizer))
+    return json.dumps(plain, sort_keys=True, default=list)
+
+
+def why_alone(config: RunConfig) -> str:
+    """Why a run cannot be trained together with its like; empty if it can."""
+    reasons = [*_settings_against_it(config)]
+    if reasons:
+        return reasons[0]
+    try:
+        with torch.device("meta"):
+            model = build(config.model, "model")
+            weight = nn.Parameter(torch.zeros(1))
+            optimizer = build(config.optimizer, "optimizer", [weight])
+    except UserError as error:
+        return str(error)  # the run itself will say it
+    except Exception as error:  # a model that cannot be built on the meta device
+        return f"{type(error).__name__} while building the model: {error}"
+    if rule_for(type(optimizer), optimizer.param_groups[0]) is None:
+        return f"optimizer {config.optimizer['_target_']} has no rule for stacked weights"
+    return next(_modules_against_it(model), "")
+
+
+def _settings_against_it(config: RunConfig) -> Iterator[str]:
+    train = config.train
+    if config.job != "train" or config.launch.num_processes > 1:
+        yield "it is no training run in one process"
+    if train.ema_decay is not None:
+        yield "weights are averaged (train.ema_decay)"
+    if train.micro_batch_size not in (None, train.batch_size):
+        yield "gradients are accumulated (train.micro_batch_size)"
+    on_cpu = config.launch.device == "cpu" or not torch.cuda.is_available()
+    if train.precision == "bf16" or (train.precision == "auto" and not on_cpu):
+        yield "mixed precision (set train.precision=fp32)"
+    if train.compile or train.channels_last or train.deterministic:
+        yield "train.compile, train.channels_last or train.deterministic is set"
+    if config.tracking.wandb != "disabled":
+        yield "tracking.wandb follows one run per process"
+    task: dict[str, Any] = config.task or {}
+    if task.get("mixup_alpha") or task.get("cutmix_alpha"):
+        yield "the loss draws random numbers (Mixup, CutMix)"
+
+
+def _modules_against_it(model: nn.Module) -> Iterator[str]:
+    for name, module in model.named_modules():
+        if isinstance(module, _NormBase) and module.track_running_stats:
+            yield f"{name} keeps running statistics"
+        probability = getattr(module, "p", None) or getattr(module, "drop_prob", None)
+        is_noise = "drop" in type(module).__name__.lower()
+        if is_noise and probability:
+            yield f"{name} draws random numbers (dropout, stochastic depth)"

@@ -1,0 +1,107 @@
+"""Rules for many models at once: row k of every tensor is model k, with an lr and decay of its own.
+
+`rule_for` knows the optimizers that have such a rule. Each rule is a pure function of stacked
+tensors, runs under tracing and `torch.compile`, keeps the state of its optimizer under the same
+names, and is tested against that optimizer over a trajectory. To add one: write the function and
+give it a line in `RULES`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lion import rule
+
+Settings = Mapping[str, float | bool | Tensor]
+"""Of a param group: a number where all models agree, else (K, 1) float64; `betas` comes as beta1
+and beta2, and `step` as the number of this step, counted from 1, (1, 1) float64."""
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class StackedRule:
+    """How one optimizer moves the weights of K models."""
+
+    update: Callable[[Tensor, Tensor, State, Settings], tuple[Tensor, State]]
+    """(weights, gradients, state, settings) to new weights and state; all tensors (K, n)."""
+    state: tuple[str, ...]
+    """Names of the tensors of the optimizer's state that are shaped like their weight."""
+    counts_steps: bool
+    """Whether its state has a `step`, too: a 0-d float32 tensor per weight."""
+    plain: Mapping[str, tuple[Any, ...]]
+    """Settings that must have one of these values: others make another rule."""
+
+
+def rule_for(optimizer: type, settings: Mapping[str, Any]) -> StackedRule | None:
+    """The rule of an optimizer's class with these settings of a param group; None: there is none.
+
+    Args:
+        optimizer: The class; a subclass may have another rule, so only the class itself counts.
+        settings: A param group as the optimizer keeps it, with every default filled in.
+    """
+    found = RULES.get(f"{optimizer.__module__}.{optimizer.__qualname__}")
+    if found is None or any(settings.get(key) not in ok for key, ok in found.plain.items()):
+        return None
+    return found
+
+
+def _lion(param: Tensor, grad: Tensor, state: State, group: Settings) -> tuple[Tensor, State]:
+    settings = {key: _in(group[key], param) for key in ("lr", "beta1", "beta2", "weight_decay")}
+    new_param, exp_avg = rule.lion(param, grad, state["exp_avg"], **settings)
+    return new_param, {"exp_avg": exp_avg}
+
+
+def _adamw(param: Tensor, grad: Tensor, state: State, group: Settings) -> tuple[Tensor, State]:
+    """Adam with decoupled decay, rounded as torch.optim rounds.
+
+        m_t     = beta1 * m_{t-1} + (1 - beta1) * g_t
+        v_t     = beta2 * v_{t-1} + (1 - beta2) * g_t^2
+        theta_t = (1 - lr * weight_decay) * theta_{t-1}
+                  - lr / (1 - beta1^t) * m_t / (sqrt(v_t / (1 - beta2^t)) + eps)
+
+    Source: arXiv:1711.05101, Alg. 2; torch.optim.AdamW
+    """
+    lr, beta1, beta2, step = group["lr"], group["beta1"], group["beta2"], group["step"]
+    exp_avg = torch.lerp(state["exp_avg"], grad, _in(1 - beta1, param))
+    exp_avg_sq = _in(beta2, param) * state["exp_avg_sq"] + _in(1 - beta2, param) * grad * grad
+    # In float64: 1 - beta2^t loses its digits in the first steps.
+    size = _in(lr / (1 - beta1**step), param)
+    scale = _in((1 - beta2**step) ** 0.5, param)
+    direction = exp_avg / (exp_avg_sq.sqrt() / scale + group["eps"])
+    new_param = param * _in(1 - lr * group["weight_decay"], param) - size * direction
+    return new_param, {"exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
+
+
+def _sgd(param: Tensor, grad: Tensor, state: State, group: Settings) -> tuple[Tensor, State]:
+    """SGD with momentum; its decay is the L2 kind. Without dampening a zero buffer starts it.
+
+    b_t = momentum * b_{t-1} + g_t + weight_decay * theta_{t-1},    theta_t = theta_{t-1} - lr * b_t
+
+    Source: torch.optim.SGD
+    """
+    momentum = group["momentum"]
+    grad = grad + _in(group["weight_decay"], param) * param
+    buffer = momentum * state["momentum_buffer"] + grad
+    direction = grad + momentum * buffer if group["nesterov"] else buffer
+    return param - _in(group["lr"], param) * direction, {"momentum_buffer": buffer}
+
+
+def _in(value: Any, like: Tensor) -> Any:
+    """A setting as a tensor like the weights; a number stays a number."""
+    return value.to(like.device, like.dtype) if isinstance(value, Tensor) else value
+
+
+_PLAIN = {"maximize": (False, None), "differentiable": (False, None)}
+RULES = {
+    "lion.lion.Lion": StackedRule(_lion, ("exp_avg",), False, _PLAIN),
+    "torch.optim.adamw.AdamW": StackedRule(
+        _adamw, ("exp_avg", "exp_avg_sq"), True, {**_PLAIN, "amsgrad": (False,)}
+    ),
+    "torch.optim.sgd.SGD": StackedRule(
+        _sgd, ("momentum_buffer",), False, {**_PLAIN, "dampening": (0,)}
+    ),
+}
+"""By the dotted path of the class."""
