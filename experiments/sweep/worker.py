@@ -108,7 +108,7 @@ class Worker:
         """Which cells to train together."""
         if self.max_group == 1:
             return [[cell] for cell in cells]
-        from experiments.sweep import vectorised  # pyright: ignore
+        from experiments.sweep import vectorised
 
         groups = vectorised.groups([self.sweep.config(cell) for cell in cells])
         size = self.max_group
@@ -136,7 +136,7 @@ class Worker:
         try:
             with listener.armed():
                 if len(configs) > 1:
-                    from experiments.sweep import vectorised  # pyright: ignore
+                    from experiments.sweep import vectorised
 
                     ended = vectorised.run_group(configs)
                 else:
