@@ -96,7 +96,12 @@ def _in(value: Any, like: Tensor) -> Any:
 
 _PLAIN = {"maximize": (False, None), "differentiable": (False, None)}
 RULES = {
-    "lion.lion.Lion": StackedRule(_lion, ("exp_avg",), False, _PLAIN),
+    "lion.lion.Lion": StackedRule(
+        _lion,
+        ("exp_avg",),
+        False,
+        {**_PLAIN, "momentum_dtype": (None,), "kahan_sum": (None, False)},
+    ),
     "torch.optim.adamw.AdamW": StackedRule(
         _adamw, ("exp_avg", "exp_avg_sq"), True, {**_PLAIN, "amsgrad": (False,)}
     ),

@@ -107,6 +107,8 @@ def test_other_rules_are_not_taken_for_these() -> None:
         Mine([weight]),
         HeroLion([weight]),
         Lion([weight], maximize=True),
+        Lion([weight], momentum_dtype="int8"),
+        Lion([weight], kahan_sum=True),
         torch.optim.AdamW([weight], amsgrad=True),
         torch.optim.SGD([weight], lr=0.1, momentum=0.9, dampening=0.5),
         torch.optim.RAdam([weight]),
