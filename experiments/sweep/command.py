@@ -221,6 +221,12 @@ def groups_of(folders: Sequence[Path]) -> list[str]:
     return sorted({p.name for folder in folders for p in folder.iterdir() if p.is_dir()} | {"task"})
 
 
+def sweeps_beside(runs_dir: Path) -> Path:
+    """Folder of the sweeps whose runs lie in `runs_dir`: `results/sweeps` of `results/runs`."""
+    own = "sweeps" if runs_dir.name == "runs" else f"{runs_dir.name}-sweeps"
+    return runs_dir.parent / own
+
+
 def prepare(
     overrides: Sequence[str], folders: Sequence[Path], compose: Compose, config_dir: str | None
 ) -> tuple[Sweep, Request]:
@@ -231,7 +237,7 @@ def prepare(
     cells, conditions = plan(request, page, compose, config_dir)
     runs_dir = Path(cells[0].config["results_dir"])
     sweep = manifest.write(
-        runs_dir.parent / "sweeps" / name_of(request, page),
+        sweeps_beside(runs_dir) / name_of(request, page),
         cells,
         fixed=fixed_settings(request),
         conditions=conditions,

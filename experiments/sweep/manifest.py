@@ -204,7 +204,7 @@ def _check_same(path: Path, before: dict[str, Any], fixed: list[str], runs_dir: 
             f"the sweep {path} was made with other settings ({theirs}): choose another name "
             "with sweep.name=NAME"
         )
-    if before["runs_dir"] != runs_dir:
+    if Path(before["runs_dir"]).resolve() != Path(runs_dir).resolve():
         raise UserError(
             f"the runs of sweep {path} lie in {before['runs_dir']}: say "
             f"results_dir={before['runs_dir']}, or choose another name with sweep.name=NAME"

@@ -23,7 +23,9 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Call:
     """Calls `run.py -m` without starting workers; gives the exit code and what was said."""
 
     def main(*arguments: str) -> tuple[int, str]:
-        given = [*arguments, f"results_dir={tmp_path}/runs"]
+        given = [*arguments]
+        if not [text for text in given if text.startswith("results_dir=")]:
+            given.append(f"results_dir={tmp_path}/runs")
         if not [text for text in given if text.startswith("launcher=")]:
             given.append("launcher=none")
         monkeypatch.setattr(sys, "argv", ["run.py", "-m", *given])
@@ -55,6 +57,14 @@ def test_calling_again_with_more_seeds_adds_to_the_same_sweep(call: Call, tmp_pa
     call("sweep=transfer")
     call("sweep=transfer", "seed=0,1")
     assert len(made(tmp_path, "vit_proxy-transfer")["cells"]) == 12
+
+
+def test_sweeps_lie_beside_their_runs(call: Call, tmp_path: Path) -> None:
+    """Two folders of runs never share a sweep by being neighbours."""
+    for folder in ("one", "two"):
+        code, said = call("optimizer.lr=1e-3,2e-3", f"results_dir={tmp_path}/{folder}")
+        assert code == 0, said
+        assert len(list((tmp_path / f"{folder}-sweeps").iterdir())) == 1
 
 
 def test_values_on_the_command_line_replace_those_of_the_page(call: Call, tmp_path: Path) -> None:

@@ -59,15 +59,15 @@ def test_workers_that_are_killed_at_random_moments(tmp_path: Path, reference: Re
     deadline = time.monotonic() + 60
     num_kills = 0
     while any(worker.is_alive() for worker in workers) and time.monotonic() < deadline:
-        time.sleep(chance.uniform(0.05, 0.5))
-        if num_kills < 8:
-            number = chance.randrange(len(workers))
-            if workers[number].is_alive():
-                kill(workers[number].pid)
-                workers[number].join()
-                workers[number] = swept.start(sweep.path)
-                num_kills += 1
-    assert num_kills >= 5
+        at_work = any(None in of for of in swept.outcomes(sweep).values())
+        time.sleep(chance.uniform(0.0, 0.2) if at_work else 0.01)
+        if num_kills < 5 and at_work:
+            number = num_kills % len(workers)
+            kill(workers[number].pid)
+            workers[number].join()
+            workers[number] = swept.start(sweep.path)
+            num_kills += 1
+    assert num_kills == 5
     assert [worker.exitcode for worker in workers] == [0, 0]
     assert sum(None in of for of in swept.outcomes(sweep).values()) >= 1, "nobody died at work"
     check(sweep, reference)

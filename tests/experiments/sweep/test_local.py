@@ -64,7 +64,7 @@ def test_workers_that_die_at_once_end_the_launcher(tmp_path: Path, monkeypatch: 
 
 
 def test_a_signal_saves_and_the_next_call_does_what_is_missing(tmp_path: Path) -> None:
-    cells = swept.cells(tmp_path, 2, train__epochs=20.0, eval__every_epochs=None)
+    cells = swept.cells(tmp_path, 2, train__epochs=120.0, eval__every_epochs=None)
     sweep = swept.sweep(tmp_path, cells)
 
     def work() -> None:
@@ -74,7 +74,7 @@ def test_a_signal_saves_and_the_next_call_does_what_is_missing(tmp_path: Path) -
     process = forked._fork.Process(target=work)
     process.start()
     forked.wait_for(lambda: read_json(sweep.folder(cells[0]).status).get("state") == "running")
-    time.sleep(0.3)
+    time.sleep(0.05)
     assert process.pid
     os.killpg(process.pid, signal.SIGINT)
     process.join(20)

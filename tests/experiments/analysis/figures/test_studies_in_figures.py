@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import known_truth
 import pandas as pd
 import pytest
 import study_folder
-import synthetic
 from matplotlib.figure import Figure
 
 from experiments.analysis import dot_panels, figure_style, tuned
@@ -20,7 +20,7 @@ from experiments.config import UserError
 
 def grids(**more: Any) -> list[dict]:
     both = [("adamw", 1e-2, 0.1), ("lion", 1e-3, 1.0)]
-    rows = [synthetic.grid(*arm, seeds=range(3), **more) for arm in both]
+    rows = [known_truth.grid(*arm, seeds=range(3), **more) for arm in both]
     return [row for arm in rows for row in arm]
 
 
@@ -105,9 +105,9 @@ def test_the_two_grids_of_a_row_share_a_scale_and_the_rows_do_not(tmp_path: Path
 
 
 def test_betas(tmp_path: Path) -> None:
-    rows = synthetic.arms({"lion": 95.0}, noise=0.0, beta1=0.9, beta2=0.99)
-    rows += synthetic.arms({"lion": 91.0}, noise=0.0, beta1=0.9, beta2=0.9)
-    rows += synthetic.arms({"adamw": 93.0}, noise=0.0, beta1=0.9, beta2=0.999)
+    rows = known_truth.arms({"lion": 95.0}, noise=0.0, beta1=0.9, beta2=0.99)
+    rows += known_truth.arms({"lion": 91.0}, noise=0.0, beta1=0.9, beta2=0.9)
+    rows += known_truth.arms({"adamw": 93.0}, noise=0.0, beta1=0.9, beta2=0.999)
     results = study_folder.make(tmp_path, betas=rows)
     table = ours(betas.table(results)).set_index("arm")
     assert set(table.index) == {"Lion (0.9, 0.99)", "single beta 0.9", "AdamW (0.9, 0.999)"}
@@ -117,8 +117,8 @@ def test_betas(tmp_path: Path) -> None:
 
 
 def test_optimizers(tmp_path: Path) -> None:
-    rows = synthetic.arms({"lion": 95.0, "adamw": 93.0, "sgd": 90.0, "radam": 92.5}, noise=0.0)
-    rows += [synthetic.run("addsign", seed, math.nan, state="diverged") for seed in range(5)]
+    rows = known_truth.arms({"lion": 95.0, "adamw": 93.0, "sgd": 90.0, "radam": 92.5}, noise=0.0)
+    rows += [known_truth.run("addsign", seed, math.nan, state="diverged") for seed in range(5)]
     results = study_folder.make(tmp_path, optimizers=rows)
     table = ours(optimizers.table(results)).set_index("optimizer")
     assert table.value["Lion"] - table.value["SGD"] == pytest.approx(5.0)
