@@ -16,6 +16,7 @@ import yaml
 from experiments.analysis.comparison import difference_of
 from experiments.analysis.evidence import (
     CONTRADICTED,
+    INCONCLUSIVE,
     MEASURED,
     SUPPORTED,
     Evidence,
@@ -92,11 +93,28 @@ def higher_train_loss(evidence: Evidence) -> Finding:
 
 
 def flatter(evidence: Evidence) -> Finding:
+    """Loss under the largest noise; the same for all weights, and relative to each tensor's.
+
+    The paper does not say which it is. Where the two kinds do not agree, neither decides.
+    """
     table = evidence.noise()
-    scale = float(table[table.noise == "sigma"].scale.max())
-    finding = _noise_difference(table, "sigma", scale, sign=-1)
-    note = "largest of the scales; the paper does not state its scale"
-    return replace(finding, note=f"{finding.note}; {note}")
+    kinds = [kind for kind in ("sigma", "relative") if (table.noise == kind).any()]
+    if not kinds:
+        raise UserError("the landscape study has no loss under noise")
+    found = [
+        _noise_difference(table, kind, float(table[table.noise == kind].scale.max()), sign=-1)
+        for kind in kinds
+    ]
+    first, *others = found
+    notes = ["the paper states neither kind nor scale of its noise"]
+    notes += [f"{f.measure}: {f.estimate:+.3f} [{f.low:+.3f}, {f.high:+.3f}]" for f in others]
+    agree = {finding.verdict for finding in found} == {first.verdict}
+    return replace(
+        first,
+        verdict=first.verdict if agree else INCONCLUSIVE,
+        seeds_to_decide=first.seeds_to_decide if agree else float("nan"),
+        note="; ".join([*filter(None, [first.note]), *notes]),
+    )
 
 
 def _noise_difference(table: pd.DataFrame, noise: str, scale: float, sign: int) -> Finding:

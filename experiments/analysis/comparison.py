@@ -19,6 +19,8 @@ from scipy import stats
 CONFIDENCE = 0.95
 SETTING = ("lr", "weight_decay", "beta1", "beta2")
 """Columns that make a setting; betas only where a table has them."""
+TIE = 3
+"""Decimals (of %) to which validation means are compared: below lies the rounding of a table."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ def final_results(runs: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
 def choose(results: pd.DataFrame, optimizer: str) -> Chosen:
     """Picks the setting with the best mean validation value; a diverged seed rules one out.
 
+    Means that are equal to `TIE` go to the smaller learning rate, then the smaller weight decay.
+
     Raises:
         ValueError: if no setting has finished with every seed, or a seed of a setting is there
             twice (another batch size): filter the table first.
@@ -79,7 +83,7 @@ def choose(results: pd.DataFrame, optimizer: str) -> Chosen:
         )
     grouped = mine.groupby(keys, dropna=False)
     whole = grouped.val.count() == mine.seed.nunique()
-    means = grouped.val.mean()[whole]
+    means = grouped.val.mean()[whole].round(TIE)
     if means.empty:
         raise ValueError(f"{optimizer}: no setting has finished with every seed")
     picked = dict(zip(keys, means.idxmax(), strict=True))

@@ -170,14 +170,18 @@ def is_alike(
     note: str = "",
     margin: float = MARGIN,
 ) -> Finding:
-    """Supported where the whole interval lies within the margin, contradicted where outside."""
-    if -margin < difference.low and difference.high < margin:
+    """Supported where the whole interval lies within the margin, contradicted where outside.
+
+    A difference that is shown, though smaller than the margin, is neither.
+    """
+    is_shown = difference.low > 0 or difference.high < 0
+    if -margin < difference.low and difference.high < margin and not is_shown:
         verdict = SUPPORTED
     elif difference.low > margin or difference.high < -margin:
         verdict = CONTRADICTED
     else:
         verdict = INCONCLUSIVE
-    said = f"alike means within {margin:g} {unit}"
+    said = f"alike means within {margin:g} {unit}, and no difference shown"
     effect = abs(margin - abs(difference.mean))
     return _finding(
         difference, sd, measure, unit, verdict, effect, "; ".join(filter(None, [note, said]))

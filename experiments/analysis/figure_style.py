@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 
 NAMES = {
     "lion": "Lion",
-    "lion_single_beta": "sign momentum",
+    "lion_single_beta": "sign momentum 0.9",
+    "lion_single_beta_99": "sign momentum 0.99",
     "hero_lion": "Hero-Lion",
     "adamw": "AdamW",
     "adafactor": "Adafactor",

@@ -13,6 +13,8 @@ from experiments.analysis.figure_style import name_of
 from experiments.analysis.sources import PROXIES
 
 COLUMNS = ["lr", "weight_decay", "val_mean", "test_mean", "test_error", "n", "on_edge"]
+TUNED = {"lr": "learning rate", "weight_decay": "weight decay", "beta2": "betas"}
+"""What a study may tune, and how a caption calls it."""
 NOT_RUN = "Ours: not run yet."
 
 
@@ -26,7 +28,8 @@ def tuned(study: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     Returns:
         A row per arm: `by`, then lr, weight_decay, val_mean and test_mean (%), test_error
         (standard error over seeds), n (seeds), on_edge (then it is not tuned), num_settings,
-        num_diverged. Empty numbers where no setting has finished with every seed.
+        tuned (what differs between them), num_diverged. Empty numbers where no setting has
+        finished with every seed.
     """
     rows = []
     for names, part in study.groupby(by, sort=False, dropna=False):
@@ -34,6 +37,7 @@ def tuned(study: pd.DataFrame, by: list[str]) -> pd.DataFrame:
         row["num_settings"] = part.groupby(
             [key for key in SETTING if key in part], dropna=False
         ).ngroups
+        row["tuned"] = ", ".join(t for column, t in TUNED.items() if _varies(part, column))
         row["num_diverged"] = int((part.state == "diverged").sum())
         try:
             chosen = vars(choose(part, row["optimizer"]))
@@ -41,6 +45,10 @@ def tuned(study: pd.DataFrame, by: list[str]) -> pd.DataFrame:
             chosen = {"n": 0, "on_edge": False}
         rows.append(row | {column: chosen.get(column, float("nan")) for column in COLUMNS})
     return pd.DataFrame(rows)
+
+
+def _varies(part: pd.DataFrame, column: str) -> bool:
+    return column in part and part[column].nunique() > 1
 
 
 def title(study: pd.DataFrame) -> str:
@@ -61,19 +69,20 @@ def caption(arms: pd.DataFrame) -> str:
     tried = sorted(arms.num_settings.unique())
     settings = f"{tried[0]:g}" if len(tried) == 1 else f"{tried[0]:g} to {tried[-1]:g}"
     picks = (
-        "One setting of learning rate and weight decay each, tested"
+        "One setting each, tested"
         if list(tried) == [1]
-        else f"Validation picks one of {settings} settings (learning rate, weight decay), the test "
+        else f"Validation picks one of {settings} settings ({max(arms.tuned, key=len)}), the test "
         "set reports it"
     )
     said = (
         f"Ours: a proxy, no result of the paper's model; its own axis. {picks}: mean and standard "
         f"error over n = {seeds} seeds."
     )
-    edges = [name_of(o) for o in dict.fromkeys(arms.optimizer[arms.on_edge.astype(bool)])]
+    names = arms.arm if "arm" in arms else arms.optimizer.map(name_of)
+    edges = list(dict.fromkeys(names[arms.on_edge.astype(bool)]))
     if edges:
         said += f" On the edge of its grid, so not tuned (hollow): {', '.join(edges)}."
-    lost = [name_of(o) for o in dict.fromkeys(arms.optimizer[arms.n == 0])]
+    lost = list(dict.fromkeys(names[arms.n == 0]))
     if lost:
         said += f" No setting finished with every seed: {', '.join(lost)}."
     return said

@@ -29,6 +29,8 @@ COLUMNS = (
 )
 """Of the tidy table of a study."""
 METRIC = "top1"
+NUM_POINTS = 30
+"""Of a training curve in a study's table: enough to draw it, few enough to commit hundreds."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,16 @@ def runs_table(sweep: Sweep, metric: str = METRIC) -> pd.DataFrame:
 
 
 def curves_table(sweep: Sweep) -> pd.DataFrame:
-    """Every measurement of loss and accuracy of the runs that are over, raw weights only."""
+    """Loss and accuracy of the runs that are over, raw weights only, in the order of the ledger.
+
+    Every evaluation, and of the training curves about `NUM_POINTS` each, the last one included.
+    """
     rows = _rows(sweep)
     kept = rows[(rows.weights == "raw") & (rows.split != "run") & (rows.metric != "lr")]
+    to_end = kept.groupby(["run_id", "split", "metric"]).cumcount(ascending=False)
+    length = kept.groupby(["run_id", "split", "metric"]).step.transform("size")
+    stride = (length // NUM_POINTS).clip(lower=1)
+    kept = kept[(kept.split != "train") | (to_end % stride == 0)]
     return kept[["run_id", "step", "split", "metric", "value"]].reset_index(drop=True)
 
 
@@ -149,7 +158,7 @@ def _best(sweep: Sweep, table: pd.DataFrame, trials: dict[str, list[Cell]]) -> B
     for trial, cells in trials.items():
         values = table.val.reindex([cell.run_id for cell in cells])
         if values.notna().all():
-            means[trial] = values.mean()
+            means[trial] = round(values.mean(), 3)  # the first of equal ones, as in the analysis
     if not means:
         return None
     winner = trials[max(means, key=lambda trial: means[trial])]

@@ -42,7 +42,7 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
     return table.sort_values(order, ignore_index=True)[[*order, *columns[2:], *MORE]]
 
 
-MORE = ["n", "lr", "weight_decay", "on_edge", "num_settings"]
+MORE = ["n", "lr", "weight_decay", "on_edge", "num_settings", "tuned"]
 
 
 def _ours(runs: pd.DataFrame | None) -> pd.DataFrame:

@@ -72,7 +72,7 @@ def _name(optimizer: str, beta1: float, beta2: float) -> str:
     name = figure_style.name_of(optimizer)
     if beta1 != beta1:
         return name
-    if name in ("Lion", "sign momentum") and beta1 == beta2:
+    if (name == "Lion" or name.startswith("sign")) and beta1 == beta2:
         return f"single beta {beta1:g}"
     return f"{name} ({beta1:g}, {beta2:g})"
 

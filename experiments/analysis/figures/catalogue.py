@@ -17,6 +17,7 @@ from experiments.analysis.figures import (
     jft_compute,
     landscape,
     language,
+    lion_speed,
     lit,
     lr_wd_heatmaps,
     optimizers,
@@ -42,5 +43,6 @@ FIGURES: dict[str, ModuleType] = {
     "language": language,
     "in_context": in_context,
     "glue": glue,
+    "lion_speed": lion_speed,
 }
 """Each has TITLE, `table(results)`, the tidy numbers, and `draw(results)`, the figure."""

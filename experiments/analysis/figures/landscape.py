@@ -23,9 +23,14 @@ CAPTION = (
     "has the higher training loss and yet generalises better."
 )
 OURS = (
-    "Ours: a proxy, its own axis and noise scales (standard deviation of each weight's noise); "
-    "mean and standard error over n = {n} seeds."
+    "Ours: a proxy, axes and noise scales of its own (standard deviation of the noise, the same "
+    "for all weights, or relative to the weights of each tensor); mean and standard error over "
+    "n = {n} seeds."
 )
+KINDS = {
+    "sigma": "noise, the same for all weights (standard deviation)",
+    "relative": "noise, relative to the tensor's weights",
+}
 LOSSES = {"train_loss_L": "no noise", "perturbed_train_loss_L_N": "with noise"}
 
 
@@ -34,7 +39,8 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
 
     Returns:
         Columns origin (paper or proxy), optimizer, metric (an accuracy in %, or loss in nats),
-        noise ("no noise", "with noise", or our scale), value, uncertainty, n (seeds).
+        noise ("no noise", "with noise", or our scale), kind (ours: sigma or relative), value,
+        uncertainty, n (seeds). Our loss without noise stands there once for each kind.
     """
     theirs = paper("landscape", results)
     theirs = theirs.assign(
@@ -52,8 +58,10 @@ def _ours(results: Path) -> pd.DataFrame | None:
     rows = noise(results)
     if rows is None:
         return None
-    rows = rows[rows.noise != "relative"]
-    by_scale = rows.groupby(["optimizer", "scale"]).loss
+    clean = rows[rows.noise == "none"]
+    kinds = [kind for kind in KINDS if (rows.noise == kind).any()]
+    rows = pd.concat([rows[rows.noise != "none"], *(clean.assign(noise=kind) for kind in kinds)])
+    by_scale = rows.rename(columns={"noise": "kind"}).groupby(["kind", "optimizer", "scale"]).loss
     ours = by_scale.agg(value="mean", uncertainty="sem", n="count").reset_index()
     ours["optimizer"] = ours.optimizer.map(figure_style.name_of)
     scale = ours.scale.map(lambda s: "no noise" if s == 0 else f"{s:g}")
@@ -65,21 +73,26 @@ def draw(results: Path = RESULTS) -> Figure:
     values = table(results)
     theirs, ours = values[values.origin == "paper"], values[values.origin == "proxy"]
     said = tuned.NOT_RUN if ours.empty else OURS.format(n=f"{ours.n.min():g}")
-    size = (8.6 if ours.empty else 13.5, 4.4)
-    columns = [1, 1] if ours.empty else [1, 1, 1.2]
-    figure, axes = figure_style.canvas(TITLE, f"{CAPTION} {said}", size, columns)
+    kinds = [kind for kind in KINDS if not ours.empty and (ours.kind == kind).any()]
+    rows = [1, 1] if kinds else [1]
+    figure, axes = figure_style.canvas(
+        TITLE, f"{CAPTION} {said}", (10.5, 3.6 * len(rows) + 0.9), [1, 1], rows
+    )
     _losses(axes[0, 0], theirs[theirs.metric == "loss"])
     axes[0, 0].set_ylabel("training loss (nats)")
     figure_style.panel_title(axes[0, 0], "Paper: ViT-B/16, loss")
     _accuracies(axes[0, 1], theirs[theirs.metric != "loss"])
     figure_style.panel_title(axes[0, 1], "Paper: ViT-B/16, accuracy")
-    if not ours.empty:
-        right = axes[0, 2]
-        dot_panels.as_proxy(right)
-        _losses(right, ours)
-        right.set_xlabel("noise on the weights (standard deviation)")
-        right.set_ylabel("proxy's training loss (nats)")
-        figure_style.panel_title(right, tuned.title(noise(results)))
+    for axis, kind in zip(axes[1] if kinds else [], kinds, strict=False):
+        dot_panels.as_proxy(axis)
+        _losses(axis, ours[ours.kind == kind])
+        axis.set_xlabel(KINDS[kind])
+        axis.set_ylabel("proxy's training loss (nats)")
+        first = axis is axes[1, 0]
+        title = tuned.title(noise(results)) if first else "Ours, proxy: the same runs"
+        figure_style.panel_title(axis, title)
+    for axis in axes[1, len(kinds) :] if kinds else []:
+        axis.set_visible(False)
     return figure
 
 
@@ -100,7 +113,7 @@ def _losses(axis: Any, losses: pd.DataFrame) -> None:
                           path_effects=figure_style.halo(axis.get_facecolor()))  # fmt: skip
         ends.append((float(mine.value.iloc[-1]), name, colour))
     axis.set_xticks(range(len(scales)), scales)
-    axis.margins(x=0.18, y=0.15)
+    axis.margins(x=0.18, y=0.24)
     axis.autoscale_view()
     axis.grid(axis="y")
     figure_style.end_labels(axis, ends)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from experiments.analysis.comparison import TIE
 from experiments.analysis.report.studies import SETTINGS, Study
 
 
@@ -50,7 +51,8 @@ def best_cell(cells: pd.DataFrame, higher_is_better: bool = True) -> int | None:
     whole = cells[(cells.n == most) & cells.val_mean.notna()]
     if whole.empty:
         return None
-    position = whole.val_mean.idxmax() if higher_is_better else whole.val_mean.idxmin()
+    means = whole.val_mean.round(TIE)
+    position = means.idxmax() if higher_is_better else means.idxmin()
     return int(whole.loc[position, "cell"])
 
 

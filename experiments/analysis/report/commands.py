@@ -17,18 +17,21 @@ KEYS = {
 """Columns of a study and the keys of the configuration that they are."""
 
 STUDY_SWEEPS = {
-    "heatmap": "lr_wd",
-    "batch_size": "batch_size_proxy",
-    "betas": "betas",
-    "optimizers": "optimizers",
+    "heatmap": ("lr_wd_proxy", "optimizer=adamw,lion "),
+    "batch_size": (
+        "batch_size_proxy",
+        "optimizer=adamw,lion train.batch_size=32,64,128,256,512 launcher=vectorised ",
+    ),
+    "betas": ("betas", "optimizer=lion "),
+    "optimizers": ("optimizers_proxy", ""),
 }
-"""The committed studies, and the pages of conf/sweep that make them."""
+"""The committed studies: the page of conf/sweep that makes each, and what else is said."""
 
 
 def make_study(name: str) -> str:
     """The commands that run a committed study and tabulate it."""
-    page = STUDY_SWEEPS[name]
-    run = f"python run.py -m experiment=vit_proxy sweep={page} seed=0,1,2,3,4"
+    page, more = STUDY_SWEEPS[name]
+    run = f"python run.py -m experiment=vit_proxy sweep={page} {more}seed=0,1,2,3,4"
     return f"{run} && python scripts/sweep.py collect vit_proxy-{page} --study {name} --curves"
 
 

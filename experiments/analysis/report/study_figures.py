@@ -28,7 +28,7 @@ PARTNERS = {
 """Figures of the paper, and the studies here that ask the same question of a proxy."""
 COMMANDS = {
     "imagenet": "python run.py experiment=vit_b16_imagenet optimizer=lion data.root=/data/imagenet",
-    "landscape": "python run.py job=landscape run=RUN_ID",
+    "landscape": "python scripts/landscape.py RUN_ID RUN_ID ...",
 }
 """Figures without a proxy study, and what runs their question here."""
 

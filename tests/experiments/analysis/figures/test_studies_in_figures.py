@@ -139,13 +139,16 @@ def test_landscape(tmp_path: Path) -> None:
     results = study_folder.make(tmp_path)
     (results / "studies/landscape").mkdir(parents=True)
     pd.DataFrame(rows).to_csv(results / "studies/landscape/noise.csv", index=False)
-    table = ours(landscape.table(results)).set_index(["optimizer", "noise"])
+    table = ours(landscape.table(results))
+    relative = table[table.kind == "relative"].set_index(["optimizer", "noise"])
+    assert relative.value["Lion", "0.01"] == 99.0 and relative.value["Lion", "no noise"] == 0.5
+    table = table[table.kind == "sigma"].set_index(["optimizer", "noise"])
     assert table.value["Lion", "0.01"] == pytest.approx(2.0)  # mean of seeds 0 and 1
     assert table.value["AdamW", "0.01"] == pytest.approx(3.0)
     assert table.value["AdamW", "no noise"] == 0.5
     assert table.n["Lion", "0.01"] == 2
     figure = landscape.draw(results)
-    check_labels(figure, panels=1, model="vit_proxy (a ViT of 39,322 parameters, 8 × 8 digits)")
+    check_labels(figure, panels=2, model="vit_proxy (a ViT of 39,322 parameters, 8 × 8 digits)")
 
 
 def test_a_best_setting_on_the_edge_is_told(tmp_path: Path) -> None:
