@@ -16,22 +16,7 @@ import matplotlib
 from matplotlib import patheffects
 from matplotlib.figure import Figure
 
-NAMES = {
-    "lion": "Lion",
-    "lion_single_beta": "sign momentum 0.9",
-    "lion_single_beta_99": "sign momentum 0.99",
-    "hero_lion": "Hero-Lion",
-    "adamw": "AdamW",
-    "adafactor": "Adafactor",
-    "sgd": "SGD",
-    "radam": "RAdam",
-    "nadam": "NAdam",
-    "adabelief": "AdaBelief",
-    "amsgrad": "AMSGrad",
-    "powersign": "PowerSign",
-    "addsign": "AddSign",
-}
-"""Pages of conf/optimizer as the figures call them."""
+from experiments.analysis.names import name_of as name_of
 
 COLOURS = {"Lion": "#0072B2", "AdamW": "#D55E00", "SGD": "#009E73", "Adafactor": "#A8578E"}
 """Safe for colour-blind eyes (Okabe and Ito; the last one darkened to be readable as text)."""
@@ -66,11 +51,6 @@ STYLE: Any = {
 DPI = 140
 CAPTION_SIZE = 8.5
 CHARACTERS_PER_INCH = 15.5  # of the caption's font
-
-
-def name_of(optimizer: str) -> str:
-    """How figures call an optimizer, given its page in conf/optimizer or the paper's name."""
-    return NAMES.get(optimizer, optimizer)
 
 
 def colour_of(optimizer: str) -> str:

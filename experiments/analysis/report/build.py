@@ -28,6 +28,7 @@ from experiments.analysis.report.studies import (
     read_studies,
     studies_of_ledger,
 )
+from experiments.analysis.sources import noise
 from experiments.store import UserError, now
 
 MARK = ".made-by-report"
@@ -100,7 +101,7 @@ def _write_pages(out: Path, sources: Sources) -> None:
     table, is_judged = claims.read_claims(sources.results)
     drawn_figures = paper_figures.all_figures(sources.results / "paper")
     drawn_figures = [*drawn_figures, study_figures.proxies(studies)]
-    study_figures.add_studies(drawn_figures, studies)
+    study_figures.add_studies(drawn_figures, studies, noise(sources.results))
     pictures = figures.copy_drawn(sources.results, out)
     figures.copy_tables(drawn_figures, sources.results, out)
     has_figures = any((sources.results / "figures").glob("*"))

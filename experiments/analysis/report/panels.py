@@ -12,6 +12,8 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.analysis.names import name_of
+
 COLOURS = {
     "Lion": "#0072B2",
     "AdamW": "#D55E00",
@@ -23,8 +25,6 @@ COLOURS = {
 OTHER_COLOUR = "#767676"
 SYMBOLS = {"Lion": "circle", "AdamW": "triangle-up"}
 OTHER_SYMBOL = "square"
-NAMES = {"lion": "Lion", "adamw": "AdamW", "sgd": "SGD", "adafactor": "Adafactor"}
-"""Pages of conf/optimizer as the paper writes them."""
 
 
 @dataclass
@@ -58,7 +58,7 @@ def plain(text: object) -> str:
 
 def display(optimizer: object) -> str:
     """An optimizer's name as the paper writes it."""
-    return NAMES.get(str(optimizer), str(optimizer))
+    return name_of(str(optimizer))
 
 
 def line(
@@ -155,7 +155,10 @@ def heatmap(
         "x": [a for a, _, _ in filled],
         "y": [b for _, b, _ in filled],
         "text": [f"{v:.1f}" for _, _, v in filled],
-        "textfont": {"color": ["#000" if v > middle else "#fff" for _, _, v in filled]},
+        "textfont": {
+            "size": 12 if len(x) < 4 else 9,
+            "color": ["#000" if v > middle else "#fff" for _, _, v in filled],
+        },
         "hoverinfo": "skip",
     }
     cells = {

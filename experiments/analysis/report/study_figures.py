@@ -26,6 +26,11 @@ PARTNERS = {
     "optimizers": ("optimizers", "betas"),
 }
 """Figures of the paper, and the studies here that ask the same question of a proxy."""
+NOISE = {
+    "sigma": "noise, the same for all weights",
+    "relative": "noise, relative to the weights",
+}
+"""Kinds of noise of a landscape study, and their axes."""
 COMMANDS = {
     "imagenet": "python run.py experiment=vit_b16_imagenet optimizer=lion data.root=/data/imagenet",
     "landscape": "python scripts/landscape.py RUN_ID RUN_ID ...",
@@ -33,8 +38,16 @@ COMMANDS = {
 """Figures without a proxy study, and what runs their question here."""
 
 
-def add_studies(figures: Iterable[Figure], studies: Sequence[Study]) -> None:
-    """Puts the studies' panels beside the paper's, and says which are missing."""
+def add_studies(
+    figures: Iterable[Figure], studies: Sequence[Study], noise: pd.DataFrame | None = None
+) -> None:
+    """Puts the studies' panels beside the paper's, and says which are missing.
+
+    Args:
+        figures: The paper's.
+        studies: Ours.
+        noise: Loss of our runs under noise on the weights (`sources.noise`).
+    """
     by_name = {study.name: study for study in studies if study.kind == "study"}
     for figure in figures:
         for name in PARTNERS.get(figure.name, ()):
@@ -43,7 +56,10 @@ def add_studies(figures: Iterable[Figure], studies: Sequence[Study]) -> None:
                 figure.sources.append(by_name[name].source.removeprefix("results/"))
             else:
                 figure.missing.append((f"The proxy study {name}", make_study(name)))
-        if figure.name not in (*PARTNERS, "proxies"):
+        if figure.name == "landscape" and noise is not None:
+            figure.panels += under_noise(noise)
+            figure.sources.append("studies/landscape/noise.csv")
+        elif figure.name not in (*PARTNERS, "proxies"):
             figure.missing.append(("Runs here", COMMANDS.get(figure.name, "")))
 
 
@@ -70,7 +86,8 @@ def heatmaps(study: Study) -> list[Panel]:
         }
         title = f"{panels.display(mine.optimizer.iloc[0])}, {_subject(study)}"
         note = f"Mean validation value, n = {_span(mine.n)} seeds per cell."
-        drawn.append(Panel(title, traces, layout, "proxy", note=note))
+        height = 130 + 24 * mine.weight_decay.nunique()
+        drawn.append(Panel(title, traces, layout, "proxy", height, note))
     return drawn
 
 
@@ -106,6 +123,30 @@ def ranking(study: Study) -> Panel:
     layout = {"xaxis": axis(f"test value, {study.unit}"), "yaxis": category_axis()}
     title, note = f"{study.name}: {_subject(study)}", _tuned([c["n"] for c in chosen])
     return Panel(title, traces, layout, "proxy", 110 + 21 * len(chosen), note)
+
+
+def under_noise(noise: pd.DataFrame) -> list[Panel]:
+    """Mean training loss over the scale of the noise, a panel for each kind of noise."""
+    clean, drawn = noise[noise.noise == "none"], []
+    for kind, label in NOISE.items():
+        rows = noise[noise.noise == kind]
+        rows = pd.concat([clean.assign(scale=0.0), rows])
+        table = rows.groupby(["optimizer", "scale"]).loss.agg(["mean", "sem", "count"])
+        traces = [
+            panels.points(
+                panels.display(name),
+                [f"{scale:g}" for scale in mine.index.get_level_values("scale")],
+                mine["mean"].tolist(),
+                [_or_zero(error) for error in mine["sem"]],
+                [f" ± {row.sem:.3f} (s.e.), n = {row.count}" for row in mine.itertuples()],
+            )
+            for name, mine in table.groupby("optimizer")
+        ]
+        layout = {"xaxis": axis(label, type="category"), "yaxis": axis("training loss, nats")}
+        title = ", ".join(map(str, noise.experiment.unique()))
+        note = f"Mean and standard error over n = {_span(table['count'])} seeds."
+        drawn.append(Panel(title, traces, layout, "proxy", note=note))
+    return drawn
 
 
 def _pick(study: Study, cells: pd.DataFrame) -> dict[str, Any] | None:

@@ -113,3 +113,23 @@ def test_published_proxies_show_the_difference_of_the_readme() -> None:
     place = trace["y"].index("vit_proxy")
     assert trace["x"][place] == pytest.approx(0.56, abs=0.005)
     assert "-1.47 to +2.59, n = 5" in trace["customdata"][place]
+
+
+def test_flatness_of_our_runs_stands_beside_the_papers() -> None:
+    rows = [
+        {"experiment": "vit_proxy", "optimizer": name, "seed": seed, "noise": kind,
+         "scale": scale, "loss": clean + scale + 0.1 * seed}
+        for name, clean in (("lion", 0.2), ("adamw", 0.4))
+        for seed in (0, 1)
+        for kind, scale in (("none", 0.0), ("sigma", 0.05), ("relative", 0.5))
+    ]  # fmt: skip
+    figure = Figure("landscape", "Flatness", "A caption.")
+    study_figures.add_studies([figure], [], pd.DataFrame(rows))
+    assert not figure.missing and figure.sources == ["studies/landscape/noise.csv"]
+    same, relative = figure.panels
+    assert [same.origin, relative.origin] == ["proxy", "proxy"]
+    lion = {trace["name"]: trace for trace in relative.traces}["Lion"]
+    assert lion["x"] == ["0", "0.5"] and lion["y"] == pytest.approx([0.25, 0.75])
+    assert "n = 2" in lion["customdata"][0] and "n = 2 seeds" in same.note
+    study_figures.add_studies([figure], [])
+    assert figure.missing[-1][0] == "Runs here"
