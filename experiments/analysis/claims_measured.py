@@ -93,7 +93,7 @@ def higher_train_loss(evidence: Evidence) -> Finding:
 
 
 def flatter(evidence: Evidence) -> Finding:
-    """Loss under the largest noise; the same for all weights, and relative to each tensor's.
+    """Loss under the largest noise; the same for all weights, and relative to each filter's.
 
     The paper does not say which it is. Where the two kinds do not agree, neither decides.
     """

@@ -24,12 +24,12 @@ CAPTION = (
 )
 OURS = (
     "Ours: a proxy, axes and noise scales of its own (standard deviation of the noise, the same "
-    "for all weights, or relative to the weights of each tensor); mean and standard error over "
+    "for all weights, or relative to the weights of each filter); mean and standard error over "
     "n = {n} seeds."
 )
 KINDS = {
     "sigma": "noise, the same for all weights (standard deviation)",
-    "relative": "noise, relative to the tensor's weights",
+    "relative": "noise, relative to the filter's weights",
 }
 LOSSES = {"train_loss_L": "no noise", "perturbed_train_loss_L_N": "with noise"}
 
