@@ -319,9 +319,12 @@ def test_a_process_killed_from_outside_is_told(
 def test_a_signal_before_the_first_step_gives_the_shells_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    """Until `Stopper` listens, which is for seconds, the processes just die of the signal."""
+    """Until `Stopper` listens, which is for seconds, the processes just die of the signal.
+
+    No `touch` here: a shell that waits for a program outlives its own SIGINT.
+    """
     sleeping(
-        monkeypatch, f"touch {tmp_path}/a; exec sleep 60", f"touch {tmp_path}/b; exec sleep 60"
+        monkeypatch, f": > {tmp_path}/a; exec sleep 60", f": > {tmp_path}/b; exec sleep 60"
     )
     process = launched(tiny.config(tmp_path / "runs", **TWO))
     forked.wait_for(lambda: (tmp_path / "a").exists() and (tmp_path / "b").exists())
