@@ -77,6 +77,7 @@ def _ours() -> list[Contestant]:
         "fused": {"fused": True},
         "fused, bf16 momentum": {"fused": True, "momentum_dtype": "bfloat16"},
         "fused, int8 momentum": {"fused": True, "momentum_dtype": "int8"},
+        "fused, Kahan": {"fused": True, "kahan_sum": True},
         "loop, bf16 momentum": {"fused": False, "momentum_dtype": "bfloat16"},
         "loop, int8 momentum": {"fused": False, "momentum_dtype": "int8"},
     }
