@@ -323,9 +323,7 @@ def test_a_signal_before_the_first_step_gives_the_shells_exit_code(
 
     No `touch` here: a shell that waits for a program outlives its own SIGINT.
     """
-    sleeping(
-        monkeypatch, f": > {tmp_path}/a; exec sleep 60", f": > {tmp_path}/b; exec sleep 60"
-    )
+    sleeping(monkeypatch, f": > {tmp_path}/a; exec sleep 60", f": > {tmp_path}/b; exec sleep 60")
     process = launched(tiny.config(tmp_path / "runs", **TWO))
     forked.wait_for(lambda: (tmp_path / "a").exists() and (tmp_path / "b").exists())
     os.kill(process.pid, number)

@@ -68,13 +68,14 @@ def draw(results: Path = RESULTS) -> Figure:
     if runs is not None:
         right = axes[0, 1]
         dot_panels.as_proxy(right)
-        _panel(right, values[values.origin == "proxy"], decimals=1)
+        _panel(right, values[values.origin == "proxy"], decimals=1, beside=True)
         figure_style.panel_title(right, tuned.title(runs))
         right.set_ylabel("proxy's test accuracy (%)")
     return figure
 
 
-def _panel(axis: Any, values: pd.DataFrame, decimals: int) -> None:
+def _panel(axis: Any, values: pd.DataFrame, decimals: int, beside: bool = False) -> None:
+    """Both curves; the numbers stand `beside` the error bars where these are long."""
     axis.set_xscale("log", base=2)
     ends = []
     upper = values.sort_values("value").groupby("batch_size").optimizer.last()
@@ -86,9 +87,11 @@ def _panel(axis: Any, values: pd.DataFrame, decimals: int) -> None:
         axis.plot(hollow.batch_size, hollow.value, "o", color=colour, markerfacecolor="white")
         for number, item in enumerate(mine.itertuples()):
             side = 1 if upper[item.batch_size] == name else -1
-            shift = _aside(list(mine.value), number, side)
+            shift = _aside(list(mine.value), number, side), 11 * side
+            if beside:
+                shift = 17 * (side if number else 1), (8 if number else 13) * side
             axis.annotate(f"{item.value:.{decimals}f}", (item.batch_size, item.value),
-                          xytext=(shift, 11 * side), textcoords="offset points", ha="center",
+                          xytext=shift, textcoords="offset points", ha="center",
                           va="center", fontsize=8.5, color=colour,
                           path_effects=figure_style.halo(axis.get_facecolor()))  # fmt: skip
         ends.append((mine.value.iloc[-1], name, colour))
