@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -175,7 +175,8 @@ def is_alike(
     A difference that is shown, though smaller than the margin, is neither.
     """
     is_shown = difference.low > 0 or difference.high < 0
-    if -margin < difference.low and difference.high < margin and not is_shown:
+    is_within_margin = -margin < difference.low and difference.high < margin
+    if is_within_margin and not is_shown:
         verdict = SUPPORTED
     elif difference.low > margin or difference.high < -margin:
         verdict = CONTRADICTED
@@ -183,9 +184,12 @@ def is_alike(
         verdict = INCONCLUSIVE
     said = f"alike means within {margin:g} {unit}, and no difference shown"
     effect = abs(margin - abs(difference.mean))
-    return _finding(
+    found = _finding(
         difference, sd, measure, unit, verdict, effect, "; ".join(filter(None, [note, said]))
     )
+    if is_within_margin and is_shown:  # more seeds would not decide it
+        return replace(found, seeds_to_decide=float("nan"))
+    return found
 
 
 def sd_of(difference: Difference) -> float:
