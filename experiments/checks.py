@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from experiments.config import ConfigError, RunConfig, TrainConfig
+from experiments.config import JOBS, ConfigError, RunConfig, TrainConfig
 
 _CHOICES = {
-    "job": ("train", "evaluate", "landscape"),
+    "job": tuple(JOBS),
     "scale": ("paper", "proxy"),
     "schedule.name": ("cosine", "linear", "constant"),
     "train.precision": ("auto", "fp32", "bf16"),

@@ -7,8 +7,15 @@ Standard library only, so that `python run.py --help` stays quick. Hydra compose
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
+
+JOBS = {
+    "train": "experiments.runner",
+    "evaluate": "experiments.runner",
+    "landscape": "experiments.jobs.landscape",
+}
+"""Name of a job: the module whose `main(config)` does it and returns the exit code."""
 
 
 class UserError(Exception):
@@ -105,7 +112,7 @@ class ProvenanceConfig:
 
 @dataclass
 class LandscapeConfig:
-    """`job=landscape`; see `experiments.landscape`. Nothing here changes which run this is.
+    """`job=landscape`; see `experiments.jobs.landscape`. Nothing here changes which run this is.
 
     The paper does not state the scale of its noise, so the scales are assumed.
     """
@@ -119,27 +126,6 @@ class LandscapeConfig:
     hessian_tolerance: float = 1e-3  # relative, of the top eigenvalue
     hessian_iterations: int = 100  # Lanczos restarts before giving up
     seed: int = 0  # of examples and noise; the same for all runs, so that they are paired
-
-
-@dataclass
-class ImageTaskConfig:
-    """Image classification; see `experiments.tasks.image`."""
-
-    _target_: str = "experiments.tasks.image.ImageClassification"
-    label_smoothing: float = 0.0  # 0..1
-    mixup_alpha: float = 0.0  # Beta(alpha, alpha) mixing of images; 0: off
-    cutmix_alpha: float = 0.0  # 0: off
-    randaug_layers: int = 0  # RandAugment operations per image; 0: off
-    randaug_magnitude: float = 0.0  # 0..30 in the papers' scale; timm takes 0..10 and beyond
-    crop_scale_min: float = 0.08  # smallest area fraction of random-resized crop
-    horizontal_flip: float = 0.5  # probability
-    max_shift: float = 0.0  # pixels of random translation; this and the next two: data in memory
-    max_rotation: float = 0.0  # radians, either way
-    max_zoom: float = 0.0  # relative change of size, either way
-    eval_crop_fraction: float = 0.875  # centre crop side / resized side (224 / 256)
-    interpolation: str = "bicubic"
-    mean: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])  # of pixels in 0..1
-    std: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])
 
 
 @dataclass
@@ -181,18 +167,12 @@ def from_dict(plain: dict[str, Any]) -> RunConfig:
         ConfigError: for a key that the schema does not know.
     """
     sections = {
-        "param_groups": ParamGroupsConfig,
-        "schedule": ScheduleConfig,
-        "train": TrainConfig,
-        "eval": EvalConfig,
-        "checkpoint": CheckpointConfig,
-        "launch": LaunchConfig,
-        "tracking": TrackingConfig,
-        "landscape": LandscapeConfig,
-        "provenance": ProvenanceConfig,
+        f.name: f.default_factory for f in fields(RunConfig) if is_dataclass(f.default_factory)
     }
     try:
-        built = {k: sections[k](**v) if k in sections else v for k, v in plain.items()}
+        built: dict[str, Any] = {
+            k: sections[k](**v) if k in sections else v for k, v in plain.items()
+        }
         return RunConfig(**built)
     except TypeError as error:
         raise ConfigError(f"a saved configuration of another version: {error}") from error

@@ -8,13 +8,14 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from experiments.config import ImageTaskConfig, RunConfig, to_dict
+from experiments import settings
+from experiments.config import RunConfig, to_dict
 
 OPERATIONAL_DATA_KEYS = ("root", "eval_roots", "cache_dir", "num_workers")
 """Keys of `data` that say where files lie and how they are read, not which examples they are."""
 
 
-TASK_DEFAULTS = [asdict(ImageTaskConfig())]
+TASK_DEFAULTS = [asdict(schema()) for schema in settings.TASKS.values()]
 """Every field of the task schemas at its default; a page composes them all."""
 
 

@@ -9,8 +9,8 @@ A run's folder `results/runs/<run id>/` holds
     log.txt          the lines a person would have read on the terminal
     checkpoints/     see experiments.checkpoint
 
-`SCHEMA` lists the columns of the table. Standard library only, but for `read_runs` (pandas) and
-`read_config` (yaml).
+`SCHEMA` lists the columns of the table that `experiments.table.read_runs` makes of all runs.
+Standard library only, but for `read_config` (yaml).
 """
 
 from __future__ import annotations
@@ -24,14 +24,11 @@ import math
 import os
 import socket
 import warnings
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.config import UserError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SCHEMA_VERSION = 1
 
@@ -252,29 +249,6 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{path}, line {number} is damaged: mend or delete it") from None
     return list(rows.values())
-
-
-def read_runs(
-    root: Path | str = "results/runs",
-    splits: Collection[str] | None = None,
-    runs: Collection[str] | None = None,
-) -> pd.DataFrame:
-    """Every measurement of every run below `root` as one tidy table.
-
-    A run that cannot be read (damaged, of another version) is left out with a warning. Where the
-    folder has been compacted (see `experiments.table`), only what has changed since is read anew.
-
-    Args:
-        root: The folder with the runs' folders.
-        splits: Only these, e.g. `("val", "test")`: without training curves the table is small.
-        runs: Only these run ids.
-
-    Returns:
-        One row per measurement, with the columns of `SCHEMA`; empty where there is no run.
-    """
-    from experiments import table
-
-    return table.read(Path(root), splits, runs)
 
 
 def read_sweep(path: Path | str) -> dict[str, Any]:

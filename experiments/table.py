@@ -33,12 +33,27 @@ _RUNS_AT_ONCE = 5000
 """How many runs are held as plain rows, which take far more memory than a table."""
 
 
-def read(
-    root: Path, splits: Collection[str] | None = None, runs: Collection[str] | None = None
+def read_runs(
+    root: Path | str = "results/runs",
+    splits: Collection[str] | None = None,
+    runs: Collection[str] | None = None,
 ) -> pd.DataFrame:
-    """See `experiments.store.read_runs`."""
+    """Every measurement of every run below `root` as one tidy table.
+
+    A run that cannot be read (damaged, of another version) is left out with a warning. Where the
+    folder has been compacted (see `compact`), only what has changed since is read anew.
+
+    Args:
+        root: The folder with the runs' folders.
+        splits: Only these, e.g. `("val", "test")`: without training curves the table is small.
+        runs: Only these run ids.
+
+    Returns:
+        One row per measurement, with the columns of `SCHEMA`; empty where there is no run.
+    """
     import pandas as pd
 
+    root = Path(root)
     keys = _keys(root, runs)
     copy, missing = _open(root / COMPACTED, keys, splits)
     parts = [] if copy is None else [_to_pandas(copy)]

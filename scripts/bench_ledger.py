@@ -3,7 +3,7 @@
     python scripts/bench_ledger.py --runs 100000
 
 Makes synthetic run folders (each with the files of a real run, 12 measurements), times
-`experiments.store.read_runs` before and after `experiments.table.compact`, and removes them.
+`experiments.table.read_runs` before and after `experiments.table.compact`, and removes them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments import table  # noqa: E402
-from experiments.store import read_runs  # noqa: E402
+from experiments.table import read_runs  # noqa: E402
 
 SESSION = {
     "commit": "948c1c2",

@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--root", type=Path, default=ROOT, help="with results/ and conf/ below")
     parser.add_argument("--out", type=Path, help="default: results/claims.csv below the root")
     args = parser.parse_args()
-    from experiments.analysis.claims import ledger
+    from experiments.analysis.claims.ledger import ledger
 
     try:
         table = ledger(args.root)

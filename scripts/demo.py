@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from experiments import store  # noqa: E402
 from experiments.config import UserError  # noqa: E402
 from experiments.sweep import local, manifest  # noqa: E402
 from experiments.sweep import report as sweep_report  # noqa: E402
@@ -33,7 +32,7 @@ from run import compose  # noqa: E402
 if TYPE_CHECKING:
     import pandas as pd
 
-    from experiments.analysis.comparison import Chosen, Difference
+    from experiments.analysis.statistics.comparison import Chosen, Difference
 
 Grid = dict[str, tuple[float, ...]]
 
@@ -107,9 +106,11 @@ def sweep_name(args: argparse.Namespace) -> str:
 
 def report(cells: list[Cell], experiment: str, out: Path) -> tuple[pd.DataFrame, Path]:
     """Prints the table and the verdicts, and draws the figure."""
-    from experiments.analysis import comparison, comparison_figure
+    from experiments.analysis.drawing import comparison_figure
+    from experiments.analysis.statistics import comparison
+    from experiments.table import read_runs
 
-    runs = store.read_runs(out / "runs", runs=[cell.run_id for cell in cells])
+    runs = read_runs(out / "runs", runs=[cell.run_id for cell in cells])
     results = comparison.final_results(runs)
     chosen = [comparison.choose(results, name) for name in LEARNING_RATES[experiment]]
     _print_table(chosen)

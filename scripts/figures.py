@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from experiments.analysis import figure_style  # noqa: E402
+from experiments.analysis.drawing import figure_style  # noqa: E402
 from experiments.analysis.figures.catalogue import FIGURES  # noqa: E402
 from experiments.store import UserError  # noqa: E402
 

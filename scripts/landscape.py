@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments.config import UserError  # noqa: E402
-from experiments.store import read_runs, write_text  # noqa: E402
+from experiments.store import write_text  # noqa: E402
+from experiments.table import read_runs  # noqa: E402
 from run import compose  # noqa: E402
 
 
@@ -51,7 +52,7 @@ def measure(name: str, runs_dir: Path, overrides: list[str]) -> None:
     """What `python run.py job=landscape run=NAME` does."""
     words = ["job=landscape", f"run={name}", f"results_dir={runs_dir}", *overrides]
     config = compose(words)
-    from experiments import landscape
+    from experiments.jobs import landscape
 
     landscape.main(config)
 

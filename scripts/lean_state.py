@@ -100,8 +100,8 @@ def read(cells: dict[tuple[str, str, int], RunConfig], runs: Path) -> pd.DataFra
     """One row per run: experiment, variant, seed, state, final val and test accuracy in %."""
     import pandas as pd
 
-    from experiments.analysis.comparison import final_results
-    from experiments.store import read_runs
+    from experiments.analysis.statistics.comparison import final_results
+    from experiments.table import read_runs
 
     index = pd.DataFrame(
         [(run_id(config), *key) for key, config in cells.items()],

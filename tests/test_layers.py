@@ -16,6 +16,10 @@ LEVELS = [
     {"lion"},
     {
         "experiments.config",
+        "experiments.settings",
+        "experiments.pages",
+        "experiments.explain",
+        "experiments.compose",
         "experiments.checks",
         "experiments.identity",
         "experiments.launch",
@@ -31,7 +35,7 @@ LEVELS = [
         "experiments.data",
         "experiments.progress",
         "experiments.stopping",
-        "experiments.flatness",
+        "experiments.jobs.flatness",
         "experiments.surroundings",
         "experiments.tracking",
     },
@@ -39,13 +43,23 @@ LEVELS = [
     {"experiments.parts"},
     {"experiments.measuring"},
     {"experiments.runner"},
-    {"experiments.sweep", "experiments.search", "experiments.landscape", "experiments.planner"},
+    {"experiments.sweep", "experiments.search", "experiments.jobs", "experiments.planner"},
     {"run"},
     {"scripts"},
 ]
-MAY_READ = {"experiments.analysis": {"experiments.store", "experiments.analysis"}}
+MAY_READ = {
+    "experiments.analysis": {"experiments.store", "experiments.table", "experiments.analysis"}
+}
 """Rooms with a list of their own: analysis reads the ledger and nothing else of ours."""
-QUICK = ("run", "experiments.config", "experiments.checks", "experiments.identity")
+QUICK = (
+    "run",
+    "experiments.config",
+    "experiments.settings.image",
+    "experiments.pages",
+    "experiments.compose",
+    "experiments.checks",
+    "experiments.identity",
+)
 STANDARD_LIBRARY_ONLY = (
     *QUICK,
     "experiments.launch",

@@ -1,9 +1,5 @@
 """The paper's landscape table from the ledger: train loss, and loss under noise on the weights."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (pandas' own types do not follow columns and filters)
-
 from __future__ import annotations
 
 import pandas as pd
@@ -15,7 +11,7 @@ def noise_table(runs: pd.DataFrame) -> pd.DataFrame:
     """Loss under noise of each run that `job=landscape` has measured.
 
     Args:
-        runs: The table of `experiments.store.read_runs`.
+        runs: The table of `experiments.table.read_runs`.
 
     Returns:
         Columns `KEYS`; noise: none, sigma (standard deviation of each weight's noise) or relative

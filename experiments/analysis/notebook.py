@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from experiments.analysis import figure_style
+from experiments.analysis.drawing import figure_style
 from experiments.analysis.figures.catalogue import FIGURES
 from experiments.analysis.sources import RESULTS
 from experiments.store import UserError

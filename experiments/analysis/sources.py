@@ -3,10 +3,6 @@
 results/paper/*.csv are the paper's numbers, results/studies/NAME/ and results/proxies/ are ours.
 """
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (the types of pandas do not follow columns and filters)
-
 from __future__ import annotations
 
 from pathlib import Path

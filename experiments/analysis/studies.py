@@ -1,18 +1,12 @@
 """A study's tidy table: one row per run, as committed in results/studies/ and results/proxies/."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (the types of pandas do not follow columns and filters)
-
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from experiments.analysis.comparison import final_results
 from experiments.store import UserError
 
 NEEDED = ("optimizer", "lr", "weight_decay", "seed", "state", "val", "test", "seconds")
@@ -45,23 +39,6 @@ def read_study(path: Path, needed: Sequence[str] = NEEDED) -> pd.DataFrame:
     if "run_id" in table:
         table = table.drop_duplicates("run_id", keep="last")
     return table[table.state.isin(["finished", "diverged"])].reset_index(drop=True)
-
-
-def study_of(runs: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
-    """The same table from the ledger, `experiments.store.read_runs`.
-
-    Returns:
-        `final_results` with batch_size, beta1, beta2 (empty where an optimizer has none), steps,
-        num_params, data, scale and experiment.
-    """
-    table = final_results(runs, metric).set_index("run_id")
-    facts = runs.drop_duplicates("run_id").set_index("run_id")
-    columns = ["experiment", "scale", "data", "num_params", "batch_size"]
-    table = table.join(facts[columns])
-    betas = facts.hyper_parameters.map(lambda text: json.loads(text).get("betas") or [None] * 2)
-    table["beta1"], table["beta2"] = betas.map(lambda b: b[0]), betas.map(lambda b: b[1])
-    table["steps"] = runs.groupby("run_id").step.max()
-    return table.reset_index()
 
 
 def name_betas(study: pd.DataFrame) -> pd.DataFrame:

@@ -1,16 +1,12 @@
 """A study's arms after tuning: for each, validation picks the setting and test reports it."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (the types of pandas do not follow columns and filters)
-
 from __future__ import annotations
 
 import pandas as pd
 
-from experiments.analysis.comparison import SETTING, choose, paired_difference
-from experiments.analysis.figure_style import name_of
+from experiments.analysis.drawing.figure_style import name_of
 from experiments.analysis.sources import PROXIES
+from experiments.analysis.statistics.comparison import SETTING, choose, paired_difference
 
 COLUMNS = ["lr", "weight_decay", "val_mean", "test_mean", "test_error", "n", "on_edge"]
 TUNED = {"lr": "learning rate", "weight_decay": "weight decay", "beta2": "betas"}

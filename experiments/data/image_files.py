@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.config import ConfigError, ImageTaskConfig
+from experiments.config import ConfigError
 from experiments.data import imagenet_variants
 from experiments.data.image_loading import ImageBatches, Request, load
 from experiments.data.image_readers import LabelledImages, open_split
@@ -24,6 +24,7 @@ from experiments.data.image_transforms import eval_transform, train_transform
 from experiments.data.imagenet_variants import EvalImages
 from experiments.data.locate import VARIANTS, check_root, reader_kind
 from experiments.data.order import BatchPlan
+from experiments.settings.image import ImageTaskConfig
 
 _HOLDOUT_SEED = 0  # the same images are held out in every run
 

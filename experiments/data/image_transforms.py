@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from experiments.config import ImageTaskConfig
+from experiments.settings.image import ImageTaskConfig
 
 Transform = Callable[[Image.Image], Tensor]
 

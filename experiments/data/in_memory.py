@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from experiments.config import ImageTaskConfig
 from experiments.data.order import BatchPlan, derive
+from experiments.settings.image import ImageTaskConfig
 
 
 class InMemoryImages:

@@ -17,11 +17,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from experiments.build import build
-from experiments.config import ConfigError, RunConfig
+from experiments.compose import compose_cells
+from experiments.config import ConfigError
 from experiments.identity import OPERATIONAL_DATA_KEYS
+from experiments.pages import CONF, groups_of, load_page
 from experiments.sweep import manifest, space
 from experiments.sweep.manifest import Cell, Sweep
 from experiments.sweep.space import SweepPage, short
@@ -29,17 +31,6 @@ from experiments.sweep.space import SweepPage, short
 OPERATIONAL = ("results_dir", "launch.", "tracking.", "checkpoint.", "eval.batch_size")
 """Keys that do not change which run a cell is."""
 NOT_A_SWEEP = -1
-
-
-class Compose(Protocol):
-    """`run.compose_cells`."""
-
-    def __call__(
-        self,
-        overrides: Sequence[str],
-        cells: Sequence[Mapping[str, Any]],
-        config_dir: str | None = None,
-    ) -> list[RunConfig]: ...
 
 
 @dataclass
@@ -106,7 +97,7 @@ def _sort(override: Any, text: str, request: Request, groups: Sequence[str]) -> 
 
 
 def plan(
-    request: Request, page: SweepPage, compose: Compose, config_dir: str | None = None
+    request: Request, page: SweepPage, config_dir: str | None = None
 ) -> tuple[list[Cell], set[str]]:
     """The cells of a request, seeds outermost: a sweep that is stopped early is still fair.
 
@@ -127,10 +118,10 @@ def plan(
     for combination in itertools.product(*choices.values()):
         chosen = dict(zip(choices, combination, strict=True))
         base = [*(f"{group}={name}" for group, name in chosen.items()), *request.fixed.values()]
-        trials, axes = _trials(request, page, chosen, base, compose, config_dir)
+        trials, axes = _trials(request, page, chosen, base, config_dir)
         conditions |= axes
         wanted = [{**trial, "seed": seed} for seed in seeds for trial in trials]
-        configs = compose(base, wanted, config_dir)
+        configs = compose_cells(base, wanted, config_dir)
         extra = {k: v for k, v in chosen.items() if k not in ("experiment", "optimizer")}
         cells += [
             Cell.of(config, {**extra, **each}) for config, each in zip(configs, wanted, strict=True)
@@ -145,18 +136,17 @@ def _trials(
     page: SweepPage,
     chosen: Mapping[str, str],
     base: Sequence[str],
-    compose: Compose,
     config_dir: str | None,
 ) -> tuple[list[dict[str, Any]], set[str]]:
     """The settings of one choice of pages, without seeds, and which columns are conditions."""
     swept = {key: values for key, values in request.swept.items() if key != "seed"}
-    (reference,) = compose(base, [{}], config_dir)
+    (reference,) = compose_cells(base, [{}], config_dir)
     own = space.without(space.space_of(page, reference.optimizer_name), [*request.fixed, *swept])
     if own.relative_to:
         pages = {**chosen, "optimizer": own.relative_to}
         others = [f"{group}={name}" for group, name in pages.items() if group != "recipe"]
         kept = [text for key, text in request.fixed.items() if not key.startswith("optimizer.")]
-        (reference,) = compose([*others, *kept], [{}], config_dir)
+        (reference,) = compose_cells([*others, *kept], [{}], config_dir)
     for key, values in swept.items():
         (own.grid if key.startswith("optimizer.") else own.conditions)[key] = values
     fixed = {key: value for key, value in page.set.items() if key not in request.fixed}
@@ -187,22 +177,6 @@ def fixed_settings(request: Request) -> list[str]:
     )
 
 
-def load_page(group: str, name: str, changes: Sequence[str], folders: Sequence[Path]) -> Any:
-    """A page of `conf/sweep` or `conf/launcher` with changes of the command line.
-
-    Raises:
-        ConfigError: if there is no such page.
-    """
-    from omegaconf import OmegaConf
-
-    for folder in reversed(folders):
-        if (folder / group / f"{name}.yaml").exists():
-            page = OmegaConf.load(folder / group / f"{name}.yaml")
-            return OmegaConf.merge(page, OmegaConf.from_dotlist(list(changes)))
-    known = sorted({p.stem for folder in folders for p in (folder / group).glob("*.yaml")})
-    raise ConfigError(f"{group}={name}: no such page; there are: {', '.join(known)}")
-
-
 def sweep_page(request: Request, folders: Sequence[Path]) -> SweepPage:
     """The checked page of a request; an empty one where none is chosen."""
     from omegaconf import OmegaConf
@@ -216,11 +190,6 @@ def sweep_page(request: Request, folders: Sequence[Path]) -> SweepPage:
     return page
 
 
-def groups_of(folders: Sequence[Path]) -> list[str]:
-    """Names of the groups of pages."""
-    return sorted({p.name for folder in folders for p in folder.iterdir() if p.is_dir()} | {"task"})
-
-
 def sweeps_beside(runs_dir: Path) -> Path:
     """Folder of the sweeps whose runs lie in `runs_dir`: `results/sweeps` of `results/runs`."""
     own = "sweeps" if runs_dir.name == "runs" else f"{runs_dir.name}-sweeps"
@@ -228,13 +197,13 @@ def sweeps_beside(runs_dir: Path) -> Path:
 
 
 def prepare(
-    overrides: Sequence[str], folders: Sequence[Path], compose: Compose, config_dir: str | None
+    overrides: Sequence[str], folders: Sequence[Path], config_dir: str | None
 ) -> tuple[Sweep, Request]:
     """Writes the manifest that a command line asks for, or adds to it."""
     request = parse(overrides, groups_of(folders))
     load_page("launcher", request.launcher, request.launcher_changes, folders)
     page = sweep_page(request, folders)
-    cells, conditions = plan(request, page, compose, config_dir)
+    cells, conditions = plan(request, page, config_dir)
     runs_dir = Path(cells[0].config["results_dir"])
     sweep = manifest.write(
         sweeps_beside(runs_dir) / name_of(request, page),
@@ -263,13 +232,11 @@ def launch(path: Path, launcher: str, changes: Sequence[str], folders: Sequence[
     return build(plain, "launcher", path)
 
 
-def main(arguments: Sequence[str], conf: Path, compose: Compose) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Runs `python run.py -m`.
 
     Args:
         arguments: The command line.
-        conf: The folder of the pages.
-        compose: `run.compose_cells`.
 
     Returns:
         The exit code, 0 if every cell is done; `NOT_A_SWEEP` where Hydra is to do it: other jobs
@@ -293,8 +260,8 @@ def main(arguments: Sequence[str], conf: Path, compose: Compose) -> int:
         raise ConfigError(f"{ours[0]} does not go with {others[0]}")
     if others or not args.multirun:
         return NOT_A_SWEEP
-    folders = [conf, *([Path(args.config_dir)] if args.config_dir else [])]
-    sweep, request = prepare(args.overrides, folders, compose, args.config_dir)
+    folders = [CONF, *([Path(args.config_dir)] if args.config_dir else [])]
+    sweep, request = prepare(args.overrides, folders, args.config_dir)
     code = launch(sweep.path, request.launcher, request.launcher_changes, folders)
     report.show(sweep)
     return code

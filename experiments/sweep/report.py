@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.sweep.live import duration
@@ -112,9 +111,3 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def only_written(path: Path) -> int:
-    """The launcher that starts nothing."""
-    print(f"written: {path}; start workers with: python -m experiments.sweep.worker {path}")
-    return 0

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import UserError
-from experiments.store import read_runs
 from experiments.sweep.manifest import Cell, Sweep
 from experiments.sweep.space import short
+from experiments.table import read_runs
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from experiments.build import build
-from experiments.config import ConfigError, ImageTaskConfig
+from experiments.config import ConfigError
 from experiments.data.order import BatchPlan
 from experiments.distributed import World
+from experiments.settings.image import ImageTaskConfig
 from experiments.tasks.task import Batch, Measurement
 
 

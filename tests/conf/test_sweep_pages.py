@@ -10,6 +10,7 @@ import pytest
 
 import run
 from experiments.config import RunConfig
+from experiments.pages import groups_of
 from experiments.sweep import command
 from experiments.sweep.manifest import Cell, axes, trials
 
@@ -24,9 +25,9 @@ NAMES = {"Ablation_0.9": "lion_single_beta", "Ablation_0.99": "lion_single_beta_
 
 
 def plan(page: str, *overrides: str) -> tuple[list[Cell], set[str]]:
-    request = command.parse([f"sweep={page}", *overrides], command.groups_of([run.CONF]))
+    request = command.parse([f"sweep={page}", *overrides], groups_of([run.CONF]))
     loaded = command.sweep_page(request, [run.CONF])
-    return command.plan(request, loaded, run.compose_cells)
+    return command.plan(request, loaded)
 
 
 def rows(name: str) -> list[dict[str, str]]:

@@ -11,9 +11,10 @@ import tiny
 import torch
 from torch import Tensor, nn
 
-from experiments.config import ConfigError, ImageTaskConfig
+from experiments.config import ConfigError
 from experiments.data.order import BatchPlan, seed_all
 from experiments.distributed import World
+from experiments.settings.image import ImageTaskConfig
 from experiments.tasks.image import ImageClassification, score
 from experiments.tasks.task import Measurement
 

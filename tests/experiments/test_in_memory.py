@@ -8,8 +8,8 @@ import pytest
 import tiny
 import torch
 
-from experiments.config import ImageTaskConfig
 from experiments.data.order import BatchPlan
+from experiments.settings.image import ImageTaskConfig
 
 PLAN = BatchPlan(seed=5, num_examples=96, batch_size=16, micro_batch_size=4)
 STILL = ImageTaskConfig(horizontal_flip=0.0)

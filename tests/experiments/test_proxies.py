@@ -76,7 +76,7 @@ def test_the_default_proxy_learns(tmp_path: Path) -> None:
 def test_published_tables_hold_the_recipes() -> None:
     """The recipe of a proxy is the setting that its published table picks on validation."""
     pd = pytest.importorskip("pandas")
-    from experiments.analysis.comparison import choose
+    from experiments.analysis.statistics.comparison import choose
 
     tables = sorted((ROOT / "results/proxies").glob("*.csv"))
     assert tables

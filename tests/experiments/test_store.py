@@ -19,7 +19,8 @@ import tiny
 
 from experiments import runner, store
 from experiments.config import UserError
-from experiments.store import SCHEMA, Folder, Ledger, read_config, read_rows, read_runs
+from experiments.store import SCHEMA, Folder, Ledger, read_config, read_rows
+from experiments.table import read_runs
 
 _fork = multiprocessing.get_context("fork")
 

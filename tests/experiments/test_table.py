@@ -14,7 +14,8 @@ import pytest
 
 from experiments import table
 from experiments.config import UserError
-from experiments.store import SCHEMA, Folder, Ledger, read_runs, write_json
+from experiments.store import SCHEMA, Folder, Ledger, write_json
+from experiments.table import read_runs
 
 pytest.importorskip("pyarrow")
 

@@ -1,9 +1,5 @@
 """Zero-shot and fine-tuned accuracy of BASIC-L. Source: the paper's Table 1."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (the types of pandas do not follow columns and filters)
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.analysis import gain_panels
+from experiments.analysis.drawing import gain_panels
 from experiments.analysis.sources import RESULTS, paper
 
 TITLE = "BASIC-L: zero-shot and fine-tuned top-1 accuracy (%)"

@@ -1,9 +1,5 @@
 """FID of diffusion models on ImageNet against steps. Source: a figure of the paper, digitised."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (the types of pandas do not follow columns and filters)
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -12,7 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.analysis import curve_panels, figure_style
+from experiments.analysis.drawing import curve_panels, figure_style
 from experiments.analysis.sources import RESULTS, paper
 
 TITLE = "Diffusion models on ImageNet: FID during training (lower is better)"

@@ -1,9 +1,5 @@
 """Text-to-image models (Imagen) during training. Source: a figure of the paper, digitised."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (the types of pandas do not follow columns and filters)
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.analysis import curve_panels, figure_style
+from experiments.analysis.drawing import curve_panels, figure_style
 from experiments.analysis.sources import RESULTS, paper
 
 TITLE = "Imagen: CLIP score (higher is better) and FID-30K (lower is better) during training"

@@ -1,9 +1,5 @@
 """ImageNet: from scratch, and fine-tuned after ImageNet-21K. Source: the paper's Table 2."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (the types of pandas do not follow columns and filters)
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.analysis import gain_panels
+from experiments.analysis.drawing import gain_panels
 from experiments.analysis.sources import METRICS, RESULTS, paper
 
 TITLE = "ImageNet: top-1 accuracy (%) of Lion and of the baseline"

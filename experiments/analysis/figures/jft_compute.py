@@ -1,9 +1,5 @@
 """Accuracy against pre-training compute on JFT-300M. Source: figure and Table 8 of the paper."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (the types of pandas do not follow columns and filters)
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -12,7 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.analysis import figure_style
+from experiments.analysis.drawing import figure_style
 from experiments.analysis.sources import METRICS, RESULTS, paper
 
 TITLE = "JFT-300M: accuracy after fine-tuning on ImageNet against pre-training compute"

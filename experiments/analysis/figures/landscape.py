@@ -1,9 +1,5 @@
 """Training loss with and without noise on the weights. Source: the paper's landscape table."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (the types of pandas do not follow columns and filters)
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -12,7 +8,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.analysis import dot_panels, figure_style, tuned
+from experiments.analysis import tuned
+from experiments.analysis.drawing import dot_panels, figure_style
 from experiments.analysis.sources import METRICS, RESULTS, noise, paper
 
 TITLE = "Flatness: training loss of trained weights, and of the same weights with noise"

@@ -1,9 +1,5 @@
 """Small language models: perplexity curves, and masked models on C4. Source: section 4.4."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (the types of pandas do not follow columns and filters)
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -12,7 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.analysis import curve_panels, figure_style
+from experiments.analysis.drawing import curve_panels, figure_style
 from experiments.analysis.sources import RESULTS, paper
 
 TITLE = "Language models: perplexity (lower is better)"

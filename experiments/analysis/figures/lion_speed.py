@@ -1,9 +1,5 @@
 """Time of an optimizer step on a CPU: ours, other Lions and AdamW. Source: our benchmark."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (the types of pandas do not follow columns and filters)
-
 from __future__ import annotations
 
 import json
@@ -15,7 +11,7 @@ import pandas as pd
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from experiments.analysis import figure_style
+from experiments.analysis.drawing import figure_style
 from experiments.analysis.sources import RESULTS
 from experiments.store import UserError
 

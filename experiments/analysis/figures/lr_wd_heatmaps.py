@@ -1,9 +1,5 @@
 """Accuracy over learning rate and weight decay, both optimizers. Source: a figure of the paper."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (the types of pandas do not follow columns and filters)
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -14,8 +10,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from experiments.analysis import figure_style, tuned
-from experiments.analysis.dot_panels import PROXY_BACKGROUND
+from experiments.analysis import tuned
+from experiments.analysis.drawing import figure_style
+from experiments.analysis.drawing.dot_panels import PROXY_BACKGROUND
 from experiments.analysis.sources import RESULTS, paper, study
 
 TITLE = "Learning rate × weight decay: both optimizers on one colour scale"

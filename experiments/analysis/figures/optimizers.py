@@ -1,9 +1,5 @@
 """Ten optimizers on ViTs with strong augmentation. Source: the paper's Table 7."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (the types of pandas do not follow columns and filters)
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -12,7 +8,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.analysis import dot_panels, figure_style, tuned
+from experiments.analysis import tuned
+from experiments.analysis.drawing import dot_panels, figure_style
 from experiments.analysis.sources import METRICS, RESULTS, paper, study
 
 TITLE = "Ten optimizers, each with its own learning rate and weight decay"

@@ -1,9 +1,5 @@
 """The published comparisons on proxies: Lion minus AdamW over paired seeds. Only our own runs."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (the types of pandas do not follow columns and filters)
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -12,9 +8,9 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.analysis import dot_panels, figure_style
-from experiments.analysis.comparison import choose, paired_difference
+from experiments.analysis.drawing import dot_panels, figure_style
 from experiments.analysis.sources import PROXIES, RESULTS, proxies
+from experiments.analysis.statistics.comparison import choose, paired_difference
 
 TITLE = "Our proxies: Lion against AdamW after tuning the learning rate of both"
 CAPTION = (

@@ -1,9 +1,5 @@
 """Image-text retrieval during LiT training. Source: a figure of the paper, digitised."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (the types of pandas do not follow columns and filters)
-
 from __future__ import annotations
 
 from itertools import product
@@ -12,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.analysis import curve_panels, figure_style
+from experiments.analysis.drawing import curve_panels, figure_style
 from experiments.analysis.sources import RESULTS, paper
 
 TITLE = "LiT-B/16-B: zero-shot image-text retrieval during training, recall (%)"

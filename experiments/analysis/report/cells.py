@@ -1,15 +1,11 @@
 """Cells of a sweep: the runs of one setting, over its seeds."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (pandas' own types do not follow columns and filters)
-
 from __future__ import annotations
 
 import pandas as pd
 
-from experiments.analysis.comparison import TIE
 from experiments.analysis.report.studies import SETTINGS, Study
+from experiments.analysis.statistics.comparison import TIE
 
 
 def with_cells(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:

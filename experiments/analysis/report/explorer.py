@@ -1,9 +1,5 @@
 """The sweep explorer: heatmaps whose cells lead to curves, seeds, settings and commands."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (pandas' own types do not follow columns and filters)
-
 from __future__ import annotations
 
 import re

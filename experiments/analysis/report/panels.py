@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.analysis.names import name_of
+from experiments.analysis.drawing.names import name_of
 
 COLOURS = {
     "Lion": "#0072B2",

@@ -1,9 +1,5 @@
 """The paper's curves over training steps, as interactive panels."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (pandas' own types do not follow columns and filters)
-
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,9 +1,5 @@
 """The paper's figures and tables, as interactive panels from `results/paper/*.csv`."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (pandas' own types do not follow columns and filters)
-
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

@@ -1,9 +1,5 @@
 """The paper's numbers, and how captions name their provenance."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (pandas' own types do not follow columns and filters)
-
 from __future__ import annotations
 
 from pathlib import Path

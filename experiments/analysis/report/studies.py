@@ -1,9 +1,5 @@
 """Studies: the runs of a sweep as one table, whether committed, published or in a runs folder."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (pandas' own types do not follow columns and filters)
-
 from __future__ import annotations
 
 import json
@@ -14,9 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.analysis import comparison
 from experiments.analysis.report.commands import run_cell
-from experiments.store import Folder, UserError, read_json, read_runs
+from experiments.analysis.statistics import comparison
+from experiments.store import Folder, UserError, read_json
+from experiments.table import read_runs
 
 SETTINGS = ("experiment", "optimizer", "batch_size", "beta1", "beta2", "epochs")
 """Columns that, besides lr and weight decay, make a run another one than its neighbour."""

@@ -1,9 +1,5 @@
 """Our own panels, beside the paper's: always labelled as a proxy's, with the number of seeds."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false
-# (pandas' own types do not follow columns and filters)
-
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.analysis import comparison
 from experiments.analysis.report import panels
 from experiments.analysis.report.cells import best_cell, is_on_edge, with_cells
 from experiments.analysis.report.commands import make_study
@@ -19,6 +14,7 @@ from experiments.analysis.report.page import number
 from experiments.analysis.report.panels import Figure, Panel, axis, category_axis
 from experiments.analysis.report.paper_figures import batch_axis
 from experiments.analysis.report.studies import Study
+from experiments.analysis.statistics import comparison
 
 PARTNERS = {
     "batch_size": ("batch_size",),

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.config import ConfigError, ImageTaskConfig
+from experiments.config import ConfigError
 from experiments.data.image_files import ImageFiles
 from experiments.data.image_loading import ImageBatches, UnreadableImage, _prepare_worker
 from experiments.data.image_readers import FolderImages
 from experiments.data.image_transforms import train_transform
 from experiments.data.locate import DataMissing
 from experiments.data.order import BatchPlan
+from experiments.settings.image import ImageTaskConfig
 
 SETTINGS = ImageTaskConfig(randaug_layers=2, randaug_magnitude=15.0)
 PLAN = BatchPlan(seed=3, num_examples=20, batch_size=8, micro_batch_size=4)

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.config import ConfigError, ImageTaskConfig
+from experiments.config import ConfigError
 from experiments.data.image_archives import open_class_tars
 from experiments.data.image_files import ImageFiles
 from experiments.data.image_readers import LabelledImages, open_split
 from experiments.data.locate import DataMissing
 from experiments.data.order import BatchPlan
+from experiments.settings.image import ImageTaskConfig
 
 CLASSES = {"n01440764": [10, 20, 30], "n01443537": [90, 100], "n01484850": [170, 180, 190]}
 EXPECTED = sorted((v, label) for label, values in enumerate(CLASSES.values()) for v in values)

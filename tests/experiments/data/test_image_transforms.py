@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.config import ImageTaskConfig
 from experiments.data.image_transforms import (
     Cutout,
     eval_transform,
     rand_augment,
     train_transform,
 )
+from experiments.settings.image import ImageTaskConfig
 
 
 @pytest.fixture

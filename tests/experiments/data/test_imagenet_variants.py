@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.config import ConfigError, ImageTaskConfig
+from experiments.config import ConfigError
 from experiments.data.image_files import ImageFiles
 from experiments.data.image_readers import FolderImages, open_split
 from experiments.data.imagenet_variants import open_variant, real_labels, synsets
 from experiments.data.locate import DataMissing
+from experiments.settings.image import ImageTaskConfig
 
 SETTINGS = ImageTaskConfig(eval_crop_fraction=1.0)
 

@@ -19,9 +19,9 @@ import forked
 import pytest
 import swept
 
-from experiments.store import read_runs
 from experiments.sweep import local
 from experiments.sweep.manifest import Sweep
+from experiments.table import read_runs
 
 NUM_CELLS = 12
 SETTINGS: dict[str, Any] = {"max_tries": 50, "lease_seconds": 3.0}

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from experiments.analysis import figure_style, sources
+from experiments.analysis import sources
+from experiments.analysis.drawing import figure_style
 from experiments.analysis.figures.catalogue import FIGURES
 from experiments.analysis.sources import RESULTS
 

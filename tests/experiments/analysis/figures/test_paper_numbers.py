@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from experiments.analysis import curve_panels, gain_panels
+from experiments.analysis.drawing import curve_panels, gain_panels
 from experiments.analysis.figures import (
     basic,
     batch_size,

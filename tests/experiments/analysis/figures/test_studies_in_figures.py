@@ -13,7 +13,8 @@ import pytest
 import study_folder
 from matplotlib.figure import Figure
 
-from experiments.analysis import dot_panels, figure_style, tuned
+from experiments.analysis import tuned
+from experiments.analysis.drawing import dot_panels, figure_style
 from experiments.analysis.figures import batch_size, betas, landscape, lr_wd_heatmaps, optimizers
 from experiments.config import UserError
 

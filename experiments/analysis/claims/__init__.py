@@ -1,0 +1,1 @@
+"""The claims of the paper, each beside what is known of it here."""

@@ -1,0 +1,119 @@
+"""Claims on batch size, from the study `batch_size`: each batch tuned on its own, fixed epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from experiments.analysis.claims.evidence import (
+    CONTRADICTED,
+    INCONCLUSIVE,
+    SUPPORTED,
+    Evidence,
+    Finding,
+    Tuned,
+    is_larger,
+    tuned_difference,
+)
+from experiments.analysis.statistics.comparison import choose, chosen_runs, difference_of
+from experiments.analysis.statistics.uncertainty import NUM_RESAMPLES
+from experiments.store import UserError
+
+
+def best_batch_larger(evidence: Evidence) -> Finding:
+    """Best batch of Lion over AdamW's, by validation; seeds are drawn anew for the interval."""
+    table = evidence.study("batch_size")
+    sizes = np.array(_sizes(table))
+    draws: np.ndarray | None = None
+    best, edges = {}, []
+    for optimizer in ("lion", "adamw"):
+        values = _by_batch(table, optimizer)  # (sizes, seeds)
+        if draws is None:
+            n = values.shape[1]
+            draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), NUM_RESAMPLES)
+        elif values.shape[1] != draws.shape[1]:
+            raise UserError("the study batch_size has unlike seeds: run the missing ones")
+        at = int(values.mean(axis=1).argmax())
+        if at in (0, len(sizes) - 1):
+            edges.append(optimizer)
+        best[optimizer] = (sizes[at], sizes[(draws @ values.T).argmax(axis=1)])
+    ratios = best["lion"][1] / best["adamw"][1]
+    low, high = np.quantile(ratios, [0.025, 0.975], method="nearest")
+    n = draws.shape[1] if draws is not None else 0
+    verdict = INCONCLUSIVE
+    if n > 1 and not edges and low > 1:
+        verdict = SUPPORTED
+    if n > 1 and not edges and high < 1:
+        verdict = CONTRADICTED
+    estimate = float(best["lion"][0] / best["adamw"][0])
+    note = f"best batch {best['adamw'][0]} for AdamW, {best['lion'][0]} for Lion"
+    if edges:
+        note += f"; that of {' and '.join(edges)} is on the edge of the sizes tried"
+    measure = "best batch size, Lion / AdamW"
+    return Finding(measure, estimate, float(low), float(high), n, "x", verdict, note=note)
+
+
+def gain_at_largest(evidence: Evidence) -> Finding:
+    table = evidence.study("batch_size")
+    size = _sizes(table)[-1]
+    return _gain(table, size).larger(f"test accuracy, Lion - AdamW, at batch {size}")
+
+
+def alike_at_smallest(evidence: Evidence) -> Finding:
+    table = evidence.study("batch_size")
+    size = _sizes(table)[0]
+    return _gain(table, size).alike(f"test accuracy, Lion - AdamW, at batch {size}")
+
+
+def gain_grows(evidence: Evidence) -> Finding:
+    """Slope of the gain over log2(batch), per seed."""
+    table = evidence.study("batch_size")
+    sizes = _sizes(table)
+    gains = [_gain(table, size) for size in sizes]
+    wide = pd.concat([g.differences for g in gains], axis=1).dropna()
+    slopes = pd.Series(np.polyfit(np.log2(sizes), wide.to_numpy().T, 1)[0], index=wide.index)
+    edges = [str(s) for s, g in zip(sizes, gains, strict=True) if g.on_edge]
+    note = f"batch {sizes[0]} to {sizes[-1]}"
+    if edges:
+        note += f"; not tuned (best cell on an edge) at batch {', '.join(edges)}"
+    measure = "growth of the gain of Lion per doubling of the batch"
+    found = is_larger(difference_of(slopes), float(slopes.std(ddof=1)), measure, "points", note)
+    return replace(found, verdict=INCONCLUSIVE) if edges else found
+
+
+def _sizes(table: pd.DataFrame) -> list[int]:
+    """Batch sizes that both optimizers have, ascending."""
+    both = [set(table[table.optimizer == name].batch_size) for name in ("lion", "adamw")]
+    sizes = sorted(int(size) for size in both[0] & both[1])
+    if len(sizes) < 2:
+        raise UserError("the study batch_size has fewer than 2 sizes with lion and adamw")
+    return sizes
+
+
+def _gain(table: pd.DataFrame, size: int) -> Tuned:
+    return tuned_difference(table[table.batch_size == size], "lion", "adamw")
+
+
+def _by_batch(table: pd.DataFrame, optimizer: str) -> np.ndarray:
+    """Validation values at each batch's own best setting: (sizes, seeds)."""
+    columns = []
+    for size in _sizes(table):
+        mine = table[(table.batch_size == size) & (table.optimizer == optimizer)]
+        try:
+            chosen = choose(mine, optimizer)
+        except ValueError as error:
+            raise UserError(f"batch {size}: {error}") from None
+        columns.append(chosen_runs(mine, chosen).set_index("seed").val)
+    return pd.concat(columns, axis=1).dropna().to_numpy().T
+
+
+CHECKS: dict[str, Callable[[Evidence], Finding]] = {
+    "C046": best_batch_larger,
+    "C047": gain_at_largest,
+    "C048": alike_at_smallest,
+    "C049": gain_grows,
+}
+"""Claim id -> what the runs here say of it."""

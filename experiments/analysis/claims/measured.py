@@ -1,0 +1,137 @@
+"""Claims that a benchmark or a page here answers, and claims on the landscape of checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from experiments.analysis.claims.evidence import (
+    CONTRADICTED,
+    INCONCLUSIVE,
+    MEASURED,
+    SUPPORTED,
+    Evidence,
+    Finding,
+    is_larger,
+    is_within,
+)
+from experiments.analysis.statistics.comparison import difference_of
+from experiments.store import UserError
+
+
+def state_memory(evidence: Evidence) -> Finding:
+    """Bytes of optimizer state per weight, Lion over AdamW, both in 32 bit."""
+    ratios = []
+    for bench in evidence.benchmarks():
+        rows = [r for r in bench["rows"] if "state_bytes_per_param" in r]
+        lion = [r["state_bytes_per_param"] for r in rows if _is_ours(r["name"])]
+        adamw = [r["state_bytes_per_param"] for r in rows if r["name"].startswith("AdamW")]
+        if lion and adamw:
+            ratios.append(max(lion) / max(adamw))
+    finding = _measured(ratios, "optimizer state per weight, Lion / AdamW", "ratio")
+    return replace(finding, verdict=is_within(finding.low, finding.high, (0.49, 0.51)))
+
+
+def step_speed(evidence: Evidence) -> Finding:
+    """Whole training step (forward, backward, optimizer), the fastest path of each."""
+    gains, names = [], []
+    for bench in evidence.benchmarks():
+        rows = [r for r in bench["rows"] if "whole_step_ms" in r]
+        lion = [r["whole_step_ms"] for r in rows if _is_ours(r["name"])]
+        adamw = [r["whole_step_ms"] for r in rows if r["name"].startswith("AdamW")]
+        if lion and adamw:
+            gains.append(100 * (min(adamw) / min(lion) - 1))
+            names.append(bench["file"])
+    finding = _measured(gains, "training steps per second, Lion over AdamW", "% faster")
+    note = f"{finding.note}; {', '.join(names)}; not the paper's hardware"
+    return replace(finding, verdict=is_within(finding.low, finding.high, (2, 15)), note=note)
+
+
+def _is_ours(name: str) -> bool:
+    """Our Lion with its state in the parameters' own type."""
+    return name.startswith("Lion (ours") and "momentum" not in name
+
+
+def _measured(values: list[float], measure: str, unit: str) -> Finding:
+    if not values:
+        raise UserError("results/bench/lion_*.json have no rows for this: measure them anew")
+    low, high = min(values), max(values)
+    note = "low and high: smallest and largest of the files"
+    middle = float(np.median(values))
+    return Finding(measure, middle, low, high, len(values), unit, "", MEASURED, note=note)
+
+
+def num_settings(evidence: Evidence) -> Finding:
+    """Lion's page has no epsilon and no factorisation settings; the others' pages have."""
+    pages = {
+        n: yaml.safe_load(evidence.page("optimizer", n)) for n in ("lion", "adamw", "adafactor")
+    }
+    keys = {  # a null says how to store or compute, by default, and is not tuned
+        n: {k for k, value in page.items() if not k.startswith("_") and value is not None}
+        for n, page in pages.items()
+    }
+    extra = keys["lion"] & {"eps", "epsilon", "min_dim_size_to_factor", "decay_rate"}
+    text = ", ".join(f"{n} {len(found)}" for n, found in keys.items())
+    number = float(len(keys["lion"]))
+    verdict = CONTRADICTED if extra or number >= len(keys["adamw"]) else SUPPORTED
+    note = f"settings on the pages in conf/optimizer: {text}; follows from the rule"
+    return Finding(
+        "settings of Lion", number, number, number, 1, "settings", verdict, MEASURED, note=note
+    )
+
+
+def higher_train_loss(evidence: Evidence) -> Finding:
+    return _noise_difference(evidence.noise(), "none", 0.0, sign=1)
+
+
+def flatter(evidence: Evidence) -> Finding:
+    """Loss under the largest noise; the same for all weights, and relative to each filter's.
+
+    The paper does not say which it is. Where the two kinds do not agree, neither decides.
+    """
+    table = evidence.noise()
+    kinds = [kind for kind in ("sigma", "relative") if (table.noise == kind).any()]
+    if not kinds:
+        raise UserError("the landscape study has no loss under noise")
+    found = [
+        _noise_difference(table, kind, float(table[table.noise == kind].scale.max()), sign=-1)
+        for kind in kinds
+    ]
+    first, *others = found
+    notes = ["the paper states neither kind nor scale of its noise"]
+    notes += [f"{f.measure}: {f.estimate:+.3f} [{f.low:+.3f}, {f.high:+.3f}]" for f in others]
+    agree = {finding.verdict for finding in found} == {first.verdict}
+    return replace(
+        first,
+        verdict=first.verdict if agree else INCONCLUSIVE,
+        seeds_to_decide=first.seeds_to_decide if agree else float("nan"),
+        note="; ".join([*filter(None, [first.note]), *notes]),
+    )
+
+
+def _noise_difference(table: pd.DataFrame, noise: str, scale: float, sign: int) -> Finding:
+    rows = table[(table.noise == noise) & np.isclose(table.scale, scale)]
+    if rows.duplicated(["optimizer", "seed"]).any():
+        raise UserError("the landscape study has several runs of one optimizer and seed: keep one")
+    wide = rows.pivot(index="seed", columns="optimizer", values="loss")
+    if not {"lion", "adamw"} <= set(wide):
+        raise UserError("the landscape study needs runs of lion and adamw")
+    gap = (sign * (wide.lion - wide.adamw)).dropna()
+    which = "Lion - AdamW" if sign > 0 else "AdamW - Lion"
+    at = "" if noise == "none" else f" under noise of {noise} {scale:g}"
+    sd = float(gap.std(ddof=1))
+    return is_larger(difference_of(gap), sd, f"training loss{at}, {which}", "nats")
+
+
+CHECKS: dict[str, Callable[[Evidence], Finding]] = {
+    "C001": state_memory,
+    "C003": step_speed,
+    "C053": num_settings,
+    "C062": higher_train_loss,
+    "C063": flatter,
+}
+"""Claim id -> what was measured here."""

@@ -1,0 +1,272 @@
+"""Which claims the runs of this repository speak to, and what they say.
+
+One line of `CHECKS` per claim. A check reads files through `Evidence` and answers with a
+`Finding`; a study that is not there raises `NotRun`. Studies are proxies: they may support or
+contradict a claim at their scale, never at the paper's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from experiments.analysis.claims.batch import CHECKS as BATCH_CHECKS
+from experiments.analysis.claims.evidence import (
+    CONTRADICTED,
+    INCONCLUSIVE,
+    MARGIN,
+    SUPPORTED,
+    Evidence,
+    Finding,
+    NotRun,
+    is_larger,
+    is_within,
+    sd_of,
+    tuned_difference,
+)
+from experiments.analysis.claims.measured import CHECKS as MEASURED_CHECKS
+from experiments.analysis.claims.scale import widest
+from experiments.analysis.statistics import tuning
+from experiments.analysis.statistics.comparison import Difference, choose, chosen_runs
+from experiments.analysis.statistics.ranking import rank
+from experiments.analysis.statistics.targets import speed_up
+from experiments.analysis.studies import name_betas
+from experiments.store import UserError
+
+ADAPTIVE = ("adamw", "radam", "nadam", "adabelief", "amsgrad")
+SIGN_MOMENTUM = ("lion", "lion_single_beta", "lion_single_beta_99")
+MIN_POINTS = 10
+"""Fewest evaluations of a curve that tells steps to a target."""
+
+Check = Callable[[Evidence], Finding]
+
+
+def gain_on_vit(evidence: Evidence) -> Finding:
+    """From the lr x weight decay grid; else from the published comparison with three rates."""
+    try:
+        table = evidence.study("heatmap")
+    except NotRun:
+        table = evidence.proxy("vit_proxy")
+    return tuned_difference(table, "lion", "adamw").larger("test accuracy, Lion - AdamW, tuned")
+
+
+def bias_and_gain(evidence: Evidence) -> Finding:
+    """Same digits: gain of the ViT minus gain of the ResNet, by seed."""
+    gains = [
+        tuned_difference(evidence.proxy(p), "lion", "adamw") for p in ("vit_proxy", "resnet_proxy")
+    ]
+    both = (gains[0].differences - gains[1].differences).dropna()
+    combined = replace(gains[0], differences=both, on_edge=any(g.on_edge for g in gains),
+                       note="; ".join(g.note for g in gains))  # fmt: skip
+    return combined.larger("gain of Lion on the ViT - gain on the ResNet, same digits")
+
+
+def resnet_alike(evidence: Evidence) -> Finding:
+    """All three pairs within the margin; the widest pair is shown."""
+    table = evidence.proxy("resnet_proxy")
+    pairs = [("lion", "adamw"), ("lion", "sgd"), ("adamw", "sgd")]
+    found = [tuned_difference(table, *p).alike(f"test accuracy, {p[0]} - {p[1]}") for p in pairs]
+    return widest(found)
+
+
+def best_of_all(evidence: Evidence) -> Finding:
+    """Against each other optimizer, with Holm's correction; the closest is shown."""
+    table = evidence.study("optimizers")
+    the_ten = table[~table.optimizer.isin(["hero_lion", "sgd"])]
+    return _against_all(the_ten, "lion")
+
+
+def _against_all(table: pd.DataFrame, reference: str) -> Finding:
+    try:
+        ranks = rank(table, reference)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    others = ranks[ranks.optimizer != reference]
+    if others.empty:
+        raise UserError(f"the study has no optimizer beside {reference}: extend it")
+    verdict = SUPPORTED if (others.verdict == "better").all() else INCONCLUSIVE
+    verdict = CONTRADICTED if (others.verdict == "worse").any() else verdict
+    closest = others.loc[others.difference.idxmin()]
+    measure = f"test accuracy, {reference} - {closest.optimizer} (the closest of {len(others)})"
+    difference = Difference(closest.difference, closest.low, closest.high, int(closest.num_pairs))
+    untuned = ranks.optimizer[ranks.on_edge].tolist()
+    note = f"verdict by Holm-corrected paired t-tests; p {closest.p_holm:.3g} for the one shown"
+    if untuned:
+        note += f"; not tuned (best cell on an edge): {', '.join(untuned)}"
+        verdict = INCONCLUSIVE
+    found = is_larger(difference, float(closest.sd), measure, "points", note)
+    return replace(found, verdict=verdict)
+
+
+def automl_worse(evidence: Evidence) -> Finding:
+    """Mean of the adaptive ones minus the better of PowerSign and AddSign, by seed."""
+    table = evidence.study("optimizers")
+    adaptive = [name for name in ADAPTIVE if name in set(table.optimizer)]
+    if not adaptive:
+        raise UserError("the study optimizers has none of the adaptive ones: extend it")
+    worst: Finding | None = None
+    for early in ("powersign", "addsign"):
+        found = [tuned_difference(table, name, early) for name in adaptive]
+        mean = pd.concat([f.differences for f in found], axis=1).dropna().mean(axis=1)
+        edge = any(f.on_edge for f in found)
+        note = f"mean of {', '.join(adaptive)}" + ("; some best cells are on edges" if edge else "")
+        joint = replace(found[0], differences=mean, note=note, on_edge=edge)
+        finding = joint.larger(f"test accuracy, adaptive - {early}")
+        if worst is None or finding.estimate < worst.estimate:
+            worst = finding
+    assert worst is not None
+    return worst
+
+
+def learns_faster(evidence: Evidence) -> Finding:
+    """Steps to AdamW's final validation accuracy at the chosen settings."""
+    table, curves = evidence.study("optimizers"), evidence.curves("optimizers")
+    if "schedule" not in table:  # one experiment page, and no axis of the study changes it
+        table = table.assign(schedule="as on the experiment page")
+    try:
+        chosen = [chosen_runs(table, choose(table, name)) for name in ("lion", "adamw")]
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    runs = pd.concat(chosen)
+    val = curves[(curves.split == "val") & (curves.metric == "top1")]
+    if val.groupby("run_id").size().reindex(runs.run_id).fillna(0).min() < MIN_POINTS:
+        raise UserError(
+            f"the curves have fewer than {MIN_POINTS} evaluations per run: too coarse for steps to "
+            "a target; run the two chosen settings with eval.every_epochs=1"
+        )
+    found = speed_up(curves, runs, "lion", "adamw")
+    verdict = SUPPORTED if found.low > 1 else INCONCLUSIVE
+    verdict = CONTRADICTED if found.high <= 1 else verdict
+    note = f"{found.method}; as fine as the evaluations are apart"
+    measure = "steps to AdamW's final validation accuracy, AdamW / Lion"
+    return Finding(
+        measure, found.estimate, found.low, found.high, found.n, "x fewer", verdict, note=note
+    )
+
+
+def one_beta_worse(evidence: Evidence) -> Finding:
+    """Lion (0.9, 0.99) against the single-beta rules b = 0.9 and 0.99, each tuned."""
+    return _against_all(_sign_momentum(evidence, [(0.9, 0.9), (0.99, 0.99)]), "lion (0.9, 0.99)")
+
+
+def one_beta_between(evidence: Evidence) -> Finding:
+    """Single-beta 0.9 above AdamW and below Lion; the weaker of the two gaps is shown."""
+    arms = _sign_momentum(evidence, [(0.9, 0.9)])
+    heatmap = evidence.study("heatmap")
+    table = pd.concat([arms, heatmap[heatmap.optimizer == "adamw"]], ignore_index=True)
+    single = "lion (0.9, 0.9)"
+    gaps = [
+        tuned_difference(table, single, "adamw").larger("test accuracy, single beta 0.9 - AdamW"),
+        tuned_difference(table, "lion (0.9, 0.99)", single).larger(
+            "test accuracy, Lion - single beta 0.9"
+        ),
+    ]
+    verdicts = [gap.verdict for gap in gaps]
+    verdict = CONTRADICTED if CONTRADICTED in verdicts else INCONCLUSIVE
+    verdict = SUPPORTED if verdicts == [SUPPORTED, SUPPORTED] else verdict
+    return replace(min(gaps, key=lambda gap: gap.low), verdict=verdict)
+
+
+def _sign_momentum(evidence: Evidence, singles: list[tuple[float, float]]) -> pd.DataFrame:
+    """Arms of the study betas: the double-beta rule and the given single ones."""
+    table = evidence.study("betas")
+    table = table[table.optimizer.isin(SIGN_MOMENTUM)].assign(optimizer="lion")
+    pairs = [(0.9, 0.99), *singles]
+    kept = pd.Series(False, index=table.index)
+    for beta1, beta2 in pairs:
+        mine = np.isclose(table.beta1, beta1) & np.isclose(table.beta2, beta2)
+        if not mine.any():
+            raise UserError(f"the study betas has no runs with betas {beta1:g}, {beta2:g}")
+        kept |= mine
+    return name_betas(table[kept])
+
+
+def lr_smaller(evidence: Evidence) -> Finding:
+    return _ratio(evidence, "adamw", "lion", "lr", (3, 10), "best lr, AdamW / Lion")
+
+
+def decay_larger(evidence: Evidence) -> Finding:
+    found = _ratio(
+        evidence, "lion", "adamw", "weight_decay", (3, 10), "best weight decay, Lion / AdamW"
+    )
+    product = tuning.best_ratio(evidence.study("heatmap"), column="effective_decay")
+    text = f"lr x weight decay, AdamW / Lion: {product.estimate:.3g}"
+    text += f" ({product.low:.2g} to {product.high:.2g})"
+    return replace(found, note=f"{found.note}; {text}")
+
+
+def _ratio(
+    evidence: Evidence,
+    over: str,
+    under: str,
+    column: str,
+    claimed: tuple[float, float],
+    measure: str,
+) -> Finding:
+    found = tuning.best_ratio(evidence.study("heatmap"), over, under, column)
+    note = (
+        f"bootstrap over seeds, widened by half a step of each grid ({found.grid_factor:.3g} x); "
+        f"supported: the estimate lies within {claimed[0]:g} to {claimed[1]:g} and the interval "
+        "above 1; contradicted: the interval lies apart from that range"
+    )
+    if found.share_on_edge > 0.025:
+        note += f"; {100 * found.share_on_edge:.0f} % of the draws end on an edge: interval is cut"
+    verdict = INCONCLUSIVE
+    if is_within(found.low, found.high, claimed) == CONTRADICTED:
+        verdict = CONTRADICTED
+    elif found.low > 1 and claimed[0] <= found.estimate <= claimed[1]:
+        verdict = SUPPORTED
+    return Finding(measure, found.estimate, found.low, found.high, found.n, "x", verdict, note=note)
+
+
+def less_sensitive(evidence: Evidence) -> Finding:
+    """Range of the grid: AdamW's minus Lion's, over like grids."""
+    table = evidence.study("heatmap")
+    share, spread = tuning.sensitivity_difference(table, "lion", "adamw", MARGIN)
+    turned = Difference(-spread.mean, -spread.high, -spread.low, spread.n)
+    note = (
+        f"validation; share of cells within {MARGIN:g} point of the best, Lion - AdamW: "
+        f"{100 * share.mean:+.0f} % ({100 * share.low:+.0f} to {100 * share.high:+.0f})"
+    )
+    return is_larger(
+        turned, sd_of(turned), "best minus worst cell of the grid, AdamW - Lion", "points", note
+    )
+
+
+def bias_correction_minor(evidence: Evidence) -> Finding:
+    return tuned_difference(evidence.study("optimizers"), "hero_lion", "lion").alike(
+        "test accuracy, with bias correction - without"
+    )
+
+
+def sgd_worse(evidence: Evidence) -> Finding:
+    return tuned_difference(evidence.study("optimizers"), "adamw", "sgd").larger(
+        "test accuracy, AdamW - SGD"
+    )
+
+
+CHECKS: dict[str, Check] = {
+    **MEASURED_CHECKS,
+    **BATCH_CHECKS,
+    "C005": gain_on_vit,
+    "C037": best_of_all,
+    "C038": automl_worse,
+    "C039": learns_faster,
+    "C040": one_beta_worse,
+    "C042": one_beta_between,
+    "C043": one_beta_between,
+    "C050": lr_smaller,
+    "C051": decay_larger,
+    "C052": less_sensitive,
+    "C058": bias_and_gain,
+    "C061": resnet_alike,
+    "C065": bias_correction_minor,
+    "C066": bias_correction_minor,
+    "C081": sgd_worse,
+}
+"""Claim id -> what the runs here say of it."""
+MEASURED = ("C001", "C003", "C053")
+"""Claims whose checks measure this machine or this code, not a proxy."""

@@ -1,0 +1,1 @@
+"""How figures look: style, names, and panels that several figures share."""

@@ -1,0 +1,55 @@
+"""Values of many arms as dots with their numbers, and panels of ours that cannot be mistaken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib import ticker
+
+from experiments.analysis.drawing import figure_style as style
+
+PROXY_BACKGROUND = "#fdf6e3"
+
+
+def dots(axis: Any, values: pd.DataFrame, order: Sequence[str], decimals: int = 2) -> None:
+    """One dot per row, its number beside it, and a line through the row for the eye.
+
+    Args:
+        axis: x is the value; rows go from top to bottom.
+        values: row, value, colour; optional error (half width of the bar) and hollow.
+        order: Every row's name, top to bottom; a row without value stays empty.
+        decimals: Of the numbers.
+    """
+    axis.set_ylim(len(order) - 0.5, -0.5)
+    axis.set_yticks(range(len(order)), order)
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    axis.hlines(range(len(order)), 0, 1, transform=axis.get_yaxis_transform(),
+                color="#e3e3e3", linewidth=0.9, zorder=0)  # fmt: skip
+    best = values.value.max()
+    for item in values.dropna(subset="value").itertuples():
+        height = list(order).index(item.row)
+        error = getattr(item, "error", float("nan"))
+        error = error if error == error else 0.0
+        face = "white" if getattr(item, "hollow", False) else item.colour
+        axis.errorbar([item.value], [height], xerr=[[error], [error]] if error else None,
+                      color=item.colour, marker="o", markersize=7, markerfacecolor=face,
+                      capsize=3, linewidth=1.6)  # fmt: skip
+        axis.annotate(f"{item.value:.{decimals}f}", (item.value + error, height), xytext=(8, 0),
+                      textcoords="offset points", va="center", fontsize=9,
+                      fontweight="bold" if item.value == best else "normal",
+                      bbox={"facecolor": axis.get_facecolor(), "edgecolor": "none", "pad": 0.6},
+                      color=style.INK)  # fmt: skip
+    axis.margins(x=0.1)
+    low, high = axis.get_xlim()
+    axis.set_xlim(low, high + 0.24 * (high - low))  # room for the numbers
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(5))
+
+
+def as_proxy(axis: Any) -> None:
+    """Marks a panel as ours: another background, and the word."""
+    axis.set_facecolor(PROXY_BACKGROUND)
+    axis.text(0.985, 0.985, "proxy", transform=axis.transAxes, ha="right", va="top",
+              fontsize=9, style="italic", color=style.FAINT)  # fmt: skip

@@ -1,0 +1,196 @@
+"""How every figure looks: colours, fonts, titles, the caption with its provenance, the files.
+
+A figure is built on `matplotlib.figure.Figure`, without pyplot and its global state, and is
+written without dates or random ids: the same table gives the same files.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib import patheffects
+from matplotlib.figure import Figure
+
+from experiments.analysis.drawing.names import name_of as name_of
+
+COLOURS = {"Lion": "#0072B2", "AdamW": "#D55E00", "SGD": "#009E73", "Adafactor": "#A8578E"}
+"""Safe for colour-blind eyes (Okabe and Ito; the last one darkened to be readable as text)."""
+OTHER_COLOUR = "#555555"
+INK = "#222222"
+FAINT = "#6b6b6b"
+DASHES = {"Lion": "-"}
+OTHER_DASH = (0, (4.5, 1.4))
+
+STYLE: Any = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters everywhere
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.labelsize": 10,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#888888",
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "axes.grid": False,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "svg.hashsalt": "lion",
+    "svg.fonttype": "path",
+    "figure.dpi": 100,
+}
+DPI = 140
+CAPTION_SIZE = 8.5
+CHARACTERS_PER_INCH = 15.5  # of the caption's font
+
+
+def colour_of(optimizer: str) -> str:
+    """Colour of an optimizer, by page or by name."""
+    return COLOURS.get(name_of(optimizer), OTHER_COLOUR)
+
+
+def dash_of(optimizer: str) -> Any:
+    """Line style: so that a figure can be read without colours, too."""
+    return DASHES.get(name_of(optimizer), OTHER_DASH)
+
+
+def canvas(
+    title: str,
+    caption: str,
+    size: tuple[float, float],
+    columns: Sequence[float] = (1.0,),
+    rows: Sequence[float] = (1.0,),
+    **more: Any,
+) -> tuple[Figure, Any]:
+    """A figure with its title, the caption below, and a grid of axes.
+
+    Args:
+        title: What is shown, in a few words.
+        caption: Where the numbers come from, how sure they are, n.
+        size: Width and height in inches.
+        columns: Their relative widths.
+        rows: Their relative heights.
+        more: For `Figure.subplots`.
+
+    Returns:
+        The figure and its axes, an array of shape (rows, columns).
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        ratios = {"width_ratios": columns, "height_ratios": rows}
+        axes = figure.subplots(
+            len(rows), len(columns), squeeze=False, gridspec_kw=ratios, **more
+        )  # fmt: skip
+        figure.suptitle(title, x=0.006, ha="left", fontsize=12, fontweight="bold")
+        wrapped = textwrap.fill(caption, int(size[0] * CHARACTERS_PER_INCH))
+        figure.supxlabel(
+            wrapped, x=0.006, ha="left", fontsize=CAPTION_SIZE, color=FAINT, linespacing=1.25
+        )
+    return figure, axes
+
+
+def signed(value: float, decimals: int) -> str:
+    """A difference with its sign, as in print: +0.50, −0.22."""
+    return f"{value:+.{decimals}f}".replace("-", "−")
+
+
+def halo(background: str = "white") -> list[Any]:
+    """Path effects that keep a text readable where a line runs behind it."""
+    return [patheffects.withStroke(linewidth=2.6, foreground=background)]
+
+
+def one_panel(figure: Figure, row: Any) -> Any:
+    """Replaces a row of axes by one that is as wide as all of them."""
+    whole = row[0].get_gridspec()[row[0].get_subplotspec().rowspan.start, :]
+    for axis in row:
+        axis.remove()
+    with matplotlib.rc_context(STYLE):
+        return figure.add_subplot(whole)
+
+
+def end_labels(
+    axis: Any, labels: Sequence[tuple[float, str, str]], gap: float = 0.075, size: float = 9.5
+) -> None:
+    """Writes the name of each line at its end, moved apart where they would overlap.
+
+    Args:
+        axis: With its final limits.
+        labels: Height in data units, text, colour of each.
+        gap: Smallest distance of two labels, as a share of the axis' height.
+        size: Of the font, in points.
+    """
+    low, high = axis.get_ylim()
+    ordered = sorted(labels)
+    wanted = [(y - low) / (high - low) for y, _, _ in ordered]
+    placed = spread(wanted, gap)
+    for (_, text, colour), height in zip(ordered, placed, strict=True):
+        axis.text(1.015, height, text, color=colour, transform=axis.transAxes,
+                  va="center", fontsize=size, fontweight="bold")  # fmt: skip
+
+
+def spread(wanted: Sequence[float], gap: float) -> list[float]:
+    """Moves sorted positions apart to at least `gap`, each cluster around its own middle."""
+    clusters: list[tuple[float, int]] = []  # middle and number of labels
+    for position in wanted:
+        clusters.append((position, 1))
+        while len(clusters) > 1:
+            (below, m), (above, n) = clusters[-2:]
+            if above - below >= gap * (m + n) / 2 - 1e-12:
+                break
+            clusters[-2:] = [((below * m + above * n) / (m + n), m + n)]
+    return [mid + gap * (i - (n - 1) / 2) for mid, n in clusters for i in range(n)]
+
+
+def panel_title(axis: Any, text: str) -> None:
+    """Heading of one panel, flush left."""
+    axis.set_title(text, loc="left", fontsize=10.5, pad=7)
+
+
+def _settle(figure: Figure) -> None:
+    """Fixes the layout: it would move a little with every drawing, and PNG differ from SVG."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+
+
+def png(figure: Figure, dpi: int = DPI) -> bytes:
+    """The figure as PNG; with a palette of 256 colours it takes a third of the room."""
+    from PIL import Image
+
+    drawn = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        _settle(figure)
+        figure.savefig(drawn, format="png", dpi=dpi, facecolor="white")
+    picture = Image.open(drawn).convert("RGB")
+    palette = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    small = io.BytesIO()
+    palette.save(small, format="PNG", optimize=True)
+    return small.getvalue()
+
+
+def svg(figure: Figure) -> bytes:
+    """The figure as SVG, with title and caption as text for readers that hear it; no date."""
+    drawn = io.BytesIO()
+    said = {"Title": figure.get_suptitle(), "Description": figure.get_supxlabel()}
+    with matplotlib.rc_context(STYLE):
+        _settle(figure)
+        figure.savefig(drawn, format="svg", facecolor="white", metadata={"Date": None, **said})
+    return b"\n".join(line.rstrip() for line in drawn.getvalue().splitlines()) + b"\n"
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Writes NAME.png and NAME.svg into the folder, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [folder / f"{name}.png", folder / f"{name}.svg"]
+    written[0].write_bytes(png(figure))
+    written[1].write_bytes(svg(figure))
+    return written

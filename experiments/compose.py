@@ -1,0 +1,133 @@
+"""Composes pages and overrides into a checked configuration. Imports Hydra, when it is called."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import settings
+from experiments.checks import check
+from experiments.config import ConfigError, RunConfig, from_dict
+from experiments.explain import explain, nearest
+from experiments.pages import CONF, search_path
+
+
+def compose(overrides: Sequence[str], config_dir: str | None = None) -> RunConfig:
+    """Composes and checks a configuration without running it.
+
+    Args:
+        overrides: As on the command line, e.g. `["experiment=vit_proxy", "optimizer.lr=1e-3"]`.
+        config_dir: A folder with more pages, searched beside ours.
+
+    Raises:
+        ConfigError: one line with the remedy.
+    """
+    return compose_cells(overrides, [{}], config_dir)[0]
+
+
+def compose_cells(
+    overrides: Sequence[str],
+    cells: Sequence[Mapping[str, Any]],
+    config_dir: str | None = None,
+) -> list[RunConfig]:
+    """Composes the pages once, and each cell's own values (by dotted key) on top of them.
+
+    Raises:
+        ConfigError: one line with the remedy.
+    """
+    import hydra
+    from omegaconf import OmegaConf
+
+    register_schema()
+    extra = search_path(config_dir)
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        built = []
+        try:
+            composed = hydra.compose("config", [*overrides, *extra], return_hydra_config=True)
+            choices = dict(composed.hydra.runtime.choices)
+            OmegaConf.set_struct(composed, False)
+            del composed.hydra
+            OmegaConf.set_struct(composed, True)
+            for settings in cells:
+                cell = copy.deepcopy(composed) if len(cells) > 1 else composed
+                for key, value in settings.items():
+                    OmegaConf.update(cell, key, value)
+                built.append(cell)
+        except Exception as error:
+            raise ConfigError(explain(error, overrides, config_dir)) from error
+        return [finish(cell, choices, overrides) for cell in built]
+
+
+def register_schema() -> None:
+    """Makes the dataclasses known to Hydra, so that pages and overrides are checked by them."""
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    store.store(name="schema", node=RunConfig)
+    for name, schema in settings.TASKS.items():
+        store.store(group="task", name=name, node=schema)
+
+
+def finish(composed: Any, choices: Mapping[str, Any], overrides: Sequence[str]) -> RunConfig:
+    """Turns what Hydra composed into a checked `RunConfig`; page names become its names."""
+    from omegaconf import OmegaConf
+
+    plain = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(plain, dict)
+    plain.pop("hydra", None)
+    plain.update(experiment=choices["experiment"], optimizer_name=choices["optimizer"])
+    config = from_dict({str(key): value for key, value in plain.items()})
+    _check_recipe(choices)
+    if config.run:
+        config = _recorded(config, overrides)
+    check(config)
+    return config
+
+
+def _recorded(asked: RunConfig, overrides: Sequence[str]) -> RunConfig:
+    """The configuration of `run=<run id>`, with what was asked of the job.
+
+    Raises:
+        UserError: for an unknown run, another job, or a key that would be ignored.
+    """
+    from experiments.identity import run_id
+    from experiments.store import read_config
+
+    taken = ("job", "run", "landscape", "launch", "results_dir", "hydra")
+    keys = [override.split("=")[0].lstrip("+~") for override in overrides]
+    ignored = [key for key in keys if key.split(".")[0].split("/")[0] not in taken]
+    if asked.job != "landscape" or ignored:
+        what = f"{ignored[0]} cannot be changed" if ignored else "it needs job=landscape"
+        raise ConfigError(f"run={asked.run} takes a recorded run as it is: {what}")
+    config = from_dict(read_config(Path(asked.results_dir) / asked.run))
+    for key in ("job", "landscape", "results_dir"):
+        setattr(config, key, getattr(asked, key))
+    for key in (key.partition(".")[2] for key in keys if key.startswith("launch.")):
+        setattr(config.launch, key, getattr(asked.launch, key))
+    if run_id(config) != asked.run:
+        raise ConfigError(f"run={asked.run} was recorded by another version: give its command line")
+    return config
+
+
+def _check_recipe(choices: Mapping[str, Any]) -> None:
+    """The recipe of an experiment may be missing; one that the user names must be there, and fit.
+
+    Numbers of one optimizer must not reach another.
+    """
+    experiment, optimizer = choices["experiment"], choices["optimizer"]
+    recipe = choices.get("recipe") or f"{experiment}/{optimizer}"
+    if recipe == f"{experiment}/{optimizer}":
+        return
+    folder, _, page = recipe.rpartition("/")
+    if folder != experiment or not f"{page}_".startswith(f"{optimizer}_"):
+        raise ConfigError(
+            f"recipe={recipe} is not for experiment={experiment} with optimizer={optimizer}: "
+            f"its name must be {experiment}/{optimizer}, or begin with {experiment}/{optimizer}_"
+        )
+    from hydra.core.global_hydra import GlobalHydra
+
+    found = GlobalHydra.instance().config_loader().get_group_options(f"recipe/{folder}")
+    if page not in found:
+        raise ConfigError(f"recipe={recipe}: no such page{nearest(page, found)}")

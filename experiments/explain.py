@@ -1,0 +1,81 @@
+"""One line, with the nearest right name, for an error of Hydra or OmegaConf."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import pages
+
+
+def explain(error: BaseException, overrides: Sequence[str], config_dir: str | None = None) -> str:
+    """One line for an error of Hydra or OmegaConf, with the nearest right name.
+
+    Args:
+        error: What was raised while composing.
+        overrides: What was composed, to find the keys that there are.
+        config_dir: The user's folder of pages, if there is one.
+    """
+    texts = []
+    cause: BaseException | None = error
+    while cause is not None:
+        texts.append(str(cause))
+        cause = cause.__cause__
+    text = "\n".join(texts)
+    if missing := re.search(r"Could not find '([^']*)'", text):
+        options = re.findall(r"^\t([\w./]+)$", text, flags=re.M)
+        group, _, page = missing[1].rpartition("/")
+        return f"{group}={page}: no such page{nearest(page, options)}"
+    if unknown := re.search(r"Could not override '([^']*)'", text):
+        key = unknown[1]
+        return f"{key}: no such key{nearest(key, _known_keys(overrides, config_dir))}"
+    if unknown := re.search(r"Key '.*' (?:is )?not in .*\n\s*full_key: (\S+)", text):
+        return f"{unknown[1]}: no such key{nearest(unknown[1], _known_keys(overrides, config_dir))}"
+    if wrong := re.search(r"(Value '.*' of type .* could not be .*)\n\s*full_key: (\S+)", text):
+        return f"{wrong[2]}: {wrong[1][0].lower()}{wrong[1][1:]}"
+    return " ".join(text.split("\nSee https")[0].split())
+
+
+def _known_keys(overrides: Sequence[str], config_dir: str | None) -> list[str]:
+    """Every dotted key of the configuration that the chosen pages give."""
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    folders = [pages.CONF, *([Path(config_dir)] if config_dir else [])]
+    groups = pages.groups_of(folders)
+    chosen = [o for o in overrides if o.split("=")[0].lstrip("+~") in groups]
+    chosen += pages.search_path(config_dir)
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(pages.CONF), version_base="1.3"):
+            plain = OmegaConf.to_container(hydra.compose("config", chosen))
+    except Exception:  # the pages themselves are at fault: then only their groups can be named
+        return groups
+    return list(dict.fromkeys([*_flatten(plain), *groups]))
+
+
+def _flatten(tree: Any, prefix: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """`; did you mean X?`, or the list where it is short and nothing is near."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = [n for n in near if _likeness(name, n) > _likeness(name, near[0]) - 0.01]
+    if not near:  # the right word in the wrong place: optimizer.learning.lr
+        tail = name.rpartition(".")[2]
+        near = [k for k in known if k.rpartition(".")[2] == tail][:1]
+    if near:
+        return f"; did you mean {' or '.join(near)}?"
+    return f"; there are: {', '.join(known)}" if 0 < len(known) <= 20 else "; see --cfg job"
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()

@@ -1,0 +1,55 @@
+"""Which pages there are: `conf/`, read without Hydra."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.config import ConfigError
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+"""The folder of the pages, `GROUP/PAGE.yaml`."""
+
+
+def search_path(config_dir: str | None) -> list[str]:
+    """The override that makes Hydra look into the user's folder of pages, too."""
+    if not config_dir:
+        return []
+    return [f"hydra.searchpath=['file://{Path(config_dir).expanduser().resolve()}']"]
+
+
+def list_pages() -> Iterator[str]:
+    """One line per group of `conf/`, without importing Hydra."""
+    for folder in sorted(p for p in CONF.iterdir() if p.is_dir()):
+        pages = sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.yaml"))
+        yield f"  {folder.name + ':':<12} {', '.join(pages)}"
+
+
+def proxy_of(experiment: str) -> str:
+    """The proxy of the same family of models, e.g. resnet_proxy for resnet50_imagenet."""
+    family = re.match("[a-z]*", experiment)
+    page = f"{family[0] if family else ''}_proxy"
+    return page if (CONF / "experiment" / f"{page}.yaml").exists() else "vit_proxy"
+
+
+def load_page(group: str, name: str, changes: Sequence[str], folders: Sequence[Path]) -> Any:
+    """A page of `conf/sweep` or `conf/launcher` with changes of the command line.
+
+    Raises:
+        ConfigError: if there is no such page.
+    """
+    from omegaconf import OmegaConf
+
+    for folder in reversed(folders):
+        if (folder / group / f"{name}.yaml").exists():
+            page = OmegaConf.load(folder / group / f"{name}.yaml")
+            return OmegaConf.merge(page, OmegaConf.from_dotlist(list(changes)))
+    known = sorted({p.stem for folder in folders for p in (folder / group).glob("*.yaml")})
+    raise ConfigError(f"{group}={name}: no such page; there are: {', '.join(known)}")
+
+
+def groups_of(folders: Sequence[Path]) -> list[str]:
+    """Names of the groups of pages."""
+    return sorted({p.name for folder in folders for p in folder.iterdir() if p.is_dir()} | {"task"})

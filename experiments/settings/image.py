@@ -1,0 +1,26 @@
+"""Settings of image classification; see `experiments.tasks.image`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class ImageTaskConfig:
+    """Image classification."""
+
+    _target_: str = "experiments.tasks.image.ImageClassification"
+    label_smoothing: float = 0.0  # 0..1
+    mixup_alpha: float = 0.0  # Beta(alpha, alpha) mixing of images; 0: off
+    cutmix_alpha: float = 0.0  # 0: off
+    randaug_layers: int = 0  # RandAugment operations per image; 0: off
+    randaug_magnitude: float = 0.0  # 0..30 in the papers' scale; timm takes 0..10 and beyond
+    crop_scale_min: float = 0.08  # smallest area fraction of random-resized crop
+    horizontal_flip: float = 0.5  # probability
+    max_shift: float = 0.0  # pixels of random translation; this and the next two: data in memory
+    max_rotation: float = 0.0  # radians, either way
+    max_zoom: float = 0.0  # relative change of size, either way
+    eval_crop_fraction: float = 0.875  # centre crop side / resized side (224 / 256)
+    interpolation: str = "bicubic"
+    mean: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])  # of pixels in 0..1
+    std: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])

@@ -1,0 +1,99 @@
+"""Steps to a target, from matched runs only."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import known_truth
+import pandas as pd
+import pytest
+import tiny
+
+from experiments import runner
+from experiments.analysis.statistics.targets import reach, speed_up, with_schedules
+from experiments.store import UserError
+from experiments.table import read_runs
+
+
+def made_up(**more) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """lion climbs to 100 with the steps, adamw to 80; on every seed alike but for a shift."""
+    runs = pd.DataFrame(known_truth.arms({"lion": 0.0, "adamw": 0.0}, seeds=range(3)))
+    runs = runs.assign(schedule='{"name": "cosine"}', **more)
+    ends = {"lion": 102.0, "adamw": 81.6}
+
+    def value(row, step: int) -> float:
+        return (ends[row.optimizer] - 2 * row.seed) * step / 510
+
+    return pd.DataFrame(known_truth.curves(runs, value)), runs
+
+
+def test_the_first_evaluation_at_the_target_counts() -> None:
+    curves, runs = made_up()
+    table = reach(curves, runs, 79.0).set_index(["optimizer", "seed"]).reached
+    # lion, seed 0: 102 s / 510 >= 79 from step 395 on; evaluations are 51 steps apart.
+    assert table["lion", 0] == 408
+    assert table["lion", 2] == 459  # 98 s / 510: from step 411.1
+    assert table["adamw", 0] == 510
+    assert table["adamw", 2] == math.inf  # ends at 77.6
+
+
+def test_a_harder_target_is_never_reached_sooner() -> None:
+    curves, runs = made_up()
+    tables = [reach(curves, runs, target).reached for target in (10, 50, 79, 90, 101)]
+    for easier, harder in zip(tables, tables[1:], strict=False):
+        assert (harder >= easier).all()
+
+
+def test_time_and_losses() -> None:
+    curves, runs = made_up()
+    seconds = reach(curves, runs, 79.0, measure="seconds").reached
+    assert (seconds * 100).tolist() == pytest.approx(reach(curves, runs, 79.0).reached.tolist())
+    falling = curves.assign(metric="loss", value=-curves.value)
+    assert reach(falling, runs, -79.0, metric="loss").reached.tolist() == (
+        reach(curves, runs, 79.0).reached.tolist()
+    )
+
+
+def test_speed_up_by_hand() -> None:
+    curves, runs = made_up()
+    found = speed_up(curves, runs, "lion", "adamw")
+    # Target: mean of 81.6, 79.6, 77.6. Lion: 102, 100, 98 at the end, so 408, 408 or 459 of 510.
+    shares = [408 / 510, 408 / 510, 459 / 510]
+    assert found.estimate == pytest.approx(3 / sum(shares))
+    assert found.low < found.estimate < found.high and found.n == 3
+    assert speed_up(curves, runs, "adamw", "lion").estimate == pytest.approx(1.0)  # never there
+
+
+@pytest.mark.parametrize("column", ["experiment", "batch_size", "steps", "schedule"])
+def test_unmatched_runs_are_refused(column: str) -> None:
+    curves, runs = made_up()
+    other = runs.optimizer == "lion"
+    runs[column] = runs[column].astype(object).where(~other, "another")
+    with pytest.raises(UserError, match=f"the runs differ in {column}"):
+        reach(curves, runs, 79.0)
+    with pytest.raises(UserError, match=f"need the column {column}"):
+        reach(curves, runs.drop(columns=column), 79.0)
+
+
+def test_what_is_missing_is_said() -> None:
+    curves, runs = made_up()
+    with pytest.raises(UserError, match="no top1 on test of .* and 5 more runs"):
+        reach(curves, runs, 79.0, split="test")
+    twice = pd.concat([runs, runs.assign(run_id=runs.run_id + "x")])
+    with pytest.raises(UserError, match="filter to the chosen settings"):
+        speed_up(curves, twice, "lion", "adamw")
+
+
+def test_from_the_ledger(tmp_path: Path) -> None:
+    one = runner.run(tiny.config(tmp_path, seed=1, train__epochs=2.0))
+    runs = with_schedules(read_runs(tmp_path), tmp_path)
+    assert reach(runs, runs, 0.0).reached.tolist() == [6]  # the first evaluation, after an epoch
+    assert reach(runs, runs, 0.0, measure="seconds").reached[0] > 0
+    runner.run(tiny.config(tmp_path, seed=2, train__epochs=2.0, schedule__warmup_fraction=0.2))
+    runs = with_schedules(read_runs(tmp_path), tmp_path)
+    with pytest.raises(UserError, match="differ in schedule"):
+        reach(runs, runs, 0.0)
+    (one.folder / "config.yaml").unlink()
+    with pytest.raises(UserError, match="no readable configuration"):
+        with_schedules(runs, tmp_path)

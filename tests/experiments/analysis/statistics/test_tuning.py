@@ -1,0 +1,154 @@
+"""Ratios of best settings and sensitivities of grids, on grids whose truth is known."""
+
+from __future__ import annotations
+
+import math
+
+import known_truth
+import pandas as pd
+import pytest
+
+from experiments.analysis.statistics.tuning import best_ratio, sensitivity, sensitivity_difference
+from experiments.store import UserError
+
+
+def study(adamw_lr=1e-2, adamw_decay=0.1, lion_lr=1e-3, lion_decay=1.0, **more) -> pd.DataFrame:
+    rows = known_truth.grid("adamw", adamw_lr, adamw_decay, **more)
+    return pd.DataFrame(rows + known_truth.grid("lion", lion_lr, lion_decay, **more))
+
+
+def test_a_clear_ratio_is_as_sure_as_its_grid_is_fine() -> None:
+    found = best_ratio(study())
+    step = 10 / 3  # the larger step beside both best cells, so half of it twice
+    assert (found.estimate, found.n) == (pytest.approx(10.0), 5)
+    assert found.grid_factor == pytest.approx(step)
+    assert (found.low, found.high) == (pytest.approx(10 / step), pytest.approx(10 * step))
+    assert found.share_on_edge == 0.0
+
+
+def test_noise_between_cells_widens_the_interval() -> None:
+    noisy = best_ratio(study(slope=1.0, noise=2.0, lion_lr=1e-3))
+    clear = best_ratio(study())
+    assert noisy.low < clear.low or noisy.high > clear.high
+    assert noisy.low <= noisy.estimate <= noisy.high
+
+
+def test_the_interval_holds_the_truth() -> None:
+    """True optima off the grid: ratio 0.012 / 0.0012 = 10."""
+    held = 0
+    answers = 0
+    for draw in range(20):
+        table = study(0.012, 0.1, 0.0012, 1.0, slope=1.0, noise=1.0, draw=draw)
+        try:
+            found = best_ratio(table)
+        except UserError:  # noise can put a best cell on an edge; then nothing is claimed
+            continue
+        answers += 1
+        held += found.low <= 10.0 <= found.high
+    assert answers >= 15 and held >= answers - 1
+
+
+def test_weight_decay_and_the_product() -> None:
+    assert best_ratio(study(), "lion", "adamw", "weight_decay").estimate == pytest.approx(10.0)
+    found = best_ratio(study(), column="effective_decay")
+    assert found.estimate == pytest.approx(1.0)
+    assert found.low < 1.0 < found.high
+
+
+def test_a_seed_that_lacks_a_cell_is_left_out() -> None:
+    table = study()
+    table = table[~((table.optimizer == "lion") & (table.lr == 1e-3) & (table.seed == 2))]
+    assert best_ratio(table).n == 4
+
+
+def test_one_seed_gives_no_interval() -> None:
+    found = best_ratio(study(seeds=[0]))
+    assert (found.low, found.high, found.n) == (0.0, math.inf, 1)
+
+
+@pytest.mark.parametrize("lr", [1e-3, 1e-1])
+def test_an_edge_is_refused(lr: float) -> None:
+    with pytest.raises(UserError, match=f"adamw: the best lr, {lr:g}, lies on the edge"):
+        best_ratio(study(adamw_lr=lr))
+
+
+def test_an_edge_in_weight_decay_is_refused_where_it_matters() -> None:
+    table = study(lion_decay=10.0)
+    assert best_ratio(table).estimate == pytest.approx(10.0)
+    for column in ("weight_decay", "effective_decay"):
+        with pytest.raises(UserError, match="lion: the best weight_decay, 10, lies on the edge"):
+            best_ratio(table, column=column)
+
+
+def test_a_diverged_cell_is_never_best() -> None:
+    table = study()
+    at = (table.optimizer == "lion") & (table.lr == 1e-3) & (table.seed == 1)
+    table.loc[at, ["val", "test"]] = math.nan
+    table.loc[at, "state"] = "diverged"
+    found = best_ratio(table)
+    assert found.estimate != pytest.approx(10.0) and found.n == 5
+
+
+def test_what_cannot_be_answered_is_said() -> None:
+    table = study()
+    with pytest.raises(UserError, match="no runs of sgd in this table; it has adamw, lion"):
+        best_ratio(table, "sgd")
+    with pytest.raises(UserError, match="several runs of one cell"):
+        best_ratio(pd.concat([table, table.assign(batch_size=128)]))
+    # Each seed lacks another cell.
+    mine = table[table.optimizer == "lion"].sort_values(["seed", "lr", "weight_decay"])
+    gaps = table.drop([group.index[seed] for seed, group in mine.groupby("seed")])
+    with pytest.raises(UserError, match="no seed has every cell"):
+        best_ratio(gaps)
+
+
+# --- sensitivity ----------------------------------------------------------------------------------
+
+
+def flat(optimizer: str, values: list[float], seeds=(0, 1, 2)) -> list[dict]:
+    """A row of cells with the same values for every seed, but for a shift."""
+    lrs = [10.0**k for k in range(len(values))]
+    return [
+        known_truth.run(optimizer, seed, value + seed, lr=lr)
+        for lr, value in zip(lrs, values, strict=True)
+        for seed in seeds
+    ]
+
+
+def test_share_and_spread_by_hand() -> None:
+    found = sensitivity(pd.DataFrame(flat("lion", [90.0, 89.5, 89.0, 80.0])), "lion", points=1.0)
+    assert (found.share_within.estimate, found.spread.estimate) == (0.75, 10.0)
+    assert (found.num_cells, found.share_within.n) == (4, 3)
+    assert (found.share_within.low, found.spread.high) == (0.75, 10.0)  # no spread over seeds
+
+
+def test_a_diverged_cell_is_not_within_and_not_in_the_spread() -> None:
+    table = pd.DataFrame(flat("lion", [90.0, 89.5, 89.0, 80.0]))
+    table.loc[table.lr == 1000.0, "state"] = "diverged"
+    found = sensitivity(table, "lion")
+    assert (found.share_within.estimate, found.spread.estimate) == (0.75, 1.0)
+    assert found.num_diverged == 3
+
+
+def test_more_points_never_give_a_smaller_share() -> None:
+    table = study(noise=1.0)
+    shares = [sensitivity(table, "lion", x).share_within.estimate for x in (0.1, 1, 5, 20, 100)]
+    assert shares == sorted(shares) and shares[-1] == 1.0
+
+
+def test_the_less_sensitive_optimizer_shows() -> None:
+    rows = known_truth.grid("lion", 1e-3, 1.0, slope=0.2) + known_truth.grid("adamw", 1e-2, 0.1)
+    share, spread = sensitivity_difference(pd.DataFrame(rows), "lion", "adamw")
+    assert (share.verdict, spread.verdict) == ("better", "worse")  # a larger share, a smaller range
+    back = sensitivity_difference(pd.DataFrame(rows), "adamw", "lion")
+    assert back[0].mean == pytest.approx(-share.mean)
+
+
+def test_unlike_grids_are_not_compared() -> None:
+    table = study()
+    less = table[~((table.optimizer == "lion") & (table.lr == 1e-2))]
+    with pytest.raises(UserError, match=r"grids of lion \(12 cells .* and adamw \(15 cells"):
+        sensitivity_difference(less, "lion", "adamw")
+    wide = table.assign(lr=table.lr.where(table.lr != 1e-2 * (table.optimizer == "lion"), 1.0))
+    with pytest.raises(UserError, match="differ"):
+        sensitivity_difference(wide, "lion", "adamw")
