@@ -91,8 +91,8 @@ def run_job(config: RunConfig) -> int:
     """
     # Missing data is said before anything heavy is imported.
     locate.check_section(config.data, proxy=proxy_of(config.experiment))
-    is_run = JOBS[config.job] == JOBS["train"]
-    if is_run and config.launch.num_processes > 1 and "RANK" not in os.environ:
+    is_parallel = config.job in ("train", "evaluate")
+    if is_parallel and config.launch.num_processes > 1 and "RANK" not in os.environ:
         from experiments import launch
 
         return launch.run(config)

@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from experiments.config import UserError
+
 _NAME = re.compile(r"step_(\d+)-([0-9a-f]{8})\.pt")
 
 
@@ -74,15 +76,30 @@ def step_of(path: Path) -> int:
     return int(found[1])
 
 
-def find_newest_good(folder: Path) -> Path | None:
-    """The newest file whose content is as it was written; warns of damaged ones."""
-    for path in list_newest_first(folder):
+def find_good(folder: Path, step: int | None = None) -> Path | None:
+    """The newest file, or that of a step, whose content is as it was written.
+
+    Warns of damaged ones.
+
+    Raises:
+        UserError: where no file of the step is there.
+    """
+    files = list_newest_first(folder)
+    if step is not None:
+        kept = sorted({step_of(path) for path in files})
+        files = [path for path in files if step_of(path) == step]
+        if not files:
+            said = ", ".join(map(str, kept)) or "none"
+            raise UserError(
+                f"checkpoint.step={step}: no such checkpoint is kept; there are: {said}"
+            )
+    for path in files:
         found = _NAME.fullmatch(path.name)
         assert found
         if _crc(path) == int(found[2], 16):
             return path
         warnings.warn(f"checkpoint {path} is damaged; trying the one before it", stacklevel=2)
-    if list_newest_first(folder):
+    if files:
         warnings.warn(f"no checkpoint in {folder} is good: starting anew", stacklevel=2)
     return None
 

@@ -72,7 +72,16 @@ def check(config: RunConfig) -> None:
     _check_lengths(config)
     _check_param_dtype(config.train)
     _check_landscape(config)
+    _check_judged_weights(config)
     micro_batches(config, max(1, config.launch.num_processes))
+
+
+def _check_judged_weights(config: RunConfig) -> None:
+    weights = config.eval.weights
+    if weights not in (None, "raw", "ema"):
+        raise ConfigError(f"eval.weights={weights}: choose one of raw, ema, null")
+    if weights == "ema" and config.train.ema_decay is None:
+        raise ConfigError("eval.weights=ema: nothing is averaged; set train.ema_decay, e.g. 0.999")
 
 
 def _check_section(section: Any, name: str) -> None:

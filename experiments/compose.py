@@ -95,15 +95,19 @@ def _recorded(asked: RunConfig, overrides: Sequence[str]) -> RunConfig:
     from experiments.identity import run_id
     from experiments.store import read_config
 
-    taken = ("job", "run", "landscape", "launch", "results_dir", "hydra")
+    taken = ("job", "run", "evaluation", "landscape", "launch", "results_dir", "hydra")
+    taken += ("checkpoint.step", "eval.batch_size")
     keys = [override.split("=")[0].lstrip("+~") for override in overrides]
-    ignored = [key for key in keys if key.split(".")[0].split("/")[0] not in taken]
-    if asked.job != "landscape" or ignored:
-        what = f"{ignored[0]} cannot be changed" if ignored else "it needs job=landscape"
+    ignored = [key for key in keys if not {key, key.split(".")[0].split("/")[0]} & set(taken)]
+    if asked.job == "train" or ignored:
+        what = f"{ignored[0]} cannot be changed" if ignored else "it needs job=evaluate, ..."
         raise ConfigError(f"run={asked.run} takes a recorded run as it is: {what}")
     config = from_dict(read_config(Path(asked.results_dir) / asked.run))
-    for key in ("job", "landscape", "results_dir"):
+    for key in ("job", "evaluation", "landscape", "results_dir"):
         setattr(config, key, getattr(asked, key))
+    config.checkpoint.step = asked.checkpoint.step
+    if "eval.batch_size" in keys:
+        config.eval.batch_size = asked.eval.batch_size
     for key in (key.partition(".")[2] for key in keys if key.startswith("launch.")):
         setattr(config.launch, key, getattr(asked.launch, key))
     if run_id(config) != asked.run:

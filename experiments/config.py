@@ -12,7 +12,7 @@ from typing import Any
 
 JOBS = {
     "train": "experiments.runner",
-    "evaluate": "experiments.runner",
+    "evaluate": "experiments.jobs.evaluate",
     "landscape": "experiments.jobs.landscape",
 }
 """Name of a job: the module whose `main(config)` does it and returns the exit code."""
@@ -69,6 +69,7 @@ class EvalConfig:
     every_epochs: float | None = None  # at most one of every_epochs and every_steps
     every_steps: int | None = None
     batch_size: int = 256  # examples per forward pass and process
+    weights: str | None = None  # that decide: raw | ema (averaged); null: the task's choice
 
 
 @dataclass
@@ -78,6 +79,7 @@ class CheckpointConfig:
     every_steps: int | None = None
     every_seconds: float | None = 600.0
     keep: int = 2  # newest good checkpoints to keep
+    step: int | None = None  # job=evaluate: of the checkpoint to measure; null: the newest
 
 
 @dataclass
@@ -133,7 +135,8 @@ class RunConfig:
     """One training run. `experiments.identity` says which parts make it another run."""
 
     job: str = "train"  # train | evaluate | landscape (both: the last checkpoint of this run)
-    run: str = ""  # id of a recorded run to take instead of pages; only with job=landscape
+    run: str = ""  # id of a recorded run to take instead of pages; not with job=train
+    evaluation: str = ""  # job=evaluate: name of what to measure; empty: what a run ends with
     experiment: str = ""  # name of the page in conf/experiment, set while composing
     optimizer_name: str = ""  # name of the page in conf/optimizer, set while composing
     scale: str = "paper"  # paper | proxy: a stand-in says so in every row

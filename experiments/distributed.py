@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional as dist_nn
 from torch import Tensor, nn
 
 from experiments.config import ConfigError, LaunchConfig
@@ -47,6 +48,22 @@ class World:
         dist.broadcast_object_list(holder, src=0)
         return holder[0]
 
+    def gather(self, rows: Tensor) -> Tensor:
+        """Rows of all processes, in the order of the ranks, with gradients.
+
+        Args:
+            rows: (n, ...); n may differ between processes where no gradient is asked for.
+
+        Returns:
+            (sum of n, ...). The gradient of a loss that every process computes from it, averaged
+            over the processes as gradients are, is that of one process with all rows.
+        """
+        if self.size == 1:
+            return rows
+        if torch.is_grad_enabled() and rows.requires_grad:
+            return torch.cat(dist_nn.all_gather(rows))
+        return _gather_unequal(rows, self.size)
+
     def copy_buffers(self, module: nn.Module) -> None:
         """Gives every process the main one's buffers (running statistics of batch norm).
 
@@ -55,6 +72,18 @@ class World:
         if self.size > 1:
             for buffer in module.buffers():
                 dist.broadcast(buffer, src=0)
+
+
+def _gather_unequal(rows: Tensor, size: int) -> Tensor:
+    """Without gradients; shorter parts are filled up for the exchange."""
+    counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(size)]
+    dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+    longest = max(int(count) for count in counts)
+    padded = rows.new_zeros((longest, *rows.shape[1:]))
+    padded[: len(rows)] = rows.detach()
+    parts = [torch.empty_like(padded) for _ in range(size)]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
 
 
 @contextlib.contextmanager
@@ -104,6 +133,19 @@ def without_sync(model: nn.Module, last: bool) -> contextlib.AbstractContextMana
     """Keeps gradients local for all but the last micro-batch of a step."""
     no_sync = getattr(model, "no_sync", None)  # DDP has it, and a compiled DDP hands it on
     return contextlib.nullcontext() if last or no_sync is None else no_sync()
+
+
+def average_gradients(model: nn.Module, world: World) -> None:
+    """Averages gradients over the processes, where nothing else does."""
+    if world.size == 1:
+        return
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    for kind in {grad.dtype for grad in grads}:
+        same = [grad for grad in grads if grad.dtype == kind]
+        flat = torch.cat([grad.reshape(-1) for grad in same]).div_(world.size)
+        world.sum(flat)
+        for grad, part in zip(same, flat.split([g.numel() for g in same]), strict=True):
+            grad.copy_(part.view_as(grad))
 
 
 class Agreement:

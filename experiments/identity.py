@@ -10,11 +10,14 @@ from typing import Any
 
 from experiments import settings
 from experiments.config import RunConfig, to_dict
+from experiments.precision import resolved
 
 OPERATIONAL_DATA_KEYS = ("root", "eval_roots", "cache_dir", "num_workers")
 """Keys of `data` that say where files lie and how they are read, not which examples they are."""
 
 
+OPERATIONAL_EVAL_KEYS = ("batch_size", "weights")
+"""Keys of `eval` that change neither the training nor what is measured."""
 TASK_DEFAULTS = [asdict(schema()) for schema in settings.TASKS.values()]
 """Every field of the task schemas at its default; a page composes them all."""
 
@@ -22,7 +25,8 @@ TASK_DEFAULTS = [asdict(schema()) for schema in settings.TASKS.values()]
 def identity(config: RunConfig) -> dict[str, Any]:
     """The part of the configuration that decides which run this is.
 
-    Left out: where files lie, how the work is launched, saved and tracked, what the numbers are
+    `train.precision=auto` counts as what it means on this machine; fp32 is the default. Left out:
+    where files lie, how the work is launched, saved and tracked, what the numbers are
     based on, every field that stands at its schema default, and every null of the optimizer,
     which leaves its class's default (so that a field added later does not rename the runs of
     today).
@@ -33,7 +37,9 @@ def identity(config: RunConfig) -> dict[str, Any]:
     kept = {key: copy.deepcopy(full[key]) for key in parts}
     for key in OPERATIONAL_DATA_KEYS:
         kept["data"].pop(key, None)
-    kept["eval"].pop("batch_size")
+    for key in OPERATIONAL_EVAL_KEYS:
+        kept["eval"].pop(key)
+    kept["train"]["precision"] = "auto" if (found := resolved(config)) == "fp32" else found
     kept["optimizer"] = {k: v for k, v in kept["optimizer"].items() if v is not None}
     default["task"] = next((t for t in TASK_DEFAULTS if t["_target_"] == _target(kept["task"])), {})
     for key in ("task", "param_groups", "schedule", "train", "eval"):

@@ -24,6 +24,9 @@ STORE_VARIABLE = "LION_PROCESS_STORE"
 ERROR_VARIABLE = "LION_ERROR_FILE"
 """Environment variable with the file that a process writes its one-line error to."""
 
+LAUNCHER_VARIABLE = "LION_LAUNCHER"
+"""Environment variable with the name of the launcher that started a process."""
+
 GRACE_SECONDS = 15.0
 """How long the other processes may take to leave after one has failed."""
 

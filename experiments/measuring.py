@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import nn
 
-from experiments.config import EvalConfig, RunConfig
-from experiments.data.order import BatchPlan
+from experiments.config import EvalConfig, RunConfig, UserError
+from experiments.data.order import BatchPlan, derive, seed_all
 from experiments.parts import Parts
+from experiments.precision import resolved
+from experiments.tasks.task import Context, Evaluation, Measurement, Task
 
 
 def evaluation_interval(settings: EvalConfig, plan: BatchPlan) -> int | None:
@@ -29,46 +31,90 @@ def divides(every: int | None, done: int) -> bool:
 
 def autocast(config: RunConfig, device: torch.device) -> torch.autocast:
     """The precision of forward passes."""
-    wanted = config.train.precision
-    enabled = wanted == "bf16" or (wanted == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+    return torch.autocast(device.type, torch.bfloat16, enabled=resolved(config) == "bf16")
 
 
-def evaluate(parts: Parts, step: int) -> list[dict[str, Any]]:
-    """Ledger rows for the raw weights and, where there are any, the averaged ones."""
+def due(task: Task, is_last: bool, name: str = "") -> list[Evaluation]:
+    """The evaluations of a task for which it is time.
+
+    Args:
+        task: Offers them.
+        is_last: Whether the last step is done.
+        name: The one that was asked for; empty: what is due.
+
+    Raises:
+        UserError: for a name that the task does not have.
+    """
+    offered = list(task.evaluations())
+    if not name:
+        wanted = ("every", "last") if is_last else ("every",)
+        return [evaluation for evaluation in offered if evaluation.when in wanted]
+    if found := [evaluation for evaluation in offered if evaluation.name == name]:
+        return found
+    there = ", ".join(evaluation.name for evaluation in offered)
+    raise UserError(f"evaluation={name}: this task has {there}")
+
+
+def evaluate(parts: Parts, step: int, evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    """Ledger rows for the raw weights and, where there are any, the averaged ones.
+
+    The random numbers of an evaluation depend on the run's seed and its name alone, so that every
+    checkpoint is measured alike, now or later.
+    """
     modules: dict[str, nn.Module] = {"raw": parts.model}
     if parts.average is not None:
         modules["ema"] = parts.average.module
     rows = []
     for weights, module in modules.items():
         parts.world.copy_buffers(module)
-        with _evaluating(module), autocast(parts.config, parts.world.device):
-            size = parts.config.eval.batch_size
-            for measured in parts.task.evaluate(module, size, parts.world):
-                facts = asdict(measured)
-                split, metric = facts.pop("split"), facts.pop("metric")
-                value, unit = facts.pop("value"), facts.pop("unit")
-                measurement = row(parts, step, split, metric, value, unit)
-                rows.append({**measurement, **facts, "weights": weights})
+        with _evaluating(module), autocast(parts.config, parts.world.device), torch.no_grad():
+            for evaluation in evaluations:
+                seed = derive(parts.config.seed, "evaluation", evaluation.name)
+                seed_all(seed)
+                context = Context(parts.world, seed, parts.config.eval.batch_size, step)
+                for found in evaluation.measure(module, context):
+                    rows.append(_measured(parts, found, evaluation.name, weights, step))
     return rows
+
+
+def _measured(
+    parts: Parts, found: Measurement, evaluation: str, weights: str, step: int
+) -> dict[str, Any]:
+    facts = {key: value for key, value in asdict(found).items() if value is not None}
+    split, metric = facts.pop("split"), facts.pop("metric")
+    value, unit = facts.pop("value"), facts.pop("unit")
+    measurement = row(parts, step, split, metric, value, unit)
+    return {**measurement, **facts, "weights": weights, "evaluation": evaluation}
 
 
 @contextlib.contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    was_training = module.training
+    """Evaluation mode; afterwards every part is in the mode that it was in."""
+    training = [part for part in module.modules() if part.training]
     module.eval()
     try:
         yield
     finally:
-        module.train(was_training)
+        for part in training:
+            part.training = True
 
 
 def loss_rows(parts: Parts, step: int, lr_factor: float) -> list[dict[str, Any]]:
     """The mean training loss since the last report, and the learning rate."""
     return [
-        row(parts, step, "train", "loss", parts.losses.mean(), "nats"),
+        _loss_row(parts, step, parts.losses.mean()),
         row(parts, step, "train", "lr", lr_factor * parts.peak_lrs[0], ""),
     ]
+
+
+def diverged_row(parts: Parts, step: int) -> dict[str, Any]:
+    """The loss of a step that is not finite."""
+    return _loss_row(parts, step, float("nan"))
+
+
+def _loss_row(parts: Parts, step: int, value: float) -> dict[str, Any]:
+    found = row(parts, step, "train", "loss", value, parts.task.loss_unit)
+    return {**found, "better": "lower"}
 
 
 def time_rows(parts: Parts, step: int) -> list[dict[str, Any]]:

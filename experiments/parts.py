@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from experiments.checks import micro_batches
 from experiments.config import ConfigError, RunConfig, UserError
 from experiments.data.order import BatchPlan, derive, seed_all
 from experiments.distributed import World, wrap
+from experiments.global_batch import check_coupling
 from experiments.progress import LossWindow, Stopwatch
 from experiments.recorder import Recorder
 from experiments.tasks.task import Task
@@ -54,6 +55,7 @@ def build_parts(config: RunConfig, task: Task, world: World) -> Parts:
     model = task.build_model().to(world.device, getattr(torch, config.train.param_dtype))
     if config.train.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    check_coupling(task, config, micro, world.size)
     optimizer = _build_optimizer(config, model)
     average = None
     if config.train.ema_decay is not None:
@@ -100,11 +102,28 @@ def _total_steps(config: RunConfig, plan: BatchPlan) -> int:
     return max(1, round(config.train.epochs * plan.steps_per_epoch))
 
 
+def set_training(model: nn.Module) -> None:
+    """Training mode, but for modules whose parameters are all frozen: these stay as they are.
+
+    Otherwise the dropout and the running statistics of a frozen part would go on changing it.
+    """
+    model.train()
+    for module in model.modules():
+        own = list(module.parameters())
+        if own and not any(p.requires_grad for p in own):
+            module.eval()
+
+
 def facts(parts: Parts) -> dict[str, Any]:
-    """What the header of a run says of its data and its model."""
-    model = parts.config.model
+    """What the header of a run says of its data, its model and the number that decides."""
+    model, task = parts.config.model, parts.task
+    headline = task.headline
+    if parts.config.eval.weights is not None:
+        headline = replace(headline, weights=parts.config.eval.weights)
     return {
-        "data": parts.task.data_name,
+        "headline": headline.to_json(),
+        "example": task.example,
+        "data": task.data_name,
         "model": model.get("model_name") or model["_target_"].rpartition(".")[2],
         "num_params": sum(p.numel() for p in parts.model.parameters() if p.requires_grad),
     }
@@ -131,10 +150,17 @@ def save_parts(parts: Parts, recorder: Recorder, step: int, must: bool) -> None:
         recorder.log(f"not saved, will try again: {error}")
 
 
-def restore_parts(parts: Parts, recorder: Recorder) -> int:
-    """Loads the newest good checkpoint into the parts; returns its step, or 0."""
+def restore_parts(parts: Parts, recorder: Recorder, step: int | None = None) -> int:
+    """Loads the newest good checkpoint, or that of a step, into the parts.
+
+    Returns:
+        Its step, or 0 where there is none.
+
+    Raises:
+        UserError: where no checkpoint of the step is kept.
+    """
     world = parts.world
-    found = checkpoint.find_newest_good(recorder.folder.checkpoints) if world.is_main else None
+    found = checkpoint.find_good(recorder.folder.checkpoints, step) if world.is_main else None
     path = world.share(str(found) if found else None)
     if path is None:
         return 0

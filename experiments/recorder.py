@@ -93,8 +93,15 @@ class Recorder:
         state = read_json(self.folder.status).get("state") if self.world.is_main else None
         return self.world.share(state in FINAL_STATES)
 
-    def start(self, start_step: int, total_steps: int, **facts: Any) -> None:
-        """Opens a session: trims what a killed one left, notes where and with what it runs."""
+    def start(self, start_step: int, total_steps: int, together: int = 1, **facts: Any) -> None:
+        """Opens a session: trims what a killed one left, notes where and with what it runs.
+
+        Args:
+            start_step: Steps done.
+            total_steps: Steps of the whole run.
+            together: How many runs are trained as one.
+            facts: What holds for the whole run, for the header.
+        """
         self.step, self.total_steps = start_step, total_steps
         if not self.world.is_main:
             return
@@ -102,7 +109,9 @@ class Recorder:
         header = read_json(self.folder.header) or self._header(facts)
         sessions = header["sessions"]
         self.session = len(sessions)
-        sessions.append({"start_step": start_step, "started": now(), **surroundings(self.world)})
+        sessions.append(
+            {"start_step": start_step, "started": now(), **surroundings(self.world, together)}
+        )
         write_json(self.folder.header, header)
         if self.session == 0:
             write_text(self.folder.config, _to_yaml(to_dict(self.config)))

@@ -6,6 +6,7 @@ a run that was killed and called again ends bit-equal to one that was not.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -13,28 +14,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from experiments import launch, schedule
+from experiments.accumulating import accumulate
 from experiments.build import build
-from experiments.config import RunConfig, UserError, from_dict
-from experiments.data.order import seed_all
-from experiments.distributed import joined, without_sync
+from experiments.config import JOBS, RunConfig, UserError, from_dict
+from experiments.distributed import joined
 from experiments.measuring import (
-    autocast,
+    diverged_row,
     divides,
+    due,
     evaluate,
     evaluation_interval,
     in_words,
     loss_rows,
-    row,
     time_rows,
 )
-from experiments.parts import Parts, build_parts, facts, restore_parts, save_parts
+from experiments.parts import Parts, build_parts, facts, restore_parts, save_parts, set_training
 from experiments.recorder import Recorder
 from experiments.stopping import SAVE, STOP, Stopper
-from experiments.tasks.task import Batch, Task
+from experiments.tasks.task import Batch, check_task
 
 
 @dataclass
@@ -58,21 +58,12 @@ def run(config: RunConfig) -> Outcome:
         UserError: what the user can mend.
     """
     with joined(config.launch) as world, Recorder.opened(config, world) as recorder:
-        if config.job == "train" and recorder.is_over:
+        if recorder.is_over:
             return _outcome(recorder)
-        task: Task = build(config.task, "task", data=config.data, model=config.model)
+        task = check_task(build(config.task, "task", data=config.data, model=config.model))
         parts = build_parts(config, task, world)
         schedule.warmup_length(config.schedule, parts.total_steps)
         start = restore_parts(parts, recorder)
-
-        if config.job == "evaluate":
-            if start == 0:
-                raise UserError(f"{recorder.folder.path}: no checkpoint to evaluate; train first")
-            recorder.resume_rows()
-            recorder.add(evaluate(parts, start))
-            recorder.flush()
-            return _outcome(recorder)
-
         recorder.start(start, parts.total_steps, **facts(parts))
         with Stopper.listening(config.checkpoint, world) as stopper:
             step, state, message = _train(parts, recorder, stopper, start)
@@ -88,7 +79,7 @@ def _train(parts: Parts, recorder: Recorder, stopper: Stopper, start: int) -> tu
     config, world, losses, watch = parts.config, parts.world, parts.losses, parts.watch
     plan, total = parts.plan, parts.total_steps
     evaluate_every = evaluation_interval(config.eval, plan)
-    parts.forward.train()
+    set_training(parts.model)
     done = start
     watch.start()
     for step, batch in enumerate(parts.task.batches(plan, start, total), start):
@@ -109,13 +100,13 @@ def _train(parts: Parts, recorder: Recorder, stopper: Stopper, start: int) -> tu
         bad_step = losses.settle(world, done)
         watch.lap("train")
         if bad_step is not None:
-            recorder.add([row(parts, bad_step, "train", "loss", float("nan"), "nats")])
+            recorder.add([diverged_row(parts, bad_step)])
             return bad_step, "diverged", f"the loss of step {bad_step} is not finite"
         if losses.is_full or is_last:
             recorder.add(loss_rows(parts, done, lr_factor))
             losses.clear()
         if is_measured:
-            rows = evaluate(parts, done)
+            rows = evaluate(parts, done, due(parts.task, is_last))
             watch.lap("evaluate")
             recorder.add(rows)
             recorder.log(f"step {done}/{total}: " + ", ".join(in_words(rows)))
@@ -130,41 +121,23 @@ def _train(parts: Parts, recorder: Recorder, stopper: Stopper, start: int) -> tu
 
 
 def _step(parts: Parts, step: int, batch: list[Batch], factor: float) -> Tensor:
-    """One optimizer step over this process's micro-batches; returns their mean loss, detached."""
-    config, plan, device = parts.config, parts.plan, parts.world.device
+    """One optimizer step over this process's micro-batches; returns their mean loss, detached.
+
+    Its mean over the processes is the loss of the global batch.
+    """
     for group, peak in zip(parts.optimizer.param_groups, parts.peak_lrs, strict=True):
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(peak * factor)
         else:
             group["lr"] = peak * factor
-    total = torch.zeros((), device=device)
-    for number, micro in zip(plan.micro_numbers(), batch, strict=True):
-        seed_all(plan.noise_seed(step, number))
-        inputs = _to_device(micro, device, config.train.channels_last)
-        is_last = number == plan.micro_numbers()[-1]
-        with without_sync(parts.forward, is_last):
-            with autocast(config, device):
-                loss = parts.task.loss(parts.forward, inputs) / len(batch)
-            loss.backward()
-        total += loss.detach()
-    if config.train.grad_clip_norm is not None:
-        nn.utils.clip_grad_norm_(parts.model.parameters(), config.train.grad_clip_norm)
+    total = accumulate(parts, step, batch)
+    if parts.config.train.grad_clip_norm is not None:
+        nn.utils.clip_grad_norm_(parts.model.parameters(), parts.config.train.grad_clip_norm)
     parts.optimizer.step()
     parts.optimizer.zero_grad(set_to_none=True)
     if parts.average is not None:
         parts.average.update_parameters(parts.model)
     return total
-
-
-def _to_device(batch: Batch, device: torch.device, channels_last: bool) -> Batch:
-    if device.type == "cpu" and not channels_last:
-        return batch
-    moved = []
-    for tensor in batch:
-        is_image = channels_last and tensor.dim() == 4
-        layout = torch.channels_last if is_image else torch.preserve_format
-        moved.append(tensor.to(device, non_blocking=True, memory_format=layout))
-    return tuple(moved)
 
 
 def _outcome(recorder: Recorder) -> Outcome:
@@ -199,7 +172,8 @@ def _main_of_started_process(path: str) -> int:
     """Entry of a process that `experiments.launch` started."""
     launch.watch_parent()
     try:
-        return main(from_dict(json.loads(Path(path).read_text())))
+        config = from_dict(json.loads(Path(path).read_text()))
+        return importlib.import_module(JOBS[config.job]).main(config)
     except UserError as error:
         Path(os.environ[launch.ERROR_VARIABLE]).write_text(str(error))
         return 2

@@ -30,7 +30,9 @@ from typing import Any
 
 from experiments.config import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+MANIFEST_VERSION = 1
+"""Of a sweep's manifest."""
 
 SCHEMA = {
     "run_id": "name of the run's folder; carries the hash of the resolved configuration",
@@ -43,17 +45,24 @@ SCHEMA = {
     "optimizer": "page in conf/optimizer",
     "lr": "peak learning rate",
     "weight_decay": "decoupled, as given to the optimizer",
+    "example": "what an example is: image, sequence of 64 characters, ...",
     "batch_size": "examples per optimizer step",
     "hyper_parameters": "every setting of the optimizer, as JSON",
     "seed": "of initialisation, data order, augmentation and noise",
     "provenance": "source of the hyper-parameters",
+    "headline": "the number that decides, as JSON; see experiments.headline",
+    "start_from": "run or file whose weights the run began with, as JSON; empty: fresh weights",
+    "init_optimizer": "that trained those weights, where it is known",
     "step": "optimizer steps done",
     "epoch": "passes over the training set done",
     "split": "train, val, test, imagenet_v2, ...",
     "metric": "loss, top1, ...",
     "value": "the measurement",
     "unit": "of the value",
+    "better": "higher or lower; empty where neither is",
+    "error": "standard error of the value over the examples, where it is known",
     "weights": "raw, or ema for averaged weights",
+    "evaluation": "of the task, that measured this; empty for the training itself",
     "n": "examples behind the value",
     "seconds": "training time so far, without evaluation and checkpoints",
     "session": "which start or resume of the run measured this",
@@ -61,6 +70,9 @@ SCHEMA = {
     "commit": "of this repository; + marks uncommitted changes",
     "versions": "of the packages that matter, as JSON",
     "device": "that the session ran on, and how many processes",
+    "cpu": "model and instruction set of the processor; they move the last digits",
+    "threads": "of torch, per process",
+    "launcher": "what started the session, and whether runs were trained together",
     "schema_version": "of this table",
 }
 """Columns of the table that `read_runs` gives, and what they mean."""
@@ -267,7 +279,7 @@ def read_sweep(path: Path | str) -> dict[str, Any]:
         names = sorted(p.parent.name for p in file.parent.parent.glob("*/manifest.json"))
         there = f"; there are: {', '.join(names)}" if names else ""
         raise UserError(f"{file.parent}: no sweep there{there}")
-    if manifest.get("schema_version") != SCHEMA_VERSION:
+    if manifest.get("schema_version") != MANIFEST_VERSION:
         raise UserError(f"{file}: made by another version; move the folder away and sweep anew")
     return manifest
 

@@ -12,10 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from experiments.distributed import World
+from experiments.launch import LAUNCHER_VARIABLE
 
 
-def surroundings(world: World) -> dict[str, Any]:
-    """Commit, versions (as JSON), device, host, and the command."""
+def surroundings(world: World, together: int = 1) -> dict[str, Any]:
+    """Commit, versions (as JSON), device, processor, threads, launcher, host, and the command.
+
+    Args:
+        world: The processes of the run.
+        together: How many runs are trained as one; their sums are rounded otherwise than alone.
+    """
+    import torch
+
+    launcher = os.environ.get(LAUNCHER_VARIABLE, "command line")
     device = "cpu" if world.device.type == "cpu" else _gpu_name(world)
     packages = {name: _version(name) for name in ("torch", "timm", "numpy")}
     versions = {"python": platform.python_version()} | {k: v for k, v in packages.items() if v}
@@ -23,6 +32,9 @@ def surroundings(world: World) -> dict[str, Any]:
         "commit": _commit(),
         "versions": json.dumps(versions),
         "device": f"{device} x {world.size}",
+        "cpu": f"{_cpu_model()}, {torch.backends.cpu.get_cpu_capability()}",
+        "threads": torch.get_num_threads(),
+        "launcher": launcher if together == 1 else f"{launcher}, {together} runs together",
         "host": platform.node(),
         "cpus": os.cpu_count(),
         "command": " ".join(sys.argv),
@@ -33,6 +45,16 @@ def _gpu_name(world: World) -> str:
     import torch
 
     return torch.cuda.get_device_name(world.device)
+
+
+def _cpu_model() -> str:
+    """As the kernel names it; the architecture where it does not."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def _version(package: str) -> str:

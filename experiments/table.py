@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import UserError
+from experiments.headline import KNOWN
 from experiments.store import SCHEMA, Folder, read_json, read_rows
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ COMPACTED = ".compacted.parquet"
 _KEY = "_key"
 """Column of the copy: a run's folder and the sizes and times of its files."""
 _WHOLE = ("num_params", "batch_size", "seed", "step", "session", "schema_version")
-_REAL = ("lr", "weight_decay", "epoch", "value", "n", "seconds")
+_REAL = ("lr", "weight_decay", "epoch", "value", "error", "n", "seconds", "threads")
+_OF_A_SESSION = ("commit", "versions", "device", "cpu", "threads", "launcher")
 _RUNS_AT_ONCE = 5000
 """How many runs are held as plain rows, which take far more memory than a table."""
 
@@ -214,8 +216,9 @@ def _read_run(folder: Folder) -> list[dict[str, Any]]:
     state = read_json(folder.status).get("state", "unknown")
     table = []
     for row in read_rows(folder.metrics):
-        session = {key: sessions[row["session"]][key] for key in ("commit", "versions", "device")}
-        table.append(_typed({**row, **session, **header, "state": state}))
+        session = {key: sessions[row["session"]].get(key) for key in _OF_A_SESSION}
+        better = row.get("better", KNOWN.get(row["metric"]))
+        table.append(_typed({**row, **session, **header, "better": better, "state": state}))
     return table
 
 

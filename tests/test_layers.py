@@ -17,6 +17,7 @@ LEVELS = [
     {
         "experiments.config",
         "experiments.settings",
+        "experiments.headline",
         "experiments.pages",
         "experiments.explain",
         "experiments.compose",
@@ -26,6 +27,7 @@ LEVELS = [
         "experiments.store",
         "experiments.table",
         "experiments.build",
+        "experiments.precision",
     },
     {
         "experiments.schedule",
@@ -39,9 +41,12 @@ LEVELS = [
         "experiments.surroundings",
         "experiments.tracking",
     },
+    {"experiments.evaluations"},
     {"experiments.tasks", "experiments.recorder"},
+    {"experiments.global_batch"},
     {"experiments.parts"},
     {"experiments.measuring"},
+    {"experiments.accumulating"},
     {"experiments.runner"},
     {"experiments.sweep", "experiments.search", "experiments.jobs", "experiments.planner"},
     {"run"},

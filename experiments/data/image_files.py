@@ -135,6 +135,12 @@ class ImageFiles:
         for chunk, (images, _) in zip(chunks, loaded, strict=True):
             yield images, {s: torch.from_numpy(e.targets[chunk]) for s, e in splits.items()}
 
+    def example_batch(self, size: int) -> tuple[Tensor, Tensor]:
+        """Images and labels on the meta device; nothing is read."""
+        shape = (size, 3, self.input_size, self.input_size)
+        images = torch.empty(shape, dtype=torch.uint8, device="meta")
+        return images, torch.empty(size, dtype=torch.int64, device="meta")
+
     def visible_classes(self, split: str) -> Tensor | None:
         """Classes that a split knows, int64; None: all."""
         key = split.removeprefix(f"{self.name}_")

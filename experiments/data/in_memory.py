@@ -67,6 +67,11 @@ class InMemoryImages:
         for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
             yield x, {split: y}
 
+    def example_batch(self, size: int) -> tuple[Tensor, Tensor]:
+        """Images and labels on the meta device."""
+        images, labels = (tensor[:1].to("meta") for tensor in self.splits["train"])
+        return images.expand(size, *images.shape[1:]), labels.expand(size)
+
     def visible_classes(self, split: str) -> None:
         """Every split knows every class."""
         return None

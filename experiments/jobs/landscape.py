@@ -38,7 +38,7 @@ from experiments.jobs.flatness import Mean, pair_loss, top_eigenvalue, trainable
 from experiments.parts import Parts, build_parts, restore_parts
 from experiments.recorder import LiveLine, Recorder
 from experiments.store import Folder, read_rows
-from experiments.tasks.task import Batch, Task
+from experiments.tasks.task import Batch, Loss, check_task
 
 SPLIT = "landscape"
 SAVE_SECONDS = 20.0
@@ -67,7 +67,7 @@ def measure(config: RunConfig) -> list[dict[str, Any]]:
     if not checkpoint.list_newest_first(_folder(config).checkpoints):
         raise UserError(f"{_folder(config).path}: no checkpoint to measure; train first")
     with joined(config.launch) as world, Recorder.opened(config, world) as recorder:
-        task: Task = build(config.task, "task", data=config.data, model=config.model)
+        task = check_task(build(config.task, "task", data=config.data, model=config.model))
         parts = build_parts(config, task, world)
         step = restore_parts(parts, recorder)
         if step == 0:
@@ -130,10 +130,12 @@ class _Job:
             return
         batches = list(_first(self.batches, settings.hessian_examples))
         number = sum(map(len_of, batches))
+        with torch.no_grad():
+            weights = [_weight(self._loss(i, b), b) for i, b in enumerate(batches)]
 
         def losses() -> Iterator[tuple[Tensor, float]]:
             for index, batch in enumerate(batches):
-                yield self._loss(index, batch), len_of(batch) / number
+                yield self._loss(index, batch).mean, weights[index] / sum(weights)
 
         try:
             found = top_eigenvalue(
@@ -156,17 +158,16 @@ class _Job:
 
     @torch.no_grad()
     def _mean_loss(self) -> float:
-        number = sum(map(len_of, self.batches))
-        shares = (
-            float(self._loss(index, batch)) * len_of(batch) / number
-            for index, batch in enumerate(self.batches)
-        )
-        return sum(shares)
+        found = [(self._loss(index, batch), batch) for index, batch in enumerate(self.batches)]
+        weights = [_weight(loss, batch) for loss, batch in found]
+        whole = sum(weights)
+        pairs = zip(found, weights, strict=True)
+        return sum(float(loss.mean) * weight / whole for (loss, _), weight in pairs)
 
-    def _loss(self, index: int, batch: Batch) -> Tensor:
+    def _loss(self, index: int, batch: Batch) -> Loss:
         """The same random numbers (Mixup) for a batch each time."""
         seed_all(derive(self.settings.seed, SPLIT, "batch", index))
-        return self.parts.task.loss(self.parts.model, batch)
+        return self.parts.task.loss(self.parts.model, batch, self.parts.world)
 
     def _add(self, metric: str, value: float, n: int) -> None:
         row = {
@@ -175,7 +176,7 @@ class _Job:
             "split": SPLIT,
             "metric": metric,
             "value": value,
-            "unit": "nats",
+            "unit": self.parts.task.loss_unit,
             "weights": "raw",
             "n": n,
             "seconds": round(self.parts.watch.seconds["train"], 3),
@@ -226,6 +227,11 @@ def _first(batches: list[Batch], number: int) -> Iterator[Batch]:
             return
         yield tuple(tensor[:number] for tensor in batch)
         number -= len_of(batch)
+
+
+def _weight(loss: Loss, batch: Batch) -> float:
+    """Of a batch in the mean of all."""
+    return float(len_of(batch) if loss.weight is None else loss.weight)
 
 
 def len_of(batch: Batch) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 from experiments import schedule
 from experiments.data.order import seed_all
 from experiments.measuring import divides, evaluation_interval
-from experiments.parts import Parts
+from experiments.parts import Parts, set_training
 from experiments.progress import Stopwatch
 from experiments.stopping import SAVE, STOP, Stopper
 from experiments.sweep.member import Member
@@ -64,7 +64,7 @@ class GroupRun:
         first = self.members[0].parts
         config, total = first.config, self._total
         evaluate_every = evaluation_interval(config.eval, first.plan)
-        first.model.train()
+        set_training(first.model)
         self._clock.start()
         for step in range(self._start, total):
             batch, is_shared = next(self._batches)
@@ -230,13 +230,14 @@ def find_unused(members: Sequence[Member]) -> frozenset[str]:
     parts = members[0].parts
     ((batch,),) = islice(parts.task.batches(parts.plan, 0, 1), 1)
     batch = tuple(tensor.to(parts.world.device) for tensor in batch)
-    model = parts.model.train()
+    model = parts.model
+    set_training(model)
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     losses = []
     for number in range(2):
         model.zero_grad(set_to_none=True)
         seed_all(parts.plan.noise_seed(0, number))
-        loss = parts.task.loss(model, batch)
+        loss = parts.task.loss(model, batch, parts.world).mean
         loss.backward()
         losses.append(loss.detach())
     grads = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -12,6 +12,8 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from experiments.build import build
 from experiments.config import RunConfig, UserError, to_dict
+from experiments.precision import resolved
+from experiments.tasks.task import check_task
 from lion.stacked import rule_for
 
 OF_A_MEMBER = ("lr", "weight_decay", "betas")
@@ -36,16 +38,29 @@ def why_alone(config: RunConfig) -> str:
     if reasons:
         return reasons[0]
     try:
+        weight = nn.Parameter(torch.zeros(1, device="meta"))
+        optimizer = build(config.optimizer, "optimizer", [weight])
+    except UserError as error:
+        return str(error)  # the run itself will say it
+    if rule_for(type(optimizer), optimizer.param_groups[0]) is None:
+        return f"optimizer {config.optimizer['_target_']} has no rule for stacked weights"
+    return _task_against_it(json.dumps([config.task, config.data, config.model], default=list))
+
+
+@lru_cache(maxsize=64)
+def _task_against_it(sections: str) -> str:
+    """The task's own reason, or one that lies in its model."""
+    task_section, data, model_section = json.loads(sections)
+    try:
+        task = check_task(build(task_section, "task", data=data, model=model_section))
+        if task.why_not_stacked:
+            return task.why_not_stacked
         with torch.device("meta"):
-            model = build(config.model, "model")
-            weight = nn.Parameter(torch.zeros(1))
-            optimizer = build(config.optimizer, "optimizer", [weight])
+            model = task.build_model()
     except UserError as error:
         return str(error)  # the run itself will say it
     except Exception as error:  # a model that cannot be built on the meta device
         return f"{type(error).__name__} while building the model: {error}"
-    if rule_for(type(optimizer), optimizer.param_groups[0]) is None:
-        return f"optimizer {config.optimizer['_target_']} has no rule for stacked weights"
     return next(_modules_against_it(model), "")
 
 
@@ -57,16 +72,12 @@ def _settings_against_it(config: RunConfig) -> Iterator[str]:
         yield "weights are averaged (train.ema_decay)"
     if train.micro_batch_size not in (None, train.batch_size):
         yield "gradients are accumulated (train.micro_batch_size)"
-    on_cpu = config.launch.device == "cpu" or not torch.cuda.is_available()
-    if train.precision == "bf16" or (train.precision == "auto" and not on_cpu):
+    if resolved(config) == "bf16":
         yield "mixed precision (set train.precision=fp32)"
     if train.compile or train.channels_last or train.deterministic:
         yield "train.compile, train.channels_last or train.deterministic is set"
     if config.tracking.wandb != "disabled":
         yield "tracking.wandb follows one run per process"
-    task: dict[str, Any] = config.task or {}
-    if task.get("mixup_alpha") or task.get("cutmix_alpha"):
-        yield "the loss draws random numbers (Mixup, CutMix)"
 
 
 def _modules_against_it(model: nn.Module) -> Iterator[str]:

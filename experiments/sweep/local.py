@@ -12,6 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from experiments.config import UserError
+from experiments.launch import LAUNCHER_VARIABLE
 from experiments.sweep.live import Live
 from experiments.sweep.manifest import Sweep
 from experiments.sweep.processes import environment, leave_with_parent, told_to_stop
@@ -160,6 +161,7 @@ def _slots(
     slots = []
     for number in range(count):
         slot = {"OMP_NUM_THREADS": str(each), "MKL_NUM_THREADS": str(each)}
+        slot[LAUNCHER_VARIABLE] = "local"
         if devices:
             first = number * num_processes
             mine = [devices[(first + k) % len(devices)] for k in range(num_processes)]

@@ -19,11 +19,18 @@ from typing import Any
 
 from experiments.config import ConfigError, RunConfig, UserError, from_dict, to_dict
 from experiments.identity import run_id
-from experiments.store import FINAL_STATES, Folder, now, read_json, read_sweep, write_text
+from experiments.precision import resolved
+from experiments.store import (
+    FINAL_STATES,
+    MANIFEST_VERSION,
+    Folder,
+    now,
+    read_json,
+    read_sweep,
+    write_text,
+)
 from experiments.sweep.leases import Lease, Leases, num_failures
 from experiments.sweep.space import short
-
-SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ class Cell:
     def of(cls, config: RunConfig, settings: Mapping[str, Any]) -> Cell:
         """A cell from its configuration."""
         plain = json.loads(json.dumps(to_dict(config)))
+        plain["train"]["precision"] = resolved(config)  # so that every worker trains this very run
         kept = {k: v for k, v in settings.items() if k != "seed"}
         return cls(run_id(config), config.optimizer_name, config.seed, kept, plain)
 
@@ -176,7 +184,7 @@ def write(
             )
         call = {"started": now(), "host": socket.gethostname(), "command": " ".join(sys.argv)}
         content = {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": MANIFEST_VERSION,
             "name": path.name,
             "about": about,
             "experiment": ",".join(dict.fromkeys(c.config["experiment"] for c in merged)),

@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.config import RunConfig
 from experiments.distributed import World
-from experiments.measuring import evaluate, in_words, loss_rows, row, time_rows
+from experiments.measuring import diverged_row, due, evaluate, in_words, loss_rows, time_rows
 from experiments.parts import Parts, build_parts, facts, restore_parts, save_parts
 from experiments.recorder import Recorder
 from experiments.sweep.pool import Finished
@@ -85,17 +85,17 @@ class Member:
         """Gives the folder back untouched."""
         self._stack.close()
 
-    def start(self) -> None:
-        """Opens a session in the ledger."""
-        self.recorder.start(self.start_step, self.parts.total_steps, **facts(self.parts))
+    def start(self, together: int) -> None:
+        """Opens a session in the ledger, of so many runs that are trained as one."""
+        total = self.parts.total_steps
+        self.recorder.start(self.start_step, total, together, **facts(self.parts))
 
     def settle(self, done: int, lr_factor: float, is_last: bool) -> None:
         """Reports the losses; ends the run where one is not finite. As `runner` does."""
         losses = self.parts.losses
         bad_step = losses.settle(self.parts.world, done)
         if bad_step is not None:
-            nan = float("nan")
-            self.recorder.add([row(self.parts, bad_step, "train", "loss", nan, "nats")])
+            self.recorder.add([diverged_row(self.parts, bad_step)])
             self._close("diverged", bad_step, f"the loss of step {bad_step} is not finite")
         elif losses.is_full or is_last:
             self.recorder.add(loss_rows(self.parts, done, lr_factor))
@@ -103,7 +103,8 @@ class Member:
 
     def evaluate(self, done: int) -> list[dict[str, Any]]:
         """Measures the model; its weights must be up to date."""
-        return evaluate(self.parts, done)
+        is_last = done == self.parts.total_steps
+        return evaluate(self.parts, done, due(self.parts.task, is_last))
 
     def note(self, done: int, rows: list[dict[str, Any]]) -> None:
         """Writes an evaluation down."""

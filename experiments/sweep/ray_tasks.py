@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import UserError
+from experiments.launch import LAUNCHER_VARIABLE
 from experiments.sweep.live import Live
 from experiments.sweep.manifest import Sweep
 
@@ -37,7 +38,7 @@ def launch(
     count = min(num_workers, num_missing)
     root = str(Path(__file__).resolve().parent.parent.parent)
     try:
-        environment = {"env_vars": {"PYTHONPATH": root}}
+        environment = {"env_vars": {"PYTHONPATH": root, LAUNCHER_VARIABLE: "ray"}}
         ray.init(address=address, runtime_env=environment, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(f"launcher.address={address}: Ray says: {error}") from error

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 from experiments.config import UserError
+from experiments.launch import LAUNCHER_VARIABLE
 from experiments.sweep.live import Live
 from experiments.sweep.manifest import Sweep
 
@@ -155,7 +156,8 @@ class Task:
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "experiments.sweep.worker", str(self.path), "--no-wait"]
-        return subprocess.Popen([*command, f"--max-group={self.max_group}"])
+        environment = {**os.environ, LAUNCHER_VARIABLE: "slurm"}
+        return subprocess.Popen([*command, f"--max-group={self.max_group}"], env=environment)
 
     def checkpoint(self, number: int) -> Any:
         """What submitit runs after a requeue: the same again, since runs resume by themselves."""

@@ -62,6 +62,7 @@ class Stack:
         self.steps = 0  # optimizer steps done
         self._task = members[0].task
         self._model = members[0].model
+        self._world = members[0].world
         self._groups = self._stack_groups(unused)
         trained = {name for group in self._groups for name in group.names}
         self._fixed = self._stack_fixed(trained)
@@ -222,10 +223,10 @@ class Stack:
             named |= group.split(flat)
 
         def loss(trained: dict[str, Tensor], others: dict[str, Tensor], inputs: Batch) -> Tensor:
-            def model(images: Tensor) -> Tensor:
-                return functional_call(self._model, {**trained, **others}, (images,))
+            def model(*arguments: Any, **named: Any) -> Any:
+                return functional_call(self._model, {**trained, **others}, arguments, named)
 
-            return self._task.loss(cast(nn.Module, model), inputs)
+            return self._task.loss(cast(nn.Module, model), inputs, self._world).mean
 
         over = vmap(grad_and_value(loss), in_dims=(0, 0, None if is_shared else 0))
         # The fused attention of a CPU has no rule for vmap and would run model by model.

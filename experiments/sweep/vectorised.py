@@ -30,7 +30,7 @@ from experiments.sweep.grouping import likeness, why_alone
 from experiments.sweep.member import Member
 from experiments.sweep.pool import Finished
 from experiments.sweep.stack import CannotStack
-from experiments.tasks.task import Task
+from experiments.tasks.task import check_task
 
 OnChange = Callable[[list[int], list[Finished]], None]
 
@@ -114,7 +114,7 @@ def _train(
     if not left:
         return order.finished
     config = left[0].config
-    task: Task = build(config.task, "task", data=config.data, model=config.model)
+    task = check_task(build(config.task, "task", data=config.data, model=config.model))
     for member in left:
         with member.guarded():
             member.build(task, world)
@@ -129,7 +129,7 @@ def _train(
             lot = [member for member in left if member.start_step == step]
             for member in lot:
                 with member.guarded():
-                    member.start()
+                    member.start(len(lot))
             lot = [member for member in lot if member.ended is None]
             if lot:
                 GroupRun(lot, unused, compile, order.report).train(stopper)

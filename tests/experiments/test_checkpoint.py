@@ -20,7 +20,7 @@ import tiny
 import torch
 
 from experiments import checkpoint, runner
-from experiments.checkpoint import CheckpointError, find_newest_good, list_newest_first, load, save
+from experiments.checkpoint import CheckpointError, find_good, list_newest_first, load, save
 from experiments.config import UserError
 
 _fork = multiprocessing.get_context("fork")
@@ -61,7 +61,7 @@ def damage(path: Path, how: str) -> None:
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     path = save(tmp_path / "new" / "folder", 7, content(7), keep=1)
     assert_same(load(path), 7)
-    assert find_newest_good(path.parent) == path
+    assert find_good(path.parent) == path
     assert checkpoint.step_of(path) == 7
     assert list(path.parent.iterdir()) == [path]
 
@@ -89,16 +89,16 @@ def test_a_damaged_newest_one_is_passed_over_with_a_warning(tmp_path: Path, how:
     good, bad = (save(tmp_path, step, content(step), keep=3) for step in (3, 4))
     damage(bad, how)
     with pytest.warns(UserWarning, match=f"{bad.name} is damaged"):
-        assert find_newest_good(tmp_path) == good
+        assert find_good(tmp_path) == good
     assert_same(load(good), 3)
 
 
 def test_where_all_are_damaged_or_none_is_there_none_is_found(tmp_path: Path) -> None:
-    assert find_newest_good(tmp_path / "missing") is None
+    assert find_good(tmp_path / "missing") is None
     for step in (1, 2):
         damage(save(tmp_path, step, content(step), keep=3), "one bit")
     with pytest.warns(UserWarning, match="damaged"):
-        assert find_newest_good(tmp_path) is None
+        assert find_good(tmp_path) is None
 
 
 def kill_in_write(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +139,7 @@ def test_kill_9_while_saving_leaves_a_whole_checkpoint(
     process.start()
     process.join(30)
     assert process.exitcode == -signal.SIGKILL
-    newest = find_newest_good(tmp_path)
+    newest = find_good(tmp_path)
     assert newest is not None
     step = 3 if kill is kill_before_clean_up else 2
     assert checkpoint.step_of(newest) == step
@@ -191,7 +191,7 @@ def test_code_in_a_checkpoint_is_never_executed(tmp_path: Path, packed: str) -> 
     else:
         torch.save({"step": 3, "model": {}, "losses": Bomb(crater)}, draft)
     path = draft.rename(tmp_path / f"step_000000003-{zlib.crc32(draft.read_bytes()):08x}.pt")
-    assert find_newest_good(tmp_path) == path  # it is just as its sender wrote it
+    assert find_good(tmp_path) == path  # it is just as its sender wrote it
     with pytest.raises(pickle.UnpicklingError):
         load(path)
     assert not crater.exists()
@@ -256,7 +256,7 @@ def test_a_disk_that_is_really_full_leaves_the_old_ones(small_disk: Path) -> Non
     else:
         pytest.fail("the disk was not full")
     assert old in small_disk.iterdir()
-    newest = find_newest_good(small_disk)
+    newest = find_good(small_disk)
     assert newest is not None
     assert_same(load(newest), step - 1)
     assert not list(small_disk.glob("*.tmp"))
@@ -274,7 +274,7 @@ def test_a_damaged_newer_one_does_not_push_out_the_one_just_saved(
     assert saved.exists()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert find_newest_good(tmp_path) == saved
+        assert find_good(tmp_path) == saved
 
 
 def test_a_folder_that_cannot_be_made_is_a_checkpoint_error(

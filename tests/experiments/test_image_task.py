@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from experiments.config import ConfigError
 from experiments.data.order import BatchPlan, seed_all
 from experiments.distributed import World
+from experiments.evaluations.classification import score
 from experiments.settings.image import ImageTaskConfig
-from experiments.tasks.image import ImageClassification, score
-from experiments.tasks.task import Measurement
+from experiments.tasks.image import ImageClassification
+from experiments.tasks.task import Context, Measurement
 
 ALONE = World(0, 1, torch.device("cpu"))
 LOGITS = torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0], [1.0, 2.0, 9.0], [4.0, 0.0, 1.0]])
@@ -35,24 +36,26 @@ def net(seed: int = 0, **arguments: Any) -> nn.Module:
 
 
 def test_a_score_counts_right_answers_and_sums_the_loss() -> None:
-    right, counted, loss, behind = score(LOGITS, torch.tensor([0, 1, 0, 2]), None).tolist()
+    found = score(LOGITS, torch.tensor([0, 1, 0, 2]), None).tolist()
+    right, counted, loss, behind, squares = found
     assert (right, counted, behind) == (2, 4, 4)
-    by_hand = sum(
+    by_hand = [
         math.log(sum(math.exp(x) for x in row)) - row[label]
         for row, label in zip(LOGITS.tolist(), [0, 1, 0, 2], strict=True)
-    )
-    assert loss == pytest.approx(by_hand, rel=1e-6)
+    ]
+    assert loss == pytest.approx(sum(by_hand), rel=1e-6)
+    assert squares == pytest.approx(sum(x * x for x in by_hand), rel=1e-5)
 
 
 def test_with_several_true_classes_any_is_right_and_none_is_not_counted() -> None:
     truth = torch.tensor([[1, 0, 1], [1, 0, 0], [0, 0, 0], [1, 1, 1]], dtype=torch.bool)
-    assert score(LOGITS, truth, None).tolist() == [2, 3, 0, 0]
+    assert score(LOGITS, truth, None).tolist() == [2, 3, 0, 0, 0]
 
 
 def test_classes_that_a_split_does_not_know_are_not_predicted() -> None:
     visible = torch.tensor([1, 2])
-    assert score(LOGITS, torch.tensor([2, 1, 2, 2]), visible).tolist() == [4, 4, 0, 0]
-    assert score(LOGITS, torch.tensor([1, 1, 1, 1]), visible).tolist() == [1, 4, 0, 0]
+    assert score(LOGITS, torch.tensor([2, 1, 2, 2]), visible).tolist() == [4, 4, 0, 0, 0]
+    assert score(LOGITS, torch.tensor([1, 1, 1, 1]), visible).tolist() == [1, 4, 0, 0, 0]
 
 
 def test_scores_add_up_in_double_precision() -> None:
@@ -64,7 +67,8 @@ def test_scores_add_up_in_double_precision() -> None:
 
 def measure(subject: ImageClassification, model: nn.Module, size: int) -> dict[Any, Measurement]:
     model.eval()
-    found = list(subject.evaluate(model, size, ALONE))
+    (evaluation,) = subject.evaluations()
+    found = list(evaluation.measure(model, Context(ALONE, 0, size, 0)))
     return {(m.split, m.metric): m for m in found}
 
 
@@ -78,7 +82,13 @@ def test_an_evaluation_is_that_of_the_whole_split_at_any_batch_size() -> None:
     for size in (1, 10, 37, 100):
         found = measure(subject, model, size)
         assert set(found) == {(s, m) for s in ("val", "test") for m in ("top1", "loss")}
-        assert found["val", "top1"] == Measurement("val", "top1", pytest.approx(top1), "%", 37)
+        error = pytest.approx((top1 * (100 - top1) / 37) ** 0.5)
+        value = pytest.approx(top1)
+        assert found["val", "top1"] == Measurement("val", "top1", value, "%", 37, "higher", error)
+        each = nn.functional.cross_entropy(logits, labels, reduction="none")
+        error = float(each.std(correction=0)) / 37**0.5
+        assert found["val", "loss"].error == pytest.approx(error, rel=1e-4)
+        assert found["val", "loss"].better == "lower"
         assert found["val", "loss"].value == pytest.approx(loss, rel=1e-5)
         assert (found["val", "loss"].unit, found["test", "top1"].n) == ("nats", 41)
 
@@ -95,7 +105,9 @@ def test_an_evaluation_leaves_the_model_as_it_was() -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
     batch = tuple(t[:8] for t in tiny.images().splits["train"])
-    task().loss(model.train(), batch).backward()  # no tensor of the evaluation is in the way
+    task().loss(
+        model.train(), batch, ALONE
+    ).mean.backward()  # no tensor of the evaluation is in the way
 
 
 class Grouped:
@@ -146,7 +158,7 @@ def test_the_loss_is_cross_entropy_with_smoothed_labels() -> None:
         target = torch.full((4, 3), smoothing / 3)
         target[torch.arange(4), labels] += 1 - smoothing
         expected = -(target * log_p).sum(1).mean()
-        found = task(label_smoothing=smoothing).loss(nn.Identity(), (LOGITS, labels))
+        found = task(label_smoothing=smoothing).loss(nn.Identity(), (LOGITS, labels), ALONE).mean
         torch.testing.assert_close(found, expected)
 
 
@@ -162,7 +174,7 @@ def test_mixup_mixes_images_and_labels_alike_and_follows_the_seed() -> None:
 
         seed_all(seed)
         batch = images.clone(), torch.arange(4)
-        return float(subject.loss(logits, batch))  # type: ignore[arg-type]
+        return float(subject.loss(logits, batch, ALONE).mean)  # type: ignore[arg-type]
 
     assert loss(1) == loss(1) != loss(2)
     assert torch.equal(seen[0], seen[1])

@@ -26,6 +26,7 @@ import torch
 from experiments import launch, runner
 from experiments.config import RunConfig, UserError
 from experiments.store import read_json, read_rows
+from experiments.tasks.task import Loss
 
 ROOT = Path(__file__).resolve().parents[2]
 _fork = multiprocessing.get_context("fork")
@@ -173,9 +174,10 @@ def test_a_loss_that_is_not_finite_in_one_process_ends_both_at_its_step(
 ) -> None:
     loss, calls = tiny.Task.loss, itertools.count(1)
 
-    def spoilt(self: Any, model: Any, batch: Any) -> Any:
+    def spoilt(self: Any, model: Any, batch: Any, world: Any) -> Any:
         bad = os.environ.get("RANK") == "1" and next(calls) == 7
-        return loss(self, model, batch) * (float("nan") if bad else 1.0)
+        found = loss(self, model, batch, world)
+        return Loss(found.mean * (float("nan") if bad else 1.0))
 
     monkeypatch.setattr(tiny.Task, "loss", spoilt)
     config = tiny.config(tmp_path, **TWO, eval__every_epochs=None, launch__log_every_steps=50)

@@ -97,7 +97,7 @@ def test_damaged_newest_checkpoint_falls_back_with_a_warning(tmp_path: Path) -> 
     data[len(data) // 2] ^= 1
     newest.write_bytes(data)
     with pytest.warns(UserWarning, match="damaged"):
-        assert checkpoint.find_newest_good(folder) == before
+        assert checkpoint.find_good(folder) == before
     assert forked.run(broken) == 0
     assert_same_end(whole, broken)
 

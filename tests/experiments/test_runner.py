@@ -22,9 +22,11 @@ from torch import Tensor, nn
 from experiments import checkpoint, runner, store
 from experiments.config import ConfigError, RunConfig, UserError
 from experiments.data.order import derive, seed_all
+from experiments.jobs import evaluate
 from experiments.progress import LossWindow
 from experiments.recorder import Recorder
 from experiments.store import read_json, read_rows
+from experiments.tasks.task import Loss
 
 PLAIN = {"model__batch_norm": False, "model__dropout": 0.0}
 """No state and no noise in the model."""
@@ -40,10 +42,10 @@ def on_call(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int, Tensor,
     def install(function: Callable[[int, Tensor, Any], Any]) -> None:
         calls, loss = itertools.count(1), tiny.Task.loss
 
-        def watched(self: Any, model: nn.Module, batch: Any) -> Tensor:
-            found = loss(self, model, batch)
-            changed = function(next(calls), found, batch)
-            return found if changed is None else changed
+        def watched(self: Any, model: nn.Module, batch: Any, world: Any) -> Loss:
+            found = loss(self, model, batch, world)
+            changed = function(next(calls), found.mean, batch)
+            return found if changed is None else Loss(changed)
 
         monkeypatch.setattr(tiny.Task, "loss", watched)
 
@@ -255,17 +257,17 @@ def test_the_training_loss_is_the_mean_of_its_window(tmp_path: Path) -> None:
 def test_training_time_leaves_out_evaluation_and_saving(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluate, save = tiny.Task.evaluate, checkpoint.save
+    measure, save = tiny.Task._measure, checkpoint.save
 
-    def slow_evaluate(self: Any, *args: Any) -> Any:
+    def slow_measure(self: Any, *args: Any) -> Any:
         time.sleep(0.3)
-        yield from evaluate(self, *args)
+        yield from measure(self, *args)
 
     def slow_save(*args: Any) -> Path:
         time.sleep(0.25)
         return save(*args)
 
-    monkeypatch.setattr(tiny.Task, "evaluate", slow_evaluate)
+    monkeypatch.setattr(tiny.Task, "_measure", slow_measure)
     monkeypatch.setattr(checkpoint, "save", slow_save)
     config = tiny.config(
         tmp_path, **{**STEPS, "train__steps": 2, "eval__every_steps": 1}, train__ema_decay=None,
@@ -422,8 +424,8 @@ def test_evaluating_a_run_measures_its_last_checkpoint(tmp_path: Path, on_call: 
     trained = runner.run(config)
     before = forked.rows(config)
     on_call(lambda *_: pytest.fail("it trains"))
-    outcome = runner.run(tiny.config(tmp_path, job="evaluate"))
-    assert (outcome.run_id, outcome.state, outcome.step) == (trained.run_id, "finished", 24)
+    outcome = evaluate.measure(tiny.config(tmp_path, job="evaluate"))
+    assert (outcome.run_id, outcome.step) == (trained.run_id, 24)
     added = forked.rows(config)[len(before) :]
     expected = [r for r in before if r["step"] == 24 and r["split"] in ("val", "test")]
     assert added in ([], expected)  # measured again, or known already
@@ -431,7 +433,7 @@ def test_evaluating_a_run_measures_its_last_checkpoint(tmp_path: Path, on_call: 
 
 def test_evaluating_what_was_never_trained_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no checkpoint to evaluate; train first"):
-        runner.run(tiny.config(tmp_path, job="evaluate"))
+        evaluate.measure(tiny.config(tmp_path, job="evaluate"))
 
 
 def test_an_evaluation_that_cannot_be_written_says_so(
@@ -449,7 +451,7 @@ def test_an_evaluation_that_cannot_be_written_says_so(
     monkeypatch.setattr(store.os, "write", full)
     monkeypatch.setattr(store.warnings, "warn", lambda *_, **__: None)
     with pytest.raises((OSError, UserError)):
-        runner.run(tiny.config(tmp_path, job="evaluate", **STEPS, train__steps=2))
+        evaluate.measure(tiny.config(tmp_path, job="evaluate", **STEPS, train__steps=2))
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -496,11 +498,11 @@ def trace(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Tens
     """Weights before the first step, and the images of each step."""
     weights, batches, loss = [], [], tiny.Task.loss
 
-    def watched(self: Any, model: nn.Module, batch: Any) -> Tensor:
+    def watched(self: Any, model: nn.Module, batch: Any, world: Any) -> Loss:
         if not weights:
             weights.extend(p.detach().clone() for p in model.parameters())
         batches.append(batch[0].clone())
-        return loss(self, model, batch)
+        return loss(self, model, batch, world)
 
     with monkeypatch.context() as patch:
         patch.setattr(tiny.Task, "loss", watched)

@@ -234,12 +234,12 @@ def test_wandb_offline_holds_the_ledger_under_one_id_over_a_resume(
     config = tiny.config(tmp_path, tracking__wandb="offline", train__epochs=3.0)
     calls, loss = 0, tiny.Task.loss
 
-    def stopping(self: Any, model: Any, batch: Any) -> Any:
+    def stopping(self: Any, model: Any, batch: Any, world: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == 8:
             os.kill(os.getpid(), 15)
-        return loss(self, model, batch)
+        return loss(self, model, batch, world)
 
     monkeypatch.setattr(tiny.Task, "loss", stopping)
 

@@ -91,7 +91,7 @@ def folder(config: RunConfig) -> Path:
 
 def weights(config: RunConfig) -> dict[str, Any]:
     """The newest checkpoint."""
-    found = checkpoint.find_newest_good(folder(config) / "checkpoints")
+    found = checkpoint.find_good(folder(config) / "checkpoints")
     assert found is not None
     return checkpoint.load(found)
 

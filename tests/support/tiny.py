@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from experiments.checks import check
 from experiments.config import RunConfig, from_dict
 from experiments.data.in_memory import InMemoryImages
+from experiments.distributed import World
 from experiments.tasks.image import ImageClassification
+from experiments.tasks.task import Loss
 
 KILL_VARIABLE = "TINY_KILL_AT_CALL"
 
@@ -64,11 +66,11 @@ class Task(ImageClassification):
 
     calls = 0
 
-    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+    def loss(self, model: nn.Module, batch: Any, world: World) -> Loss:
         self.calls += 1
         if self.calls == int(os.environ.get(KILL_VARIABLE, "0")):
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().loss(model, batch)
+        return super().loss(model, batch, world)
 
 
 def config(results_dir: Path, **changes: Any) -> RunConfig:

@@ -94,7 +94,8 @@ def test_each_worker_has_its_own_threads_and_gpus() -> None:
     (one,) = _slots(1, None, "none", 9, 1)
     cores = len(os.sched_getaffinity(0))
     assert one == {
-        "OMP_NUM_THREADS": str(cores), "MKL_NUM_THREADS": str(cores), "CUDA_VISIBLE_DEVICES": ""
+        "OMP_NUM_THREADS": str(cores), "MKL_NUM_THREADS": str(cores),
+        "CUDA_VISIBLE_DEVICES": "", "LION_LAUNCHER": "local",
     }  # fmt: skip
 
 
@@ -111,10 +112,10 @@ def test_gpus_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch
 def test_a_workers_environment_is_its_slots(tmp_path: Path, monkeypatch: Any) -> None:
     loss = tiny.Task.loss
 
-    def note(self: Any, model: Any, batch: Any) -> Any:
+    def note(self: Any, model: Any, batch: Any, world: Any) -> Any:
         names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
         (tmp_path / "seen").write_text(" ".join(os.environ[name] for name in names))
-        return loss(self, model, batch)
+        return loss(self, model, batch, world)
 
     monkeypatch.setattr(tiny.Task, "loss", note)
     sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 1, **SHORT))

@@ -11,6 +11,7 @@ import pytest
 import swept
 import tiny
 
+from experiments import store
 from experiments.config import ConfigError, UserError
 from experiments.store import read_sweep
 from experiments.sweep import manifest
@@ -117,4 +118,4 @@ def test_states_tell_waiting_failed_and_interrupted_apart(tmp_path: Path) -> Non
     sweep.folder(fourth).path.mkdir(parents=True)
     sweep.folder(fourth).write_status("diverged", 3, 9)
     assert sweep.states()[fourth.run_id] == "diverged"
-    assert manifest.SCHEMA_VERSION == 1
+    assert store.MANIFEST_VERSION == 1

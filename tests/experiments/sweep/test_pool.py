@@ -181,10 +181,10 @@ def test_a_run_that_kills_every_worker_is_given_up_and_the_next_one_trained(
 ) -> None:
     loss = tiny.Task.loss
 
-    def deadly(self: Any, model: Any, batch: Any) -> Any:
+    def deadly(self: Any, model: Any, batch: Any, world: Any) -> Any:
         if self.source.name == "deadly":
             os._exit(9)
-        return loss(self, model, batch)
+        return loss(self, model, batch, world)
 
     monkeypatch.setattr(tiny.Task, "loss", deadly)
     bad = tiny.config(tmp_path, data__name="deadly", seed=5)
@@ -262,12 +262,12 @@ def test_a_worker_that_dies_after_the_signal_does_not_hang_the_pool(
     """E.g. Ctrl-C while a spawned worker is still importing: it ends with exit code 1."""
     loss = tiny.Task.loss
 
-    def dies_when_told(self: Any, model: Any, batch: Any) -> Any:
+    def dies_when_told(self: Any, model: Any, batch: Any, world: Any) -> Any:
         if (tmp_path / "told").exists():
             if how == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             os._exit(1)
-        return loss(self, model, batch)
+        return loss(self, model, batch, world)
 
     monkeypatch.setattr(tiny.Task, "loss", dies_when_told)
     runs = configs(tmp_path / "runs", 2, **LONG)
@@ -308,10 +308,10 @@ def test_workers_have_the_wanted_threads_and_the_environment_is_left_alone(
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     loss = tiny.Task.loss
 
-    def note(self: Any, model: Any, batch: Any) -> Any:
+    def note(self: Any, model: Any, batch: Any, world: Any) -> Any:
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
         (tmp_path / "seen").write_text(",".join(os.environ[name] for name in names))
-        return loss(self, model, batch)
+        return loss(self, model, batch, world)
 
     monkeypatch.setattr(tiny.Task, "loss", note)
     run_all(configs(tmp_path / "runs", 1, train__epochs=1.0), num_workers=1, threads=3)

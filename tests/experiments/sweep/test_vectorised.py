@@ -21,6 +21,7 @@ from experiments import checkpoint, runner
 from experiments.config import RunConfig, UserError
 from experiments.distributed import World
 from experiments.identity import run_id
+from experiments.jobs import evaluate
 from experiments.recorder import Recorder
 from experiments.store import Folder, read_json, read_rows
 from experiments.sweep import group_training
@@ -74,7 +75,7 @@ def curve(config: RunConfig) -> list[tuple[tuple[Any, ...], float]]:
 
 
 def saved(config: RunConfig) -> dict[str, Any]:
-    found = checkpoint.find_newest_good(folder_of(config) / "checkpoints")
+    found = checkpoint.find_good(folder_of(config) / "checkpoints")
     assert found is not None
     return checkpoint.load(found)
 
@@ -155,9 +156,9 @@ def test_the_runner_evaluates_and_continues_what_a_group_has_saved(tmp_path: Pat
     run_group(configs)
     for config in configs:
         before = {r["split"]: r for r in read_rows(folder_of(config) / "metrics.jsonl")}
-        outcome = runner.run(replace(config, job="evaluate"))
-        assert outcome.results and outcome.step == 24
-        for row in outcome.results:
+        outcome = evaluate.measure(replace(config, job="evaluate"))
+        assert outcome.rows and outcome.step == 24
+        for row in outcome.rows:
             if row["metric"] == "loss":
                 assert row["value"] == pytest.approx(before[row["split"]]["value"], rel=1e-6)
 

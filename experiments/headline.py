@@ -1,0 +1,138 @@
+"""Which number decides: on which split, with which weights, and which way is better.
+
+A task owns its headline; a run's header records it, and so does every row of a study's table. All
+that picks a setting, compares optimizers or draws a verdict asks here. Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from experiments.config import UserError
+
+Direction = Literal["higher", "lower"]
+KNOWN: dict[str, Direction] = {"top1": "higher", "loss": "lower"}
+"""Directions of the metrics that the ledger had before its rows said so themselves."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The number by which runs are judged.
+
+    Tuning looks at `tune` alone, and what was picked is reported on `report`.
+    """
+
+    metric: str  # as evaluations name it, e.g. top1
+    better: Direction
+    unit: str = ""  # of the value, e.g. %
+    tune: str = "val"  # split
+    report: str = "test"  # split; where it is the same as tune, nobody held anything back
+    weights: str = "raw"  # raw | ema
+    digits: int = 2  # that are shown behind the point
+    margin: float | None = None  # in the unit: what counts as alike in practice; None: not stated
+
+    def __post_init__(self) -> None:
+        if self.better not in ("higher", "lower"):
+            raise UserError(f"{self.metric}: better={self.better!r} must be 'higher' or 'lower'")
+
+    @property
+    def sign(self) -> int:
+        """1 where larger is better, -1 where smaller is: `sign * value` is a score."""
+        return 1 if self.better == "higher" else -1
+
+    @property
+    def worst(self) -> float:
+        """What no run is worse than: the value of one that diverged."""
+        return -self.sign * math.inf
+
+    def is_better(self, value: float, than: float) -> bool:
+        """Whether a value beats another; NaN beats nothing."""
+        return self.sign * value > self.sign * than
+
+    def text(self, value: float) -> str:
+        """A value with its digits and unit, for people."""
+        if value != value:
+            return "-"
+        gap = "" if self.unit in ("", "%") else " "
+        return f"{value:.{self.digits}f}{gap}{self.unit}"
+
+    @property
+    def phrase(self) -> str:
+        """What is judged, in words: `test top1 (%), higher is better`."""
+        unit = f" ({self.unit})" if self.unit else ""
+        averaged = "" if self.weights == "raw" else f", {self.weights} weights"
+        return f"{self.report} {self.metric}{unit}{averaged}, {self.better} is better"
+
+    def to_json(self) -> str:
+        """For a column of a table."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+IMAGE = Headline("top1", "higher", "%")
+"""Headline of the runs that were recorded before a header had one."""
+
+
+def read(text: Any) -> Headline:
+    """The headline that `to_json` wrote; that of image classification where there is none.
+
+    Raises:
+        UserError: where it cannot be read.
+    """
+    if text is None or text == "" or text != text:
+        return IMAGE
+    try:
+        return Headline(**(json.loads(text) if isinstance(text, str) else dict(text)))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"a headline that this version cannot read: {error}") from None
+
+
+def of_rows(texts: Iterable[Any], asked: str | None = None) -> Headline:
+    """The one headline of several runs.
+
+    Args:
+        texts: The column `headline` of a table of runs.
+        asked: A metric that is to be judged instead (`with_metric` finds its direction).
+
+    Raises:
+        UserError: where runs are judged by different numbers: they cannot be compared.
+    """
+    found = {read(text) for text in dict.fromkeys(texts)} or {IMAGE}
+    kinds = {(h.metric, h.better, h.unit, h.tune, h.report, h.weights) for h in found}
+    if len(kinds) > 1:
+        said = "; ".join(sorted(headline.phrase for headline in found))
+        hint = "compare them apart, or name one number with --metric"
+        if asked is None:
+            raise UserError(f"these runs are judged by different numbers ({said}): {hint}")
+    return next(iter(sorted(found, key=Headline.to_json)))
+
+
+def with_metric(
+    headline: Headline, metric: str, facts: Mapping[str, Mapping[str, Any]]
+) -> Headline:
+    """The same splits and weights, judged by another metric.
+
+    Args:
+        headline: The runs' own.
+        metric: To judge by.
+        facts: Metric to `better` and `unit`, as the rows of the ledger have them.
+
+    Raises:
+        UserError: for a metric that nobody measured, or whose direction is not recorded.
+    """
+    if metric == headline.metric:
+        return headline
+    if metric not in facts:
+        there = ", ".join(sorted(facts)) or "none"
+        raise UserError(f"no evaluation has the metric {metric}; there are: {there}")
+    better = facts[metric].get("better") or KNOWN.get(metric)
+    if better not in ("higher", "lower"):
+        raise UserError(
+            f"the ledger does not say whether a higher or a lower {metric} is better: these runs "
+            "were recorded before measurements said so; evaluate them again with job=evaluate"
+        )
+    unit = facts[metric].get("unit") or ""
+    return replace(headline, metric=metric, better=better, unit=unit, margin=None)

@@ -1,0 +1,63 @@
+"""`job=evaluate`: measures a run's checkpoint once more, or in another way, into that run's ledger.
+
+    python run.py job=evaluate experiment=vit_proxy optimizer=lion     # as the run was called
+    python run.py job=evaluate run=vit_proxy-lion-s0-0123456789        # or by its id
+    python run.py job=evaluate run=ID evaluation=NAME checkpoint.step=100
+
+Without a name all that a run ends with is measured. The seeds are those of the run, so the same
+evaluation gives the same numbers as while training.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.build import build
+from experiments.config import RunConfig, UserError
+from experiments.distributed import joined
+from experiments.measuring import due, evaluate, in_words
+from experiments.parts import build_parts, restore_parts
+from experiments.recorder import Recorder
+from experiments.tasks.task import check_task
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What came out."""
+
+    run_id: str
+    folder: Path
+    step: int  # of the checkpoint
+    rows: list[dict[str, Any]]  # as they were added to the ledger
+
+
+def main(config: RunConfig) -> int:
+    """Measures, and prints one line with what came out."""
+    found = measure(config)
+    if os.environ.get("RANK", "0") == "0":
+        said = ", ".join([f"step {found.step}", *in_words(found.rows)])
+        print(f"{found.run_id}: {said} -> {found.folder}")
+    return 0
+
+
+def measure(config: RunConfig) -> Measured:
+    """Measures a kept checkpoint.
+
+    Raises:
+        UserError: where there is no such checkpoint or evaluation.
+    """
+    with joined(config.launch) as world, Recorder.opened(config, world) as recorder:
+        task = check_task(build(config.task, "task", data=config.data, model=config.model))
+        parts = build_parts(config, task, world)
+        asked = due(task, is_last=True, name=config.evaluation)
+        step = restore_parts(parts, recorder, config.checkpoint.step)
+        if step == 0:
+            raise UserError(f"{recorder.folder.path}: no checkpoint to evaluate; train first")
+        recorder.resume_rows()
+        rows = evaluate(parts, step, asked)
+        recorder.add(rows)
+        recorder.flush()
+        return Measured(recorder.run_id, recorder.folder.path, step, rows)
