@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from experiments import start_from
 from experiments.compose import compose as compose
 from experiments.compose import compose_cells as compose_cells
 from experiments.compose import finish, register_schema
@@ -91,6 +92,8 @@ def run_job(config: RunConfig) -> int:
     """
     # Missing data is said before anything heavy is imported.
     locate.check_section(config.data, proxy=proxy_of(config.experiment))
+    if config.job == "train":
+        start_from.check(config)
     is_parallel = config.job in ("train", "evaluate")
     if is_parallel and config.launch.num_processes > 1 and "RANK" not in os.environ:
         from experiments import launch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from experiments import start_from
 from experiments.config import JOBS, ConfigError, RunConfig, TrainConfig
 
 _CHOICES = {
@@ -73,6 +74,7 @@ def check(config: RunConfig) -> None:
     _check_param_dtype(config.train)
     _check_landscape(config)
     _check_judged_weights(config)
+    start_from.sources(config)
     micro_batches(config, max(1, config.launch.num_processes))
 
 

@@ -146,6 +146,16 @@ class RunConfig:
     data: dict[str, Any] = field(default_factory=dict)  # _target_ of a data source, its settings
     model: dict[str, Any] = field(default_factory=dict)  # _target_ of a model and its arguments
     optimizer: dict[str, Any] = field(default_factory=dict)
+    start_from: Any = field(  # whose weights to begin with; see experiments.start_from
+        default_factory=lambda: {
+            "source": None,  # id of a run, or path of a file; null: fresh weights
+            "weights": "raw",  # raw | ema, where the source has both
+            "leave_out": [],  # patterns of names that keep fresh weights, e.g. head.*
+            "into": "",  # prefix of the model's part that they are for
+            "take": "",  # prefix of the source's part to take
+            "sha256": "",  # of the file; another content is refused
+        }
+    )
     param_groups: ParamGroupsConfig = field(default_factory=ParamGroupsConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from experiments import settings
+from experiments import settings, start_from
 from experiments.config import RunConfig, to_dict
 from experiments.precision import resolved
 
@@ -32,6 +32,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
     today).
     """
     full, default = to_dict(config), to_dict(RunConfig())
+    begun = start_from.identity(config)
     parts = ("experiment", "optimizer_name", "seed", "task", "data", "model", "optimizer")
     parts += ("param_groups", "schedule", "train", "eval")
     kept = {key: copy.deepcopy(full[key]) for key in parts}
@@ -49,7 +50,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
             for k, v in section.items()
             if k == "_target_" or k not in defaults or v != defaults[k]
         }
-    return kept
+    return kept | ({"start_from": begun} if begun else {})
 
 
 def run_id(config: RunConfig) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from experiments import checkpoint
+from experiments import checkpoint, warm_start
 from experiments.build import build
 from experiments.checks import micro_batches
 from experiments.config import ConfigError, RunConfig, UserError
@@ -39,6 +40,7 @@ class Parts:
     total_steps: int
     losses: LossWindow
     watch: Stopwatch
+    begun: list[dict[str, Any]] = field(default_factory=list)  # see warm_start.load
 
 
 def build_parts(config: RunConfig, task: Task, world: World) -> Parts:
@@ -122,6 +124,8 @@ def facts(parts: Parts) -> dict[str, Any]:
         headline = replace(headline, weights=parts.config.eval.weights)
     return {
         "headline": headline.to_json(),
+        "start_from": json.dumps(parts.begun) if parts.begun else "",
+        "init_optimizer": ", ".join(str(b["optimizer"]) for b in parts.begun if "optimizer" in b),
         "example": task.example,
         "data": task.data_name,
         "model": model.get("model_name") or model["_target_"].rpartition(".")[2],
@@ -153,8 +157,10 @@ def save_parts(parts: Parts, recorder: Recorder, step: int, must: bool) -> None:
 def restore_parts(parts: Parts, recorder: Recorder, step: int | None = None) -> int:
     """Loads the newest good checkpoint, or that of a step, into the parts.
 
+    Where there is none, the weights that `start_from` names.
+
     Returns:
-        Its step, or 0 where there is none.
+        The step of the checkpoint, or 0 where there is none.
 
     Raises:
         UserError: where no checkpoint of the step is kept.
@@ -163,6 +169,7 @@ def restore_parts(parts: Parts, recorder: Recorder, step: int | None = None) -> 
     found = checkpoint.find_good(recorder.folder.checkpoints, step) if world.is_main else None
     path = world.share(str(found) if found else None)
     if path is None:
+        parts.begun = warm_start.load(parts.config, parts.task, parts.model)
         return 0
     content = checkpoint.load(Path(path))
     parts.model.load_state_dict(content["model"])

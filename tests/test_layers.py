@@ -28,6 +28,7 @@ LEVELS = [
         "experiments.table",
         "experiments.build",
         "experiments.precision",
+        "experiments.start_from",
     },
     {
         "experiments.schedule",
@@ -43,7 +44,7 @@ LEVELS = [
     },
     {"experiments.evaluations"},
     {"experiments.tasks", "experiments.recorder"},
-    {"experiments.global_batch"},
+    {"experiments.global_batch", "experiments.warm_start"},
     {"experiments.parts"},
     {"experiments.measuring"},
     {"experiments.accumulating"},
@@ -69,6 +70,8 @@ STANDARD_LIBRARY_ONLY = (
     *QUICK,
     "experiments.launch",
     "experiments.store",
+    "experiments.start_from",
+    "experiments.headline",
     "experiments.data.locate",
 )
 LION_MAY_USE = {"torch", "lion", "triton"}  # Triton comes with torch, and is optional

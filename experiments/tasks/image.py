@@ -90,6 +90,11 @@ class ImageClassification(Task):
     def build_model(self) -> nn.Module:
         return build(self._model, "model")
 
+    def adapt(self, state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+        from experiments.models.position_embeddings import resized
+
+        return resized(state, model)
+
     def example_batch(self, size: int) -> Batch:
         images, labels = self.source.example_batch(size)
         return images.to("meta"), labels.to("meta")

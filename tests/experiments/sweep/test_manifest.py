@@ -14,7 +14,6 @@ import tiny
 from experiments import store
 from experiments.config import ConfigError, UserError
 from experiments.store import read_sweep
-from experiments.sweep import manifest
 from experiments.sweep.manifest import Cell, Sweep, axes, trials
 
 

@@ -1,0 +1,191 @@
+"""Weights from elsewhere into a new model: from a run, or a file of this suite, timm, transformers.
+
+Every tensor of the model must be found, or be left out by name; what does not fit is an error that
+names it. What was resized and what was left out goes into the run's header. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments import checkpoint, start_from
+from experiments.config import RunConfig, UserError
+from experiments.start_from import Source
+from experiments.store import Folder, read_json
+from experiments.tasks.task import Task
+
+State = dict[str, Tensor]
+_WRAPPERS = ("module.", "_orig_mod.", "model.module.")
+_KEYS = {
+    "raw": ("model", "state_dict", "model_state_dict", "module"),
+    "ema": ("average", "state_dict_ema", "model_ema", "ema"),
+}
+"""Where the files of this suite and of timm hold raw and averaged weights."""
+_SHOWN = 5
+
+
+def load(config: RunConfig, task: Task, model: nn.Module) -> list[dict[str, Any]]:
+    """Loads what `start_from` names into a model, in place.
+
+    Returns:
+        For each source what the header of the run says: source, sha256, weights, optimizer (that
+        trained them, where it is known), step, loaded (number of tensors), resized (name: shapes),
+        left_out (names that keep fresh weights).
+
+    Raises:
+        UserError: for a source that is missing, unfinished, damaged, or does not fit.
+    """
+    return [_load(source, config, task, model) for source in start_from.sources(config)]
+
+
+def _load(source: Source, config: RunConfig, task: Task, model: nn.Module) -> dict[str, Any]:
+    folder = start_from.folder_of_run(source, config.results_dir)
+    path = Path(source.source).expanduser()
+    facts: dict[str, Any] = {"source": source.source, "weights": source.weights}
+    if folder is not None:
+        path, more = _end_of_run(Folder(folder))
+        facts |= more
+    facts["sha256"] = start_from.checksum(path)
+    if source.sha256 and source.sha256 != facts["sha256"]:
+        raise UserError(
+            f"start_from: {path} has the SHA-256 {facts['sha256']}, not the one that was asked "
+            f"for ({source.sha256}): it is another file"
+        )
+    found = _renamed(_read(path, source), source)
+    own = {n: t for n, t in model.state_dict().items() if n.startswith(source.into)}
+    kept = {n for n in own if any(fnmatchcase(n, pattern) for pattern in source.leave_out)}
+    taken = {n: t for n, t in found.items() if not _matches(n, source.leave_out)}
+    fitted = task.adapt(dict(taken), model)
+    _check_fit(fitted, own, kept, source)
+    with torch.no_grad():
+        for name, tensor in fitted.items():
+            own[name].copy_(tensor)
+    resized = {
+        name: f"{tuple(taken[name].shape)} -> {tuple(tensor.shape)}"
+        for name, tensor in fitted.items()
+        if name in taken and taken[name].shape != tensor.shape
+    }
+    return {**facts, "loaded": len(fitted), "resized": resized, "left_out": sorted(kept)}
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _end_of_run(folder: Folder) -> tuple[Path, dict[str, Any]]:
+    """The last checkpoint of a finished run, and what its header says."""
+    state = read_json(folder.status)
+    if state.get("state") != "finished":
+        said = state.get("state", "unknown")
+        raise UserError(
+            f"start_from: the run {folder.path.name} is {said}, not finished: train it to its end"
+        )
+    path = checkpoint.find_good(folder.checkpoints)
+    if path is None or checkpoint.step_of(path) != state.get("step"):
+        raise UserError(f"start_from: {folder.path.name} has no good checkpoint of its last step")
+    header = read_json(folder.header)
+    facts = {"optimizer": header.get("optimizer"), "step": checkpoint.step_of(path)}
+    return path, {**facts, "source": folder.path.resolve().name}
+
+
+def _read(path: Path, source: Source) -> State:
+    """The state dict in a file or folder, with plain names.
+
+    Raises:
+        UserError: for a file that holds none.
+    """
+    try:
+        content = _read_folder(path) if path.is_dir() else _read_file(path)
+    except UserError:
+        raise
+    except Exception as error:  # every reader has errors of its own for a damaged file
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"start_from: {path} cannot be read as weights: {reason}") from error
+    found = next((content[k] for k in _KEYS[source.weights] if _is_state(content.get(k))), None)
+    if found is None and source.weights == "raw" and _is_state(content):
+        found = content
+    if found is None:
+        raise UserError(f"start_from: {path} holds no {source.weights} weights")
+    return {_plain(name): tensor for name, tensor in found.items() if name != "n_averaged"}
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(value) and all(map(torch.is_tensor, value.values()))
+
+
+def _plain(name: str) -> str:
+    """Without the prefixes of DDP, torch.compile and AveragedModel."""
+    for prefix in _WRAPPERS:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return dict(load_file(path))
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict):
+        raise UserError(f"start_from: {path} holds no dictionary of tensors")
+    return content
+
+
+def _read_folder(path: Path) -> dict[str, Any]:
+    """A folder as transformers saves it: one file, or shards with an index."""
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (path / name).exists():
+            return _read_file(path / name)
+        index = read_json(path / f"{name}.index.json").get("weight_map")
+        if index:
+            shards = sorted(set(index.values()))
+            return {k: v for shard in shards for k, v in _read_file(path / shard).items()}
+    raise UserError(
+        f"start_from: {path} has neither model.safetensors nor pytorch_model.bin (nor run.json)"
+    )
+
+
+def _renamed(state: State, source: Source) -> State:
+    """Names as in the model: below `take` in the source, below `into` here."""
+    below = {n: t for n, t in state.items() if n.startswith(source.take)}
+    if not below:
+        raise UserError(f"start_from: nothing in {source.source} is named {source.take}...")
+    return {source.into + n.removeprefix(source.take): t for n, t in below.items()}
+
+
+def _check_fit(fitted: State, own: State, kept: set[str], source: Source) -> None:
+    """That every tensor of the model is found in its shape, and nothing is left over."""
+    missing = [n for n in own if n not in fitted and n not in kept]
+    foreign = [n for n in fitted if n not in own]
+    misfit = [n for n in fitted if n in own and fitted[n].shape != own[n].shape]
+    problems = [f"it lacks {_listed(missing)}"] if missing else []
+    problems += [f"the model has no {_listed(foreign)}"] if foreign else []
+    problems += [
+        f"{n} is {tuple(fitted[n].shape)} there and {tuple(own[n].shape)} here"
+        for n in misfit[:_SHOWN]
+    ]
+    if problems:
+        names = [*misfit, *missing, *foreign]
+        raise UserError(
+            f"start_from: {source.source} does not fit the model: {'; '.join(problems)}; what "
+            f"shall keep fresh weights is left out by name, e.g. start_from.leave_out="
+            f"{json.dumps(_patterns(names), separators=(',', ':'))}".replace('"', "")
+        )
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _patterns(names: list[str]) -> list[str]:
+    """`head.*` for head.weight and head.bias; at most a few."""
+    owners = [f"{n.rpartition('.')[0]}.*" if "." in n else n for n in names]
+    return list(dict.fromkeys(owners))[:_SHOWN]

@@ -1,0 +1,215 @@
+"""Starting from weights of a run or a file: what is taken, resized, left out, and refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import save_file
+from timm.models import VisionTransformer
+
+from experiments import checkpoint, runner, start_from
+from experiments.config import ConfigError, RunConfig, UserError
+from experiments.data.order import seed_all
+from experiments.identity import run_id
+from experiments.models.position_embeddings import resized
+from experiments.store import read_json
+from experiments.table import read_runs
+
+SHORT = {"train__epochs": None, "train__steps": 2, "launch__log_every_steps": 1}
+
+
+def config(root: Path, section: Any = None, **changes: Any) -> RunConfig:
+    return tiny.config(root, **{**SHORT, **changes}, start_from=section)
+
+
+def header(root: Path, made: RunConfig) -> dict[str, Any]:
+    return read_json(root / run_id(made) / "run.json")
+
+
+def end_of(root: Path, made: RunConfig) -> dict[str, Any]:
+    found = checkpoint.find_good(root / run_id(made) / "checkpoints")
+    assert found is not None
+    return checkpoint.load(found)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunConfig]:
+    root = tmp_path_factory.mktemp("runs")
+    made = config(root, optimizer_name="adamw", train__steps=4)
+    runner.run(made)
+    return root, made
+
+
+@pytest.mark.parametrize("weights", ["raw", "ema"])
+def test_a_run_goes_on_from_the_end_of_another(source: Any, weights: str) -> None:
+    """With a learning rate of 0 the weights stay those of the source."""
+    root, before = source
+    section = {"source": run_id(before), "weights": weights}
+    after = config(root, section, optimizer__lr=0.0, optimizer__weight_decay=0.0)
+    runner.run(after)
+    old, new = end_of(root, before), end_of(root, after)["model"]
+    wanted = old["model"] if weights == "raw" else old["average"]
+    for name, tensor in new.items():
+        if "running" not in name and "num_batches" not in name:
+            prefix = "" if weights == "raw" else "module."
+            assert torch.equal(tensor, wanted[prefix + name]), name
+    (said,) = json.loads(header(root, after)["start_from"])
+    assert (said["source"], said["optimizer"], said["step"]) == (run_id(before), "adamw", 4)
+    assert len(said["sha256"]) == 64 and said["resized"] == {} and said["left_out"] == []
+    rows = read_runs(root, runs=[run_id(after)])
+    assert set(rows.init_optimizer) == {"adamw"}
+
+
+def test_left_out_parts_keep_fresh_weights(source: Any) -> None:
+    root, before = source
+    section = {"source": run_id(before), "leave_out": ["head.*"]}
+    still = {"optimizer__lr": 0.0, "optimizer__weight_decay": 0.0}
+    after, fresh = config(root, section, **still), config(root, None, **still)
+    for made in (after, fresh):
+        runner.run(made)
+    ours, old, new = (end_of(root, c)["model"] for c in (after, before, fresh))
+    assert torch.equal(ours["head.2.weight"], new["head.2.weight"])
+    assert torch.equal(ours["body.0.weight"], old["body.0.weight"])
+    (said,) = json.loads(header(root, after)["start_from"])
+    assert said["left_out"] == ["head.2.bias", "head.2.weight"]
+
+
+def test_files_of_any_kind_give_the_same_run(source: Any, tmp_path: Path) -> None:
+    """The content is part of the identity, its path and its container's place are not."""
+    root, before = source
+    state = end_of(root, before)["model"]
+    save_file(state, tmp_path / "a.safetensors")
+    torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "b.pth")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/c.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes())
+    ends, ids = [], []
+    for name in ("a.safetensors", "b.pth", "elsewhere/c.safetensors"):
+        made = config(root, str(tmp_path / name))
+        ids.append(run_id(made))
+        runner.run(made)
+        ends.append(end_of(root, made)["model"])
+    assert ids[0] == ids[2] != ids[1]
+    assert all(torch.equal(ends[0][name], end[name]) for end in ends for name in end)
+
+
+def test_what_a_source_changes_is_part_of_which_run_it_is(tmp_path: Path) -> None:
+    plain = run_id(config(tmp_path))
+    sections = ["a", "b", {"source": "a", "weights": "ema"}, {"source": "a", "leave_out": ["x"]}]
+    names = {run_id(config(tmp_path, section)) for section in sections}
+    assert len(names | {plain}) == 5
+    assert run_id(config(tmp_path, {"source": None, "weights": "raw"})) == plain
+    assert run_id(config(tmp_path, {"source": "a", "into": ""})) == run_id(config(tmp_path, "a"))
+
+
+def test_a_resumed_run_does_not_start_again(source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, before = source
+    section = {"source": run_id(before)}
+    whole = config(root / "whole", {"source": str(root / run_id(before))}, train__steps=6)
+    runner.run(whole)
+    part = config(root, section, train__steps=6, checkpoint__every_steps=3)
+    loss, calls = tiny.Task.loss, iter(range(1, 100))
+
+    def dies(self: Any, *args: Any) -> Any:
+        if next(calls) == 5:
+            raise RuntimeError("killed")
+        return loss(self, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(tiny.Task, "loss", dies)
+        runner.run(part)
+    runner.run(part)
+    ours, theirs = end_of(root, part)["model"], end_of(root / "whole", whole)["model"]
+    assert run_id(part) == run_id(whole)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+REFUSED = {
+    "another shape": (
+        {"model__width": 4},
+        {},
+        r"body.0.weight is \(6, .* and \(4, .*leave_out=\[b",
+    ),
+    "lacks": ({"model__batch_norm": False}, {}, r"the model has no body.1.running_mean"),
+    "nothing there": ({}, {"take": "tower."}, r"nothing in .* is named tower\.\.\."),
+    "no average": ({}, {"weights": "ema", "source": "raw.safetensors"}, "holds no ema weights"),
+    "other content": ({}, {"sha256": "0" * 64}, "another file"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_is_named(source: Any, tmp_path: Path, case: str) -> None:
+    root, before = source
+    changes, section, message = REFUSED[case]
+    save_file(end_of(root, before)["model"], tmp_path / "raw.safetensors")
+    section = {"source": run_id(before), **section}
+    if section["source"].endswith(".safetensors"):
+        section["source"] = str(tmp_path / section["source"])
+    with pytest.raises(UserError, match=message) as caught:
+        runner.run(config(root, section, **changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_unfinished_unknown_and_damaged_sources_are_refused(source: Any, tmp_path: Path) -> None:
+    root, before = source
+    with pytest.raises(
+        UserError, match=f"is no file, and no run in .*; did you mean {run_id(before)}"
+    ):
+        start_from.check(config(root, run_id(before)[:-1]))
+    (tmp_path / "torn.safetensors").write_bytes(b"\0" * 7)
+    (tmp_path / "torn.pt").write_bytes(b"PK\3\4torn")
+    for name in ("torn.safetensors", "torn.pt"):
+        with pytest.raises(UserError, match="cannot be read as weights"):
+            runner.run(config(root, str(tmp_path / name)))
+    status = root / run_id(before) / "status.json"
+    text = status.read_text()
+    status.write_text(text.replace("finished", "interrupted"))
+    with pytest.raises(UserError, match="is interrupted, not finished"):
+        runner.run(config(root, run_id(before), seed=7))
+    status.write_text(text)
+
+
+def test_no_code_is_unpickled(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (Path(tmp_path / "pwned").touch, ())
+
+    torch.save({"model": {"body.0.weight": Evil()}}, tmp_path / "evil.pt")
+    with pytest.raises(UserError, match="cannot be read as weights"):
+        runner.run(config(tmp_path, str(tmp_path / "evil.pt")))
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize(
+    "section", [{"sorce": "a"}, {"weights": "best", "source": "a"}, 7, {"into": "x"}]
+)
+def test_a_section_that_says_something_else_is_refused(tmp_path: Path, section: Any) -> None:
+    with pytest.raises(ConfigError, match="start_from"):
+        config(tmp_path, section)
+
+
+@pytest.mark.parametrize(
+    ("token", "pool", "old", "new"),
+    [(True, "token", 16, 24), (False, "avg", 16, 32), (True, "token", (4, 40), (4, 72))],
+)
+def test_position_embeddings_are_resampled(token: bool, pool: str, old: Any, new: Any) -> None:
+    """A larger grid of the same embedding; the class token's is kept; sizes that fit stay."""
+
+    def vit(size: Any) -> VisionTransformer:
+        seed_all(0)
+        options = {"patch_size": 4, "embed_dim": 8, "depth": 1, "num_heads": 2, "num_classes": 3}
+        return VisionTransformer(size, class_token=token, global_pool=pool, **options)  # type: ignore[arg-type]
+
+    state, larger = vit(old).state_dict(), vit(new)
+    fitted = resized(state, larger)
+    assert fitted["pos_embed"].shape == larger.pos_embed.shape
+    prefix = int(token)
+    assert torch.equal(fitted["pos_embed"][:, :prefix], state["pos_embed"][:, :prefix])
+    patches = fitted["pos_embed"][:, prefix:].mean(1), state["pos_embed"][:, prefix:].mean(1)
+    torch.testing.assert_close(*patches, atol=0.02, rtol=0)
+    assert all(torch.equal(fitted[n], state[n]) for n in state if n != "pos_embed")
+    assert resized(state, vit(old))["pos_embed"] is state["pos_embed"]
