@@ -16,7 +16,7 @@ from experiments.data.order import seed_all
 from experiments.distributed import average_gradients, without_sync
 from experiments.measuring import autocast
 from experiments.parts import Parts
-from experiments.tasks.task import Batch, GlobalTask
+from experiments.tasks.task import Batch
 
 
 def accumulate(parts: Parts, step: int, batch: list[Batch]) -> Tensor:
@@ -63,7 +63,7 @@ def _divide(parts: Parts, means: Tensor, weights: Tensor) -> Tensor:
 def _accumulate_coupled(parts: Parts, step: int, batch: list[Batch]) -> Tensor:
     """See `experiments.global_batch`; gradients are brought together at the end."""
     task, numbers = parts.task, parts.plan.micro_numbers()
-    assert isinstance(task, GlobalTask), "check_coupling refuses it"
+    assert global_batch.can_couple(task), "check_coupling refuses it"
 
     def before(index: int) -> None:
         seed_all(parts.plan.noise_seed(step, numbers[index]))

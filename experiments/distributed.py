@@ -10,11 +10,10 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_nn
 from torch import Tensor, nn
 
 from experiments.config import ConfigError, LaunchConfig
@@ -61,7 +60,7 @@ class World:
         if self.size == 1:
             return rows
         if torch.is_grad_enabled() and rows.requires_grad:
-            return torch.cat(dist_nn.all_gather(rows))
+            return cast(Tensor, _Gather.apply(rows, self.rank, self.size))
         return _gather_unequal(rows, self.size)
 
     def copy_buffers(self, module: nn.Module) -> None:
@@ -72,6 +71,23 @@ class World:
         if self.size > 1:
             for buffer in module.buffers():
                 dist.broadcast(buffer, src=0)
+
+
+class _Gather(torch.autograd.Function):
+    """Rows of all processes; the gradients that all of them have for a row add up."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, rank: int, size: int) -> Tensor:  # type: ignore[override]
+        ctx.rank, ctx.count = rank, len(rows)
+        parts = [torch.empty_like(rows) for _ in range(size)]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        grad = grad.contiguous().clone()
+        dist.all_reduce(grad)
+        return grad[ctx.rank * ctx.count : (ctx.rank + 1) * ctx.count], None, None
 
 
 def _gather_unequal(rows: Tensor, size: int) -> Tensor:

@@ -10,6 +10,7 @@ Source: Gao et al., arXiv:2101.06983 (GradCache).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ def accumulate(
             random numbers.
 
     Returns:
-        The loss, detached; the same in every process.
+        This process's part of the loss, detached: its mean over the processes is the loss.
     """
     with torch.no_grad():
         rows = []
@@ -61,6 +62,11 @@ def _gradient(encoded: Tensor) -> Tensor:
     return torch.zeros_like(encoded) if encoded.grad is None else encoded.grad
 
 
+def can_couple(task: Task) -> TypeGuard[GlobalTask]:
+    """Whether a task's loss can be had from embeddings."""
+    return hasattr(task, "encode") and hasattr(task, "couple")
+
+
 def check_coupling(
     task: Task, config: RunConfig, micro_batch_size: int, num_processes: int
 ) -> None:
@@ -80,7 +86,7 @@ def check_coupling(
             "(another run than with one process), or launch.num_processes=1"
         )
     is_one_each = micro_batch_size * num_processes == batch
-    if task.coupling == "global batch" and not is_one_each and not isinstance(task, GlobalTask):
+    if task.coupling == "global batch" and not is_one_each and not can_couple(task):
         raise ConfigError(
             f"the loss of {name} couples the global batch, so train.micro_batch_size="
             f"{micro_batch_size} would change it: set train.micro_batch_size=null, or give the "

@@ -261,7 +261,7 @@ def _compare(
     """That the first row of a stack has this loss and these gradients."""
     try:
         stacked, losses = Stack([m.parts for m in members], unused).gradients(batch, True)
-    except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
+    except (RuntimeError, NotImplementedError, ValueError, TypeError, AttributeError) as error:
         raise CannotStack(f"vmap cannot follow it: {error}") from error
     if not torch.allclose(losses[0], loss, rtol=LOSS_TOLERANCE, equal_nan=True):
         raise CannotStack(f"its loss is {float(losses[0])}, and alone {float(loss)}")

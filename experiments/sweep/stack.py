@@ -44,7 +44,7 @@ class _Group:
         parts = flat.split(sizes, -1)
         rows = flat.shape[:-1]
         return {
-            name: part.view(*rows, *shape)
+            name: part.view((*rows, *shape))
             for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
         }
 
@@ -201,7 +201,9 @@ class Stack:
     ) -> tuple[list[Tensor], list[State], Tensor]:
         """One step as a pure function of tensors."""
         grads, losses = self._differentiate(weights, fixed, batch, is_shared)
-        flat = [torch.cat([grads[n].flatten(1) for n in g.names], 1) for g in self._groups]
+        flat = [
+            torch.cat([grads[n].reshape(len(losses), -1) for n in g.names], 1) for g in self._groups
+        ]
         limit = self.members[0].config.train.grad_clip_norm
         if limit is not None:
             norm = torch.stack([x.square().sum(1) for x in flat]).sum(0).sqrt()

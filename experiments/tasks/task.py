@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
 
@@ -103,7 +103,6 @@ class Task(Protocol):
         return state
 
 
-@runtime_checkable
 class GlobalTask(Protocol):
     """A task whose loss couples the global batch and can be had from embeddings alone.
 

@@ -9,25 +9,9 @@ from pathlib import Path
 import forked
 import pytest
 import tiny
-import torch
 
 from experiments import checkpoint, runner
-from experiments.config import RunConfig
 from experiments.store import read_json, read_rows
-
-
-def assert_same_end(one: RunConfig, other: RunConfig) -> None:
-    a, b = forked.weights(one), forked.weights(other)
-    assert a["step"] == b["step"]
-    for part in ("model", "average"):
-        for name, tensor in (a[part] or {}).items():
-            assert torch.equal(tensor, b[part][name]), f"{part}.{name}"
-    states = [part["optimizer"]["state"] for part in (a, b)]
-    for number, state in states[0].items():
-        for key, value in state.items():
-            assert torch.equal(torch.as_tensor(value), torch.as_tensor(states[1][number][key]))
-    assert forked.rows(one) == forked.rows(other)
-
 
 OPTIMIZERS = {
     "lion": {},
@@ -52,7 +36,7 @@ def test_killed_twice_and_resumed_is_bit_equal(tmp_path: Path, name: str) -> Non
     for call in (3, 13):
         assert forked.run(killed, **{tiny.KILL_VARIABLE: str(call)}) == -signal.SIGKILL
     assert forked.run(killed) == 0
-    assert_same_end(whole, killed)
+    forked.assert_same_end(whole, killed)
 
 
 def test_killed_with_mixup_and_accumulation_is_bit_equal(tmp_path: Path) -> None:
@@ -62,7 +46,7 @@ def test_killed_with_mixup_and_accumulation_is_bit_equal(tmp_path: Path) -> None
     assert forked.run(whole) == 0
     assert forked.run(killed, **{tiny.KILL_VARIABLE: "50"}) == -signal.SIGKILL
     assert forked.run(killed) == 0
-    assert_same_end(whole, killed)
+    forked.assert_same_end(whole, killed)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -83,7 +67,7 @@ def test_a_signal_saves_and_leaves(tmp_path: Path, number: signal.Signals) -> No
     assert forked.run(config) == 0
     whole = tiny.config(tmp_path / "whole", **changes)
     assert forked.run(whole) == 0
-    assert_same_end(whole, config)
+    forked.assert_same_end(whole, config)
 
 
 def test_damaged_newest_checkpoint_falls_back_with_a_warning(tmp_path: Path) -> None:
@@ -99,7 +83,7 @@ def test_damaged_newest_checkpoint_falls_back_with_a_warning(tmp_path: Path) -> 
     with pytest.warns(UserWarning, match="damaged"):
         assert checkpoint.find_good(folder) == before
     assert forked.run(broken) == 0
-    assert_same_end(whole, broken)
+    forked.assert_same_end(whole, broken)
 
 
 def test_a_finished_run_is_not_repeated(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from experiments import checkpoint, launch, runner
 from experiments.config import RunConfig
 from experiments.store import read_rows
@@ -100,6 +102,20 @@ def rows(config: RunConfig) -> list[dict[str, Any]]:
     """The ledger without what a clock has measured."""
     kept = [r for r in read_rows(folder(config) / "metrics.jsonl") if r["split"] != "run"]
     return [{k: v for k, v in row.items() if k not in _TIMES} for row in kept]
+
+
+def assert_same_end(one: RunConfig, other: RunConfig) -> None:
+    """Weights, averages, optimizer states and ledgers of two runs are equal to the bit."""
+    a, b = weights(one), weights(other)
+    assert a["step"] == b["step"]
+    for part in ("model", "average"):
+        for name, tensor in (a[part] or {}).items():
+            assert torch.equal(tensor, b[part][name]), f"{part}.{name}"
+    states = [part["optimizer"]["state"] for part in (a, b)]
+    for number, state in states[0].items():
+        for key, value in state.items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(states[1][number][key]))
+    assert rows(one) == rows(other)
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
