@@ -8,32 +8,41 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 from experiments.table import read_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
+OUTSIDE = ROOT / "tests/support/outside"
 
 
-def test_everything_can_be_added_from_outside(tmp_path: Path) -> None:
-    files = re.findall(r"^`(\S+)`:\n\n```\w+\n(.*?)```", TEXT, flags=re.S | re.M)
-    assert len(files) == 5
-    for name, content in files:
-        path = tmp_path / name
+FILES = dict(re.findall(r"^`(\S+)`:\n\n```\w+\n(.*?)```", TEXT, flags=re.S | re.M))
+COMMANDS = re.findall(r"^PYTHONPATH=\. python /path/to/this/repository/(.*)$", TEXT, flags=re.M)
+
+
+def run_as_written(folder: Path, command: str) -> pd.DataFrame:
+    """The runs that a command of the text leaves in a folder with the text's files."""
+    for name, content in FILES.items():
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-    (command,) = re.findall(
-        r"^PYTHONPATH=\. python /path/to/this/repository/(.*)$", TEXT, flags=re.M
-    )
     script, *arguments = command.split()
     done = subprocess.run(
         [sys.executable, str(ROOT / script), *arguments, "launch.device=cpu"],
-        cwd=tmp_path,
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": "."},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    runs = read_runs(tmp_path / "results/runs")
+    runs = read_runs(folder / "results/runs")
+    assert not (ROOT / "results/runs" / runs.run_id.iloc[0]).exists()
+    return runs
+
+
+def test_optimizer_model_and_data_can_be_added_from_outside(tmp_path: Path) -> None:
+    runs = run_as_written(tmp_path, COMMANDS[0])
     facts = runs[["experiment", "optimizer", "data", "model", "lr", "provenance", "state"]]
     assert facts.drop_duplicates().to_dict("records") == [
         {
@@ -48,9 +57,21 @@ def test_everything_can_be_added_from_outside(tmp_path: Path) -> None:
     ]
     final = runs[(runs.split == "test") & (runs.metric == "top1")].value.iloc[-1]
     assert final > 90.0
-    assert not (ROOT / "results/runs" / runs.run_id.iloc[0]).exists()
+
+
+def test_a_task_can_be_added_from_outside(tmp_path: Path) -> None:
+    runs = run_as_written(tmp_path, COMMANDS[1])
+    assert set(runs.state) == {"finished"} and set(runs.example) == {"line of 12 characters"}
+    losses = runs[(runs.split == "val") & (runs.metric == "loss")].value.tolist()
+    assert losses == sorted(losses, reverse=True)
+    assert {name for name in FILES if (OUTSIDE / name).exists()} == {
+        "my_text.py", "pages/task/fill_in.yaml", "pages/experiment/fill_in.yaml",
+        "pages/recipe/fill_in/lion.yaml",
+    }  # fmt: skip
+    for name in ("my_text.py", "pages/experiment/fill_in.yaml"):  # what the other tests try
+        assert (OUTSIDE / name).read_text() == FILES[name]
 
 
 def test_the_rooms_named_are_there() -> None:
     for path in re.findall(r"`((?:experiments|tests|lion|conf|results|scripts)/[\w./]*)`", TEXT):
-        assert (ROOT / path).exists() or path == "experiments/models/", path
+        assert (ROOT / path).exists(), path
