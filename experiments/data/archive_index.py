@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -16,7 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-_FORMAT = 1
+from experiments.data.image_names import natural_key
+
+_FORMAT = 2
 
 
 class Entry(NamedTuple):
@@ -28,6 +31,10 @@ class Entry(NamedTuple):
     size: int  # bytes
 
 
+Scanned = tuple[list[Entry], Counter[str]]
+"""Images of a tar, and how many files of which suffix were left out."""
+
+
 @dataclass(frozen=True)
 class ArchiveIndex:
     """Where the images of a split lie; arrays of one row per image, so that forks share them."""
@@ -37,25 +44,32 @@ class ArchiveIndex:
     sizes: np.ndarray  # int64, bytes
     labels: np.ndarray  # int64
     names: np.ndarray  # bytes
-    class_names: np.ndarray  # empty where the tars hold class numbers
+    class_names: np.ndarray  # empty where the tars hold class numbers; in natural order
+    left_suffixes: np.ndarray  # of the files that were left out
+    left_counts: np.ndarray  # int64, of these suffixes
 
     @classmethod
-    def of(cls, entries_of_tars: list[list[Entry]]) -> ArchiveIndex:
+    def of(cls, scanned: list[Scanned]) -> ArchiveIndex:
         """Puts the entries of each tar one after another."""
-        entries = [entry for entries in entries_of_tars for entry in entries]
+        entries = [entry for entries, _ in scanned for entry in entries]
+        left_out = sum((left for _, left in scanned), Counter[str]())
         labels = np.array([entry.label for entry in entries])
         class_names = np.array([], dtype=str)
         if labels.dtype.kind == "U":
-            class_names, labels = np.unique(labels, return_inverse=True)
+            found, labels = np.unique(labels, return_inverse=True)
+            order = np.array(sorted(range(len(found)), key=lambda n: natural_key(found[n])))
+            class_names, labels = found[order], np.argsort(order)[labels]
         return cls(
             tar_numbers=np.repeat(
-                np.arange(len(entries_of_tars), dtype=np.int32), [len(e) for e in entries_of_tars]
+                np.arange(len(scanned), dtype=np.int32), [len(found) for found, _ in scanned]
             ),
             offsets=np.array([entry.offset for entry in entries], dtype=np.int64),
             sizes=np.array([entry.size for entry in entries], dtype=np.int64),
             labels=labels.astype(np.int64),
             names=np.array([os.fsencode(entry.name) for entry in entries], dtype=bytes),
             class_names=class_names,
+            left_suffixes=np.array(list(left_out), dtype=str),
+            left_counts=np.array(list(left_out.values()), dtype=np.int64),
         )
 
 

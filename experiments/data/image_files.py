@@ -7,10 +7,10 @@ the step alone: not of the number of loading processes, of the ranks, or of wher
 from __future__ import annotations
 
 import difflib
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -18,11 +18,20 @@ from torch import Tensor
 
 from experiments.config import ConfigError
 from experiments.data import imagenet_variants
+from experiments.data.fingerprint import of_images
+from experiments.data.image_classes import (
+    number_like_training,
+    number_training_classes,
+    require_imagenet,
+    synsets,
+)
 from experiments.data.image_loading import ImageBatches, Request, load
+from experiments.data.image_names import left_out_in_words
+from experiments.data.image_paths import RULES, VARIANTS, check_root, reader_kind
 from experiments.data.image_readers import LabelledImages, open_split
 from experiments.data.image_transforms import eval_transform, train_transform
 from experiments.data.imagenet_variants import EvalImages
-from experiments.data.locate import VARIANTS, check_root, reader_kind
+from experiments.data.locate import check_values, expanded
 from experiments.data.order import BatchPlan
 from experiments.settings.image import ImageTaskConfig
 
@@ -31,6 +40,8 @@ _HOLDOUT_SEED = 0  # the same images are held out in every run
 
 class ImageFiles:
     """A training split, a validation split, and further test sets, all read lazily.
+
+    Class numbers are those of the training split everywhere; ImageNet's are ImageNet's.
 
     Args:
         name: For the ledger's `data` column, and first part of the splits' names.
@@ -50,6 +61,14 @@ class ImageFiles:
         cache_dir: Where indexes of tar files are kept; None: the user's cache folder.
     """
 
+    honours: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("randaug_layers", "randaug_magnitude", "crop_scale_min", "horizontal_flip"),
+            *("eval_crop_fraction", "interpolation", "mean", "std"),
+        }
+    )
+    """Settings of the task that change what this source gives."""
+
     def __init__(
         self,
         name: str,
@@ -67,16 +86,19 @@ class ImageFiles:
         eval_roots: Mapping[str, str | None] | None = None,
         cache_dir: str | None = None,
     ) -> None:
+        given = {key: value for key, value in locals().items() if key in RULES}
+        check_values(given, RULES)
         self.name = name
         self.num_classes = num_classes
         self.num_train = num_train - num_holdout
         self.input_size = input_size
-        self._reader, self._root, self._cache_dir = reader, root, cache_dir
+        self._reader, self._root, self._cache_dir = reader, expanded(root), cache_dir
         self._train_split, self._val_split = train_split, val_split
         self._num_workers = num_workers
         self._num_holdout = num_holdout
         self._variants = {k: v for k, v in (eval_roots or {}).items() if v is not None}
         self._opened: dict[str, EvalImages | None] = {}
+        self._notices: list[str] = []
         self._check(real_labels, eval_roots or {})
         same_images = [f"{name}_val", f"{name}_real"] if real_labels else [f"{name}_val"]
         groups = [same_images, *([f"{name}_{key}"] for key in self._variants)]
@@ -94,10 +116,10 @@ class ImageFiles:
                 f"data.num_classes={self.num_classes}: ReaL and the other ImageNet test sets need "
                 "1000 classes; set data.real_labels=false and each of data.eval_roots to null"
             )
-        if self._num_workers < 0 or self._num_holdout < 0 or self.num_train < 1:
+        if self.num_train < 1:
+            total = self.num_train + self._num_holdout
             raise ConfigError(
-                f"data.num_workers={self._num_workers}, data.num_holdout={self._num_holdout}: "
-                "must be 0 or more, and fewer than data.num_train held out"
+                f"data.num_holdout={self._num_holdout}: must be less than data.num_train={total}"
             )
 
     def train_batches(
@@ -105,6 +127,7 @@ class ImageFiles:
     ) -> Iterator[list[tuple[Tensor, Tensor]]]:
         """For each step from `start` to `end`: this process's micro-batches of uint8 images."""
         images, rows, _ = self._train
+        self._say(plan.rank)
         transform = train_transform(self.input_size, settings)
         batches = ImageBatches(images, rows, images.labels[rows], transform, plan)
         per_step = len(plan.micro_numbers())
@@ -122,7 +145,8 @@ class ImageFiles:
         settings: ImageTaskConfig,
     ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         """Each example once over all processes, without padding; labels of each split."""
-        opened = {split: self._open(split, rank) for split in group}
+        opened = {split: self._open(split) for split in group}
+        self._say(rank)
         splits = {split: shown for split, shown in opened.items() if shown is not None}
         if not splits:
             return
@@ -152,9 +176,26 @@ class ImageFiles:
         return None if known is None else torch.from_numpy(known)
 
     @cached_property
+    def fingerprint(self) -> str:
+        """Which images these are: a hash of names, sizes, labels and classes of each split.
+
+        The same wherever the data lies. Reads the indexes of all splits, and no image; of more
+        than 10,000 images that many evenly spread sizes are taken.
+        """
+        train, rows, held_out = self._train
+        splits = {"train": (train, rows)}
+        if not self._num_holdout:
+            firsts = [group[0] for group in self.eval_groups]
+            opened = {split: self._open(split) for split in firsts}
+            splits |= {split: (e.images, e.rows) for split, e in opened.items() if e is not None}
+        else:
+            splits["minival"] = train, held_out
+        return of_images(splits)
+
+    @cached_property
     def _train(self) -> tuple[LabelledImages, np.ndarray, np.ndarray]:
         """Reader, rows to train on, rows held out."""
-        images = self._read(self._train_split)
+        images = self._train_images
         total = self.num_train + self._num_holdout
         if len(images.labels) != total:
             raise ConfigError(
@@ -162,18 +203,19 @@ class ImageFiles:
                 f"{len(images.labels)} training images: complete the copy, or set "
                 f"data.num_train={len(images.labels)}"
             )
+        if not self._num_holdout:
+            return images, np.arange(total), np.arange(0)
         order = np.random.RandomState(_HOLDOUT_SEED).permutation(total)
         return images, np.sort(order[self._num_holdout :]), np.sort(order[: self._num_holdout])
 
-    def _open(self, split: str, rank: int = 0) -> EvalImages | None:
+    def _open(self, split: str) -> EvalImages | None:
         """Opens a split at its first use; None, with a notice, where it cannot be evaluated."""
         if split not in self._opened:
             self._opened[split] = self._open_anew(split)
-            if self._opened[split] is None and rank == 0:
-                warnings.warn(
+            if self._opened[split] is None:
+                self._notices.append(
                     f"{split} is left out: this copy of the validation images has lost their names "
-                    "(ILSVRC2012_val_00000001), and their order cannot be trusted",
-                    stacklevel=2,
+                    "(ILSVRC2012_val_00000001), and their order cannot be trusted"
                 )
         return self._opened[split]
 
@@ -182,51 +224,64 @@ class ImageFiles:
             images, _, held_out = self._train
             return EvalImages(images, held_out, images.labels[held_out])
         key = split.removeprefix(f"{self.name}_")
-        if key in self._variants:
-            return imagenet_variants.open_variant(key, str(self._variants[key]))
         images = self._validation
+        if key in self._variants:
+            require_imagenet(images, f"data.eval_roots.{key}", self._where(self._val_split))
+            shown = imagenet_variants.open_variant(key, str(expanded(self._variants[key])))
+            self._note_left_out(shown.images, str(self._variants[key]))
+            return shown
         if key == "real":
+            require_imagenet(images, "data.real_labels=true", self._where(self._val_split))
             return imagenet_variants.real_labels(images, self.num_classes)
         return EvalImages(images, np.arange(len(images.labels)), images.labels)
 
     @cached_property
+    def _train_images(self) -> LabelledImages:
+        images = self._read(self._train_split)
+        number_training_classes(images, self.num_classes, self._where(self._train_split))
+        return images
+
+    @cached_property
     def _validation(self) -> LabelledImages:
-        return self._read(self._val_split)
+        """The classes of ImageNet have one order, so there the training split may stay unread."""
+        images = self._read(self._val_split)
+        where = self._where(self._val_split)
+        is_imagenet = self.num_classes == len(synsets()) and images.class_names is not None
+        if is_imagenet and set(images.class_names or ()) == set(synsets()):
+            known = self.__dict__.get("_train_images")
+            number_like_training(
+                images, known.class_names if known else synsets(), self.num_classes, where
+            )
+            return images
+        names = self._train_images.class_names
+        if lacking := number_like_training(images, names, self.num_classes, where):
+            self._notices.append(
+                f"{where} has no image of {len(lacking)} of {self.num_classes} classes, the first "
+                f"is '{lacking[0]}'"
+            )
+        return images
+
+    def _where(self, split: str) -> str:
+        return f"{self._root or self._reader} ({split})"
 
     def _read(self, split: str) -> LabelledImages:
         check_root(self._root, self._reader, [split], self.name)
         images = open_split(self._reader, self._root, split, self._cache_dir)
-        check_classes(images, self.num_classes, f"{self._root or self._reader} ({split})")
+        self._note_left_out(images, self._where(split))
         return images
+
+    def _note_left_out(self, images: LabelledImages, where: str) -> None:
+        if images.left_out:
+            self._notices.append(f"{where}: {left_out_in_words(images.left_out)}")
+
+    def _say(self, rank: int) -> None:
+        """Says what was noticed while opening, once, in the first process."""
+        notices, self._notices = self._notices, []
+        for notice in notices if rank == 0 else ():
+            warnings.warn(notice, stacklevel=3)
 
 
 def _train_requests(plan: BatchPlan, start: int, end: int) -> Iterator[Request]:
     for step in range(start, end):
         for numbers in plan.micro_batches(step):
             yield plan.epoch_of(step), numbers
-
-
-def check_classes(images: LabelledImages, num_classes: int, where: str) -> None:
-    """Checks that class numbers mean what the configuration and ImageNet's order say.
-
-    Args:
-        images: A split.
-        num_classes: As configured.
-        where: Names the split in messages.
-
-    Raises:
-        ConfigError: another number of classes, or folders that are not ImageNet's in its order.
-    """
-    names = images.class_names
-    found = len(names) if names is not None else int(images.labels.max(initial=-1)) + 1
-    if found != num_classes:
-        raise ConfigError(
-            f"data.num_classes={num_classes}, but {where} holds {found} classes: complete the "
-            f"copy, or set data.num_classes={found}"
-        )
-    if names is None or num_classes != imagenet_variants.NUM_CLASSES:
-        return
-    if all(re.fullmatch(r"n\d{8}", name) for name in names):
-        wrong = [n for n, s in zip(names, imagenet_variants.synsets(), strict=True) if n != s]
-        if wrong:
-            raise ConfigError(f"{where}: class folder '{wrong[0]}' is not one of ImageNet-1k's")

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from experiments.config import UserError
+from experiments.data.decode import to_rgb
 from experiments.data.image_readers import LabelledImages
 from experiments.data.image_transforms import Transform
 from experiments.data.order import BatchPlan
@@ -37,10 +38,14 @@ _UNREADABLE = (
     ValueError,
     EOFError,
     IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
 )
+"""What Pillow is known to raise for damaged files."""
 
 
 class UnreadableImage(UserError):
@@ -85,11 +90,12 @@ class ImageBatches(Dataset):
         row = int(self.rows[number])
         try:
             with self.images.open(row) as image:
-                rgb = image.convert("RGB")
+                rgb = to_rgb(image)
         except _UNREADABLE as error:
             reason = " ".join(str(error).split())
             raise UnreadableImage(
-                f"cannot read the image {self.images.name(row)} ({reason}): restore that file"
+                f"cannot read the image {self.images.name(row)} ({reason}): restore or convert "
+                "that file"
             ) from error
         if self.plan is not None:
             _seed_generators(self.plan.example_seed(epoch, number))

@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from experiments.config import ConfigError
-from experiments.data.image_readers import FolderImages, LabelledImages
-from experiments.data.locate import DataMissing, check_variant
+from experiments.data.image_folders import FolderImages
+from experiments.data.image_paths import check_variant
+from experiments.data.image_readers import LabelledImages
+from experiments.data.locate import DataMissing
 
 NUM_CLASSES = 1000
 # Source: github.com/abarbu/objectnet-template-pytorch, objectnet_pytorch_dataloader.py cuts off
@@ -39,6 +41,12 @@ class EvalImages:
 def synsets() -> list[str]:
     """The WordNet ids of the 1000 classes, in order."""
     return _info("imagenet_synsets.txt").split()
+
+
+def lemmas() -> dict[str, str]:
+    """WordNet id to the words that it stands for, with commas between."""
+    lines = _info("imagenet_synset_to_lemma.txt").splitlines()
+    return dict(line.split("\t", 1) for line in lines)
 
 
 def _info(name: str) -> str:
@@ -83,7 +91,7 @@ def _labelled(
     key: str, images: FolderImages, classes: Mapping[str, list[int]], visible: bool
 ) -> EvalImages:
     """Turns folder names into ImageNet classes; every folder must be known, and there."""
-    names = images.class_names
+    names = images.class_names or []
     wrong = sorted(set(names) ^ set(classes))
     if wrong:
         raise ConfigError(
@@ -102,12 +110,19 @@ def _open_objectnet(root: Path) -> EvalImages:
     that stand for some ObjectNet class may be predicted (as in mlfoundations/model-soups).
     """
     images = FolderImages(_existing(root / "images"))
-    classes = objectnet_classes(_existing(root / "mappings"))
-    wrong = sorted(set(classes) - set(images.class_names))
+    try:
+        classes = objectnet_classes(_existing(root / "mappings"))
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"data.eval_roots.objectnet: {root}/mappings is damaged ({type(error).__name__}: "
+            f"{' '.join(str(error).split())}): unpack the archive again"
+        ) from error
+    names = images.class_names or []
+    wrong = sorted(set(classes) - set(names))
     if wrong:
         raise ConfigError(f"data.eval_roots.objectnet: {root}/images has no folder '{wrong[0]}'")
-    table = np.zeros((len(images.class_names), NUM_CLASSES), dtype=bool)
-    for row, name in enumerate(images.class_names):
+    table = np.zeros((len(names), NUM_CLASSES), dtype=bool)
+    for row, name in enumerate(names):
         table[row, classes.get(name, [])] = True
     rows = np.flatnonzero(np.any(table, axis=1)[images.labels])
     return EvalImages(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from experiments.config import ConfigError
+from experiments.data.fingerprint import of_tensors
 from experiments.data.order import BatchPlan, derive
 from experiments.settings.image import ImageTaskConfig
 
@@ -23,7 +26,15 @@ class InMemoryImages:
             "train" is trained on; the others are evaluated.
         num_classes: Labels run from 0 to num_classes - 1.
         background: Pixel value of what lies around an image, after normalisation.
+
+    Raises:
+        ConfigError: no training split, or labels that do not fit the images or the classes.
     """
+
+    honours: ClassVar[frozenset[str]] = frozenset(
+        {"horizontal_flip", "max_shift", "max_rotation", "max_zoom"}
+    )
+    """Settings of the task that change what this source gives."""
 
     def __init__(
         self,
@@ -36,6 +47,7 @@ class InMemoryImages:
         self.splits = dict(splits)
         self.num_classes = num_classes
         self.background = background
+        _check(name, self.splits, num_classes)
         self.num_train = len(self.splits["train"][1])
         self.eval_groups = [[split] for split in self.splits if split != "train"]
 
@@ -75,6 +87,34 @@ class InMemoryImages:
     def visible_classes(self, split: str) -> None:
         """Every split knows every class."""
         return None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Which examples these are: a hash of every pixel and label of every split."""
+        return of_tensors(self.splits)
+
+
+def _check(name: str, splits: Mapping[str, tuple[Tensor, Tensor]], num_classes: int) -> None:
+    if "train" not in splits:
+        raise ConfigError(f"data {name} has no split 'train', only {', '.join(splits)}: name it so")
+    shape = splits["train"][0].shape[1:]
+    for split, (images, labels) in splits.items():
+        if images.dim() != 4 or images.shape[1:] != shape or not images.is_floating_point():
+            raise ConfigError(
+                f"data {name}, {split}: images must be floats (N, C, H, W), alike in all splits; "
+                f"these are {images.dtype} {tuple(images.shape)}"
+            )
+        if labels.dtype != torch.int64 or labels.shape != images.shape[:1] or not len(labels):
+            raise ConfigError(
+                f"data {name}, {split}: labels must be int64, one per image, for one image or "
+                f"more; these are {labels.dtype} {tuple(labels.shape)}"
+            )
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= num_classes:
+            raise ConfigError(
+                f"data {name}, {split}: labels run from {low} to {high}, but num_classes="
+                f"{num_classes} allows 0 to {num_classes - 1}: mend one of them"
+            )
 
 
 def augment(images: Tensor, draws: Tensor, settings: ImageTaskConfig, background: float) -> Tensor:

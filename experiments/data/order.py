@@ -16,6 +16,10 @@ import numpy as np
 import torch
 
 from experiments.config import ConfigError
+from experiments.data.giant_order import shuffled
+
+GIANT = 50_000_000
+"""Examples from which on the order of an epoch is computed piece by piece, and never held whole."""
 
 
 def derive(*position: int | str) -> int:
@@ -38,6 +42,16 @@ def epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
     `RandomState` is used because its streams are frozen across numpy versions.
     """
     return np.random.RandomState(derive(seed, "order", epoch) % 2**32).permutation(num_examples)
+
+
+def epoch_slice(seed: int, epoch: int, num_examples: int, start: int, end: int) -> np.ndarray:
+    """Example numbers at the positions [start, end) of an epoch; (end - start,) int64.
+
+    The slice of `epoch_order` for up to `GIANT` examples, of another shuffled order beyond.
+    """
+    if num_examples <= GIANT:
+        return epoch_order(seed, epoch, num_examples)[start:end]
+    return shuffled(np.arange(start, end), num_examples, derive(seed, "order", epoch))
 
 
 @dataclass(frozen=True)
@@ -79,10 +93,11 @@ class BatchPlan:
     def micro_batches(self, step: int) -> list[np.ndarray]:
         """Example numbers of each micro-batch of this process at a step; each (micro,) int64."""
         epoch, within = divmod(step, self.steps_per_epoch)
-        order = epoch_order(self.seed, epoch, self.num_examples)
-        batch = order[within * self.batch_size : (within + 1) * self.batch_size]
-        size = self.micro_batch_size
-        return [batch[k * size : (k + 1) * size] for k in self.micro_numbers()]
+        size, first = self.micro_batch_size, within * self.batch_size
+        mine = self.micro_numbers()
+        begin, end = first + mine.start * size, first + mine.stop * size
+        share = epoch_slice(self.seed, epoch, self.num_examples, begin, end)
+        return [share[k * size : (k + 1) * size] for k in range(len(mine))]
 
     def noise_seed(self, step: int, micro_number: int) -> int:
         """Seed of everything random inside one forward and backward pass."""

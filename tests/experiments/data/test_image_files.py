@@ -16,8 +16,8 @@ import torch
 
 from experiments.config import ConfigError
 from experiments.data.image_files import ImageFiles
+from experiments.data.image_folders import FolderImages
 from experiments.data.image_loading import ImageBatches, UnreadableImage, _prepare_worker
-from experiments.data.image_readers import FolderImages
 from experiments.data.image_transforms import train_transform
 from experiments.data.locate import DataMissing
 from experiments.data.order import BatchPlan

@@ -14,7 +14,8 @@ import torch
 
 from experiments.config import ConfigError
 from experiments.data.image_files import ImageFiles
-from experiments.data.image_readers import FolderImages, open_split
+from experiments.data.image_folders import FolderImages
+from experiments.data.image_readers import open_split
 from experiments.data.imagenet_variants import open_variant, real_labels, synsets
 from experiments.data.locate import DataMissing
 from experiments.settings.image import ImageTaskConfig
@@ -93,7 +94,7 @@ def test_real_is_left_out_with_a_notice_where_names_are_lost(tmp_path, write):
         assert evaluated(data, "imagenet_real") is None
 
 
-def test_v2_folders_are_numbers_not_words(tmp_path, image_bytes):
+def test_v2_folders_are_numbers_not_words(tmp_path, validation, image_bytes):
     for number in range(1000):
         folder = tmp_path / "imagenetv2-matched-frequency-format-val" / str(number)
         folder.mkdir(parents=True)
@@ -107,7 +108,7 @@ def test_v2_folders_are_numbers_not_words(tmp_path, image_bytes):
 
 
 @pytest.mark.parametrize("key", ["a", "r"])
-def test_subsets_keep_imagenets_class_numbers(tmp_path, write, key):
+def test_subsets_keep_imagenets_class_numbers(tmp_path, validation, write, key):
     info = Path(__import__("timm").__file__).parent / "data" / "_info"
     names = (info / f"imagenet_{key}_synsets.txt").read_text().split()
     numbers = [int(n) for n in (info / f"imagenet_{key}_indices.txt").read_text().split()]
@@ -121,7 +122,7 @@ def test_subsets_keep_imagenets_class_numbers(tmp_path, write, key):
     assert sorted(labels.tolist()) == sorted(numbers)
 
 
-def test_sketch_and_its_incomplete_or_foreign_copies(tmp_path, write):
+def test_sketch_and_its_incomplete_or_foreign_copies(tmp_path, validation, write):
     for name in synsets():
         write(tmp_path / "sketch" / name, "sketch_0.JPEG")
     data = source(tmp_path, eval_roots={"sketch": str(tmp_path / "sketch")})
@@ -163,7 +164,7 @@ def objectnet(tmp_path) -> Path:
     return root
 
 
-def test_objectnet_classes_border_and_overlap(tmp_path, objectnet):
+def test_objectnet_classes_border_and_overlap(tmp_path, validation, objectnet):
     data = source(tmp_path, eval_roots={"objectnet": str(objectnet)})
     images, targets = evaluated(data, "imagenet_objectnet")
     assert targets.dtype == torch.bool and targets.shape == (2, 1000)
@@ -178,9 +179,19 @@ def test_objectnet_needs_the_whole_archive(tmp_path, objectnet):
         open_variant("objectnet", str(objectnet / "images"))
 
 
-def test_class_folders_must_be_imagenets_in_its_order(validation):
-    wrong = validation / "val" / synsets()[5]
-    wrong.rename(validation / "val" / "n00000001")
-    with pytest.raises(ConfigError, match="n00000001"):
+def test_class_folders_must_be_imagenets_in_its_order(validation, write):
+    for name in synsets():
+        write(validation / "train" / name, "x.JPEG")
+    (validation / "val" / synsets()[5]).rename(validation / "val" / "n00000001")
+    with pytest.raises(ConfigError, match="the first is 'n00000001'"):
         evaluated(source(validation), "imagenet_val")
     assert len(FolderImages(validation / "val").labels) == 1000
+    (validation / "train" / synsets()[5]).rename(validation / "train" / "n00000001")
+    with pytest.raises(ConfigError, match="'n00000001' is not one of ImageNet-1k's"):
+        evaluated(source(validation), "imagenet_val")
+
+
+def test_damaged_mappings_of_objectnet_are_one_line(objectnet):
+    (objectnet / "mappings" / "pytorch_to_imagenet_2012_id.json").write_text("{")
+    with pytest.raises(ConfigError, match="mappings is damaged .* unpack the archive again"):
+        open_variant("objectnet", str(objectnet))

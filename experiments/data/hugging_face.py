@@ -1,0 +1,109 @@
+"""Images of a Hugging Face data set."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import Counter
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from experiments.config import ConfigError, UserError
+from experiments.data.image_paths import synonyms
+from experiments.data.locate import DataMissing
+
+
+class HuggingFaceImages:
+    """A Hugging Face data set: of `save_to_disk`, a folder of parquet files, or from the hub.
+
+    Raises:
+        DataMissing: nothing there for this split.
+        ConfigError: something there that cannot be read as labelled images.
+    """
+
+    left_out: Counter[str] = Counter()
+
+    def __init__(self, source: str, split: str, cache_dir: str | None) -> None:
+        self._source = f"{source} ({split})"
+        try:
+            self._read(_load(source, split, cache_dir))
+        except UserError:
+            raise
+        except Exception as error:  # a damaged copy raises any error of datasets, arrow or json
+            text = " ".join(str(error).split())
+            raise DataMissing(
+                f"cannot read the split '{split}' of {source} ({text}): get it again"
+            ) from error
+
+    def _read(self, data: Any) -> None:
+        import datasets
+
+        self._key = _column(data, "image", ("image", "jpg", "png", "webp"), datasets.Image)
+        label = _column(data, "label", ("label", "cls"), datasets.ClassLabel)
+        names = getattr(data.features[label], "names", None)
+        self.class_names = None if names is None else [str(name) for name in names]
+        labels = np.asarray(data.select_columns([label]).with_format("numpy")[:][label])
+        if not len(labels):
+            raise ConfigError(f"{self._source} holds no images: name another split")
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise ConfigError(
+                f"{self._source}: the column '{label}' does not hold one class number per image: "
+                "cast it with cast_column('label', ClassLabel(names=...))"
+            )
+        self.labels = labels.astype(np.int64)
+        self._data = data.cast_column(self._key, datasets.Image(decode=False))
+
+    def open(self, index: int) -> Image.Image:
+        image = self._data[index][self._key]
+        if image is None:
+            raise ValueError("the row has no image")
+        return Image.open(io.BytesIO(image["bytes"]) if image["bytes"] else image["path"])
+
+    def name(self, index: int) -> str:
+        return f"{self._source}: row {index} {self.file_name(index)}".rstrip()
+
+    def file_name(self, index: int) -> str:
+        return os.path.basename(self._paths[index] or "")
+
+    def num_bytes(self, index: int) -> int:
+        image = self._data[index][self._key] or {}
+        return len(image.get("bytes") or b"")
+
+    @cached_property
+    def _paths(self) -> list[str | None]:
+        """Read from the arrow table, which leaves the images themselves on disk."""
+        table = self._data.select_columns([self._key]).with_format("arrow")[:]
+        return [
+            path for chunk in table[self._key].chunks for path in chunk.field("path").to_pylist()
+        ]
+
+
+def _load(source: str, split: str, cache_dir: str | None) -> Any:
+    import datasets
+
+    folder = Path(source)
+    if not any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
+        return datasets.load_dataset(source, split=split, cache_dir=cache_dir)
+    data = datasets.load_from_disk(source)
+    if not isinstance(data, datasets.DatasetDict):
+        raise ConfigError(f"{source} is a single split: save a DatasetDict of train and validation")
+    found = [name for name in synonyms(split) if name in data]
+    if not found:
+        raise DataMissing(
+            f"{source} has no split '{split}', only {', '.join(map(str, data))}: set "
+            "data.train_split and data.val_split"
+        )
+    return data[found[0]]
+
+
+def _column(data: Any, what: str, names: tuple[str, ...], feature: type) -> str:
+    """The column of a usual name, or else the only one of a type."""
+    usual = [name for name in names if name in data.features]
+    typed = [name for name, kind in data.features.items() if isinstance(kind, feature)]
+    if not usual and len(typed) != 1:
+        raise ConfigError(f"no {what} column among {', '.join(data.features)}: call it '{what}'")
+    return usual[0] if usual else typed[0]

@@ -1,0 +1,255 @@
+"""Finds image files on disk, and says in one line what to do where they are missing.
+
+Standard library only, and nothing here reads more than folder listings and a small description
+file.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.config import ConfigError
+from experiments.data.locate import DataMissing, Rule, check_values, exists, expanded
+
+RULES = {
+    "name": Rule(str),
+    "num_classes": Rule(int, 2),
+    "num_train": Rule(int, 1),
+    "root": Rule(str, optional=True),
+    "reader": Rule(str, may_be_empty=True),
+    "train_split": Rule(str),
+    "val_split": Rule(str),
+    "input_size": Rule(int, 1),
+    "num_workers": Rule(int, 0),
+    "num_holdout": Rule(int, 0),
+    "real_labels": Rule(bool),
+    "eval_roots": Rule(Mapping, optional=True),
+    "cache_dir": Rule(str, optional=True),
+}
+"""Settings of `ImageFiles`."""
+
+_SOURCES = {
+    "imagenet": "https://image-net.org (after registering), or huggingface.co/datasets/"
+    "timm/imagenet-1k-wds or ILSVRC/imagenet-1k",
+}
+VARIANTS = {
+    "v2": "https://huggingface.co/datasets/vaishaal/ImageNetV2",
+    "a": "https://github.com/hendrycks/natural-adv-examples",
+    "r": "https://github.com/hendrycks/imagenet-r",
+    "sketch": "https://github.com/HaohanWang/ImageNet-Sketch",
+    "objectnet": "https://objectnet.dev",
+}
+"""Further ImageNet test sets, and where their authors offer them."""
+
+_SYNONYMS = (
+    ("train", "training"),
+    ("validation", "val", "valid", "eval", "evaluation"),
+)
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_MOST_SHARDS = 10**6
+_DESCRIPTIONS = ("_info.json", "info.json")
+
+
+def reader_kind(reader: str) -> str:
+    """Which reader a `reader` setting means: folder, wds, hfds or torch.
+
+    Raises:
+        ConfigError: for readers that cannot give an example by its number.
+    """
+    if reader in ("", "folder", "tar", "torch/image_folder", "torch/folder"):
+        return "folder"
+    kind = reader.partition("/")[0]
+    if kind in ("wds", "hfds", "torch"):
+        return kind
+    raise ConfigError(
+        f"data.reader={reader}: choose '' (class folders or tars), wds (WebDataset shards), hfds "
+        "(a Hugging Face data set on disk) or torch/NAME; streaming readers (tfds, hfids) cannot "
+        "resume exactly"
+    )
+
+
+def check(section: Mapping[str, Any], proxy: str) -> None:
+    """Checks the values and the paths of a `data` section for `ImageFiles`.
+
+    Args:
+        section: Keyword arguments of `ImageFiles`.
+        proxy: Experiment page that runs without this data.
+
+    Raises:
+        DataMissing: the first path that does not hold what it should.
+        ConfigError: a value that cannot be.
+    """
+    check_values(section, RULES)
+    name = section.get("name", "the data")
+    splits = [section.get("train_split", "train"), section.get("val_split", "validation")]
+    check_root(section.get("root"), section.get("reader", ""), splits, name, proxy)
+    for key, path in (section.get("eval_roots") or {}).items():
+        check_variant(key, path)
+
+
+def check_root(
+    root: str | None, reader: str, splits: list[str], name: str, proxy: str = "vit_proxy"
+) -> None:
+    """Checks that `root` exists and has the splits, as far as a reader can tell by looking.
+
+    Raises:
+        DataMissing: says where to get the data, which override names it, what runs without.
+    """
+    kind = reader_kind(reader)
+    if kind == "hfds" and hub_name(reader):
+        return
+    where = hfds_path(reader, root) if kind == "hfds" else expanded(root)
+    if not where:
+        raise _missing("data.root is not set", name, proxy)
+    if not exists(where):
+        raise _missing(f"data.root={where} does not exist", name, proxy)
+    try:
+        for split in splits:
+            if kind == "folder":
+                find_split(where, split)
+            elif kind == "wds":
+                find_shards(where, split)
+    except DataMissing as error:
+        raise _missing(str(error), name, proxy) from None
+    except OSError as error:
+        problem = f"data.root={where}: cannot list {error.filename} ({error.strerror})"
+        raise _missing(problem, name, proxy) from None
+
+
+def _missing(problem: str, name: str, proxy: str) -> DataMissing:
+    source = _SOURCES.get(name)
+    fetch = f"get {name} from {source}" if source else f"get {name}"
+    return DataMissing(
+        f"{problem}; {fetch}, then set data.root=/path/to/{name}; "
+        f"or try experiment={proxy}, which needs no download"
+    )
+
+
+def check_variant(key: str, path: str | None) -> None:
+    """Checks the path of a further test set; None leaves it out.
+
+    Raises:
+        DataMissing: says where to get it and which override names it.
+    """
+    if path is None:
+        return
+    if not isinstance(path, str) or not exists(path) or not Path(str(expanded(path))).is_dir():
+        raise DataMissing(
+            f"data.eval_roots.{key}={path} is not a folder; get it from "
+            f"{VARIANTS.get(key, 'its authors')} and set data.eval_roots.{key}=/path, or "
+            f"data.eval_roots.{key}=null to leave it out"
+        )
+
+
+def hub_name(reader: str) -> str | None:
+    """`org/name` of hfds/org/name; None where the data lies at a path."""
+    name = reader.partition("/")[2]
+    return name if name and not name.startswith("/") else None
+
+
+def hfds_path(reader: str, root: str | None) -> str | None:
+    """Path of a Hugging Face data set: hfds//abs/path, or the root with hfds alone."""
+    return expanded(reader.partition("/")[2] or root)
+
+
+def synonyms(split: str) -> list[str]:
+    """Names under which a split is looked for, the given one first."""
+    group = next((names for names in _SYNONYMS if split in names), ())
+    return [split, *(name for name in group if name != split)]
+
+
+def find_split(root: str, split: str) -> Path:
+    """Folder of class folders, or tar file, that holds a split.
+
+    Raises:
+        DataMissing: names what was looked for.
+    """
+    for name in synonyms(split):
+        for path in (Path(root, name), Path(root, f"{name}.tar")):
+            if path.is_dir() or path.suffix == ".tar" and path.is_file():
+                return path
+    names = ", ".join(synonyms(split))
+    raise DataMissing(f"{root} has no folder or tar file for the split '{split}' (tried {names})")
+
+
+def find_shards(root: str, split: str) -> dict[Path, int | None]:
+    """WebDataset shards of a split, and the number of examples that `_info.json` promises.
+
+    Args:
+        root: Folder of the shards.
+        split: A pattern such as `imagenet1k-train-{0000..1023}.tar`, or a name that
+            `_info.json` lists, or that is part of the file names.
+
+    Raises:
+        DataMissing: names the first shard that is not there.
+    """
+    listed = _described_splits(root)
+    counts = {name: number for shards in listed.values() for name, number in shards.items()}
+    if ".tar" in split:
+        names = expand_range(split.partition("|")[0])
+    else:
+        known = [s for s in synonyms(split) if s in listed]
+        names = list(listed[known[0]]) if known else _shards_named(root, split)
+    if not names:
+        raise DataMissing(f"{root} has no WebDataset shards (*.tar) for the split '{split}'")
+    for name in names:
+        if not Path(root, name).is_file():
+            raise DataMissing(f"{root} has no shard {name} of the split '{split}'")
+    return {Path(root, name): counts.get(name) for name in names}
+
+
+def expand_range(pattern: str) -> list[str]:
+    """`x-{00..02}.tar` to its three names; more than one range multiplies.
+
+    Raises:
+        ConfigError: more names than any data set has shards.
+    """
+    count = 1
+    for first, last in _RANGE.findall(pattern):
+        count *= max(0, int(last) - int(first) + 1)
+    if count > _MOST_SHARDS:
+        raise ConfigError(f"{pattern} names {count} shards: check its numbers")
+    match = _RANGE.search(pattern)
+    if match is None:
+        return [pattern]
+    first, last = match.groups()
+    before, after = pattern[: match.start()], pattern[match.end() :]
+    numbers = [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
+    return [before + number + rest for number in numbers for rest in expand_range(after)]
+
+
+def _described_splits(root: str) -> dict[str, dict[str, int]]:
+    """Shards and their lengths per split, from the description file that timm writes."""
+    path = next((p for p in (Path(root, n) for n in _DESCRIPTIONS) if p.is_file()), None)
+    if path is None:
+        return {}
+    try:
+        splits = json.loads(path.read_bytes()).get("splits", {})
+        return {
+            key: {
+                str(name): int(length)
+                for name, length in zip(split["filenames"], split["shard_lengths"], strict=True)
+            }
+            for key, split in splits.items()
+        }
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ConfigError(
+            f"{path} does not list the shards of each split and their lengths "
+            f"({type(error).__name__}: {error}): get it again, or take it away"
+        ) from error
+
+
+def _shards_named(root: str, split: str) -> list[str]:
+    """Shards in a folder of the split's name, or with that name as a word in theirs."""
+    for name in synonyms(split):
+        inside = sorted(path for path in glob.glob(f"{glob.escape(name)}/*.tar", root_dir=root))
+        word = re.compile(rf"(?<![a-z]){re.escape(name)}(?![a-z])", re.IGNORECASE)
+        beside = sorted(path for path in glob.glob("*.tar", root_dir=root) if word.search(path))
+        if found := inside or beside:
+            return found
+    return []
