@@ -42,13 +42,13 @@ class HuggingFaceImages:
     def _read(self, data: Any) -> None:
         import datasets
 
+        if not len(data):
+            raise ConfigError(f"{self._source} holds no images: name another split")
         self._key = _column(data, "image", ("image", "jpg", "png", "webp"), datasets.Image)
         label = _column(data, "label", ("label", "cls"), datasets.ClassLabel)
         names = getattr(data.features[label], "names", None)
         self.class_names = None if names is None else [str(name) for name in names]
         labels = np.asarray(data.select_columns([label]).with_format("numpy")[:][label])
-        if not len(labels):
-            raise ConfigError(f"{self._source} holds no images: name another split")
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
             raise ConfigError(
                 f"{self._source}: the column '{label}' does not hold one class number per image: "

@@ -49,12 +49,12 @@ def number_training_classes(images: LabelledImages, num_classes: int, where: str
     """
     names = images.class_names
     found = len(names) if names is not None else int(images.labels.max(initial=-1)) + 1
+    check_labels(images, max(found, 1), where)
     if found != num_classes:
         raise ConfigError(
             f"data.num_classes={num_classes}, but {where} holds {found} classes: complete the "
             f"copy, or set data.num_classes={found}"
         )
-    check_labels(images, num_classes, where)
     if names is None:
         return
     if len(set(names)) < len(names):

@@ -62,9 +62,9 @@ class FolderImages:
             path = f"{inside}{entry.name}"
             if is_hidden(entry.name):
                 continue
-            if entry.is_dir():
+            if os.path.isdir(entry) if entry.is_symlink() else entry.is_dir():
                 found += self._walk(entry.path, f"{path}/", above)
-            elif is_image(entry.name) and (entry.is_file() or entry.is_symlink()):
+            elif is_image(entry.name) and (entry.is_symlink() or entry.is_file()):
                 found.append(path)  # a broken link is named when it is opened
             else:
                 self.left_out[suffix_of(entry.name)] += 1

@@ -61,10 +61,10 @@ def _entry(where: str, key: str, sample: _Sample) -> Entry | None:
         return None
     if not given or len(sample.images) != 1:
         has = f"{len(sample.images)} images and {'a' if given else 'no'} label"
-        unread = f" (.{', .'.join(sample.others)} is not read)" if sample.others else ""
+        unread = f" (.{', .'.join(sample.others[:3])} is not read)" if sample.others else ""
         raise ConfigError(
-            f"{where} has {has}{unread}, but needs one image and a label: KEY.jpg with KEY.cls, or "
-            "'label' in KEY.json; a key ends at its first dot"
+            f"{where} has {has}{unread}, but needs one image and a label: write the shard anew "
+            "with KEY.jpg and KEY.cls, or 'label' in KEY.json (a key ends at its first dot)"
         )
     labels = {_class_number(where, label) for label in given}
     if len(labels) > 1:

@@ -96,10 +96,10 @@ def test_real_is_left_out_with_a_notice_where_names_are_lost(tmp_path, write):
 
 def test_v2_folders_are_numbers_not_words(tmp_path, validation, image_bytes):
     for number in range(1000):
-        folder = tmp_path / "imagenetv2-matched-frequency-format-val" / str(number)
+        folder = tmp_path / "v2" / "imagenetv2-matched-frequency-format-val" / str(number)
         folder.mkdir(parents=True)
         (folder / "a.jpeg").write_bytes(image_bytes(number % 250, size=(8, 8)))
-    data = source(tmp_path, eval_roots={"v2": str(tmp_path), "a": None})
+    data = source(tmp_path, eval_roots={"v2": str(tmp_path / "v2"), "a": None})
     assert data.eval_groups == [["imagenet_val"], ["imagenet_v2"]]
     images, labels = evaluated(data, "imagenet_v2")
     assert sorted(labels.tolist()) == list(range(1000))

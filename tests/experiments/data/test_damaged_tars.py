@@ -1,0 +1,77 @@
+"""However class tars are damaged: every image with its label, or one line with a remedy."""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+from pathlib import Path
+
+import pytest
+from data_trees import (
+    VALUES,
+    Damage,
+    at_a_member,
+    class_tars,
+    compressed,
+    cut,
+    damaged_header,
+    image,
+    tar,
+    whole_or_one_line,
+    written,
+)
+
+
+def members_of(split: str, members: list[tuple[str, bytes]]) -> Damage:
+    return lambda root: tar(root / f"{split}.tar", members)
+
+
+CLASSES = [(f"{n}/{v}.png", image(v)) for n, values in VALUES.items() for v in values]
+
+
+def with_a_link(kind: bytes) -> Damage:
+    def do(root: Path) -> None:
+        with tarfile.open(root / "val.tar", "a") as file:
+            member = tarfile.TarInfo("ant/link.png")
+            member.type, member.linkname = kind, "ant/20.png"
+            file.addfile(member)
+
+    return do
+
+
+def behind_another(root: Path) -> None:
+    whole = (root / "val.tar").read_bytes()
+    (root / "val.tar").write_bytes(whole + whole)
+
+
+TARS = {
+    "cut": (cut("val.tar", 0.1), "tar"),
+    "cut at a member": (at_a_member("val.tar", 2), "no end mark"),
+    "a damaged header": (damaged_header("val.tar", 2), "is damaged"),
+    "a damaged first header": (damaged_header("train.tar", 0), "tar file"),
+    "compressed": (compressed("val.tar"), "uncompressed"),
+    "empty file": (written("val.tar", b""), "tar file"),
+    "no member": (members_of("val", []), "no images"),
+    "no image": (members_of("val", [("ant/a.txt", b"x")]), "no images"),
+    "compressed inside": (members_of("val", [("ant.tar.gz", gzip.compress(b"x"))]), "no images"),
+    "a compressed tar inside": (members_of("val", [("ant.tar", gzip.compress(b"x"))]), "tar"),
+    "text as tar inside": (members_of("val", [("ant.tar", b"text" * 999)]), "tar"),
+    "a member twice": (members_of("val", [*CLASSES, CLASSES[0]]), "twice"),
+    "two tars in one file": (behind_another, "behind its end"),
+    "a symbolic link": (with_a_link(tarfile.SYMTYPE), "--dereference"),
+    "a hard link": (with_a_link(tarfile.LNKTYPE), "--dereference"),
+    "an empty image": (members_of("val", [*CLASSES, ("ant/x.png", b"")]), "cannot read"),
+    "files of macOS": (members_of("val", [("ant/._20.png", b"x"), *CLASSES]), ""),
+    "with ./": (members_of("val", [(f"./val/{name}", c) for name, c in CLASSES]), ""),
+    "other files": (members_of("val", [*CLASSES, ("notes.txt", b"x")]), ""),
+    "another class": (members_of("val", [*CLASSES, ("cat/1.png", image(1))]), "'cat'"),
+}
+
+
+@pytest.mark.parametrize("damage", TARS)
+def test_damaged_class_tars(tmp_path, damage):
+    settings = class_tars(tmp_path / "data")
+    do, expected = TARS[damage]
+    do(tmp_path / "data")
+    line = whole_or_one_line(tmp_path / "data", settings)
+    assert expected in line and bool(expected) == bool(line)
