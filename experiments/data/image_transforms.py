@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -86,7 +87,16 @@ def rand_augment(layers: int, magnitude: float) -> Any:
         "magnitude_max": max(10.0, magnitude),
     }
     operations = rand_augment_ops(magnitude=magnitude, prob=1.0, hparams=hparams)
+    for operation in operations:
+        if operation.name == "Posterize":
+            operation.level_fn = partial(_bits_kept, operation.level_fn)
     return RandAugment([*operations, Cutout(magnitude)], layers)
+
+
+def _bits_kept(level_fn: Callable[..., tuple[int]], level: float, hparams: Any) -> tuple[int]:
+    """At least 1: below magnitude 2.5 it would be 0, where TensorFlow's shifts end at 7 of 8."""
+    (bits,) = level_fn(level, hparams)
+    return (max(1, bits),)
 
 
 class Cutout:

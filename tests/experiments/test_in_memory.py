@@ -8,6 +8,8 @@ import pytest
 import tiny
 import torch
 
+from experiments.config import ConfigError
+from experiments.data.in_memory import InMemoryImages
 from experiments.data.order import BatchPlan
 from experiments.settings.image import ImageTaskConfig
 
@@ -106,3 +108,31 @@ def test_only_the_other_splits_are_evaluated() -> None:
     assert source.num_train == 20
     assert source.eval_groups == [["val"], ["test"]]
     assert source.visible_classes("val") is None
+
+
+IMAGES, LABELS = torch.zeros(5, 1, 2, 2), torch.tensor([0, 1, 2, 3, 0])
+
+
+@pytest.mark.parametrize(
+    ("split", "images", "labels", "line"),
+    [
+        ("val", IMAGES, LABELS + 1, "labels run from 1 to 4, but num_classes=4 allows 0 to 3"),
+        ("train", IMAGES, LABELS - 1, "labels run from -1 to 2"),
+        ("val", IMAGES, LABELS[:4], "labels must be int64, one per image"),
+        ("val", IMAGES, LABELS.int(), "these are torch.int32"),
+        ("val", IMAGES[:0], LABELS[:0], "one image or more"),
+        ("val", IMAGES[0], LABELS, "images must be floats"),
+        ("val", torch.zeros(5, 1, 3, 2), LABELS, "alike in all splits"),
+        ("train", IMAGES.to(torch.uint8), LABELS, "images must be floats"),
+    ],
+)
+def test_labels_and_images_that_do_not_fit_are_refused(split, images, labels, line) -> None:
+    splits = {"train": (IMAGES, LABELS), "val": (IMAGES, LABELS), split: (images, labels)}
+    with pytest.raises(ConfigError, match=line) as error:
+        InMemoryImages("toy", splits, num_classes=4)
+    assert "\n" not in str(error.value)
+
+
+def test_a_set_without_a_training_split_is_refused() -> None:
+    with pytest.raises(ConfigError, match="has no split 'train', only val"):
+        InMemoryImages("toy", {"val": (IMAGES, LABELS)}, num_classes=4)

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from experiments.config import ConfigError
-from experiments.data.order import BatchPlan, derive, epoch_order, seed_all
+from experiments.data import order
+from experiments.data.giant_order import shuffled
+from experiments.data.order import BatchPlan, derive, epoch_order, epoch_slice, seed_all
 
 
 def test_an_epoch_has_each_example_at_most_once_and_leaves_out_less_than_a_batch() -> None:
@@ -88,3 +90,75 @@ def test_a_batch_larger_than_the_data_is_refused_with_the_largest_that_fits() ->
     BatchPlan(0, num_examples=10, batch_size=10, micro_batch_size=10)
     with pytest.raises(ConfigError, match="train.batch_size=11 .* set train.batch_size=10 or less"):
         BatchPlan(0, num_examples=10, batch_size=11, micro_batch_size=11)
+
+
+@pytest.mark.parametrize("num_examples", [1, 2, 3, 7, 64, 1000, 12_345, 2**17 + 1])
+@pytest.mark.parametrize("key", [0, 2**63 - 1])
+def test_a_giant_order_has_each_example_once(num_examples: int, key: int) -> None:
+    found = shuffled(np.arange(num_examples), num_examples, key)
+    assert found.dtype == np.int64
+    assert np.array_equal(np.sort(found), np.arange(num_examples))
+
+
+def test_a_giant_order_is_shuffled_like_a_permutation() -> None:
+    """Each bound is 5 standard deviations of a uniform permutation or more."""
+    size = 20_000
+    for key in range(4):
+        found = shuffled(np.arange(size), size, key).astype(float)
+        for lag in (1, 2, 64):
+            assert abs(np.corrcoef(found[:-lag], found[lag:])[0, 1]) < 5 / size**0.5
+        assert abs(np.corrcoef(np.arange(size), found)[0, 1]) < 5 / size**0.5
+        hits, _, _ = np.histogram2d(np.arange(size), found, bins=10)
+        assert ((hits - size / 100) ** 2 / (size / 100)).sum() < 81 + 5 * (2 * 81) ** 0.5
+        assert (np.diff(found) == 1).sum() < 1 + 5  # Poisson(1)
+        assert (found == np.arange(size)).sum() < 1 + 5
+
+
+def test_a_position_gets_any_example_over_the_keys() -> None:
+    keys, size = 3000, 30
+    for position in (0, 17, 29):
+        found = [
+            int(shuffled(np.array([position]), size, derive(key, "x"))[0]) for key in range(keys)
+        ]
+        counts = np.bincount(found, minlength=size)
+        assert ((counts - keys / size) ** 2 / (keys / size)).sum() < 29 + 5 * (2 * 29) ** 0.5
+
+
+def test_orders_of_neighbouring_keys_and_epochs_have_nothing_in_common() -> None:
+    first, second = (shuffled(np.arange(5000), 5000, key) for key in (8, 9))
+    assert abs(np.corrcoef(first, second)[0, 1]) < 5 / 5000**0.5
+    epochs = [epoch_slice(1, epoch, 3 * 10**9, 0, 5) for epoch in (0, 1)]
+    assert not set(epochs[0]) & set(epochs[1])
+
+
+def test_a_giant_set_costs_no_more_than_the_batch() -> None:
+    """Golden: a change here changes every result of a set of this size."""
+    plan = BatchPlan(3, num_examples=3 * 10**9, batch_size=4096, micro_batch_size=1024)
+    seen = np.concatenate(plan.micro_batches(700_000))
+    assert len(set(seen.tolist())) == 4096 and seen.min() >= 0 and seen.max() < 3 * 10**9
+    assert seen.max() - seen.min() > 2.9 * 10**9
+    assert seen[:3].tolist() == [989290942, 1340658852, 2892024192]
+
+
+def test_ranks_and_slices_of_a_giant_set_cut_the_same_order(monkeypatch) -> None:
+    monkeypatch.setattr(order, "GIANT", 39)
+    monkeypatch.setattr(order, "epoch_order", None)  # must not be needed
+    whole = BatchPlan(1, 40, batch_size=12, micro_batch_size=12)
+    cut = [replace(whole, micro_batch_size=3, rank=rank, world_size=2) for rank in range(2)]
+    everything = []
+    for step in range(3):
+        parts = [part for plan in cut for part in plan.micro_batches(step)]
+        assert np.concatenate(parts).tolist() == whole.micro_batches(step)[0].tolist()
+        everything += np.concatenate(parts).tolist()
+    assert len(set(everything)) == 36 and set(everything) < set(range(40))
+
+
+@pytest.mark.parametrize("num_examples", [10, 40])
+def test_up_to_the_limit_the_order_is_todays(monkeypatch, num_examples: int) -> None:
+    monkeypatch.setattr(order, "GIANT", num_examples)
+    for start, end in ((0, num_examples), (3, 7)):
+        expected = epoch_order(5, 2, num_examples)[start:end]
+        assert np.array_equal(epoch_slice(5, 2, num_examples, start, end), expected)
+    monkeypatch.setattr(order, "GIANT", num_examples - 1)
+    other = epoch_slice(5, 2, num_examples, 0, num_examples)
+    assert not np.array_equal(other, epoch_order(5, 2, num_examples))

@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.config import ImageTaskConfig, UserError
+from experiments.config import UserError
 from experiments.data.image_files import ImageFiles
 from experiments.data.locate import check_section
 from experiments.data.order import BatchPlan
+from experiments.settings.image import ImageTaskConfig
 
 STILL = ImageTaskConfig(crop_scale_min=1.0, horizontal_flip=0.0, eval_crop_fraction=1.0)
 VALUES = {"ant": (20, 40), "bee": (120, 140)}

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.config import ImageTaskConfig
 from experiments.data.decode import to_rgb
 from experiments.data.image_files import ImageFiles
 from experiments.data.image_loading import UnreadableImage
 from experiments.data.image_names import IMAGE_SUFFIXES, is_image
+from experiments.settings.image import ImageTaskConfig
 
 STILL = ImageTaskConfig(eval_crop_fraction=1.0)
 GREY16 = (np.arange(480).reshape(20, 24) * 136).astype(np.uint16)  # 0 to 65,144

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.config import ConfigError, ImageTaskConfig
+from experiments.config import ConfigError
 from experiments.data.image_classes import number_training_classes, require_imagenet
 from experiments.data.image_files import ImageFiles
 from experiments.data.image_folders import FolderImages
 from experiments.data.imagenet_variants import lemmas, synsets
 from experiments.data.order import BatchPlan
+from experiments.settings.image import ImageTaskConfig
 
 STILL = ImageTaskConfig(crop_scale_min=1.0, horizontal_flip=0.0, eval_crop_fraction=1.0)
 BRIGHTNESS = {"cat": 20, "dog": 120, "eel": 220}

@@ -16,6 +16,7 @@ import pytest
 from experiments.config import ConfigError
 from experiments.data.image_archives import open_class_tars
 from experiments.data.image_files import ImageFiles
+from experiments.data.image_folders import FolderImages
 from experiments.data.image_readers import LabelledImages, open_split
 from experiments.data.locate import DataMissing
 from experiments.data.order import BatchPlan
@@ -41,6 +42,23 @@ def test_class_folders(tmp_path, class_folders):
     assert found(images) == EXPECTED
     assert images.class_names == list(CLASSES)
     assert images.name(0) == str(tmp_path / "val" / "n01440764" / "n01440764_10.JPEG")
+
+
+def test_images_and_classes_lie_in_timms_order(tmp_path, image_bytes):
+    """Example numbers decide what a run sees, so they must not move."""
+    from timm.data.readers.reader_image_folder import find_images_and_targets
+
+    numbers = np.random.RandomState(0)
+    for name in ("n02", "n10", "n1", "Zebra", "apple_2", "apple_10", "deep/n3", "a.b", "é1"):
+        for number in numbers.randint(0, 2000, 12):
+            path = tmp_path / name / f"{'ILSVRC_' * (number % 2)}{number}_{number % 7}.JPEG"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+    found, classes = find_images_and_targets(str(tmp_path), types=[".jpeg"])
+    images = FolderImages(tmp_path)
+    assert images.class_names == list(classes)
+    assert [images.name(row) for row in range(len(images.labels))] == [path for path, _ in found]
+    assert images.labels.tolist() == [number for _, number in found]
 
 
 def test_images_without_class_folders_and_double_copies_are_refused(tmp_path, class_folders):

@@ -41,6 +41,19 @@ def test_rand_augment_has_the_sixteen_operations_of_the_original():
     assert len(names) == 16 and "Cutout" in names and augment.num_layers == 2
 
 
+@pytest.mark.parametrize("magnitude", [0.0, 0.5, 2.4, 2.5, 5.0, 10.0, 15.0, 22.5, 30.0])
+def test_every_operation_runs_at_every_magnitude(photo, magnitude):
+    random.seed(0)
+    for operation in rand_augment(1, magnitude).ops:
+        for _ in range(4):  # signs and lengths are drawn
+            changed = operation(photo)
+            assert changed.size == photo.size and changed.mode == "RGB"
+    (posterize,) = (
+        op for op in rand_augment(1, magnitude).ops if getattr(op, "name", "") == "Posterize"
+    )
+    assert posterize.level_fn(magnitude, {}) == (max(1, int(magnitude / 10 * 4)),)
+
+
 def test_cutout_greys_out_a_square_of_the_given_size():
     random.seed(1)
     image = Image.new("RGB", (224, 224))
