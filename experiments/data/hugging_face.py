@@ -44,6 +44,7 @@ class HuggingFaceImages:
 
         if not len(data):
             raise ConfigError(f"{self._source} holds no images: name another split")
+        data.data.validate(full=True)  # reading by damaged offsets would kill the process
         self._key = _column(data, "image", ("image", "jpg", "png", "webp"), datasets.Image)
         label = _column(data, "label", ("label", "cls"), datasets.ClassLabel)
         names = getattr(data.features[label], "names", None)
@@ -58,9 +59,9 @@ class HuggingFaceImages:
         self._data = data.cast_column(self._key, datasets.Image(decode=False))
 
     def open(self, index: int) -> Image.Image:
-        image = self._data[index][self._key]
+        image = self._row(index)
         if image is None:
-            raise ValueError("the row has no image")
+            raise OSError("the row has no image")
         return Image.open(io.BytesIO(image["bytes"]) if image["bytes"] else image["path"])
 
     def name(self, index: int) -> str:
@@ -70,8 +71,14 @@ class HuggingFaceImages:
         return os.path.basename(self._paths[index] or "")
 
     def num_bytes(self, index: int) -> int:
-        image = self._data[index][self._key] or {}
+        image = self._row(index) or {}
         return len(image.get("bytes") or b"")
+
+    def _row(self, index: int) -> dict[str, Any] | None:
+        try:
+            return self._data[index][self._key]
+        except Exception as error:  # arrow believes damaged lengths: even SystemError comes
+            raise OSError(" ".join(str(error).split())) from error
 
     @cached_property
     def _paths(self) -> list[str | None]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import struct
 
 import pytest
 from data_trees import REMEDY, STILL, cut, folders, hugging_face, whole_or_one_line, written
 
 from experiments.config import UserError
+from experiments.data.hugging_face import HuggingFaceImages
 from experiments.data.image_files import ImageFiles
 from experiments.data.order import BatchPlan
 
@@ -66,6 +68,20 @@ def test_hugging_face_columns_that_cannot_be_used(tmp_path, columns, expected):
         data = ImageFiles(**arguments, **settings)
         list(data.train_batches(BatchPlan(0, 1, 1, 1), 0, 1, STILL))
     assert "\n" not in str(error.value) and REMEDY.search(str(error.value))
+
+
+def test_offsets_that_lead_out_of_the_file_are_noticed_before_anything_is_read(monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    import pyarrow
+
+    offsets = pyarrow.py_buffer(struct.pack("<3i", 0, 4, 2**30))
+    paths = pyarrow.Array.from_buffers(
+        pyarrow.utf8(), 2, [None, offsets, pyarrow.py_buffer(b"a.jp")]
+    )
+    data = datasets.Dataset(datasets.table.InMemoryTable.from_arrays([paths], names=["image"]))
+    monkeypatch.setattr("experiments.data.hugging_face._load", lambda *_: data)
+    with pytest.raises(UserError, match="out of bounds.*: get it again"):
+        HuggingFaceImages("/data", "train", None)
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\x80\x04."])
