@@ -118,4 +118,7 @@ def test_shards_and_hugging_face_have_one_too(tmp_path):
         found.add(of(root, num_train=4, **settings))
     data_trees.tar(tmp_path / "shards" / "data" / "toy-val-0.tar", data_trees.samples("other"))
     found.add(of(tmp_path / "shards" / "data", num_train=4, reader="wds"))
-    assert len(found) == 4
+    relabelled = [(n, b"1" if n == "kant20.cls" else c) for n, c in data_trees.samples()]
+    data_trees.tar(tmp_path / "shards" / "data" / "toy-val-0.tar", relabelled)
+    found.add(of(tmp_path / "shards" / "data", num_train=4, reader="wds"))
+    assert len(found) == 5
