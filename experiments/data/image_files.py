@@ -19,16 +19,11 @@ from torch import Tensor
 from experiments.config import ConfigError
 from experiments.data import imagenet_variants
 from experiments.data.fingerprint import of_images
-from experiments.data.image_classes import (
-    number_like_training,
-    number_training_classes,
-    require_imagenet,
-    synsets,
-)
+from experiments.data.image_classes import require_imagenet
 from experiments.data.image_loading import ImageBatches, Request, load
-from experiments.data.image_names import left_out_in_words
-from experiments.data.image_paths import RULES, VARIANTS, check_root, reader_kind
-from experiments.data.image_readers import LabelledImages, open_split
+from experiments.data.image_paths import RULES, VARIANTS, reader_kind
+from experiments.data.image_readers import LabelledImages
+from experiments.data.image_splits import ImageSplits
 from experiments.data.image_transforms import eval_transform, train_transform
 from experiments.data.imagenet_variants import EvalImages
 from experiments.data.locate import check_values, expanded
@@ -92,20 +87,20 @@ class ImageFiles:
         self.num_classes = num_classes
         self.num_train = num_train - num_holdout
         self.input_size = input_size
-        self._reader, self._root, self._cache_dir = reader, expanded(root), cache_dir
-        self._train_split, self._val_split = train_split, val_split
+        self._splits = ImageSplits(
+            name, num_classes, expanded(root), reader, train_split, val_split, cache_dir
+        )
         self._num_workers = num_workers
         self._num_holdout = num_holdout
         self._variants = {k: v for k, v in (eval_roots or {}).items() if v is not None}
         self._opened: dict[str, EvalImages | None] = {}
-        self._notices: list[str] = []
         self._check(real_labels, eval_roots or {})
         same_images = [f"{name}_val", f"{name}_real"] if real_labels else [f"{name}_val"]
         groups = [same_images, *([f"{name}_{key}"] for key in self._variants)]
         self.eval_groups = [["minival"]] if num_holdout else groups
 
     def _check(self, real_labels: bool, eval_roots: Mapping[str, str | None]) -> None:
-        reader_kind(self._reader)
+        reader_kind(self._splits.reader)
         for key in eval_roots:
             if key not in VARIANTS:
                 near = difflib.get_close_matches(key, VARIANTS, n=1)
@@ -195,11 +190,11 @@ class ImageFiles:
     @cached_property
     def _train(self) -> tuple[LabelledImages, np.ndarray, np.ndarray]:
         """Reader, rows to train on, rows held out."""
-        images = self._train_images
+        images, where = self._splits.training, self._splits.root or self._splits.reader
         total = self.num_train + self._num_holdout
         if len(images.labels) != total:
             raise ConfigError(
-                f"data.num_train={total}, but {self._root or self._reader} holds "
+                f"data.num_train={total}, but {where} holds "
                 f"{len(images.labels)} training images: complete the copy, or set "
                 f"data.num_train={len(images.labels)}"
             )
@@ -213,7 +208,7 @@ class ImageFiles:
         if split not in self._opened:
             self._opened[split] = self._open_anew(split)
             if self._opened[split] is None:
-                self._notices.append(
+                self._splits.notices.append(
                     f"{split} is left out: this copy of the validation images has lost their names "
                     "(ILSVRC2012_val_00000001), and their order cannot be trusted"
                 )
@@ -224,59 +219,20 @@ class ImageFiles:
             images, _, held_out = self._train
             return EvalImages(images, held_out, images.labels[held_out])
         key = split.removeprefix(f"{self.name}_")
-        images = self._validation
+        images, where = self._splits.validation, self._splits.where(self._splits.val_split)
         if key in self._variants:
-            require_imagenet(images, f"data.eval_roots.{key}", self._where(self._val_split))
+            require_imagenet(images, f"data.eval_roots.{key}", where)
             shown = imagenet_variants.open_variant(key, str(expanded(self._variants[key])))
-            self._note_left_out(shown.images, str(self._variants[key]))
+            self._splits.note_left_out(shown.images.left_out, str(self._variants[key]))
             return shown
         if key == "real":
-            require_imagenet(images, "data.real_labels=true", self._where(self._val_split))
+            require_imagenet(images, "data.real_labels=true", where)
             return imagenet_variants.real_labels(images, self.num_classes)
         return EvalImages(images, np.arange(len(images.labels)), images.labels)
 
-    @cached_property
-    def _train_images(self) -> LabelledImages:
-        images = self._read(self._train_split)
-        number_training_classes(images, self.num_classes, self._where(self._train_split))
-        return images
-
-    @cached_property
-    def _validation(self) -> LabelledImages:
-        """The classes of ImageNet have one order, so there the training split may stay unread."""
-        images = self._read(self._val_split)
-        where = self._where(self._val_split)
-        is_imagenet = self.num_classes == len(synsets()) and images.class_names is not None
-        if is_imagenet and set(images.class_names or ()) == set(synsets()):
-            known = self.__dict__.get("_train_images")
-            number_like_training(
-                images, known.class_names if known else synsets(), self.num_classes, where
-            )
-            return images
-        names = self._train_images.class_names
-        if lacking := number_like_training(images, names, self.num_classes, where):
-            self._notices.append(
-                f"{where} has no image of {len(lacking)} of {self.num_classes} classes, the first "
-                f"is '{lacking[0]}'"
-            )
-        return images
-
-    def _where(self, split: str) -> str:
-        return f"{self._root or self._reader} ({split})"
-
-    def _read(self, split: str) -> LabelledImages:
-        check_root(self._root, self._reader, [split], self.name)
-        images = open_split(self._reader, self._root, split, self._cache_dir)
-        self._note_left_out(images, self._where(split))
-        return images
-
-    def _note_left_out(self, images: LabelledImages, where: str) -> None:
-        if images.left_out:
-            self._notices.append(f"{where}: {left_out_in_words(images.left_out)}")
-
     def _say(self, rank: int) -> None:
         """Says what was noticed while opening, once, in the first process."""
-        notices, self._notices = self._notices, []
+        notices, self._splits.notices = self._splits.notices, []
         for notice in notices if rank == 0 else ():
             warnings.warn(notice, stacklevel=3)
 

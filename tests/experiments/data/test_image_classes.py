@@ -94,7 +94,7 @@ def test_folders_and_tars_give_the_same_numbers(
         tar_file(tmp_path / "val.tar", {f"./{n}/x.JPEG": image_bytes(v) for n, v in values.items()})
     same_in_both(source(tmp_path, 4, 4), values)
     tars = source(tmp_path, 4, 4, train_split="val")
-    assert list(trained(tars)) and tars._train_images.class_names == list(values)
+    assert list(trained(tars)) and tars._splits.training.class_names == list(values)
 
 
 def hugging_face(folder: Path, image_bytes, **names: list[str] | None) -> str:
@@ -215,6 +215,20 @@ def test_imagenets_test_sets_need_imagenets_classes(what, images, is_it):
     with pytest.raises(ConfigError, match="data.real_labels=true needs ImageNet's 1000") as error:
         require_imagenet(images, "data.real_labels=true", "here")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("first", ["training", "validation"])
+def test_imagenet_to_validate_on_needs_imagenet_to_train_on(tmp_path, image_bytes, first):
+    image = tmp_path / "image.jpeg"
+    image.write_bytes(image_bytes(90, size=(8, 8)))
+    for number, synset in enumerate(synsets()):
+        for folder in (tmp_path / "train" / f"word{number}", tmp_path / "val" / synset):
+            folder.mkdir(parents=True)
+            os.link(image, folder / "x.JPEG")
+    data = source(tmp_path, 1000, 1000)
+    with pytest.raises(ConfigError, match="1000 of 1000 classes that the training split lacks"):
+        for look in (trained, evaluated) if first == "training" else (evaluated, trained):
+            look(data)
 
 
 @pytest.mark.parametrize("setting", ["real_labels", "eval_roots"])
