@@ -224,3 +224,14 @@ def compressed(path: str) -> Damage:
     return lambda root: (
         (root / path).write_bytes(gzip.compress((root / path).read_bytes())) and None
     )
+
+
+def check_damage(
+    make: Callable[[Path], dict[str, Any]], case: tuple[Damage, str], at: Path
+) -> None:
+    """Damages a tree and expects a part of the line; where that is empty, all of its images."""
+    settings = make(at)
+    damage, expected = case
+    damage(at)
+    line = whole_or_one_line(at, settings)
+    assert expected in line and bool(expected) == bool(line), line

@@ -11,6 +11,7 @@ import pytest
 from data_trees import (
     Damage,
     at_a_member,
+    check_damage,
     compressed,
     cut,
     damaged_header,
@@ -19,7 +20,6 @@ from data_trees import (
     samples,
     shards,
     tar,
-    whole_or_one_line,
     written,
 )
 
@@ -106,11 +106,7 @@ SHARDS = {
 
 @pytest.mark.parametrize("damage", SHARDS)
 def test_damaged_shards(tmp_path, damage):
-    settings = shards(tmp_path / "data")
-    do, expected = SHARDS[damage]
-    do(tmp_path / "data")
-    line = whole_or_one_line(tmp_path / "data", settings)
-    assert expected in line and bool(expected) == bool(line)
+    check_damage(shards, SHARDS[damage], tmp_path / "data")
 
 
 FIVE = {"filenames": ["toy-val-0.tar"], "shard_lengths": [5]}
@@ -128,8 +124,4 @@ DESCRIBED = {
 
 @pytest.mark.parametrize("damage", DESCRIBED)
 def test_damaged_descriptions_of_shards(tmp_path, damage):
-    settings = described(tmp_path / "data")
-    do, expected = DESCRIBED[damage]
-    do(tmp_path / "data")
-    line = whole_or_one_line(tmp_path / "data", settings)
-    assert expected in line and bool(expected) == bool(line)
+    check_damage(described, DESCRIBED[damage], tmp_path / "data")
