@@ -73,6 +73,8 @@ STANDARD_LIBRARY_ONLY = (
     "experiments.start_from",
     "experiments.headline",
     "experiments.data.locate",
+    "experiments.data.image_paths",
+    "experiments.data.bundled_paths",
 )
 LION_MAY_USE = {"torch", "lion", "triton"}  # Triton comes with torch, and is optional
 

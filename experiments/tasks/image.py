@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from experiments.build import build
 from experiments.config import ConfigError
+from experiments.data.honours import refuse_ignored
 from experiments.data.order import BatchPlan
 from experiments.distributed import World
 from experiments.evaluations.classification import classify
@@ -70,6 +71,12 @@ class ImageClassification(Task):
     def __init__(self, data: dict[str, Any], model: dict[str, Any], **settings: Any) -> None:
         self.settings = ImageTaskConfig(**settings)
         self.source: ImageSource = build(data, "data")
+        refuse_ignored(
+            self.settings,
+            getattr(self.source, "honours", None),
+            self.source.name,
+            own=("label_smoothing", "mixup_alpha", "cutmix_alpha"),
+        )
         self._model = model
         self._mixup = _build_mixup(self.settings, self.source.num_classes)
         if self._mixup is not None:

@@ -193,7 +193,8 @@ def test_mixup_refuses_micro_batches_that_cannot_be_paired(settings: dict[str, f
 
 
 def test_pixels_of_files_are_normalised_and_floats_are_left_alone() -> None:
-    subject = task(mean=[0.5, 0.0, 0.25], std=[0.5, 1.0, 0.25])
+    subject = task()
+    subject.settings = ImageTaskConfig(mean=[0.5, 0.0, 0.25], std=[0.5, 1.0, 0.25])
     pixels = torch.tensor([0, 255, 51], dtype=torch.uint8)[None, :, None, None].expand(2, 3, 4, 4)
     found = subject._normalised(pixels)
     assert found.dtype == torch.float32 and found.shape == (2, 3, 4, 4)
@@ -201,6 +202,12 @@ def test_pixels_of_files_are_normalised_and_floats_are_left_alone() -> None:
         assert image[:, 1, 2].tolist() == pytest.approx([-1.0, 1.0, -0.2])
     floats = torch.randn(2, 3, 4, 4)
     assert subject._normalised(floats) is floats
+
+
+def test_a_setting_that_the_data_does_not_heed_is_refused() -> None:
+    """It would do nothing but give the same run another name."""
+    with pytest.raises(ConfigError, match="task.randaug_layers=2 does nothing with the data tiny"):
+        task(randaug_layers=2)
 
 
 def test_a_key_that_the_task_does_not_know_is_refused() -> None:
