@@ -16,13 +16,15 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from experiments import start_from
+from experiments import start_from, trust
+from experiments.build import TRACEBACK_VARIABLE
 from experiments.compose import compose as compose
 from experiments.compose import compose_cells as compose_cells
 from experiments.compose import finish, register_schema
 from experiments.config import JOBS, RunConfig, UserError
 from experiments.data import locate
 from experiments.explain import explain
+from experiments.overrides import quoted_arguments
 from experiments.pages import CONF, list_pages, proxy_of
 
 HELP = """\
@@ -42,12 +44,15 @@ Calling the same command again goes on where it stopped; a finished run is not r
 Pages (choose with group=page):
 {pages}
 
-Every key can be set with key=value; experiments/config.py explains them. Flags go before overrides:
+Every key can be set with key=value; experiments/config.py explains them. Flags:
   --cfg job          print every number of the run, run nothing
   -m, --multirun     run every combination of comma-separated values, and of the page sweep=NAME;
                      launcher=NAME says where; python scripts/sweep.py shows how it goes
   --config-dir DIR   add a folder with pages of your own
+  --trust NAME,NAME  code outside of this suite, torch, timm, ... that a run or sweep of somebody
+                     else may call: a dotted path or a package (yours is known after its first run)
   --hydra-help       all other flags (they are Hydra's)
+LION_TRACEBACK=1 in the environment shows where an error comes from.
 Exit codes: 0 finished or diverged (a diverged run is a result), 1 failed, 2 wrong configuration or
 missing data, 130 or 143 stopped by SIGINT or SIGTERM after saving."""
 
@@ -61,12 +66,14 @@ def main() -> int:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(HELP.format(pages="\n".join(list_pages())))
         return 0
+    sys.argv[1:] = quoted_arguments(_without_trust(sys.argv[1:]))
     if any(re.match(r"(-m|--multirun)$|(sweep|launcher)[.=]", a) for a in sys.argv[1:]):
         from experiments.sweep import command
 
         code = _report(lambda: command.main(sys.argv[1:]))
         if code != command.NOT_A_SWEEP:
             return code
+    began: list[bool] = []
     exit_codes: list[int] = []
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that Hydra raises, and we explain
 
@@ -74,13 +81,21 @@ def main() -> int:
     from hydra.core.hydra_config import HydraConfig
 
     def job(composed: Any) -> None:
+        began.append(True)
         hydra_config = HydraConfig.get()
         choices, given = hydra_config.runtime.choices, hydra_config.overrides.task
-        exit_codes.append(_report(lambda: run_job(finish(composed, choices, given))))
+
+        def work() -> int:
+            config = finish(composed, choices, given)
+            if not composed.run:  # pages that the user has chosen, not somebody's record
+                trust.note([vars(config)])
+            return run_job(config)
+
+        exit_codes.append(_report(work))
 
     register_schema()
     decorated = hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)
-    failed = _report(lambda: decorated() or 0)
+    failed = _report(lambda: decorated() or 0, is_composing=lambda: not began)
     return max([failed, *exit_codes])
 
 
@@ -102,8 +117,11 @@ def run_job(config: RunConfig) -> int:
     return importlib.import_module(JOBS[config.job]).main(config)
 
 
-def _report(work: Callable[[], int]) -> int:
-    """Runs `work`; what the user can mend becomes one line and exit code 2."""
+def _report(work: Callable[[], int], is_composing: Callable[[], bool] = lambda: False) -> int:
+    """Runs `work`; what the user can mend becomes one line and exit code 2.
+
+    While pages are composed, that is whatever goes wrong.
+    """
     try:
         return work()
     except KeyboardInterrupt:
@@ -112,11 +130,26 @@ def _report(work: Callable[[], int]) -> int:
     except UserError as error:
         line = str(error)
     except Exception as error:
-        if type(error).__module__.split(".")[0] not in ("hydra", "omegaconf"):
+        is_of_hydra = type(error).__module__.split(".")[0] in ("hydra", "omegaconf")
+        if os.environ.get(TRACEBACK_VARIABLE) or not (is_of_hydra or is_composing()):
             raise
         line = explain(error, sys.argv[1:], _config_dir(sys.argv[1:]))
     print(f"error: {line}", file=sys.stderr)
     return 2
+
+
+def _without_trust(arguments: list[str]) -> list[str]:
+    """The command line without `--trust NAME`, which is noted."""
+    left: list[str] = []
+    for text in arguments:
+        if left and left[-1] == "--trust":
+            left.pop()
+            trust.add(text)
+        elif text.startswith("--trust="):
+            trust.add(text.partition("=")[2])
+        else:
+            left.append(text)
+    return left
 
 
 def _config_dir(arguments: list[str]) -> str | None:

@@ -2,14 +2,81 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import inspect
+import os
 import re
-from collections.abc import Callable
-from typing import Any
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
 
-from experiments.config import ConfigError, UserError
+from experiments.config import ConfigError, RunConfig, UserError
+
+TRACEBACK_VARIABLE = "LION_TRACEBACK"
+"""Environment variable; set, what goes wrong while building keeps its traceback."""
+_SAYS_ENOUGH = (ValueError, AssertionError, RuntimeError)
+"""How libraries refuse values; what else is raised may be a fault in somebody's code."""
+
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def explained(what: str, active: bool = True) -> Iterator[None]:
+    """Within, whatever goes wrong becomes one line: what was done, and what the library said.
+
+    For the first time that something is built, run or read: then it is most likely a setting. An
+    error of another kind than libraries refuse values with names the line of code, too.
+
+    Args:
+        what: What is done within, e.g. "model: cannot build timm.models.VisionTransformer".
+        active: Whether to do anything.
+
+    Raises:
+        ConfigError: in place of any error that is none for the user already.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if not active or os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        raise ConfigError(f"{what}: {_in_words(error)}") from error
+
+
+def first_explained(items: Iterable[T], what: str) -> Iterator[T]:
+    """The items; what goes wrong before the first one becomes one line."""
+    iterator = iter(items)
+    with explained(what):
+        first = next(iterator, None)
+    if first is not None:
+        yield first
+        yield from iterator
+
+
+def what_is_trained(config: RunConfig) -> str:
+    """The two sections that must fit together, for messages."""
+    data = config.data.get("name") or config.data["_target_"]
+    return f"model {config.model['_target_']} on data {data}"
+
+
+def _in_words(error: Exception) -> str:
+    """One line of at most some hundred letters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if any(line.startswith("Traceback (most recent") for line in lines):
+        lines = lines[-1:]  # of a loading process
+    said = " ".join(lines)
+    said = said if len(said) <= 300 else f"{said[:297]}..."
+    if "out of memory" in said or "can't allocate memory" in said or isinstance(error, MemoryError):
+        return f"out of memory ({said}); set a smaller train.micro_batch_size or eval.batch_size"
+    if isinstance(error, _SAYS_ENOUGH) and said:
+        return said
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(frame.filename).name}, line {frame.lineno}"
+    return f"{type(error).__name__}: {said} ({place}; {TRACEBACK_VARIABLE}=1 shows the traceback)"
 
 
 def build(section: dict[str, Any], name: str, *args: Any, **extra: Any) -> Any:
@@ -22,25 +89,33 @@ def build(section: dict[str, Any], name: str, *args: Any, **extra: Any) -> Any:
         extra: More keyword arguments.
 
     Raises:
-        ConfigError: unknown target or argument, or a value the target refuses.
+        ConfigError: unknown target or argument, or whatever goes wrong in the target.
     """
     path = section["_target_"]
-    target = locate(path, name)
+    target, keywords = check_target(section, name)
+    with explained(f"{name}: cannot build {path}"):
+        try:
+            return target(*args, **keywords, **extra)
+        except TypeError as error:
+            unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+            if unexpected and unexpected[1] in keywords:
+                problem = f"{name}.{unexpected[1]}: {path} has no such argument"
+                raise ConfigError(problem) from error
+            if "missing" in str(error) and "required" in str(error):
+                raise ConfigError(f"{name}: cannot build {path}: {error}") from error
+            raise
+
+
+def check_target(section: dict[str, Any], name: str) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The target of a section, and its keywords.
+
+    Raises:
+        ConfigError: there is no such target, or it does not take one of them.
+    """
+    target = locate(section.get("_target_"), name)
     keywords = {k: v for k, v in section.items() if k not in ("_target_", "_partial_")}
     _check_names(target, keywords, name)
-    try:
-        return target(*args, **keywords, **extra)
-    except UserError:
-        raise
-    except TypeError as error:
-        unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if unexpected and unexpected[1] in keywords:
-            raise ConfigError(f"{name}.{unexpected[1]}: {path} has no such argument") from error
-        if "missing" in str(error) and "required" in str(error):
-            raise ConfigError(f"{name}: cannot build {path}: {error}") from error
-        raise
-    except (ValueError, AssertionError, RuntimeError) as error:
-        raise ConfigError(f"{name}: cannot build {path}: {error}") from error
+    return target, keywords
 
 
 def locate(path: Any, name: str) -> Callable[..., Any]:

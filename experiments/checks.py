@@ -2,42 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from experiments import start_from
-from experiments.config import JOBS, ConfigError, RunConfig, TrainConfig
-
-_CHOICES = {
-    "job": tuple(JOBS),
-    "scale": ("paper", "proxy"),
-    "schedule.name": ("cosine", "linear", "constant"),
-    "train.precision": ("auto", "fp32", "bf16"),
-    "train.param_dtype": ("float32", "bfloat16"),
-    "launch.device": ("auto", "cpu", "cuda"),
-    "tracking.wandb": ("disabled", "offline", "online"),
-}
-_POSITIVE = (
-    "train.epochs",
-    "train.steps",
-    "train.batch_size",
-    "train.micro_batch_size",
-    "train.grad_clip_norm",
-    "eval.every_epochs",
-    "eval.every_steps",
-    "eval.batch_size",
-    "checkpoint.every_steps",
-    "checkpoint.every_seconds",
-    "checkpoint.keep",
-    "launch.num_processes",
-    "launch.num_threads",
-    "launch.log_every_steps",
-    "landscape.num_examples",
-    "landscape.batch_size",
-    "landscape.hessian_tolerance",
-    "landscape.hessian_iterations",
-)
-_FRACTIONS = ("schedule.warmup_fraction", "schedule.final_fraction", "train.ema_decay")
+from experiments import limits, settings, start_from
+from experiments.config import ConfigError, RunConfig, TrainConfig
+from experiments.ranges import check_all
 
 
 def lookup(config: RunConfig, key: str) -> Any:
@@ -49,70 +18,46 @@ def lookup(config: RunConfig, key: str) -> Any:
 
 
 def check(config: RunConfig) -> None:
-    """Refuses combinations that cannot work.
+    """Refuses values outside of their ranges, and combinations that cannot work.
 
     Raises:
         ConfigError: names the key, its value and the fix.
     """
-    for key, choices in _CHOICES.items():
-        if lookup(config, key) not in choices:
-            raise ConfigError(f"{key}={lookup(config, key)}: choose one of {', '.join(choices)}")
-    for key in _POSITIVE:
-        value = lookup(config, key)
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise ConfigError(f"{key}={value}: must be a finite number greater than 0")
-    for key in _FRACTIONS:
-        value = lookup(config, key)
-        if value is not None and not 0 <= value <= 1:
-            raise ConfigError(f"{key}={value}: must lie between 0 and 1")
-    _check_section(config.task, "task")
-    _check_section(config.data, "data")
-    _check_section(config.model, "model")
-    _check_section(config.optimizer, "optimizer")
-    _check_optimizer(config.optimizer)
+    for key, allowed in limits.RUN.items():
+        allowed.check(key, lookup(config, key))
+    for name in ("task", "data", "model", "optimizer"):
+        _check_section(getattr(config, name), name)
+    check_all(config.task, settings.RANGES.get(config.task["_target_"], {}), "task")
+    check_all(config.model, limits.of_model(config.model), "model")
+    check_all(config.optimizer, limits.of_optimizer(config.optimizer), "optimizer")
     _check_lengths(config)
     _check_param_dtype(config.train)
     _check_landscape(config)
     _check_judged_weights(config)
-    start_from.sources(config)
-    micro_batches(config, max(1, config.launch.num_processes))
+    _check_start(config)
+    micro_batches(config, config.launch.num_processes)
 
 
 def _check_judged_weights(config: RunConfig) -> None:
-    weights = config.eval.weights
-    if weights not in (None, "raw", "ema"):
-        raise ConfigError(f"eval.weights={weights}: choose one of raw, ema, null")
-    if weights == "ema" and config.train.ema_decay is None:
+    if config.eval.weights == "ema" and config.train.ema_decay is None:
         raise ConfigError("eval.weights=ema: nothing is averaged; set train.ema_decay, e.g. 0.999")
+
+
+def _check_start(config: RunConfig) -> None:
+    section = config.start_from
+    for entry in section if isinstance(section, list | tuple) else [section]:
+        if isinstance(entry, dict):
+            check_all(entry, limits.START_FROM, "start_from")
+        elif entry:
+            limits.START_FROM["source"].check("start_from", entry)
+    start_from.sources(config)
 
 
 def _check_section(section: Any, name: str) -> None:
     if not isinstance(section, dict) or not section.get("_target_"):
         raise ConfigError(f"no {name} chosen: pick an experiment page, e.g. experiment=vit_proxy")
-
-
-def _check_optimizer(optimizer: dict[str, Any]) -> None:
-    """Ranges that hold for every optimizer; the constructors check the rest."""
-    for key in ("lr", "weight_decay", "eps", "momentum"):
-        if key not in optimizer:
-            continue
-        value = optimizer[key]
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ConfigError(f"optimizer.{key}={value!r}: must be a number")
-        if not (value >= 0 and math.isfinite(value)):
-            raise ConfigError(f"optimizer.{key}={value}: must be a finite number >= 0")
-    betas = optimizer.get("betas")
-    if betas is None:
-        return
-    if not isinstance(betas, list | tuple) or not all(_is_beta(b) for b in betas):
-        raise ConfigError(
-            f"optimizer.betas={betas}: each beta must be a number with 0 <= beta < 1, "
-            "e.g. optimizer.betas=[0.9,0.99]"
-        )
-
-
-def _is_beta(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
+    if not isinstance(section["_target_"], str):
+        raise ConfigError(f"{name}._target_={section['_target_']}: must be a dotted path")
 
 
 def _check_param_dtype(train: TrainConfig) -> None:
@@ -142,19 +87,11 @@ def _check_lengths(config: RunConfig) -> None:
 
 
 def _check_landscape(config: RunConfig) -> None:
-    settings = config.landscape
-    for key in ("sigmas", "relative_scales"):
-        if not all(scale > 0 and math.isfinite(scale) for scale in getattr(settings, key)):
-            said = getattr(settings, key)
-            raise ConfigError(f"landscape.{key}={said}: each must be a finite number above 0")
-    if settings.num_draws < 4:
+    asked = config.landscape
+    if asked.hessian_examples > asked.num_examples:
         raise ConfigError(
-            f"landscape.num_draws={settings.num_draws}: a standard error needs 4 or more"
-        )
-    if not 0 <= settings.hessian_examples <= settings.num_examples:
-        raise ConfigError(
-            f"landscape.hessian_examples={settings.hessian_examples}: must lie between 0 and "
-            f"landscape.num_examples={settings.num_examples}"
+            f"landscape.hessian_examples={asked.hessian_examples}: must lie between 0 and "
+            f"landscape.num_examples={asked.num_examples}"
         )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import settings
+from experiments import settings, trust
 from experiments.checks import check
 from experiments.config import ConfigError, RunConfig, from_dict
 from experiments.explain import explain, nearest
+from experiments.overrides import expand_home, quoted
 from experiments.pages import CONF, search_path
 
 
@@ -41,7 +43,7 @@ def compose_cells(
     from omegaconf import OmegaConf
 
     register_schema()
-    extra = search_path(config_dir)
+    overrides, extra = quoted(overrides), search_path(config_dir)
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         built = []
         try:
@@ -77,13 +79,20 @@ def finish(composed: Any, choices: Mapping[str, Any], overrides: Sequence[str]) 
     plain = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(plain, dict)
     plain.pop("hydra", None)
+    for group in ("experiment", "optimizer"):
+        if not isinstance(choices.get(group), str):
+            raise ConfigError(f"{group}=null: choose a page, e.g. {group}={_EXAMPLES[group]}")
     plain.update(experiment=choices["experiment"], optimizer_name=choices["optimizer"])
     config = from_dict({str(key): value for key, value in plain.items()})
     _check_recipe(choices)
     if config.run:
         config = _recorded(config, overrides)
     check(config)
+    expand_home(config)
     return config
+
+
+_EXAMPLES = {"experiment": "vit_proxy", "optimizer": "lion"}
 
 
 def _recorded(asked: RunConfig, overrides: Sequence[str]) -> RunConfig:
@@ -102,7 +111,9 @@ def _recorded(asked: RunConfig, overrides: Sequence[str]) -> RunConfig:
     if asked.job == "train" or ignored:
         what = f"{ignored[0]} cannot be changed" if ignored else "it needs job=evaluate, ..."
         raise ConfigError(f"run={asked.run} takes a recorded run as it is: {what}")
-    config = from_dict(read_config(Path(asked.results_dir) / asked.run))
+    folder = Path(os.path.expanduser(asked.results_dir)) / asked.run
+    config = from_dict(read_config(folder))
+    trust.check(config, f"the recorded run {folder}")
     for key in ("job", "evaluation", "landscape", "results_dir"):
         setattr(config, key, getattr(asked, key))
     config.checkpoint.step = asked.checkpoint.step
@@ -125,7 +136,7 @@ def _check_recipe(choices: Mapping[str, Any]) -> None:
     if recipe == f"{experiment}/{optimizer}":
         return
     folder, _, page = recipe.rpartition("/")
-    if folder != experiment or not f"{page}_".startswith(f"{optimizer}_"):
+    if not f"{recipe}_".startswith(f"{experiment}/{optimizer}_"):
         raise ConfigError(
             f"recipe={recipe} is not for experiment={experiment} with optimizer={optimizer}: "
             f"its name must be {experiment}/{optimizer}, or begin with {experiment}/{optimizer}_"

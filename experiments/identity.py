@@ -54,10 +54,14 @@ def identity(config: RunConfig) -> dict[str, Any]:
 
 
 def run_id(config: RunConfig) -> str:
-    """Readable name plus a hash of `identity`: the same configuration has the same folder."""
+    """Readable name plus a hash of `identity`: the same configuration has the same folder.
+
+    A page in a subfolder is named with a dot: the run's folder lies beside all others.
+    """
     text = json.dumps(_canonical(identity(config)), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-    return f"{config.experiment}-{config.optimizer_name}-s{config.seed}-{digest}"
+    names = f"{config.experiment}-{config.optimizer_name}".replace("/", ".")
+    return f"{names}-s{config.seed}-{digest}"
 
 
 def _target(section: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,7 +18,8 @@ def search_path(config_dir: str | None) -> list[str]:
     """The override that makes Hydra look into the user's folder of pages, too."""
     if not config_dir:
         return []
-    return [f"hydra.searchpath=['file://{Path(config_dir).expanduser().resolve()}']"]
+    path = str(Path(os.path.expanduser(config_dir)).resolve()).replace("'", r"\'")
+    return [f"hydra.searchpath=['file://{path}']"]
 
 
 def list_pages() -> Iterator[str]:
@@ -45,9 +47,27 @@ def load_page(group: str, name: str, changes: Sequence[str], folders: Sequence[P
     for folder in reversed(folders):
         if (folder / group / f"{name}.yaml").exists():
             page = OmegaConf.load(folder / group / f"{name}.yaml")
-            return OmegaConf.merge(page, OmegaConf.from_dotlist(list(changes)))
+            return OmegaConf.merge(page, from_dotlist(group, changes))
     known = sorted({p.stem for folder in folders for p in (folder / group).glob("*.yaml")})
     raise ConfigError(f"{group}={name}: no such page; there are: {', '.join(known)}")
+
+
+def from_dotlist(group: str, changes: Sequence[str]) -> Any:
+    """What `GROUP.KEY=VALUE` of a command line says, without the group.
+
+    Raises:
+        ConfigError: for what is no YAML value.
+    """
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    try:
+        return OmegaConf.from_dotlist(list(changes))
+    except YAMLError as error:
+        said = " ".join(str(error).split())
+        raise ConfigError(
+            f"{group}.{' '.join(changes)}: no value that can be read: {said}"
+        ) from None
 
 
 def groups_of(folders: Sequence[Path]) -> list[str]:

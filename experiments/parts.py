@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from experiments import checkpoint, warm_start
-from experiments.build import build
+from experiments.build import build, explained
 from experiments.checks import micro_batches
 from experiments.config import ConfigError, RunConfig, UserError
 from experiments.data.order import BatchPlan, derive, seed_all
@@ -52,9 +52,11 @@ def build_parts(config: RunConfig, task: Task, world: World) -> Parts:
     micro, _ = micro_batches(config, world.size)
     batch = config.train.batch_size
     plan = BatchPlan(config.seed, task.num_train, batch, micro, world.rank, world.size)
-    torch.use_deterministic_algorithms(config.train.deterministic)
+    if torch.are_deterministic_algorithms_enabled() != config.train.deterministic:
+        torch.use_deterministic_algorithms(config.train.deterministic)  # imports Inductor
     seed_all(derive(config.seed, "init"))
-    model = task.build_model().to(world.device, getattr(torch, config.train.param_dtype))
+    with explained("model: cannot build it"):
+        model = task.build_model().to(world.device, getattr(torch, config.train.param_dtype))
     if config.train.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     check_coupling(task, config, micro, world.size)

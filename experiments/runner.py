@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from experiments import launch, schedule
 from experiments.accumulating import accumulate
-from experiments.build import build
+from experiments.build import build, explained, first_explained, what_is_trained
 from experiments.config import JOBS, RunConfig, UserError, from_dict
 from experiments.distributed import joined
 from experiments.measuring import (
@@ -82,9 +82,12 @@ def _train(parts: Parts, recorder: Recorder, stopper: Stopper, start: int) -> tu
     set_training(parts.model)
     done = start
     watch.start()
-    for step, batch in enumerate(parts.task.batches(plan, start, total), start):
+    batches = first_explained(parts.task.batches(plan, start, total), "data: the first batch fails")
+    is_new = True
+    for step, batch in enumerate(batches, start):
         lr_factor = schedule.factor(config.schedule, step, total)
-        losses.add(_step(parts, step, batch, lr_factor))
+        with explained(f"{what_is_trained(config)}: the first step fails", active=step == start):
+            losses.add(_step(parts, step, batch, lr_factor))
         done = step + 1
 
         is_last = done == total
@@ -106,7 +109,8 @@ def _train(parts: Parts, recorder: Recorder, stopper: Stopper, start: int) -> tu
             recorder.add(loss_rows(parts, done, lr_factor))
             losses.clear()
         if is_measured:
-            rows = evaluate(parts, done, due(parts.task, is_last))
+            with explained(f"{what_is_trained(config)}: the first evaluation fails", active=is_new):
+                rows, is_new = evaluate(parts, done, due(parts.task, is_last)), False
             watch.lap("evaluate")
             recorder.add(rows)
             recorder.log(f"step {done}/{total}: " + ", ".join(in_words(rows)))

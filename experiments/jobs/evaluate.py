@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.build import build
+from experiments.build import build, explained, what_is_trained
 from experiments.config import RunConfig, UserError
 from experiments.distributed import joined
 from experiments.measuring import due, evaluate, in_words
@@ -57,7 +57,8 @@ def measure(config: RunConfig) -> Measured:
         if step == 0:
             raise UserError(f"{recorder.folder.path}: no checkpoint to evaluate; train first")
         recorder.resume_rows()
-        rows = evaluate(parts, step, asked)
+        with explained(f"{what_is_trained(config)}: the evaluation fails"):
+            rows = evaluate(parts, step, asked)
         recorder.add(rows)
         recorder.flush()
         return Measured(recorder.run_id, recorder.folder.path, step, rows)

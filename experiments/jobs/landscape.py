@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from experiments import checkpoint
-from experiments.build import build
+from experiments.build import build, explained, what_is_trained
 from experiments.config import LandscapeConfig, RunConfig, UserError
 from experiments.data.order import BatchPlan, derive, seed_all
 from experiments.distributed import joined
@@ -75,8 +75,9 @@ def measure(config: RunConfig) -> list[dict[str, Any]]:
         parts.model.eval()
         recorder.resume_rows()
         job = _Job(parts, recorder, step, _examples(parts, config.landscape.num_examples))
-        job.measure_noise()
-        job.measure_hessian()
+        with explained(f"{what_is_trained(config)}: the measurement fails"):
+            job.measure_noise()
+            job.measure_hessian()
         recorder.flush()
         return job.rows()
 

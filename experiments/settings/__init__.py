@@ -1,7 +1,9 @@
 """Settings of the tasks: one file and one dataclass for each family, found by listing this folder.
 
 `TASKS` maps the name of a page (`task=NAME`) to its dataclass; composing refuses what a dataclass
-does not know, `experiments.identity` leaves out what stands at its default. Standard library only.
+does not know, `experiments.identity` leaves out what stands at its default. A file states in
+`RANGES` which values each field may have; `RANGES` here has them by `_target_`. Standard library
+only.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import dataclasses
 import importlib
 import pkgutil
 from typing import Any
+
+from experiments.ranges import Range
 
 
 def _schema(name: str) -> type[Any]:
@@ -29,3 +33,11 @@ def _schema(name: str) -> type[Any]:
 
 TASKS = {module.name: _schema(module.name) for module in pkgutil.iter_modules(__path__)}
 """Name of a task's page: its settings."""
+
+
+def _ranges(schema: type[Any]) -> dict[str, Range]:
+    return getattr(importlib.import_module(schema.__module__), "RANGES", {})
+
+
+RANGES = {schema()._target_: _ranges(schema) for schema in TASKS.values()}
+"""`_target_` of a task: the range of each of its settings."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+
+from experiments.ranges import check_all, choice, count, listed, number
 
 
 @dataclass
@@ -24,3 +26,26 @@ class ImageTaskConfig:
     interpolation: str = "bicubic"
     mean: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])  # of pixels in 0..1
     std: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])
+
+    def __post_init__(self) -> None:
+        """Checks what a task from outside, with pages of its own, is given."""
+        check_all(asdict(self), RANGES, "task")
+
+
+RANGES = {
+    "label_smoothing": number(0, 1),
+    "mixup_alpha": number(0, 1000),
+    "cutmix_alpha": number(0, 1000),
+    "randaug_layers": count(0, 100),
+    "randaug_magnitude": number(0, 100),
+    "crop_scale_min": number(above=0, most=1),
+    "horizontal_flip": number(0, 1),
+    "max_shift": number(0, 10_000),
+    "max_rotation": number(0, 6.3),
+    "max_zoom": number(0, below=1),
+    "eval_crop_fraction": number(above=0, most=1),
+    "interpolation": choice("bicubic", "bilinear", "nearest", "lanczos", "box", "hamming"),
+    "mean": listed(number(), 1, 16),
+    "std": listed(number(above=0), 1, 16),
+}
+"""The values that each setting may have."""

@@ -19,11 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.build import build
+from experiments import limits
+from experiments.build import build, check_target
 from experiments.compose import compose_cells
 from experiments.config import ConfigError
 from experiments.identity import OPERATIONAL_DATA_KEYS
-from experiments.pages import CONF, groups_of, load_page
+from experiments.overrides import quoted
+from experiments.pages import CONF, from_dotlist, groups_of, load_page
+from experiments.ranges import SEED, check_all
 from experiments.sweep import manifest, space
 from experiments.sweep.manifest import Cell, Sweep
 from experiments.sweep.space import SweepPage, short
@@ -60,7 +63,7 @@ def parse(overrides: Sequence[str], groups: Sequence[str]) -> Request:
 
     parser = OverridesParser.create()
     request = Request()
-    for text in overrides:
+    for text in quoted(overrides):
         key, _, value = text.partition("=")
         if key == "sweep":
             request.page = value
@@ -87,13 +90,19 @@ def _sort(override: Any, text: str, request: Request, groups: Sequence[str]) -> 
     if kind not in ("ChoiceSweep", "RangeSweep"):
         raise ConfigError(f"{text}: list the values, e.g. {key}=1,2,3")
     texts = list(override.sweep_string_iterator())
+    if not texts:
+        raise ConfigError(f"{text}: there is no value in it, so nothing would be trained")
     if key in groups:
         request.choices[key] = texts
     else:
-        from hydra.core.override_parser.overrides_parser import OverridesParser
+        request.swept[key] = [parse_value(f"{key}={one}") for one in texts]
 
-        parser = OverridesParser.create()
-        request.swept[key] = [parser.parse_override(f"{key}={one}").value() for one in texts]
+
+def parse_value(override: str) -> Any:
+    """The value of `key=value`, as Hydra reads it."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create().parse_override(override).value()
 
 
 def plan(
@@ -109,7 +118,9 @@ def plan(
     """
     seeds = request.swept.get("seed", page.seeds)
     if "seed" in request.fixed:
-        seeds = [int(request.fixed["seed"].partition("=")[2])]
+        seeds = [parse_value(request.fixed["seed"])]
+    for seed in seeds:
+        SEED.check("seed", seed)
     cells: list[Cell] = []
     conditions: set[str] = set()
     choices = {**request.choices}
@@ -158,7 +169,7 @@ def name_of(request: Request, page: SweepPage) -> str:
     """The folder's name: the experiment, the page, and a hash of what else was set."""
     if page.name:
         return page.name
-    experiment = "+".join(request.choices.get("experiment", ["vit_proxy"]))
+    experiment = "+".join(request.choices.get("experiment", ["vit_proxy"])).replace("/", ".")
     axes = [short(key) for key in request.swept if key != "seed"] or ["seeds"]
     settings = fixed_settings(request)
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]
@@ -181,12 +192,13 @@ def sweep_page(request: Request, folders: Sequence[Path]) -> SweepPage:
     """The checked page of a request; an empty one where none is chosen."""
     from omegaconf import OmegaConf
 
-    chosen: Any = OmegaConf.from_dotlist(request.page_changes)
+    chosen: Any = from_dotlist("sweep", request.page_changes)
     if request.page:
         chosen = load_page("sweep", request.page, request.page_changes, folders)
     merged = OmegaConf.merge(OmegaConf.structured(SweepPage), chosen)
     page = OmegaConf.to_object(merged)
     assert isinstance(page, SweepPage)
+    check_all(vars(page), limits.SWEEP, "sweep")
     return page
 
 
@@ -201,7 +213,7 @@ def prepare(
 ) -> tuple[Sweep, Request]:
     """Writes the manifest that a command line asks for, or adds to it."""
     request = parse(overrides, groups_of(folders))
-    load_page("launcher", request.launcher, request.launcher_changes, folders)
+    launcher_section(request.launcher, request.launcher_changes, folders)
     page = sweep_page(request, folders)
     cells, conditions = plan(request, page, config_dir)
     runs_dir = Path(cells[0].config["results_dir"])
@@ -218,18 +230,31 @@ def prepare(
     return sweep, request
 
 
-def launch(path: Path, launcher: str, changes: Sequence[str], folders: Sequence[Path]) -> int:
-    """Starts the workers of a page of `conf/launcher`.
+def launcher_section(
+    launcher: str, changes: Sequence[str], folders: Sequence[Path]
+) -> dict[str, Any]:
+    """The checked page of `conf/launcher`.
 
-    Returns:
-        The exit code.
+    Raises:
+        ConfigError: for an unknown page or key, or a value outside of its range.
     """
     from omegaconf import OmegaConf
 
     section = OmegaConf.to_container(load_page("launcher", launcher, changes, folders))
     assert isinstance(section, dict)
     plain = {str(key): value for key, value in section.items()}
-    return build(plain, "launcher", path)
+    check_target(plain, "launcher")
+    check_all(plain, limits.LAUNCHER, "launcher")
+    return plain
+
+
+def launch(path: Path, launcher: str, changes: Sequence[str], folders: Sequence[Path]) -> int:
+    """Starts the workers of a page of `conf/launcher`.
+
+    Returns:
+        The exit code.
+    """
+    return build(launcher_section(launcher, changes, folders), "launcher", path)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -251,7 +276,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("--config-dir", "-cd")
     parser.add_argument("overrides", nargs="*")
-    args, others = parser.parse_known_args(arguments)
+    args, others = parser.parse_known_intermixed_args(arguments)
     others += [text for text in args.overrides if re.match(r"[+~]*(hydra[/.]|job=)", text)]
     ours = [text for text in args.overrides if re.match(r"(sweep|launcher)[.=]", text)]
     if ours and not args.multirun:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments import trust
 from experiments.config import ConfigError, RunConfig, UserError, from_dict, to_dict
 from experiments.identity import run_id
 from experiments.precision import resolved
@@ -98,8 +99,13 @@ class Sweep:
         return self.manifest["max_tries"]
 
     def config(self, cell: Cell) -> RunConfig:
-        """The configuration of a cell, quiet: the sweep speaks for it."""
+        """The configuration of a cell, quiet: the sweep speaks for it.
+
+        Raises:
+            ConfigError: if it would run code that is not trusted; see `experiments.trust`.
+        """
         config = from_dict(cell.config)
+        trust.check(config, f"the sweep {self.path}")
         config.launch.progress = False
         return config
 
@@ -166,6 +172,7 @@ def write(
     Raises:
         UserError: if the budget would be unequal, or the sweep there is another one.
     """
+    trust.note(cell.config for cell in cells)
     path.mkdir(parents=True, exist_ok=True)
     with _locked(path):
         before = read_json(path / "manifest.json")

@@ -110,17 +110,24 @@ class ImageClassification(Task):
         if self._mixup is not None and plan.micro_batch_size % 2:
             raise ConfigError(
                 f"Mixup pairs the images of a micro-batch, so {plan.micro_batch_size} must be "
-                f"even: set train.micro_batch_size={max(2, plan.micro_batch_size // 2 * 2)}"
+                f"even: set {_even(plan)}"
             )
         yield from self.source.train_batches(plan, start, end, self.settings)
 
     def loss(self, model: nn.Module, batch: Batch, world: World) -> Loss:
         images, labels = self._normalised(batch[0]), batch[1]
+        smoothing = self.settings.label_smoothing
         if self._mixup is not None:
             images, labels = self._mixup(images, labels)
-            return Loss(functional.cross_entropy(model(images), labels))
-        smoothing = self.settings.label_smoothing
-        return Loss(functional.cross_entropy(model(images), labels, label_smoothing=smoothing))
+            smoothing = 0.0  # it is in the labels
+        scores = model(images)
+        if scores.dim() != 2 or scores.shape[1] != self.source.num_classes:
+            number = self.source.num_classes
+            raise ConfigError(
+                f"the model gives scores of shape {list(scores.shape)} for {len(images)} images of "
+                f"{number} classes: set model.num_classes={number}"
+            )
+        return Loss(functional.cross_entropy(scores, labels, label_smoothing=smoothing))
 
     def evaluations(self) -> Sequence[Evaluation]:
         return [Evaluation("classification", self._measure)]
@@ -142,6 +149,17 @@ class ImageClassification(Task):
         mean = images.new_tensor(self.settings.mean, dtype=torch.float32)[:, None, None]
         std = images.new_tensor(self.settings.std, dtype=torch.float32)[:, None, None]
         return images.float().div_(255.0).sub_(mean).div_(std)
+
+
+def _even(plan: BatchPlan) -> str:
+    """The settings nearest to a plan whose micro-batches are even."""
+    share = plan.batch_size // plan.world_size
+    if share % 2:
+        pairs = 2 * plan.world_size
+        nearest = max(pairs, plan.batch_size // pairs * pairs)
+        return f"train.batch_size={nearest} and train.micro_batch_size=null"
+    fits = [n for n in range(2, plan.micro_batch_size + 1, 2) if share % n == 0]
+    return f"train.micro_batch_size={max(fits, default=2)}"
 
 
 def _build_mixup(settings: ImageTaskConfig, num_classes: int) -> Any:

@@ -1,0 +1,220 @@
+"""The range of every key of the schema, in one table; a test holds it complete.
+
+`RUN` has the keys of `experiments.config.RunConfig`; those of a task stand beside its settings,
+those of a source of data beside the source, which checks them itself. Keys of classes that are not
+ours (models, optimizers) are checked by their names where the meaning is plain; the rest shows when
+they are built and run for the first time (`experiments.build.explained`).
+Standard library only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from experiments.config import JOBS
+from experiments.ranges import (
+    FLAG,
+    NAME,
+    PATH,
+    SEED,
+    TEXT,
+    TREE,
+    Range,
+    choice,
+    count,
+    either,
+    listed,
+    mapped,
+    number,
+    optional,
+)
+
+LARGEST_BATCH = 2**24
+_BATCH = count(1, LARGEST_BATCH)
+_SCALES = listed(number(above=0))
+_TEXTS = listed(TEXT)
+_NON_NEGATIVE = number(0)
+_BETA = number(0, below=1)
+_BETAS = listed(_BETA, 1, 4)
+_PROBABILITY = number(0, 1)
+
+RUN: dict[str, Range] = {
+    "job": choice(*JOBS),
+    "run": TEXT,
+    "evaluation": TEXT,
+    "experiment": TEXT,
+    "optimizer_name": TEXT,
+    "scale": choice("paper", "proxy"),
+    "stands_for": TEXT,
+    "seed": SEED,
+    "param_groups.no_decay_1d": FLAG,
+    "param_groups.no_decay": _TEXTS,
+    "param_groups.frozen": _TEXTS,
+    "schedule.name": choice("cosine", "linear", "constant"),
+    "schedule.warmup_steps": optional(count(0)),
+    "schedule.warmup_fraction": number(0, below=1),
+    "schedule.final_fraction": _PROBABILITY,
+    "train.epochs": optional(number(most=1e6, above=0)),
+    "train.steps": optional(count(1)),
+    "train.batch_size": _BATCH,
+    "train.micro_batch_size": optional(_BATCH),
+    "train.grad_clip_norm": optional(number(above=0)),
+    "train.ema_decay": optional(_BETA),
+    "train.precision": choice("auto", "fp32", "bf16"),
+    "train.param_dtype": choice("float32", "bfloat16"),
+    "train.compile": FLAG,
+    "train.channels_last": FLAG,
+    "train.deterministic": FLAG,
+    "eval.every_epochs": optional(number(most=1e6, above=0)),
+    "eval.every_steps": optional(count(1)),
+    "eval.batch_size": _BATCH,
+    "eval.weights": optional(choice("raw", "ema")),
+    "checkpoint.every_steps": optional(count(1)),
+    "checkpoint.every_seconds": optional(number(above=0)),
+    "checkpoint.keep": count(1),
+    "checkpoint.step": optional(count(1)),
+    "launch.num_processes": count(1, 1024),
+    "launch.device": choice("auto", "cpu", "cuda"),
+    "launch.num_threads": optional(count(1, 1024)),
+    "launch.log_every_steps": count(1),
+    "launch.progress": FLAG,
+    "tracking.wandb": choice("disabled", "offline", "online"),
+    "tracking.wandb_project": TEXT,
+    "tracking.tensorboard": FLAG,
+    "landscape.sigmas": _SCALES,
+    "landscape.relative_scales": _SCALES,
+    "landscape.num_draws": count(4),
+    "landscape.num_examples": count(1),
+    "landscape.batch_size": _BATCH,
+    "landscape.hessian_examples": count(0),
+    "landscape.hessian_tolerance": number(above=0),
+    "landscape.hessian_iterations": count(1),
+    "landscape.seed": SEED,
+    "provenance.source": TEXT,
+    "provenance.assumed": _TEXTS,
+    "provenance.experiment_source": TEXT,
+    "provenance.experiment_assumed": _TEXTS,
+    "results_dir": PATH,
+}
+"""Dotted key of `RunConfig`: its range. The sections without a schema are checked apart."""
+
+OPTIMIZER: dict[str, Range] = {
+    "lr": _NON_NEGATIVE,
+    "weight_decay": _NON_NEGATIVE,
+    "eps": either(_NON_NEGATIVE, listed(optional(_NON_NEGATIVE), 2, 2)),  # Adafactor's has two
+    "momentum": _NON_NEGATIVE,
+    "betas": optional(Range("a list of numbers from 0 to below 1, e.g. [0.9,0.99]", _BETAS.holds)),
+}
+"""Settings of any optimizer that mean the same everywhere."""
+
+KNOWN_OPTIMIZER: dict[str, Range] = {
+    "alpha": number(above=0),
+    "amsgrad": FLAG,
+    "beta": _BETA,
+    "beta2_cap": _BETA,
+    "bias_correction": choice("beta1", "beta2"),
+    "clipping_threshold": optional(number(above=0)),
+    "decay_offset": count(0),
+    "decay_rate": number(),
+    "decoupled_decay": FLAG,
+    "decoupled_weight_decay": FLAG,
+    "fixed_decay": FLAG,
+    "kahan_sum": optional(FLAG),
+    "min_dim_size_to_factor": count(1),
+    "momentum_decay": _NON_NEGATIVE,
+    "momentum_dtype": optional(TEXT),
+    "nesterov": FLAG,
+    "rectify": FLAG,
+    "sign_decay": _NON_NEGATIVE,
+    "unscaled_wd": FLAG,
+}
+"""Further settings of the optimizers of our pages: of lion, torch.optim and timm.optim."""
+
+_SIDE = count(1, 100_000)
+_RATE = number(0, below=1)
+_SIDES = either(_SIDE, listed(_SIDE, 2, 2))
+KNOWN_MODEL: dict[str, Range] = {
+    "model_name": TEXT,
+    "img_size": _SIDES,
+    "patch_size": _SIDES,
+    "in_chans": _SIDE,
+    "num_classes": count(1),
+    "embed_dim": _SIDE,
+    "depth": count(1, 10_000),
+    "num_blocks": count(1, 10_000),
+    "num_heads": _SIDE,
+    "width": _SIDE,
+    "mlp_ratio": either(number(above=0), listed(number(above=0), 2, 2)),
+    "class_token": FLAG,
+    "drop_rate": _RATE,
+    "drop_path_rate": _RATE,
+    "pos_drop_rate": _RATE,
+    "proj_drop_rate": _RATE,
+    "attn_drop_rate": _RATE,
+}
+"""Settings of the models of our pages: of timm and of experiments.models."""
+
+START_FROM: dict[str, Range] = {
+    "source": optional(PATH),
+    "weights": optional(choice("raw", "ema")),
+    "leave_out": optional(listed(TEXT)),
+    "into": optional(TEXT),
+    "take": optional(TEXT),
+    "sha256": optional(TEXT),
+}
+"""Keys of an entry of `start_from`."""
+
+SWEEP: dict[str, Range] = {
+    "about": TEXT,
+    "name": NAME,
+    "optimizers": _TEXTS,
+    "set": TREE,
+    "conditions": TREE,
+    "grid": TREE,
+    "points": listed(TREE),
+    "by_optimizer": mapped(optional(TREE)),
+    "lr_scaling": choice("none", "sqrt", "linear"),
+    "seeds": listed(SEED, 1),
+    "equal_budget": FLAG,
+    "max_tries": count(1, 1000),
+    "lease_seconds": number(1, 1e6),
+}
+"""Keys of a page of `conf/sweep`."""
+
+_WORKERS = count(1, 100_000)
+LAUNCHER: dict[str, Range] = {
+    "num_workers": optional(_WORKERS),
+    "threads": optional(count(1, 1024)),
+    "gpus": either(choice("auto", "none"), listed(count(0, 1024), 1)),
+    "fresh_process": FLAG,
+    "max_group": count(1, 100_000),
+    "address": optional(TEXT),
+    "cpus_per_worker": number(0, 1024),
+    "gpus_per_worker": number(0, 1024),
+    "partition": optional(TEXT),
+    "account": optional(TEXT),
+    "timeout_min": count(1, 10**6),
+    "signal_delay_s": count(1, 10**6),
+    "cpus_per_task": count(1, 1024),
+    "gpus_per_task": count(0, 1024),
+    "mem_gb": optional(number(above=0, most=1e6)),
+    "wait": FLAG,
+    "setup": _TEXTS,
+    "extra": TREE,
+}
+"""Keys of our pages of `conf/launcher`."""
+
+_OPTIMIZERS_OF_OURS = ("lion.", "torch.optim.", "timm.optim.")
+_MODELS_OF_OURS = ("timm.", "experiments.models.")
+
+
+def of_optimizer(section: dict[str, Any]) -> dict[str, Range]:
+    """The ranges that hold for an optimizer's section."""
+    is_known = str(section.get("_target_")).startswith(_OPTIMIZERS_OF_OURS)
+    return {**OPTIMIZER, **KNOWN_OPTIMIZER} if is_known else OPTIMIZER
+
+
+def of_model(section: dict[str, Any]) -> dict[str, Range]:
+    """The ranges that hold for a model's section."""
+    is_known = str(section.get("_target_")).startswith(_MODELS_OF_OURS)
+    return KNOWN_MODEL if is_known else {}
