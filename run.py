@@ -20,7 +20,7 @@ from experiments import start_from, trust
 from experiments.build import TRACEBACK_VARIABLE
 from experiments.compose import compose as compose
 from experiments.compose import compose_cells as compose_cells
-from experiments.compose import finish, register_schema
+from experiments.compose import finish, page_folders, register_schema
 from experiments.config import JOBS, RunConfig, UserError
 from experiments.data import locate
 from experiments.explain import explain
@@ -86,7 +86,7 @@ def main() -> int:
         choices, given = hydra_config.runtime.choices, hydra_config.overrides.task
 
         def work() -> int:
-            config = finish(composed, choices, given)
+            config = finish(composed, choices, given, page_folders(hydra_config))
             if not composed.run:  # pages that the user has chosen, not somebody's record
                 trust.note([vars(config)])
             return run_job(config)

@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments import limits, settings, start_from
 from experiments.config import ConfigError, RunConfig, TrainConfig
-from experiments.ranges import check_all
+from experiments.ranges import check_all, shown
 
 
 def lookup(config: RunConfig, key: str) -> Any:
@@ -57,7 +57,7 @@ def _check_section(section: Any, name: str) -> None:
     if not isinstance(section, dict) or not section.get("_target_"):
         raise ConfigError(f"no {name} chosen: pick an experiment page, e.g. experiment=vit_proxy")
     if not isinstance(section["_target_"], str):
-        raise ConfigError(f"{name}._target_={section['_target_']}: must be a dotted path")
+        raise ConfigError(f"{name}._target_={shown(section['_target_'])}: must be a dotted path")
 
 
 def _check_param_dtype(train: TrainConfig) -> None:

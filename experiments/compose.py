@@ -49,6 +49,7 @@ def compose_cells(
         try:
             composed = hydra.compose("config", [*overrides, *extra], return_hydra_config=True)
             choices = dict(composed.hydra.runtime.choices)
+            folders = page_folders(composed.hydra)
             OmegaConf.set_struct(composed, False)
             del composed.hydra
             OmegaConf.set_struct(composed, True)
@@ -59,7 +60,13 @@ def compose_cells(
                 built.append(cell)
         except Exception as error:
             raise ConfigError(explain(error, overrides, config_dir)) from error
-        return [finish(cell, choices, overrides) for cell in built]
+        return [finish(cell, choices, overrides, folders) for cell in built]
+
+
+def page_folders(hydra_config: Any) -> list[Path]:
+    """The folders in which Hydra has looked for pages."""
+    sources = hydra_config.runtime.config_sources
+    return [Path(source.path) for source in sources if source.schema == "file"]
 
 
 def register_schema() -> None:
@@ -72,27 +79,30 @@ def register_schema() -> None:
         store.store(group="task", name=name, node=schema)
 
 
-def finish(composed: Any, choices: Mapping[str, Any], overrides: Sequence[str]) -> RunConfig:
+def finish(
+    composed: Any, choices: Mapping[str, Any], overrides: Sequence[str], folders: Sequence[Path]
+) -> RunConfig:
     """Turns what Hydra composed into a checked `RunConfig`; page names become its names."""
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
-    plain = OmegaConf.to_container(composed, resolve=True)
+    try:
+        plain = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:  # ${...} that leads nowhere
+        raise ConfigError(explain(error, overrides)) from error
     assert isinstance(plain, dict)
     plain.pop("hydra", None)
     for group in ("experiment", "optimizer"):
         if not isinstance(choices.get(group), str):
-            raise ConfigError(f"{group}=null: choose a page, e.g. {group}={_EXAMPLES[group]}")
+            raise ConfigError(f"{group}=null: choose a page of conf/{group}")
     plain.update(experiment=choices["experiment"], optimizer_name=choices["optimizer"])
     config = from_dict({str(key): value for key, value in plain.items()})
-    _check_recipe(choices)
+    _check_recipe(choices, folders)
     if config.run:
         config = _recorded(config, overrides)
     check(config)
     expand_home(config)
     return config
-
-
-_EXAMPLES = {"experiment": "vit_proxy", "optimizer": "lion"}
 
 
 def _recorded(asked: RunConfig, overrides: Sequence[str]) -> RunConfig:
@@ -126,7 +136,7 @@ def _recorded(asked: RunConfig, overrides: Sequence[str]) -> RunConfig:
     return config
 
 
-def _check_recipe(choices: Mapping[str, Any]) -> None:
+def _check_recipe(choices: Mapping[str, Any], folders: Sequence[Path]) -> None:
     """The recipe of an experiment may be missing; one that the user names must be there, and fit.
 
     Numbers of one optimizer must not reach another.
@@ -141,8 +151,6 @@ def _check_recipe(choices: Mapping[str, Any]) -> None:
             f"recipe={recipe} is not for experiment={experiment} with optimizer={optimizer}: "
             f"its name must be {experiment}/{optimizer}, or begin with {experiment}/{optimizer}_"
         )
-    from hydra.core.global_hydra import GlobalHydra
-
-    found = GlobalHydra.instance().config_loader().get_group_options(f"recipe/{folder}")
+    found = [path.stem for pages in folders for path in (pages / "recipe" / folder).glob("*.yaml")]
     if page not in found:
         raise ConfigError(f"recipe={recipe}: no such page{nearest(page, found)}")

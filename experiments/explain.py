@@ -36,6 +36,9 @@ def explain(error: BaseException, overrides: Sequence[str], config_dir: str | No
         return f"{unknown[1]}: no such key{nearest(unknown[1], _known_keys(overrides, config_dir))}"
     if wrong := re.search(r"(Value '.*' of type .* could not be .*)\n\s*full_key: (\S+)", text):
         return f"{wrong[2]}: {wrong[1][0].lower()}{wrong[1][1:]}"
+    if dangling := re.search(r"(Interpolation key .* not found|Environment .* not found).*", text):
+        key = re.search(r"full_key: (\S+)", text)
+        return f"{key[1] if key else 'a value'}: {dangling[1].strip()}; quote $ as \\${{...}}"
     if null := re.search(r"Config group override must be a string", text):
         groups = [o for o in overrides if o.partition("=")[2].lower() in ("null", "none")]
         return f"{' '.join(groups) or null[0]}: choose a page of this group"

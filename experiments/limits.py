@@ -99,6 +99,7 @@ RUN: dict[str, Range] = {
 """Dotted key of `RunConfig`: its range. The sections without a schema are checked apart."""
 
 OPTIMIZER: dict[str, Range] = {
+    "_partial_": FLAG,
     "lr": _NON_NEGATIVE,
     "weight_decay": _NON_NEGATIVE,
     "eps": either(_NON_NEGATIVE, listed(optional(_NON_NEGATIVE), 2, 2)),  # Adafactor's has two
@@ -108,6 +109,7 @@ OPTIMIZER: dict[str, Range] = {
 """Settings of any optimizer that mean the same everywhere."""
 
 KNOWN_OPTIMIZER: dict[str, Range] = {
+    "_partial_": FLAG,
     "alpha": number(above=0),
     "amsgrad": FLAG,
     "beta": _BETA,
@@ -132,6 +134,7 @@ KNOWN_OPTIMIZER: dict[str, Range] = {
 
 _SIDE = count(1, 100_000)
 _RATE = number(0, below=1)
+_RATIO = number(above=0, most=1000)
 _SIDES = either(_SIDE, listed(_SIDE, 2, 2))
 KNOWN_MODEL: dict[str, Range] = {
     "model_name": TEXT,
@@ -144,7 +147,7 @@ KNOWN_MODEL: dict[str, Range] = {
     "num_blocks": count(1, 10_000),
     "num_heads": _SIDE,
     "width": _SIDE,
-    "mlp_ratio": either(number(above=0), listed(number(above=0), 2, 2)),
+    "mlp_ratio": either(_RATIO, listed(_RATIO, 2, 2)),
     "class_token": FLAG,
     "drop_rate": _RATE,
     "drop_path_rate": _RATE,

@@ -72,6 +72,7 @@ def _in_quotes(value: str) -> str:
 def expand_home(config: RunConfig) -> None:
     """Turns a leading tilde of every path of a configuration into the home folder."""
     config.results_dir = _expanded(config.results_dir)
+    config.start_from = _expanded(config.start_from)
     for key in OPERATIONAL_DATA_KEYS:
         if key in config.data:
             config.data[key] = _expanded(config.data[key])
@@ -80,4 +81,9 @@ def expand_home(config: RunConfig) -> None:
 def _expanded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _expanded(one) for key, one in value.items()}
-    return os.path.expanduser(value) if isinstance(value, str) else value
+    if isinstance(value, list | tuple):
+        return [_expanded(one) for one in value]
+    if not isinstance(value, str) or not value.startswith("~"):
+        return value
+    found = os.path.expanduser(value)
+    return f"./{found}" if found.startswith("~") else found  # a name that is nobody's home

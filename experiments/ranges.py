@@ -90,11 +90,13 @@ NAME = Range(
 """Of a folder that we make; empty where the default is to be taken."""
 PATH = Range(
     "a path that a file system takes",
-    lambda value: isinstance(value, str)
-    and value.strip() != ""
-    and "\0" not in value
-    and len(value.encode(errors="replace")) < 4000
-    and all(len(part.encode(errors="replace")) <= 255 for part in value.split("/")),
+    lambda value: (
+        isinstance(value, str)
+        and value.strip() != ""
+        and "\0" not in value
+        and len(value.encode(errors="replace")) < 4000
+        and all(len(part.encode(errors="replace")) <= 255 for part in value.split("/"))
+    ),
 )
 TREE = Range("a mapping", lambda value: isinstance(value, dict))
 SEED = Range(

@@ -30,7 +30,7 @@ from experiments.config import ConfigError, RunConfig
 
 VARIABLE = "LION_TRUST"
 """Environment variable with further paths and packages, comma-separated; workers inherit it."""
-PACKAGES = ("experiments", "lion", "torch", "torchvision", "timm", "transformers", "diffusers")
+PACKAGES = tuple("experiments lion torch torchvision timm transformers diffusers".split())
 """Packages that may be imported for a recorded configuration."""
 
 _SECTIONS = ("task", "data", "model", "optimizer")
@@ -75,7 +75,7 @@ def check(config: RunConfig, source: str) -> None:
     """
     for name in _SECTIONS:
         section = getattr(config, name)
-        others = [(k, str(p)) for k, p in _targets(section, name) if p not in _ON_OUR_PAGES]
+        others = [(k, p) for k, p in _targets(section, name) if p not in _ON_OUR_PAGES]
         keys = list(_dangerous(section, name))
         given = _given() if others or keys else frozenset()
         for key, path in others:
@@ -95,7 +95,8 @@ def check(config: RunConfig, source: str) -> None:
 def add(names: str | Sequence[str]) -> None:
     """Trusts paths or packages in this process and those that it starts."""
     more = names.split(",") if isinstance(names, str) else names
-    known = list(dict.fromkeys([*_given(), *(name.strip() for name in more if name.strip())]))
+    before = os.environ.get(VARIABLE, "").split(",")
+    known = dict.fromkeys(name.strip() for name in [*before, *more] if name.strip())
     os.environ[VARIABLE] = ",".join(known)
 
 
@@ -108,7 +109,7 @@ def note(configs: Iterable[Mapping[str, Any]]) -> None:
     Args:
         configs: Plain configurations, or their sections.
     """
-    paths = {str(p) for c in configs for s in _SECTIONS for _, p in _targets(c.get(s), s)}
+    paths = {p for c in configs for s in _SECTIONS for _, p in _targets(c.get(s), s)}
     foreign = sorted(path for path in paths if _is_foreign(path))
     given = _given() if foreign else frozenset()
     new = [path for path in foreign if path not in given]
@@ -147,12 +148,12 @@ def _is_within(name: str, given: frozenset[str]) -> bool:
     return any(".".join(parts[:n]) in given for n in range(1, len(parts) + 1))
 
 
-def _targets(section: Any, name: str) -> Iterator[tuple[str, Any]]:
+def _targets(section: Any, name: str) -> Iterator[tuple[str, str]]:
     """Every `_target_` at any depth, with its dotted key."""
     if isinstance(section, dict):
         for key, value in section.items():
             if key == "_target_":
-                yield f"{name}.{key}", value
+                yield f"{name}.{key}", str(value)
             else:
                 yield from _targets(value, f"{name}.{key}")
     elif isinstance(section, list | tuple):

@@ -29,6 +29,10 @@ LEVELS = [
         "experiments.build",
         "experiments.precision",
         "experiments.start_from",
+        "experiments.ranges",
+        "experiments.limits",
+        "experiments.overrides",
+        "experiments.trust",
     },
     {
         "experiments.schedule",
@@ -65,6 +69,9 @@ QUICK = (
     "experiments.compose",
     "experiments.checks",
     "experiments.identity",
+    "experiments.limits",
+    "experiments.overrides",
+    "experiments.trust",
 )
 STANDARD_LIBRARY_ONLY = (
     *QUICK,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.build import build, locate
+from experiments.build import TRACEBACK_VARIABLE, build, explained, first_explained, locate
 from experiments.config import ConfigError, UserError
 
 
@@ -79,9 +81,54 @@ def test_an_error_for_the_user_passes_as_it_is() -> None:
         build({"_target_": HERE, "number": 2}, "data")
 
 
-def test_a_bug_of_ours_keeps_its_traceback() -> None:
+def test_what_may_be_a_fault_in_code_names_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"^data: cannot build {HERE}: KeyError: .* of ours"
+    ) as e:
+        build({"_target_": HERE, "number": 3}, "data")
+    assert re.search(r"\(test_build.py, line \d+; LION_TRACEBACK=1 shows", str(e.value))
+    monkeypatch.setenv(TRACEBACK_VARIABLE, "1")
     with pytest.raises(KeyError, match="a bug of ours"):
         build({"_target_": HERE, "number": 3}, "data")
+
+
+SAID: dict[str, tuple[Exception, str]] = {
+    "as it is": (RuntimeError("sizes differ\n  here"), "model: sizes differ here"),
+    "without a word": (AssertionError(), "model: AssertionError: .*line"),
+    "memory": (RuntimeError("CUDA out of memory"), "model: out of memory .*train.micro_batch_size"),
+    "numpy": (MemoryError("no 8 GB"), "model: out of memory"),
+    "of a loading process": (
+        ValueError("Caught\nTraceback (most recent call last):\n  x\nKeyError: 'jpg'"),
+        "model: KeyError: 'jpg'$",
+    ),
+    "long": (ValueError("x" * 5000), r"^.{200,400}\.\.\.$"),
+}
+
+
+@pytest.mark.parametrize(("error", "message"), SAID.values(), ids=list(SAID))
+def test_any_error_is_one_line_and_keeps_its_cause(error: Exception, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught, explained("model"):
+        raise error
+    assert "\n" not in str(caught.value) and caught.value.__cause__ is error
+
+
+def test_nothing_is_explained_later_nor_what_ends_the_process() -> None:
+    with pytest.raises(RuntimeError), explained("step", active=False):
+        raise RuntimeError("a kernel failed")
+    with pytest.raises(KeyboardInterrupt), explained("step"):
+        raise KeyboardInterrupt
+
+
+def test_only_the_first_item_is_explained() -> None:
+    def items(good: int) -> Iterator[int]:
+        yield from range(good)
+        raise OSError("a file is gone")
+
+    with pytest.raises(ConfigError, match="^data: OSError: a file is gone"):
+        list(first_explained(items(0), "data"))
+    with pytest.raises(OSError, match="a file is gone"):
+        list(first_explained(items(2), "data"))
+    assert list(first_explained([], "data")) == []
 
 
 ODD: dict[str, dict[str, Any]] = {

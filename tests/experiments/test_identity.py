@@ -47,6 +47,11 @@ def test_the_name_is_fit_for_a_folder_and_reads_well() -> None:
     assert re.fullmatch(r"vit_x-lion-s3-[0-9a-f]{10}", run_id(config()))
 
 
+def test_a_page_in_a_subfolder_has_its_run_beside_the_others() -> None:
+    name = run_id(config(experiment="lab/nested", optimizer_name="mine/lion"))
+    assert re.fullmatch(r"lab\.nested-mine\.lion-s3-[0-9a-f]{10}", name)
+
+
 SAME = {
     "int and float": {"train__epochs": 4, "optimizer__weight_decay": 1, "model__depth": 12.0},
     "tuple and list": {"optimizer__betas": (0.9, 0.99), "model__sizes": (1, 2.0)},

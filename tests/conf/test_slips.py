@@ -1,0 +1,155 @@
+"""Ordinary slips, for every key of the schema: one line each, never a traceback."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import run
+from experiments import checks, limits, runner
+from experiments.compose import compose_cells
+from experiments.config import ConfigError, RunConfig, UserError, from_dict, to_dict
+
+BASE = run.compose(["train.epochs=null", "train.steps=2"])
+SLIPS: dict[str, Any] = {
+    "wrong type": "two",
+    "zero": 0,
+    "negative": -1,
+    "huge": 1e300,
+    "digits": 10**401,
+    "nan": float("nan"),
+    "empty": "",
+    "null": None,
+    "list": [[None]],
+    "mapping": {"a": 1},
+}
+
+
+def keys(tree: Any, prefix: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from keys(value, f"{prefix}{key}.")
+
+
+KEYS = list(keys(to_dict(BASE)))
+
+
+def changed(key: str, value: Any) -> dict[str, Any]:
+    """The plain configuration with one value in place of another."""
+    plain = to_dict(BASE)
+    section = plain
+    *path, last = key.split(".")
+    for part in path:
+        section = section[part]
+    section[last] = copy.deepcopy(value)
+    return plain
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_slip_in_any_key_passes_or_is_one_line(slip: str) -> None:
+    """As a recorded configuration may have it, which Hydra's types do not protect."""
+    for key in KEYS:
+        try:
+            checks.check(from_dict(changed(key, SLIPS[slip])))
+        except ConfigError as error:
+            assert "\n" not in str(error) and len(str(error)) < 400, key
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_a_slip_on_the_command_line_passes_or_is_one_line(number: int) -> None:
+    """Each key with one slip, in turn: through Hydra's types and parser."""
+    texts = ("two", "-1", "1e300", "1" * 401, "nan", "", "null", "[[a]]", "{a: 1}", "${x}", "a=~é'")
+    for index, key in enumerate(KEYS[number::8]):
+        text = texts[(3 * index + number) % len(texts)]
+        try:
+            compose_cells([f"{key}={text}"], [{}])
+        except UserError as error:
+            assert "\n" not in str(error) and len(str(error)) < 500, (key, text)
+
+
+TOO_FAR = {  # accepted by no range
+    "task.mixup_alpha": -1,
+    "task.label_smoothing": -0.5,
+    "task.horizontal_flip": 7,
+    "task.max_shift": float("nan"),
+    "task.randaug_layers": -1,
+    "task.crop_scale_min": 5,
+    "optimizer.kahan_sum": "maybe",
+    "model.depth": 0,
+    "train.epochs": 1e300,
+    "train.ema_decay": 1,
+    "results_dir": "",
+    "launch.num_threads": 100_000,
+    "seed": 10**401,
+}
+
+
+@pytest.mark.parametrize(("key", "value"), TOO_FAR.items(), ids=list(TOO_FAR))
+def test_what_would_do_harm_is_refused(key: str, value: Any) -> None:
+    plain = changed(key, value)
+    if key == "train.epochs":
+        plain["train"]["steps"] = None
+    with pytest.raises(ConfigError, match=rf"^{key}=.*: must be "):
+        checks.check(from_dict(plain))
+
+
+FIRST_BUILD = {  # slips that only the model or the data can know
+    "model.img_size": (16, "the first step fails: .*match"),
+    "model.in_chans": (3, "the first step fails: .*channels"),
+    "model.num_classes": (5, "scores of shape .* of 10 classes: set model.num_classes=10"),
+    "model.num_heads": (5, "model: cannot build timm.models.VisionTransformer: "),
+    "model.patch_size": (100, "model|the first step fails"),
+    "model.global_pool": ("abc", "model: cannot build timm"),
+    "model.weight_init": ("abc", "model: cannot build timm"),
+    "model.mlp_ratio": ([1.0, 2.0], "model: cannot build timm"),
+    "model.embed_dim": (True, "model.embed_dim=True: must be"),
+    "model.depht": (2, "model.depht: no such argument; did you mean model.depth"),
+    "optimizer.momentum_dtype": ("abc", "optimizer: cannot build lion.Lion"),
+    "optimizer.betas": ([0.9], "optimizer: cannot build lion.Lion"),
+    "data": ({"_target_": "experiments.data.bundled.mnist1d", "name": "m"}, "on data m: the first"),
+    "data.nmae": ("x", "data.nmae: no such argument"),
+    "task.mean": ([], "task.mean=.*: must be"),
+    "param_groups.frozen": (["*"], "param_groups|optimizer"),
+}
+
+
+@pytest.mark.parametrize(("key", "slip"), FIRST_BUILD.items(), ids=list(FIRST_BUILD))
+def test_what_only_building_shows_is_one_line_too(
+    key: str, slip: tuple[Any, str], tmp_path: Path
+) -> None:
+    value, message = slip
+    config = from_dict({**changed(key, value), "results_dir": str(tmp_path)})
+    config.launch.progress = False
+    with pytest.raises(UserError, match=message) as caught:
+        checks.check(config)
+        runner.run(config)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_the_remedy_for_an_odd_batch_of_mixup_works(tmp_path: Path) -> None:
+    """Whatever it names, the next call gets past Mixup."""
+    import re
+
+    from experiments.data.order import BatchPlan
+    from experiments.tasks.image import _even
+
+    for batch in range(1, 40):
+        for size in (1, 2, 3):
+            for micro in range(1, batch // size + 1, 2):
+                if batch % size or (batch // size) % micro:
+                    continue
+                said = _even(BatchPlan(0, 100, batch, micro, 0, size))
+                config: RunConfig = from_dict(to_dict(BASE))
+                config.train.batch_size, config.train.micro_batch_size = batch, micro
+                for name, text in re.findall(r"train\.(\w+)=(\w+)", said):
+                    setattr(config.train, name, None if text == "null" else int(text))
+                assert checks.micro_batches(config, size)[0] % 2 == 0, (batch, size, micro, said)
+
+
+def test_sampled_keys_are_keys() -> None:
+    assert set(limits.RUN) <= {*KEYS}
