@@ -19,18 +19,21 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from experiments import settings
 from experiments.build import locate
 from experiments.config import ConfigError, RunConfig
+from experiments.pages import CONF
 
 VARIABLE = "LION_TRUST"
 """Environment variable with further paths and packages, comma-separated; workers inherit it."""
-PACKAGES = tuple("experiments lion torch torchvision timm transformers diffusers".split())
+PACKAGES = "experiments, lion, torch, torchvision, timm, transformers, diffusers"
 """Packages that may be imported for a recorded configuration."""
 
 _SECTIONS = ("task", "data", "model", "optimizer")
@@ -40,24 +43,6 @@ _OURS = (
 )
 _CLASSES = (*_OURS, "torch.nn.", "torch.optim.", "torchvision.models.", "timm.models.")
 _CLASSES += ("timm.layers.", "timm.optim.", "transformers.models.", "diffusers.models.")
-_ON_OUR_PAGES = frozenset(
-    {
-        "experiments.tasks.image.ImageClassification",
-        "experiments.data.bundled.digits",
-        "experiments.data.bundled.fashion_mnist",
-        "experiments.data.bundled.mnist1d",
-        "experiments.data.image_files.ImageFiles",
-        "experiments.models.small_resnet.small_resnet",
-        "timm.create_model",
-        "timm.models.VisionTransformer",
-        "timm.models.mlp_mixer.MlpMixer",
-        "timm.optim.AdaBelief",
-        "timm.optim.AdafactorBigVision",
-        *(f"lion.{name}" for name in ("Lion", "HeroLion", "PowerSign", "AddSign")),
-        *(f"torch.optim.{name}" for name in ("AdamW", "NAdam", "RAdam", "SGD")),
-    }
-)
-"""Judged beforehand, so that nothing heavy is imported to start a sweep's workers."""
 _RUNS_CODE = ("trust_remote_code", "custom_pipeline", "checkpoint_path", "pretrained_cfg")
 _RUNS_CODE += ("pretrained_cfg_overlay",)
 """Arguments that make the libraries above read pickles, or run code that they fetch."""
@@ -75,7 +60,7 @@ def check(config: RunConfig, source: str) -> None:
     """
     for name in _SECTIONS:
         section = getattr(config, name)
-        others = [(k, p) for k, p in _targets(section, name) if p not in _ON_OUR_PAGES]
+        others = [(k, p) for k, p in _targets(section, name) if p not in on_our_pages()]
         keys = list(_dangerous(section, name))
         given = _given() if others or keys else frozenset()
         for key, path in others:
@@ -123,9 +108,17 @@ def note(configs: Iterable[Mapping[str, Any]]) -> None:
             opened.write("".join(f"{path}\n" for path in new))
 
 
+@lru_cache(maxsize=1)
+def on_our_pages() -> frozenset[str]:
+    """Targets of this suite's own pages: known, so nothing is imported to start a worker."""
+    texts = [p.read_text() for p in CONF.rglob("*.yaml") if p.parent.name != "launcher"]
+    named = [path for text in texts for path in re.findall(r"^\s*_target_: (\S+)", text, re.M)]
+    return frozenset([*settings.RANGES, *named])
+
+
 def _is_foreign(path: str) -> bool:
     package = path.partition(".")[0]
-    return package not in PACKAGES and package not in sys.stdlib_module_names
+    return package not in PACKAGES.split(", ") and package not in sys.stdlib_module_names
 
 
 def _file() -> Path:
@@ -176,8 +169,8 @@ def _problem(path: str, given: frozenset[str]) -> str:
     if path in given:
         return ""
     is_within = _is_within(path, given)
-    if path.partition(".")[0] not in PACKAGES and not is_within:
-        return f"lies outside of {', '.join(PACKAGES)}"
+    if path.partition(".")[0] not in PACKAGES.split(", ") and not is_within:
+        return f"lies outside of {PACKAGES}"
     found = locate(path, "recorded")
     home = getattr(found, "__module__", None) or "a compiled library"
     if is_within and _is_within(home, given):
