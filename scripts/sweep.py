@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from experiments import trust  # noqa: E402
 from experiments.config import UserError  # noqa: E402
 from experiments.sweep import command, report, results  # noqa: E402
 from experiments.sweep.manifest import Sweep  # noqa: E402
@@ -47,6 +48,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     resume.add_argument("name")
     resume.add_argument("--launcher", default="local", help="page of conf/launcher")
     resume.add_argument("--retry-failed", action="store_true", help="give failed cells new tries")
+    resume.add_argument("--trust", default="", help="code of somebody else's sweep, see run.py")
     resume.add_argument("changes", nargs="*", help="launcher settings, e.g. num_workers=4")
     resume.set_defaults(action=go_on)
     collect = actions.add_parser("collect", help="write runs.csv of the runs that are over")
@@ -85,6 +87,7 @@ def show_status(args: argparse.Namespace) -> int:
 
 def go_on(args: argparse.Namespace) -> int:
     """Trains what is missing."""
+    trust.add(args.trust)
     sweep = find(args.name)
     if args.retry_failed:
         for run, state in sweep.states().items():
@@ -111,6 +114,8 @@ def write_compacted(args: argparse.Namespace) -> int:
     """Renews the compacted table."""
     from experiments import table
 
+    if not args.runs.is_dir():
+        raise UserError(f"{args.runs}: no runs there yet; train first, or name their folder")
     print(f"{table.compact(args.runs)} runs read into {args.runs / table.COMPACTED}")
     return 0
 

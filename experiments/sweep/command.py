@@ -23,9 +23,10 @@ from experiments import limits
 from experiments.build import build, check_target
 from experiments.compose import compose_cells
 from experiments.config import ConfigError
+from experiments.data import locate
 from experiments.identity import OPERATIONAL_DATA_KEYS
 from experiments.overrides import quoted
-from experiments.pages import CONF, from_dotlist, groups_of, load_page
+from experiments.pages import CONF, from_dotlist, groups_of, load_page, proxy_of
 from experiments.ranges import SEED, check_all
 from experiments.sweep import manifest, space
 from experiments.sweep.manifest import Cell, Sweep
@@ -33,6 +34,8 @@ from experiments.sweep.space import SweepPage, short
 
 OPERATIONAL = ("results_dir", "launch.", "tracking.", "checkpoint.", "eval.batch_size")
 """Keys that do not change which run a cell is."""
+TRAINS_HERE = "experiments.sweep.local.launch"
+"""The launcher whose workers are processes of this machine."""
 NOT_A_SWEEP = -1
 
 
@@ -213,9 +216,10 @@ def prepare(
 ) -> tuple[Sweep, Request]:
     """Writes the manifest that a command line asks for, or adds to it."""
     request = parse(overrides, groups_of(folders))
-    launcher_section(request.launcher, request.launcher_changes, folders)
+    section = launcher_section(request.launcher, request.launcher_changes, folders)
     page = sweep_page(request, folders)
     cells, conditions = plan(request, page, config_dir)
+    check_data(cells, is_here=section["_target_"] == TRAINS_HERE)
     runs_dir = Path(cells[0].config["results_dir"])
     sweep = manifest.write(
         sweeps_beside(runs_dir) / name_of(request, page),
@@ -228,6 +232,25 @@ def prepare(
         about=page.about,
     )
     return sweep, request
+
+
+def check_data(cells: Sequence[Cell], is_here: bool) -> None:
+    """Checks each data section once, before anything is written.
+
+    Args:
+        cells: Of the sweep.
+        is_here: Whether this machine trains them, so that it must have the data.
+
+    Raises:
+        UserError: for data that is missing or settings that its source refuses.
+    """
+    sections = {json.dumps(c.config["data"], sort_keys=True): c.config for c in cells}
+    for config in sections.values():
+        try:
+            locate.check_section(config["data"], proxy=proxy_of(config["experiment"]))
+        except locate.DataMissing:
+            if is_here:
+                raise
 
 
 def launcher_section(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from experiments import trust
 from experiments.config import UserError
 from experiments.launch import LAUNCHER_VARIABLE
 from experiments.sweep.live import Live
@@ -38,7 +40,9 @@ def launch(
     count = min(num_workers, num_missing)
     root = str(Path(__file__).resolve().parent.parent.parent)
     try:
-        environment = {"env_vars": {"PYTHONPATH": root, LAUNCHER_VARIABLE: "ray"}}
+        variables = {"PYTHONPATH": root, LAUNCHER_VARIABLE: "ray"}
+        variables[trust.VARIABLE] = os.environ.get(trust.VARIABLE, "")
+        environment = {"env_vars": variables}
         ray.init(address=address, runtime_env=environment, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(f"launcher.address={address}: Ray says: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import cache
@@ -15,7 +16,9 @@ import pytest
 from omegaconf import OmegaConf
 
 import run
-from experiments.config import RunConfig
+from experiments.config import RunConfig, UserError
+from experiments.data import locate
+from experiments.pages import proxy_of
 
 Compose = Callable[..., RunConfig]
 
@@ -153,6 +156,44 @@ def test_commands_in_the_header_parse(experiment: str, composed: Compose) -> Non
             new = [v for v in values if v not in seen or v.startswith("optimizer.")]
             seen.update(values)
             assert composed(*pages, *new).experiment == experiment
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_the_first_command_in_the_header_runs_as_far_as_its_data_allow(
+    experiment: str, tmp_path: Path
+) -> None:
+    """A proxy trains a step; of ImageNet's pages the data are checked, in a tree of its shape."""
+    text = (run.CONF / "experiment" / f"{experiment}.yaml").read_text()
+    arguments = next(found for found in commands(text) if "-m" not in found)
+    short = ["train.steps=1", "train.epochs=null", "launch.progress=false", "launch.device=cpu"]
+    config = run.compose([*arguments, *short, f"results_dir={tmp_path}"])
+    if "root" in config.data and config.data["root"]:
+        assert config.data["root"] == "/data/imagenet"
+        with pytest.raises(UserError, match="data.root=/data/imagenet does not exist"):
+            locate.check_section({**config.data}, proxy=proxy_of(experiment))
+        for split in ("train", "val"):
+            (tmp_path / split / "n01440764").mkdir(parents=True)
+            (tmp_path / split / "n01440764" / "n01440764_1.JPEG").touch()
+        locate.check_section({**config.data, "root": str(tmp_path)}, proxy=proxy_of(experiment))
+        return
+    try:
+        assert run.run_job(config) == 0
+    except UserError as error:
+        if "data.root" not in str(error):
+            raise
+        pytest.skip(f"not on this machine: {error}")
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_the_demo_in_a_header_knows_the_experiment(experiment: str) -> None:
+    text = (run.CONF / "experiment" / f"{experiment}.yaml").read_text()
+    sys.path.insert(0, str(run.CONF.parent / "scripts"))
+    try:
+        import demo
+    finally:
+        del sys.path[0]
+    for name in re.findall(r"scripts/demo\.py --experiment (\S+)", text):
+        assert name == experiment and name in demo.LEARNING_RATES
 
 
 def test_commands_are_found_across_lines_and_multiruns_are_taken_apart() -> None:

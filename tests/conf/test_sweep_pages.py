@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import re
+import shlex
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,9 @@ PAPER = {
 NAMES = {"Ablation_0.9": "lion_single_beta", "Ablation_0.99": "lion_single_beta_99"}
 
 
+@cache
 def plan(page: str, *overrides: str) -> tuple[list[Cell], set[str]]:
+    """The cells of a page, planned once for all tests."""
     request = command.parse([f"sweep={page}", *overrides], groups_of([run.CONF]))
     loaded = command.sweep_page(request, [run.CONF])
     return command.plan(request, loaded)
@@ -36,18 +41,26 @@ def rows(name: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_page_composes_on_the_default_proxy_with_equal_budgets(page: str) -> None:
-    cells, _ = plan(page, "experiment=vit_proxy")
-    assert len(set(trials(cells).values())) == 1
-    assert len({cell.run_id for cell in cells}) == len(cells) > 1
-    assert {cell.config["scale"] for cell in cells} == {"proxy"}
+def test_every_command_in_a_header_plans_cells_with_equal_budgets(page: str) -> None:
+    text = (run.CONF / "sweep" / f"{page}.yaml").read_text()
+    found = re.findall(r"python run\.py -m (.*)", re.sub(r"\\\n#\s*", " ", text))
+    assert found and all(f"sweep={page}" in arguments for arguments in found)
+    for arguments in found:
+        request = command.parse(shlex.split(arguments), groups_of([run.CONF]))
+        command.launcher_section(request.launcher, request.launcher_changes, [run.CONF])
+        kept = ("experiment=", "optimizer=")
+        cells, _ = plan(page, *(o for o in shlex.split(arguments) if o.startswith(kept)))
+        assert len({cell.run_id for cell in cells}) == len(cells) > 1
+        budget = trials(cells)
+        assert len(set(budget.values())) == 1
+        experiment = request.choices["experiment"][0]
+        is_paper = "_imagenet" in experiment
+        assert {cell.config["scale"] for cell in cells} == {"paper" if is_paper else "proxy"}
 
 
 @pytest.mark.parametrize(("page", "experiment"), PAPER.items())
-def test_pages_of_the_paper_compose_on_its_experiments(page: str, experiment: str) -> None:
-    cells, _ = plan(page, f"experiment={experiment}")
-    assert len(set(trials(cells).values())) == 1
-    assert {cell.config["scale"] for cell in cells} == {"paper"}
+def test_the_header_of_a_page_of_the_paper_names_its_experiment(page: str, experiment: str) -> None:
+    assert f"experiment={experiment} " in (run.CONF / "sweep" / f"{page}.yaml").read_text()
 
 
 def test_the_heatmaps_are_the_papers() -> None:

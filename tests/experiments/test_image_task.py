@@ -153,13 +153,20 @@ def test_splits_with_the_same_images_share_one_pass(size: int) -> None:
 
 def test_the_loss_is_cross_entropy_with_smoothed_labels() -> None:
     labels = torch.tensor([0, 1, 0, 2])
-    log_p = LOGITS.log_softmax(1)
+    scores = nn.functional.pad(LOGITS, (0, 1))  # of the data's four classes
+    log_p = scores.log_softmax(1)
     for smoothing in (0.0, 0.3):
-        target = torch.full((4, 3), smoothing / 3)
+        target = torch.full((4, 4), smoothing / 4)
         target[torch.arange(4), labels] += 1 - smoothing
         expected = -(target * log_p).sum(1).mean()
-        found = task(label_smoothing=smoothing).loss(nn.Identity(), (LOGITS, labels), ALONE).mean
+        found = task(label_smoothing=smoothing).loss(nn.Identity(), (scores, labels), ALONE).mean
         torch.testing.assert_close(found, expected)
+
+
+def test_a_model_for_another_number_of_classes_is_refused() -> None:
+    """With more it would train, and give chance to classes that there are not."""
+    with pytest.raises(ConfigError, match=r"shape \[4, 3\] .* 4 classes: set model.num_classes=4"):
+        task().loss(nn.Identity(), (LOGITS, torch.tensor([0, 1, 0, 2])), ALONE)
 
 
 def test_mixup_mixes_images_and_labels_alike_and_follows_the_seed() -> None:
@@ -186,8 +193,10 @@ def test_mixup_mixes_images_and_labels_alike_and_follows_the_seed() -> None:
 
 @pytest.mark.parametrize("settings", [{"mixup_alpha": 0.5}, {"cutmix_alpha": 0.5}])
 def test_mixup_refuses_micro_batches_that_cannot_be_paired(settings: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="5 must be even: set train.micro_batch_size=4"):
+    with pytest.raises(ConfigError, match="5 must be even: set train.batch_size=14 and train.mic"):
         next(task(**settings).batches(BatchPlan(0, 96, 15, 5), 0, 1))
+    with pytest.raises(ConfigError, match="15 must be even: set train.micro_batch_size=10$"):
+        next(task(**settings).batches(BatchPlan(0, 96, 30, 15), 0, 1))
     assert next(task(**settings).batches(BatchPlan(0, 96, 16, 4), 0, 1))
     assert next(task().batches(BatchPlan(0, 96, 15, 5), 0, 1))
 

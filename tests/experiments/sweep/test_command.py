@@ -53,6 +53,27 @@ def test_a_page_gives_each_optimizer_its_own_grid(call: Call, tmp_path: Path) ->
     assert cell["config"]["optimizer"]["lr"] == cell["settings"]["optimizer.lr"]
 
 
+def test_a_page_in_a_subfolder_makes_a_sweep_that_tables_see(call: Call, tmp_path: Path) -> None:
+    pages = tmp_path / "a=b, (ö"
+    (pages / "experiment/lab").mkdir(parents=True)
+    page = (run.CONF / "experiment/vit_proxy.yaml").read_text()
+    (pages / "experiment/lab/nested.yaml").write_text(page)
+    flags = ["--config-dir", str(pages)]
+    code, said = call(*flags, "experiment=lab/nested", "seed=0,1", f"results_dir={tmp_path}/ö/runs")
+    assert code == 0, said
+    (manifest,) = (tmp_path / "ö/sweeps").iterdir()
+    assert manifest.name == "lab.nested-seeds"
+    assert all("/" not in cell["run_id"] for cell in read_sweep(manifest)["cells"])
+
+
+def test_missing_data_is_said_before_a_sweep_is_written(call: Call, tmp_path: Path) -> None:
+    asked = ["experiment=vit_s16_imagenet", "sweep=seeds", "data.root=/nowhere"]
+    code, said = call(*asked, "launcher=local")
+    assert code == 2 and "data.root=/nowhere" in said and not (tmp_path / "sweeps").exists()
+    code, said = call(*asked, "launcher=none")  # the workers may be elsewhere
+    assert code == 0, said
+
+
 def test_calling_again_with_more_seeds_adds_to_the_same_sweep(call: Call, tmp_path: Path) -> None:
     call("sweep=transfer")
     call("sweep=transfer", "seed=0,1")
@@ -130,7 +151,15 @@ def test_a_folder_of_ones_own_pages(call: Call, tmp_path: Path) -> None:
         (["sweep=lr_wd", "optimizer=radam"], "radam has 0.0 there in vit_proxy: give it in a rec"),
         (["sweep=paper_heatmap", "optimizer=sgd"], "no axes for optimizer=sgd: choose from adam"),
         (["sweep=seeds", "sweep.sedes=[1]"], "sedes"),
-        (["optimizer.lr=-1,1"], "optimizer.lr=-1: must be a finite number >= 0"),
+        (["optimizer.lr=-1,1"], "optimizer.lr=-1: must be a finite number, 0 or more"),
+        (["seed=range(5,1)"], "seed=range(5,1): there is no value in it"),
+        (["seed=a,b"], "seed=a: must be a whole number"),
+        (["sweep=seeds", "sweep.seeds=[]"], "sweep.seeds=[]: must be a list of 1 or more"),
+        (["sweep=seeds", "sweep.max_tries=0"], "sweep.max_tries=0: must be a whole number"),
+        (["sweep=seeds", "sweep.lease_seconds=-5"], "sweep.lease_seconds=-5.0: must be a"),
+        (["sweep=seeds", "sweep.name=../../../x"], "sweep.name=../../../x: must be a name"),
+        (["sweep=seeds", "sweep.grid={"], "grid"),
+        (["sweep=seeds", "launcher=local", "launcher.num_workers=abc"], "num_workers=abc: must be"),
         (["sweep=seeds", "job=evaluate"], "sweep=seeds does not go with job=evaluate"),
         (["optimizer=glob(*)"], "optimizer=glob(*): list the values"),
         (["sweep=seeds", "launcher=local", "launcher.wokers=2"], "launcher.wokers: no such arg"),
