@@ -16,13 +16,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from experiments import limits
 from experiments.build import build, check_target
 from experiments.compose import compose_cells
-from experiments.config import ConfigError
+from experiments.config import ConfigError, RunConfig
 from experiments.data import locate
 from experiments.identity import OPERATIONAL_DATA_KEYS
 from experiments.overrides import quoted
@@ -119,6 +120,7 @@ def plan(
     Raises:
         ConfigError: for a setting that cannot work, before anything is trained.
     """
+    _reference.cache_clear()  # pages may have changed since
     seeds = request.swept.get("seed", page.seeds)
     if "seed" in request.fixed:
         seeds = [parse_value(request.fixed["seed"])]
@@ -154,18 +156,24 @@ def _trials(
 ) -> tuple[list[dict[str, Any]], set[str]]:
     """The settings of one choice of pages, without seeds, and which columns are conditions."""
     swept = {key: values for key, values in request.swept.items() if key != "seed"}
-    (reference,) = compose_cells(base, [{}], config_dir)
+    reference = _reference(tuple(base), config_dir)
     own = space.without(space.space_of(page, reference.optimizer_name), [*request.fixed, *swept])
     if own.relative_to:
         pages = {**chosen, "optimizer": own.relative_to}
         others = [f"{group}={name}" for group, name in pages.items() if group != "recipe"]
         kept = [text for key, text in request.fixed.items() if not key.startswith("optimizer.")]
-        (reference,) = compose_cells([*others, *kept], [{}], config_dir)
+        reference = _reference((*others, *kept), config_dir)
     for key, values in swept.items():
         (own.grid if key.startswith("optimizer.") else own.conditions)[key] = values
     fixed = {key: value for key, value in page.set.items() if key not in request.fixed}
     trials = [{**fixed, **one} for one in space.settings(own, reference, page.lr_scaling)]
     return trials, {short(key) for key in own.conditions}
+
+
+@lru_cache(maxsize=64)
+def _reference(overrides: tuple[str, ...], config_dir: str | None) -> RunConfig:
+    """What relative values refer to; several optimizers may refer to the same."""
+    return compose_cells(overrides, [{}], config_dir)[0]
 
 
 def name_of(request: Request, page: SweepPage) -> str:
