@@ -8,6 +8,7 @@ import importlib
 import inspect
 import os
 import re
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -151,12 +152,26 @@ def _walk(path: str, name: str) -> Any:
 
 def _import(module: str, path: str, name: str, optional: bool = False) -> Any:
     try:
-        return importlib.import_module(module)
+        with _without_tracker(module):
+            return importlib.import_module(module)
     except ImportError as error:
         is_missing = isinstance(error, ModuleNotFoundError) and error.name == module
         if optional and is_missing:
             return None
         raise ConfigError(f"{name}._target_={path}: {error}; is its package installed?") from error
+
+
+@contextlib.contextmanager
+def _without_tracker(module: str) -> Iterator[None]:
+    """timm imports wandb where it is installed (0.5 s), for a logger that nothing here uses."""
+    is_ours = module.split(".")[0] in ("experiments", "timm") and "wandb" not in sys.modules
+    if is_ours:
+        sys.modules["wandb"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if is_ours:
+            del sys.modules["wandb"]
 
 
 def _check_names(target: Callable[..., Any], keywords: dict[str, Any], name: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import ConfigError, UserError
+from experiments.ranges import MOST, shown
 
 _CHECKS = {
     "experiments.data.image_files.ImageFiles": "experiments.data.image_paths:check",
@@ -44,7 +45,7 @@ class Rule:
         if not isinstance(value, self.kind) or (isinstance(value, bool) and self.kind is not bool):
             return False
         if self.minimum is not None:
-            return value >= self.minimum
+            return self.minimum <= value <= MOST
         return not isinstance(value, str) or bool(value) or self.may_be_empty
 
     def __str__(self) -> str:
@@ -79,8 +80,8 @@ def check_values(section: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
     """
     for key, value in section.items():
         if key in rules and not rules[key].allows(value):
-            shown = "null" if value is None else f"'{value}'" if isinstance(value, str) else value
-            raise ConfigError(f"data.{key}={shown}: must be {rules[key]}")
+            said = f"'{value}'" if isinstance(value, str) else shown(value)
+            raise ConfigError(f"data.{key}={said}: must be {rules[key]}")
 
 
 def expanded(path: str | None) -> str | None:

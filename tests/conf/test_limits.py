@@ -11,6 +11,7 @@ import yaml
 
 from experiments import limits, settings
 from experiments.config import ConfigError, RunConfig
+from experiments.data import locate
 from experiments.pages import CONF
 from experiments.ranges import TREE, Range
 from experiments.sweep.space import SweepPage
@@ -94,6 +95,17 @@ def test_every_key_of_our_models_has_a_range() -> None:
         model = yaml.safe_load(path.read_text()).get("model", {})
         if limits.of_model(model):
             assert set(model) - {"_target_"} <= {*limits.KNOWN_MODEL, *BUILT_ONLY}, path.name
+
+
+@pytest.mark.parametrize("page", sorted(p.stem for p in (CONF / "data").glob("*.yaml")))
+def test_every_key_of_our_data_is_checked_by_its_source(page: str) -> None:
+    section = yaml.safe_load((CONF / "data" / f"{page}.yaml").read_text())
+    for key in set(section) - {"_target_"}:
+        for value in NONSENSE:
+            if isinstance(value, dict) and isinstance(section[key], dict):
+                continue
+            with pytest.raises(ConfigError, match=rf"^data\.{key}=.*must be"):
+                locate.check_section({**section, key: value})
 
 
 @pytest.mark.parametrize("key", RANGES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,3 +160,14 @@ def test_a_package_that_a_target_needs_is_named(
     with pytest.raises(ConfigError, match="No module named 'nosuchpackage'"):
         locate("our_models.unet.Net", "model")
     assert "our_models" in sys.modules
+
+
+def test_timm_is_imported_without_wandb_and_wandb_can_be_imported_after() -> None:
+    """In another process: here they may be imported already."""
+    program = (
+        "import sys\n"
+        "from experiments.build import locate\n"
+        "locate('timm.create_model', 'model')\n"
+        "assert 'wandb' not in sys.modules and 'timm.utils.summary' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=True)
