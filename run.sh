@@ -59,6 +59,28 @@ make_venv() {
     fi
 }
 
+# Runs a command; says now and then what is being waited for.
+patiently() {
+    what=$1
+    shift
+    "$@" &
+    job=$!
+    (
+        waited=0
+        while sleep 15 >/dev/null 2>&1; do
+            waited=$((waited + 15))
+            echo "... $what ($waited s so far)" >&2
+        done
+    ) &
+    ticker=$!
+    trap 'kill $job $ticker 2>/dev/null; exit 130' INT TERM
+    code=0
+    wait $job || code=$?
+    kill $ticker 2>/dev/null || true
+    trap - INT TERM
+    return $code
+}
+
 # Installs a requirements file unless exactly it was installed before.
 install() {
     stamp=".venv/installed-$1"
@@ -71,7 +93,8 @@ install() {
         make_venv
     fi
     echo "Installing $1 into .venv (once, about 2 minutes) ..." >&2
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$1" >&2
+    patiently "pip downloads and unpacks $1" \
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$1" >&2
     echo "$wanted" >"$stamp"
 }
 
@@ -80,6 +103,8 @@ task=${1:-help}
 case $task in
 demo)
     install requirements.txt
+    echo "First Python imports torch and timm; then two workers do, and build Lion's kernel (once" >&2
+    echo "a machine); then the first of 30 runs shows up." >&2
     exec .venv/bin/python scripts/demo.py "$@"
     ;;
 report)
