@@ -5,7 +5,7 @@
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
-demo: ## compare Lion and AdamW on a small proxy: sets up .venv once, about 3 minutes on 2 cores
+demo: ## compare Lion and AdamW on a small proxy: sets up .venv once, then about 130 core-seconds
 	@./run.sh demo
 
 report: ## write results/report/: claims, figures and sweeps as pages that work offline
@@ -17,7 +17,7 @@ test: ## run the tests (sets up .venv once)
 lint: ## check style and types
 	@./run.sh lint
 
-figures: ## rebuild every figure in results/figures from the committed tables (10 s)
+figures: ## rebuild every figure in results/figures from the committed tables (40 core-seconds)
 	@./run.sh figures
 
 notebooks: ## execute the notebooks again and write their outputs (30 s)

@@ -5,7 +5,7 @@ cd "$(dirname "$0")"
 
 usage() {
     cat <<'TEXT'
-./run.sh demo [ARGS]   compare Lion and AdamW on a small proxy (about 3 minutes on 2 cores)
+./run.sh demo [ARGS]   compare Lion and AdamW on a small proxy (about 130 core-seconds)
 ./run.sh report [ARGS] write results/report/: claims, figures, sweeps as offline pages
 ./run.sh test [ARGS]   run the tests (pytest arguments may follow)
 ./run.sh lint          check style and types
