@@ -16,7 +16,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     The models and tasks of tests/support are trusted, as those of a user's own pages would be.
     """
-    support = [path.stem for path in (Path(__file__).parent / "support").iterdir()]
+    support = [path.stem for path in (Path(__file__).parent / "support").rglob("*.py")]
     config.stash[_folder] = tempfile.TemporaryDirectory(prefix="lion-tests-")
     os.environ["XDG_CONFIG_HOME"] = config.stash[_folder].name
     os.environ["LION_TRUST"] = ",".join(support)
