@@ -39,7 +39,7 @@ def layout(sizes: tuple[int, ...], block: int, device: torch.device) -> Layout |
         for i, size in enumerate(sizes):
             firsts.append(len(owners))
             owners.extend([i] * -(-size // block))
-        values = torch.tensor([*sizes, *firsts, *owners], dtype=torch.int64)
+        values = torch.tensor([*sizes, *firsts, *owners], dtype=torch.int64, device="cpu")
         _layouts[key] = Layout(values.to(device), len(owners))  # waits, once: any stream may read
     return _layouts[key]
 

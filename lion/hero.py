@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from lion import rule
+from lion import checkpoints, rule
 from lion.base import MomentumOptimizer, scalar
 
 
@@ -51,6 +51,10 @@ class HeroLion(MomentumOptimizer):
     Source: early version of arXiv:2302.06675 ("Hero-Lion"), Alg. 2, reconstructed
     """
 
+    _signature = checkpoints.Signature(
+        ("lr", "betas", "weight_decay", "bias_correction"), state=("exp_avg", "step")
+    )
+
     def __init__(
         self,
         params: ParamsT,
@@ -80,7 +84,8 @@ class HeroLion(MomentumOptimizer):
 
     def _init_state(self, state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
         super()._init_state(state, param, group)
-        state["step"] = torch.zeros((), dtype=torch.float32)  # torch.optim's form of a step count
+        # torch.optim's form of a step count, wherever the parameters are.
+        state["step"] = torch.zeros((), dtype=torch.float32, device="cpu")
 
     def _update_group(
         self,
