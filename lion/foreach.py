@@ -1,8 +1,8 @@
 """Backend "foreach": Lion with torch's multi-tensor kernels; the default on accelerators.
 
-The operations and roundings of `lion/loop.py`, on a list of tensors at a time: few kernel launches,
-for temporaries of twice the size of the parameters. On a CPU torch has no such kernels and walks the
-list, with fresh memory for each result; there the loop serves, which has the same results sooner.
+The operations and roundings of `lion/loop.py`, on a list of tensors at a time: few kernel
+launches, for temporaries of twice the size of the parameters. On a CPU torch has no such kernels
+and walks the list, with fresh memory for each result: the loop serves there, being quicker.
 """
 
 # pyright: reportPrivateImportUsage=false

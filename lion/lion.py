@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from lion import backends, checkpoints, momentum, native, sharded
+from lion import backends, checkpoints, fused, fused_cuda, momentum, native, sharded
 from lion.base import MomentumOptimizer, scalar
 
 _STORAGE = ("momentum_dtype", "kahan_sum")
@@ -198,17 +198,21 @@ class Lion(MomentumOptimizer):
         state.update(momentum.zeros(param, group["momentum_dtype"], group["kahan_sum"]))
 
     def _step_at_once(self, group: dict[str, Any]) -> bool:
-        if torch.compiler.is_compiling() or group["differentiable"] or group["foreach"]:
+        if torch.compiler.is_compiling() or not group["params"] or group["differentiable"]:
             return False
-        params, lr = group["params"], group["lr"]
-        if group["fused"] is False or not params or not params[0].is_cpu:
+        if not (group["fused"] or (group["fused"] is None and group["foreach"] is None)):
             return False
-        if isinstance(lr, Tensor) and not lr.is_cpu:
+        first, lr = group["params"][0], group["lr"]
+        if first.is_cuda:
+            # In a capture the table of backends decides and checks.
+            if _is_captured([first]):
+                return False
+            return bool(
+                (group["fused"] or fused_cuda.available(first.device))
+                and fused_cuda.step_group(group, self.state)
+            )
+        if not first.is_cpu or not native.is_loaded() or (isinstance(lr, Tensor) and not lr.is_cpu):
             return False
-        if not native.is_loaded():  # at the first step the table of backends decides
-            return False
-        from lion import fused
-
         return fused.step_group(group, self.state)
 
     def _update_group(

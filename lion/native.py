@@ -64,6 +64,17 @@ def is_loaded() -> bool:
 
 
 @functools.cache
+def optional() -> ctypes.CDLL | None:
+    """The kernels, or None without a word: for who can do without them (a GPU's host code)."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return library()
+    except NativeError:
+        return None
+
+
+@functools.cache
 def library() -> ctypes.CDLL:
     """Load the kernels, built before if need be.
 
@@ -73,7 +84,7 @@ def library() -> ctypes.CDLL:
     try:
         return _loaded(source_text())
     except (OSError, UnicodeDecodeError, AttributeError) as error:
-        # A file that an installation lacks, a /proc that cannot be read, a symbol that is not there.
+        # A file that an installation lacks, a /proc that cannot be read, a missing symbol.
         raise NativeError(
             f"the kernels cannot be had here ({error}): install lion-experiments anew, or use "
             "fused=False"

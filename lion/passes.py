@@ -128,10 +128,10 @@ def _product_is_rounded(dtype: torch.dtype) -> bool:
 def _step_pieces(rows: Iterable[Row], f: _Factors, dtype: torch.dtype) -> None:
     for row in rows:
         if row[0].numel() <= LARGE:
-            _step_piece(*row, _views(dtype, row[:1])[1][0], f)
+            _step_piece(row[0], row[1], row[2], _views(dtype, row[:1])[1][0], f)
         else:
             for piece in zip(*(x.view(-1).split(LARGE) for x in row), strict=True):
-                _step_piece(*piece, _views(dtype, piece[:1])[1][0], f)
+                _step_piece(piece[0], piece[1], piece[2], _views(dtype, piece[:1])[1][0], f)
 
 
 def _step_piece(param: Tensor, grad: Tensor, exp_avg: Tensor, step: Tensor, f: _Factors) -> None:
