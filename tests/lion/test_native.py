@@ -27,10 +27,11 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def fresh(cache):
     """As in a process that has not looked for the kernels yet."""
-    for function in (native.available, native.library):
+    functions = (native.available, native.library, native.optional)
+    for function in functions:
         function.cache_clear()
     yield cache
-    for function in (native.available, native.library):
+    for function in functions:
         function.cache_clear()
 
 
@@ -99,6 +100,44 @@ def test_without_a_compiler_one_notice_and_the_loop(fresh, monkeypatch):
         assert step_once().eq(-0.5).all()
         step_once(fused=False)
     with pytest.raises(native.NativeError, match="no C\\+\\+ compiler found"):
+        step_once(fused=True)
+
+
+def missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(native, "SOURCE", tmp_path / "fused_cpu.cpp")
+
+
+def not_text(monkeypatch, tmp_path):
+    missing(monkeypatch, tmp_path)
+    (tmp_path / "fused_cpu.cpp").write_bytes(b"\xff\xfe")
+
+
+def no_header(monkeypatch, tmp_path):
+    missing(monkeypatch, tmp_path)
+    (tmp_path / "fused_cpu.cpp").write_text('#include "native_rule.h"\n')
+
+
+def not_ours(monkeypatch, tmp_path):
+    missing(monkeypatch, tmp_path)
+    (tmp_path / "fused_cpu.cpp").write_text(TRIVIAL)
+
+
+def no_proc(monkeypatch, tmp_path):
+    def unreadable(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(native, "_libraries", lambda: unreadable("/proc/self/maps"))
+
+
+@pytest.mark.parametrize("damage", [missing, not_text, no_header, not_ours, no_proc])
+def test_a_broken_installation_takes_the_loop_with_one_notice(damage, fresh, monkeypatch, tmp_path):
+    damage(monkeypatch, tmp_path)
+    with pytest.warns(RuntimeWarning, match="slower path: .*install lion-experiments anew, or"):
+        assert step_once().eq(-0.5).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert step_once().eq(-0.5).all()
+    with pytest.raises(native.NativeError, match="fused=False"):
         step_once(fused=True)
 
 
