@@ -5,7 +5,7 @@ learning rate and go on from a momentum that means something else. All of that i
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ class Signature:
     optional_state: tuple[str, ...] = ()
     shaped: tuple[str, ...] = ("exp_avg",)
     """Which of the state have the shape of their parameter."""
+    check_state: Callable[[Mapping[str, Any], Tensor], None] | None = None
+    """Raises ValueError if a parameter's state is otherwise wrong."""
 
 
 def check(
@@ -91,6 +93,8 @@ def _check_state(state: Mapping[str, Any], param: Tensor, name: str, own: Signat
                 f"the checkpoint's {key!r} has shape {tuple(value.shape)} and its parameter "
                 f"{tuple(param.shape)}: load it into the model that it was saved with"
             )
+    if own.check_state:
+        own.check_state(state, param)
 
 
 def ordinary_tensors() -> "contextlib.AbstractContextManager[Any]":

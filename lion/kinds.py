@@ -47,6 +47,8 @@ def kind_of(
         return None
     if grad.dtype != param.dtype or not all(is_plain(x, device) for x in tensors):
         return None
+    if any(x.is_inference() for x in tensors if x is not grad):  # writing would not be seen
+        return None
     if isinstance(lr, Tensor) and not is_plain(lr, device):
         return None
     if residual is not None and not residual.dtype == param.dtype == torch.bfloat16:
@@ -65,7 +67,7 @@ def kind_of(
 
 
 def is_plain(x: Tensor, device: torch.device) -> bool:
-    return type(x) in _PLAIN and x.device == device and not (x.is_neg() or x.is_inference())
+    return type(x) in _PLAIN and x.device == device and not x.is_neg()
 
 
 def _same_layout(param: Tensor, *others: Tensor) -> bool:

@@ -96,6 +96,7 @@ class Lion(MomentumOptimizer):
         ("lr", "betas", "weight_decay"),
         optional_state=(momentum.SCALE, momentum.RESIDUAL),
         shaped=("exp_avg", momentum.RESIDUAL),
+        check_state=momentum.check_saved,
     )
 
     def __init__(

@@ -68,6 +68,22 @@ def zeros(param: Tensor, dtype: str | None, kahan_sum: bool | None = None) -> di
     return state
 
 
+def check_saved(saved: Mapping[str, Any], param: Tensor) -> None:
+    """Raise ValueError if a saved momentum of `param` lacks its scales, or has others' scales."""
+    exp_avg, scale = saved["exp_avg"], saved.get(SCALE)
+    num_blocks = -(-param.numel() // BLOCK)
+    if scale is None and getattr(exp_avg, "dtype", None) == torch.int8:
+        raise ValueError(
+            f"the checkpoint's 'exp_avg' is int8 and there is no {SCALE!r} with it: "
+            "save both, as state_dict() gives them"
+        )
+    if isinstance(scale, Tensor) and scale.numel() != num_blocks:
+        raise ValueError(
+            f"the checkpoint's {SCALE!r} has {scale.numel()} elements, and its parameter "
+            f"{num_blocks} blocks: load it into the model that it was saved with"
+        )
+
+
 def converted(
     saved: Mapping[str, Any], param: Tensor, dtype: str | None, kahan_sum: bool | None = None
 ) -> dict[str, Tensor]:

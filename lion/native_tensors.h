@@ -27,10 +27,13 @@ struct Place {
         plain(c10::DispatchKeySet(key) | c10::getAutogradRelatedKeySetFromBackend(bit) |
               c10::getAutocastRelatedKeySetFromBackend(bit)) {}
 
-  bool has(c10::TensorImpl& x) const {
+  bool has_memory_of(c10::TensorImpl& x) const {
     return (x.key_set().raw_repr() & ~plain.raw_repr()) == 0 && x.has_storage() &&
-        x.device_type() == type && (index < 0 || x.device().index() == index) && !x.is_inference();
+        x.device_type() == type && (index < 0 || x.device().index() == index);
   }
+
+  // Tensors of inference mode may be read, but nothing would see that they were written to.
+  bool has(c10::TensorImpl& x) const { return has_memory_of(x) && !x.is_inference(); }
 };
 
 inline const Place& on_cpu() {
@@ -63,7 +66,7 @@ inline bool fits(const Row& row, const Place& place, int64_t block) {
   if (row.grad == nullptr || row.momentum == nullptr) return false;
   c10::TensorImpl &p = *row.param, &g = *row.grad, &m = *row.momentum;
   const ScalarType stored = m.dtype().toScalarType();
-  if (!place.has(p) || !place.has(g) || !place.has(m)) return false;
+  if (!place.has(p) || !place.has_memory_of(g) || !place.has(m)) return false;
   if (!is_float(p.dtype().toScalarType()) || g.dtype() != p.dtype()) return false;
   if (!is_float(stored) && stored != ScalarType::Char) return false;
   if (!p.is_non_overlapping_and_dense() || !same_layout(p, g) || !same_layout(p, m)) return false;

@@ -249,6 +249,7 @@ def odd_rows():
     with torch.inference_mode():
         made = torch.ones(4, 6)
     yield "inference", (plain, plain, made, {})
+    yield "inference gradient", (plain, made, plain, {})
 
 
 @pytest.mark.skipif(native.optional() is None, reason="needs a C++ compiler")
