@@ -82,6 +82,13 @@ class HeroLion(MomentumOptimizer):
             )
         return super()._checked(group)
 
+    def _adopt(self, saved: dict[str, Any]) -> None:
+        for state in self.state.values():
+            # Older checkpoints of torch.optim's kind have a number, which a step would not change.
+            if "step" in state and not isinstance(state["step"], Tensor):
+                state["step"] = torch.tensor(state["step"], dtype=torch.float32, device="cpu")
+        super()._adopt(saved)
+
     def _init_state(self, state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
         super()._init_state(state, param, group)
         # torch.optim's form of a step count, wherever the parameters are.
