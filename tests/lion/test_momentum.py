@@ -117,6 +117,29 @@ def test_int8_zero_blocks_and_huge_values():
     assert back[512].isnan() and abs(back[513] - 1) < 0.01
 
 
+@pytest.mark.parametrize("flags", PATHS, ids=str)
+@pytest.mark.parametrize("bad", [float("inf"), -float("inf"), float("nan")])
+def test_int8_one_bad_gradient_shows_and_leaves_its_neighbours_alone(flags, bad):
+    """As with AdamW that weight is NaN for ever after; the other 255 of its block never notice."""
+    ends = []
+    for odd in (bad, 1.0):
+        param = nn.Parameter(torch.zeros(300))
+        optimizer = Lion([param], lr=0.01, momentum_dtype="int8", **flags)
+        for t in range(12):
+            param.grad = torch.randn(300, generator=torch.Generator().manual_seed(t))
+            if t == 3:
+                param.grad[7] = odd
+            optimizer.step()
+        ends.append((param.detach(), *optimizer.state[param].values()))
+    (ours, codes, scales), (expected, others, _) = ends
+    assert ours.isnan().nonzero().flatten().tolist() == [7]
+    assert codes[7] == momentum.NAN_CODE and scales.isfinite().all()
+    apart = torch.arange(300) != 7
+    assert (ours[apart] != expected[apart]).float().mean() < 0.1, "but for roundings"
+    assert (codes[apart].int() - others[apart].int()).abs().max() <= 3
+    assert torch.equal(ours[256:], expected[256:])
+
+
 @pytest.mark.parametrize("layout", ["channels_last", "transposed"])
 def test_int8_blocks_follow_the_memory_of_the_parameter(layout):
     data = torch.randn(8, 16, 4, 4)
