@@ -1,4 +1,4 @@
-"""What does the GPU step cost the host? Lion's own work before the launch, with the launch left out.
+"""What does the GPU step cost the host? Lion's own work before the launch, which is left out.
 
     python scripts/bench_gpu_host.py [--json]
 
