@@ -37,6 +37,9 @@ def update(
     """
     rule = {"lr": lr, "beta1": beta1, "beta2": beta2, "weight_decay": weight_decay}
     direction = -1.0 if maximize else 1.0
+    if all([param.device.type in WITHOUT_KERNELS for param in params]):
+        loop.update(params, grads, exp_avgs, maximize=maximize, **rule)
+        return
     for bucket_params, bucket_grads, bucket_exp_avgs in _buckets(params, grads, exp_avgs):
         if bucket_params[0].device.type in WITHOUT_KERNELS:
             bucket = (bucket_params, bucket_grads, bucket_exp_avgs)
