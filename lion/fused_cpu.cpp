@@ -12,14 +12,13 @@
 
 #include "native_table.h"
 
+#include "native_team.h"
+
 #include <atomic>
 #include <memory>
 
 namespace {
 
-// Elements worth waking a thread for. Waking costs microseconds on an idle machine; on a busy one
-// the team waits at its end for a thread that gets no core, a time slice of milliseconds.
-constexpr int64_t GRAIN = 1 << 18;
 constexpr int64_t CHUNK = 1 << 16;  // elements that a thread takes at a time
 
 using Run = decltype(Job::run);
@@ -69,8 +68,9 @@ void run_range(const std::vector<Job>& jobs, int64_t low, int64_t high, const Ru
 // for a while holds up a chunk and not a share. Nothing depends on who does what.
 void run_all(const std::vector<Job>& jobs, const Rule& rule, int threads) {
   const int64_t total = jobs.empty() ? 0 : jobs.back().start + jobs.back().size;
-  const int team = static_cast<int>(std::clamp<int64_t>(total / GRAIN, 1, threads));
+  const int team = lion_team(total, threads);
   if (team == 1) return run_range(jobs, 0, total, rule);
+  const auto started = std::chrono::steady_clock::now();
   struct alignas(64) Next {
     std::atomic<int64_t> chunk{0};
   };
@@ -87,6 +87,8 @@ void run_all(const std::vector<Job>& jobs, const Rule& rule, int threads) {
       }
     }
   }
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - started;
+  lion_took(total, team, took.count());
 }
 
 }  // namespace

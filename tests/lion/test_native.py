@@ -1,5 +1,6 @@
 """Building the kernels: once, safely, with one clear line where it cannot be."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -101,6 +102,34 @@ def test_without_a_compiler_one_notice_and_the_loop(fresh, monkeypatch):
         step_once(fused=False)
     with pytest.raises(native.NativeError, match="no C\\+\\+ compiler found"):
         step_once(fused=True)
+
+
+@needs_compiler
+def test_a_team_that_was_kept_waiting_rests():
+    """As long again with every stall in a row, and shorter with every call that went well."""
+    library, total = native.library(), 1 << 22
+    library.lion_team.argtypes = [ctypes.c_int64, ctypes.c_int]
+    library.lion_took.argtypes = [ctypes.c_int64, ctypes.c_int, ctypes.c_double]
+
+    def rests():
+        number = 0
+        while library.lion_team(total, 2) == 1:
+            number += 1
+        return number
+
+    assert [library.lion_team(1 << n, 8) for n in (0, 18, 20, 24)] == [1, 1, 4, 8]
+    for _ in range(10):
+        library.lion_took(total, 2, 2e-3)
+    assert rests() == 0
+    found = []
+    for seconds in (1.0, 1.0, 1.0, 2e-3, 2e-3, 1.0):
+        library.lion_took(total, 2, seconds)
+        found.append(rests())
+    assert found == [1, 2, 4, 0, 0, 2]
+    library.lion_took(total, 1, 1.0)  # alone it waits for nobody
+    assert rests() == 0
+    for _ in range(10):
+        library.lion_took(total, 2, 2e-3)
 
 
 def missing(monkeypatch, tmp_path):
