@@ -71,7 +71,7 @@ def test_bfloat16_tails_of_torch_differ_by_a_rounding_of_the_momentum():
     assert torch.equal(ours[3][:num_vectors], loops[3][:num_vectors])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 1500), min_size=1, max_size=9),
     threads=st.integers(1, 5),
