@@ -295,8 +295,16 @@ def trained(steps, store, dtype, **flags):
 @on_gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("store", [*FLOATS, "int8"])
-def test_gpu_equals_the_loop_to_the_bit(store, dtype):
-    ours, theirs = trained(20, store, dtype, fused=True), trained(20, store, dtype, foreach=False)
+@pytest.mark.parametrize("kahan_sum", [False, True])
+def test_gpu_equals_the_loop_to_the_bit(store, dtype, kahan_sum, monkeypatch):
+    at_once = []
+    real = fused_cuda.step_group
+    monkeypatch.setattr(
+        fused_cuda, "step_group", lambda *a: at_once.append(real(*a)) or at_once[-1]
+    )
+    ours = trained(20, store, dtype, fused=True, kahan_sum=kahan_sum)
+    assert native.optional() is None or at_once == [False, *[True] * 19]
+    theirs = trained(20, store, dtype, foreach=False, fused=False, kahan_sum=kahan_sum)
     for x, y in zip(ours[0], theirs[0], strict=True):
         assert torch.equal(x, y)
     for state, expected in zip(ours[1], theirs[1], strict=True):

@@ -43,8 +43,11 @@ def step_once(**options):
     return param
 
 
-def test_importing_neither_builds_nor_looks_for_a_compiler(tmp_path):
-    program = "import lion, lion.native as n; assert not n.is_loaded()"
+def test_importing_builds_nothing_and_brings_no_optional_package(tmp_path):
+    program = (
+        "import sys, lion, lion.native as n; assert not n.is_loaded(); "
+        "assert not {'triton', 'lion.triton_kernel'} & set(sys.modules)"
+    )
     environment = os.environ | {"LION_CACHE_DIR": str(tmp_path / "cache"), "CXX": "/nonexistent"}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment, cwd=ROOT)
     assert not (tmp_path / "cache").exists()
@@ -72,8 +75,8 @@ def test_processes_that_start_at_once_build_once(cache, tmp_path):
     )
     environment = os.environ | {"CXX": str(counter)}
     command = [sys.executable, "-c", program]
-    processes = [subprocess.Popen(command, env=environment, cwd=ROOT) for _ in range(3)]
-    assert [p.wait(120) for p in processes] == [0, 0, 0]
+    processes = [subprocess.Popen(command, env=environment, cwd=ROOT) for _ in range(2)]
+    assert [p.wait(120) for p in processes] == [0, 0]
     assert (tmp_path / "calls").read_text() == "x\n"
     assert not [p for p in cache.iterdir() if p.suffix not in (".so", ".lock")]
 
