@@ -217,9 +217,10 @@ def _views(
         if len(_kept.views) >= MAX_VIEWS:
             _kept.views.clear()
         sizes = [x.numel() for x in like]
-        flat = _memory(dtype, use, sum(sizes))
-        parts = zip(flat.split(sizes), like, strict=True)
-        found = _kept.views[key] = flat, [part.view(x.shape) for part, x in parts]
+        with ordinary_tensors():
+            flat = _memory(dtype, use, sum(sizes))
+            parts = zip(flat.split(sizes), like, strict=True)
+            found = _kept.views[key] = flat, [part.view(x.shape) for part, x in parts]
     return found
 
 
@@ -227,8 +228,7 @@ def _memory(dtype: torch.dtype, use: str, size: int) -> Tensor:
     key = (dtype, use)
     if key not in _kept.flat or _kept.flat[key].numel() < size:
         _kept.views.clear()  # of the old memory
-        with ordinary_tensors():
-            _kept.flat[key] = torch.empty(size, dtype=dtype, device="cpu")
+        _kept.flat[key] = torch.empty(size, dtype=dtype, device="cpu")
     return _kept.flat[key][:size]
 
 
