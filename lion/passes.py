@@ -1,7 +1,7 @@
 """Lion on float32 and float64 tensors on a CPU, in as few passes of torch's kernels as it takes.
 
 What `lion/loop.py` does tensor by tensor, bit for bit, for plain dense tensors: small ones many at
-a time, large ones in pieces whose temporary is used again, and each piece in eight passes at most.
+a time, large ones in pieces whose temporary is used again, and each piece in six to eight passes.
 """
 
 # pyright: reportPrivateImportUsage=false
@@ -22,6 +22,8 @@ LARGE = 1 << 20  # elements of a piece: what torch's threads share, and a cache 
 SMALL = 1 << 14  # tensors of at most so many are stepped together
 TINY = 1 << 11  # vectors of at most so many are copied together, stepped, and copied back
 TOGETHER = 1 << 18  # elements, so that they are still in cache at the next pass
+VECTORS = 64  # elements: whole vectors of every width, as torch's kernels take them at once
+TORCH_GRAIN = 32768  # elements that torch gives a thread at least
 MAX_VIEWS = 256  # sets of shapes whose views are kept
 MAX_LR = 1e30
 
@@ -31,6 +33,24 @@ _SIGNS = {torch.float32: (2.0**127, 2.0**-22), torch.float64: (2.0**1023, 2.0**-
 _PLAIN = {Tensor, Parameter}
 
 Row = tuple[Tensor, Tensor, Tensor]
+
+
+class _Outer(NamedTuple):
+    """For `torch.addr`, an outer product with one number: x * beta + y * alpha in one pass.
+
+    It rounds three times, as three passes would, where it works on whole vectors; the ends that a
+    thread is left with may be rounded in another way, so they must not be.
+    """
+
+    decay: float
+    beta1: float
+    one: Tensor
+    num_threads: int
+
+    def serves(self, number: int) -> bool:
+        """Whether each thread has whole vectors of so many elements."""
+        team = min(self.num_threads, -(-number // TORCH_GRAIN))
+        return number % (VECTORS * team) == 0
 
 
 class _Factors(NamedTuple):
@@ -45,6 +65,7 @@ class _Factors(NamedTuple):
     huge: Tensor
     clip: float
     lr_by_clip: float
+    outer: "_Outer | None"
 
 
 def update(
@@ -110,6 +131,9 @@ def _factors(
         huge=huge_,
         clip=clip,
         lr_by_clip=-lr_.item() / clip,
+        outer=_Outer(decay, beta1, one.view(1), torch.get_num_threads())
+        if _outer_product_is_rounded(dtype)
+        else None,
     )
 
 
@@ -122,24 +146,46 @@ def _product_is_rounded(dtype: torch.dtype) -> bool:
     return not torch.addcmul(-grad.mul(0.1), grad, one, value=0.1).any().item()
 
 
+@functools.cache
+def _outer_product_is_rounded(dtype: torch.dtype) -> bool:
+    # The same of `torch.addr`, in whole vectors.
+    m = torch.linspace(-3.0, 3.0, VECTORS * 32, dtype=dtype, device="cpu")
+    grad = -(m * 0.9) / (1 - 0.9)
+    one = torch.ones(1, dtype=dtype, device="cpu")
+    found = torch.addr(m.view(-1, 1), grad, one, beta=0.9, alpha=1 - 0.9).view(-1)
+    return torch.equal(found, m.mul(0.9).add_(grad.mul(1 - 0.9)))
+
+
 # --- large tensors, piece by piece ---------------------------------------------------------------
 
 
 def _step_pieces(rows: Iterable[Row], f: _Factors, dtype: torch.dtype) -> None:
     for row in rows:
         if row[0].numel() <= LARGE:
-            _step_piece(row[0], row[1], row[2], _views(dtype, row[:1])[1][0], f)
+            _step_piece(row[0], row[1], row[2], dtype, f)
         else:
-            for piece in zip(*(x.view(-1).split(LARGE) for x in row), strict=True):
-                _step_piece(piece[0], piece[1], piece[2], _views(dtype, piece[:1])[1][0], f)
+            for param, grad, exp_avg in zip(*(x.view(-1).split(LARGE) for x in row), strict=True):
+                _step_piece(param, grad, exp_avg, dtype, f)
 
 
-def _step_piece(param: Tensor, grad: Tensor, exp_avg: Tensor, step: Tensor, f: _Factors) -> None:
-    torch.mul(exp_avg, f.beta1, out=step)
+def _step_piece(
+    param: Tensor, grad: Tensor, exp_avg: Tensor, dtype: torch.dtype, f: _Factors
+) -> None:
+    flat, (step,) = _views(dtype, (param,))
+    outer = f.outer if f.outer and f.outer.serves(param.numel()) else None
+    if outer:
+        self, vector = exp_avg.view(-1, 1), grad.view(-1)
+        out = flat.view(-1, 1)
+        torch.addr(self, vector, outer.one, beta=outer.beta1, alpha=f.gain1, out=out)
+    else:
+        torch.mul(exp_avg, f.beta1, out=step)
+        step.addcmul_(grad, f.one, value=f.gain1)
     exp_avg.mul_(f.beta2)
-    step.addcmul_(grad, f.one, value=f.gain1)
     exp_avg.add_(grad, alpha=f.gain2)
-    step.mul_(f.huge).clamp_(-f.clip, f.clip)
+    flat.mul_(f.huge).clamp_(-f.clip, f.clip)
+    if outer and f.decay is not None:
+        param.view(-1, 1).addr_(flat, outer.one, beta=outer.decay, alpha=f.lr_by_clip)
+        return
     if f.decay is not None:
         param.mul_(f.decay)
     param.add_(step, alpha=f.lr_by_clip)
@@ -174,7 +220,7 @@ def _step_vectors(rows: list[Row], f: _Factors, dtype: torch.dtype) -> None:
     momenta, new_exp_avgs = _views(dtype, params, "momenta")
     torch.cat(params, out=weights)
     torch.cat(exp_avgs, out=momenta)
-    _step_piece(weights, torch.cat(grads), momenta, _views(dtype, [weights])[0], f)
+    _step_piece(weights, torch.cat(grads), momenta, dtype, f)
     torch._foreach_copy_(params, new_params)
     torch._foreach_copy_(exp_avgs, new_exp_avgs)
 

@@ -88,16 +88,29 @@ def test_blocks_of_a_large_tensor_equal_the_whole(monkeypatch):
     assert_steps_like_rule(params, fused=False)
 
 
+@pytest.fixture
+def threads(monkeypatch):
+    """Set torch's threads and the size of the loop's pieces."""
+    before = torch.get_num_threads()
+
+    def choose(number, piece):
+        torch.set_num_threads(number)
+        monkeypatch.setattr(passes, "LARGE", piece)
+
+    yield choose
+    torch.set_num_threads(before)
+
+
 SPECIAL = [0.0, -0.0, 1e-45, -1e-40, 1e-38, 3e38, -3e38, float("inf"), -float("inf"), float("nan")]
 
 
 @pytest.mark.parametrize("flags", [*FLAGS, {"foreach": False, "fused": False}], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("size", [700, 20_000])
-def test_sums_that_cancel_and_special_numbers_equal_the_rule(flags, dtype, size, monkeypatch):
+@pytest.mark.parametrize("size, piece", [(700, 1 << 13), (20_000, 1 << 13), (115_200, 1 << 20)])
+def test_sums_that_cancel_and_special_numbers_equal_the_rule(flags, dtype, size, piece, threads):
     """0.9 m + 0.1 g is 0 for every fourth weight, to the last bit: a product that is not rounded
     before it is added, or a sign that takes tiny numbers for 0, would show. In pieces and whole."""
-    monkeypatch.setattr(passes, "LARGE", 1 << 13)
+    threads(3, piece)
     generator = torch.Generator().manual_seed(0)
     exp_avg = torch.randn(size, generator=generator, dtype=dtype)
     grad = -(exp_avg * 0.9) / (1 - 0.9)
@@ -114,6 +127,19 @@ def test_sums_that_cancel_and_special_numbers_equal_the_rule(flags, dtype, size,
     torch.testing.assert_close(param.detach(), expected[0], rtol=0, atol=0, equal_nan=True)
     after = optimizer.state[param]["exp_avg"]
     torch.testing.assert_close(after, expected[1], rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("rounds", [True, False])
+def test_without_the_outer_product_the_steps_are_the_same(rounds, monkeypatch):
+    monkeypatch.setattr(passes, "_outer_product_is_rounded", lambda dtype: rounds)
+    used, real = [], torch.addr
+    monkeypatch.setattr(torch, "addr", lambda *a, **k: (used.append(1), real(*a, **k))[1])
+    generator = torch.Generator().manual_seed(0)
+    columns = [torch.randn(1 << 15, generator=generator) for _ in range(3)]
+    expected = rule.lion(*columns, **OPTIONS)
+    assert passes.update([tuple(columns)], lr=0.1, maximize=False, **NO_LR) == []
+    assert torch.equal(columns[0], expected[0]) and torch.equal(columns[2], expected[1])
+    assert len(used) == rounds
 
 
 def test_a_kernel_that_rounds_once_is_noticed(monkeypatch):
