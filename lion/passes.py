@@ -50,7 +50,7 @@ class _Outer(NamedTuple):
     def serves(self, number: int) -> bool:
         """Whether each thread has whole vectors of so many elements."""
         team = min(self.num_threads, -(-number // TORCH_GRAIN))
-        return number % (VECTORS * team) == 0
+        return number > 0 and number % (VECTORS * team) == 0
 
 
 class _Factors(NamedTuple):

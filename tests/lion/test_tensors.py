@@ -54,6 +54,7 @@ def test_odd_shapes_and_layouts_equal_the_rule(flags, dtype):
     params = [
         pair(torch.randn(())),
         pair(torch.randn(0, 3)),
+        pair(torch.randn(0)),
         pair(torch.randn(1)),
         pair(channels_last.clone()),
         pair(torch.randn(4, 6).t()),
@@ -127,6 +128,11 @@ def test_sums_that_cancel_and_special_numbers_equal_the_rule(flags, dtype, size,
     torch.testing.assert_close(param.detach(), expected[0], rtol=0, atol=0, equal_nan=True)
     after = optimizer.state[param]["exp_avg"]
     torch.testing.assert_close(after, expected[1], rtol=0, atol=0, equal_nan=True)
+
+
+def test_nothing_but_empty_tensors():
+    params = [with_grad(torch.ones(shape), torch.ones(shape)) for shape in [(0,), (0, 3)]]
+    assert_steps_like_rule(params, fused=False)
 
 
 @pytest.mark.parametrize("rounds", [True, False])
