@@ -10,8 +10,9 @@ from typing import Any
 
 from experiments.config import ConfigError
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
-"""The folder of the pages, `GROUP/PAGE.yaml`."""
+_HERE = Path(__file__).resolve().parent
+CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
+"""The folder of the pages, `GROUP/PAGE.yaml`: an installed package has them within (setup.py)."""
 
 
 def search_path(config_dir: str | None) -> list[str]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from lion import checkpoints
 from lion.base import MomentumOptimizer, scalar
 from lion.checks import check_number
 
@@ -60,6 +61,8 @@ def add_sign(grad: Tensor, exp_avg: Tensor, *, alpha: float, sign_decay: float) 
 
 
 class _SignAgreement(MomentumOptimizer):
+    _signature = checkpoints.Signature(("lr", "beta", "alpha", "sign_decay", "weight_decay"))
+
     def __init__(
         self,
         params: ParamsT,
@@ -85,6 +88,12 @@ class _SignAgreement(MomentumOptimizer):
         check_number("alpha", group["alpha"], remedy="e for PowerSign, 1 for AddSign")
         if check_number("sign_decay", group["sign_decay"], remedy="1 for no decay") > 1:
             raise ValueError(f"sign_decay must be in [0, 1], got {group['sign_decay']!r}")
+        # Nothing else tells the checkpoints of the two apart.
+        if group["rule"] != self._flags["rule"]:
+            raise ValueError(
+                f"these settings are of a different rule, {group['rule']!r}, and "
+                f"{type(self).__name__} is {self._flags['rule']!r}: use the optimizer of that name"
+            )
         return super()._checked(group)
 
     def _update_group(
@@ -136,6 +145,8 @@ class PowerSign(_SignAgreement):
 
     Source: arXiv:1709.07417, section 5.2
     """
+
+    _flags = {"maximize": False, "rule": "power_sign"}
 
     def __init__(
         self,
@@ -189,6 +200,8 @@ class AddSign(_SignAgreement):
 
     Source: arXiv:1709.07417, section 5.2
     """
+
+    _flags = {"maximize": False, "rule": "add_sign"}
 
     def __init__(
         self,

@@ -25,21 +25,26 @@ _layouts: dict[tuple[object, ...], Layout] = {}
 # Never dropped: a captured graph may read one for ever. They take 0.1% of their parameters' memory.
 
 
-def layout(sizes: tuple[int, ...], block: int, device: torch.device) -> Layout | None:
-    """Return the layout for tensors of `sizes` elements in programs of `block` elements.
+def layout(packed: bytes, block: int, device: torch.device) -> Layout | None:
+    """Return the layout for tensors in programs of `block` elements.
+
+    Args:
+        packed: The numbers of their elements, as int64.
+        block: Elements of a program.
+        device: Where the tensors are.
 
     Returns:
         None if that would copy from the host while a graph is captured.
     """
-    key = (sizes, block, device)
+    key = (packed, block, device)
     if key not in _layouts:
         if is_capturing(device):
             return None
-        owners, firsts = array("q"), array("q")
+        sizes, owners, firsts = array("q", packed), array("q"), array("q")
         for i, size in enumerate(sizes):
             firsts.append(len(owners))
             owners.extend([i] * -(-size // block))
-        values = torch.tensor([*sizes, *firsts, *owners], dtype=torch.int64)
+        values = torch.tensor([*sizes, *firsts, *owners], dtype=torch.int64, device="cpu")
         _layouts[key] = Layout(values.to(device), len(owners))  # waits, once: any stream may read
     return _layouts[key]
 

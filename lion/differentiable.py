@@ -13,15 +13,15 @@ def update(
     exp_avgs: Sequence[Tensor],
     *,
     lr: float | Tensor,
-    beta1: float,
-    beta2: float,
-    weight_decay: float,
+    beta1: float | Tensor,
+    beta2: float | Tensor,
+    weight_decay: float | Tensor,
     maximize: bool,
 ) -> None:
     """Step every tensor, recording the graph; arguments as in `lion.loop.update`.
 
     The derivative of the sign is 0: gradients flow to the earlier weights, through the decay, and
-    to `lr`, but not to the earlier gradients.
+    to `lr` and `weight_decay`, but not to the earlier gradients or through the sign to `betas`.
 
     Source: arXiv:2302.06675, Alg. 2
     """

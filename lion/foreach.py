@@ -1,7 +1,8 @@
 """Backend "foreach": Lion with torch's multi-tensor kernels; the default on accelerators.
 
-The operations and roundings of `lion/loop.py`, on a list of tensors at a time: few kernel launches,
-for temporaries of twice the size of the parameters.
+The operations and roundings of `lion/loop.py`, on a list of tensors at a time: few kernel
+launches, for temporaries of twice the size of the parameters. On a CPU torch has no such kernels
+and walks the list, with fresh memory for each result: the loop serves there, being quicker.
 """
 
 # pyright: reportPrivateImportUsage=false
@@ -11,6 +12,10 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+
+from lion import loop
+
+WITHOUT_KERNELS = {"cpu"}
 
 Bucket = tuple[list[Tensor], list[Tensor], list[Tensor]]
 
@@ -30,8 +35,16 @@ def update(
 
     Source: arXiv:2302.06675, Alg. 2
     """
+    rule = {"lr": lr, "beta1": beta1, "beta2": beta2, "weight_decay": weight_decay}
     direction = -1.0 if maximize else 1.0
+    if all([param.device.type in WITHOUT_KERNELS for param in params]):
+        loop.update(params, grads, exp_avgs, maximize=maximize, **rule)
+        return
     for bucket_params, bucket_grads, bucket_exp_avgs in _buckets(params, grads, exp_avgs):
+        if bucket_params[0].device.type in WITHOUT_KERNELS:
+            bucket = (bucket_params, bucket_grads, bucket_exp_avgs)
+            loop.update(*bucket, maximize=maximize, **rule)
+            continue
         _scale_(bucket_params, 1 - lr * weight_decay)
         steps = torch._foreach_mul(bucket_exp_avgs, beta1)
         torch._foreach_add_(steps, torch._foreach_mul(bucket_grads, direction * (1 - beta1)))
@@ -52,7 +65,7 @@ def _scale_(tensors: list[Tensor], factor: float | Tensor) -> None:
     # of 0.99 would become 0.988, and a decay of 0.9999 none at all. Not so a factor in a tensor.
     if tensors[0].device.type == "cpu":
         dtype = torch.promote_types(tensors[0].dtype, torch.float32)
-        factor = torch.as_tensor(factor, dtype=dtype)
+        factor = torch.as_tensor(factor, dtype=dtype, device="cpu")
     torch._foreach_mul_(tensors, factor)
 
 

@@ -62,22 +62,9 @@ def step_group(group: Mapping[str, Any], state: Mapping[Tensor, dict[str, Any]])
     Returns:
         False if nothing was done, because a tensor needs another path or has no state yet.
     """
-    params = group["params"]
-    try:
-        states = [x or _NO_STATE for x in map(state.get, params)]
-        exp_avgs = [x["exp_avg"] for x in states]
-    except KeyError:
+    handles = group_handles(group, state)
+    if handles is None:
         return False
-    handles = array("Q", [x._cdata for x in params])
-    handles.extend([x._cdata for x in exp_avgs])
-    for key, used in (
-        (momentum.SCALE, group["momentum_dtype"] == "int8"),
-        (momentum.RESIDUAL, group["kahan_sum"]),
-    ):
-        if used:
-            handles.extend([x[key]._cdata if key in x else 0 for x in states])
-        else:
-            handles.frombytes(bytes(8 * len(params)))
     lr = group["lr"]
     beta1, beta2 = group["betas"]
     return not _call(
@@ -89,6 +76,33 @@ def step_group(group: Mapping[str, Any], state: Mapping[Tensor, dict[str, Any]])
         weight_decay=group["weight_decay"],
         maximize=group["maximize"],
     )
+
+
+def group_handles(
+    group: Mapping[str, Any], state: Mapping[Tensor, dict[str, Any]]
+) -> "array[int] | None":
+    """Return what the native code takes a group's tensors by; None if one has no state yet.
+
+    Returns:
+        The handles of the parameters, then of their momenta, scales and residuals; 0 is none.
+    """
+    params = group["params"]
+    try:
+        states = [x or _NO_STATE for x in map(state.get, params)]
+        exp_avgs = [x["exp_avg"] for x in states]
+    except KeyError:
+        return None
+    handles = array("Q", [x._cdata for x in params])
+    handles.extend([x._cdata for x in exp_avgs])
+    for key, used in (
+        (momentum.SCALE, group["momentum_dtype"] == "int8"),
+        (momentum.RESIDUAL, group["kahan_sum"]),
+    ):
+        if used:
+            handles.extend([x[key]._cdata if key in x else 0 for x in states])
+        else:
+            handles.frombytes(bytes(8 * len(params)))
+    return handles
 
 
 class _Nothing:

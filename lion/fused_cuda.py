@@ -4,7 +4,9 @@ The default on CUDA devices where Triton works (it comes with torch's CUDA build
 fused CPU path serves, with the same roundings; whatever else is in the group goes to foreach or the
 loop. Sizes of the launch are fixed: nothing is tuned by trying, so nothing is ever stepped twice.
 
-The kernel finds the tensors through a table of their addresses, see `lion/device_tables.py`.
+The kernel finds the tensors through a table of their addresses, see `lion/device_tables.py`. Where
+a C++ compiler is, native code looks at the tensors and writes the table (`step_group`): in Python
+that takes longer than the kernel.
 """
 
 import contextlib
@@ -14,32 +16,17 @@ import struct
 import warnings
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
-from lion import device_tables, momentum
+from lion import device_tables, fused, kinds, momentum, native
+from lion.kinds import COLUMNS, Kind
 
-DEVICE = "cuda"
 BLOCK = 2048  # elements of a program; a multiple of momentum.BLOCK, whose scales it owns
 NUM_WARPS = 8
 MIN_CAPABILITY = (8, 0)
-ALIGNMENT = 16  # bytes, of the widest loads
-
-_PLAIN = (Tensor, Parameter)
-_FLOATS = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
-_MOMENTA = {**_FLOATS, torch.int8: "int8"}
-
-
-class _Kind(NamedTuple):
-    """What the tensors of one launch share."""
-
-    device: torch.device
-    param: str
-    momentum: str
-    aligned: bool
 
 
 def update(
@@ -65,12 +52,13 @@ def update(
     rule = {"lr": lr, "beta1": beta1, "beta2": beta2, "maximize": maximize}
     rule["weight_decay"] = weight_decay
     rows = list(zip(params, grads, exp_avgs, states, strict=True))
-    kinds: dict[_Kind | None, list[int]] = {}
+    members_of: dict[Kind | None, list[int]] = {}
     for i, row in enumerate(rows):
-        kinds.setdefault(_kind(*row, lr), []).append(i)
+        members_of.setdefault(kinds.kind_of(*row, lr), []).append(i)
     left: list[int] = []
-    for kind, members in kinds.items():
-        left += members if kind is None else _launch(kind, rows, members, rule)
+    for kind, members in members_of.items():
+        served = kind is not None and (kind.device.type != "cuda" or _kind_works(kind))
+        left += _step_kind(kind, rows, members, rule) if kind and served else members
     if left:
         _step_otherwise([rows[i] for i in sorted(left)], rule)
 
@@ -86,18 +74,23 @@ def available(device: torch.device) -> bool:
 
     False while a CUDA graph is captured and it was not tried before: compiling would break that.
     """
-    if device not in _works:
-        if device_tables.is_capturing(device):
+    return _kind_works(Kind(device, "float32", "float32"))
+
+
+_works: dict[Kind, bool] = {}
+
+
+def _kind_works(kind: Kind) -> bool:
+    # Each kind is a compilation of its own, which may fail alone.
+    if kind not in _works:
+        if device_tables.is_capturing(kind.device):
             return False
-        _works[device] = _try(device)
-    return _works[device]
+        _works[kind] = _try(kind)
+    return _works[kind]
 
 
-_works: dict[torch.device, bool] = {}
-
-
-def _try(device: torch.device) -> bool:
-    reason = None
+def _try(kind: Kind) -> bool:
+    device, reason = kind.device, None
     if torch.version.cuda is None:
         reason = "the Triton kernel has not been tried on this kind of GPU"
     elif not is_installed():
@@ -105,94 +98,34 @@ def _try(device: torch.device) -> bool:
     elif torch.cuda.get_device_capability(device) < MIN_CAPABILITY:
         reason = f"the GPU is older than compute capability {MIN_CAPABILITY[0]}.0"
     else:
-        scratch = [torch.zeros(1, device=device) for _ in range(3)]
-        row, rule = (*scratch, {}), {"beta1": 0.5, "beta2": 0.5, "weight_decay": 0.0}
         try:
-            kind = _Kind(device, "float32", "float32", True)
-            _launch(kind, [row], [0], {**rule, "lr": 0.5, "maximize": False})
+            _launch_on_scratch(kind)
             torch.cuda.synchronize(device)
         except Exception as error:  # Triton, its C compiler and the driver each raise their own
             reason = f"Triton does not work here ({type(error).__name__}: {str(error)[:300]})"
     if reason:
         warnings.warn(
-            f"Lion takes its slower path on {device}: {reason}, or use fused=False",
+            f"Lion takes its slower path on {device} for {kind.param} with {kind.momentum} "
+            f"momenta: {reason}, or use fused=False",
             RuntimeWarning,
             stacklevel=2,
         )
     return reason is None
 
 
-# --- which tensors can be served -----------------------------------------------------------------
-
-
-def _kind(
-    param: Tensor,
-    grad: Tensor,
-    exp_avg: Tensor,
-    state: Mapping[str, Tensor],
-    lr: float | Tensor,
-) -> _Kind | None:
-    scale = state.get(momentum.SCALE)
-    tensors = (param, grad, exp_avg) if scale is None else (param, grad, exp_avg, scale)
-    device = param.device
-    if device.type != DEVICE or param.dtype not in _FLOATS or exp_avg.dtype not in _MOMENTA:
-        return None
-    if grad.dtype != param.dtype or not all(_is_plain(x, device) for x in tensors):
-        return None
-    if isinstance(lr, Tensor) and not _is_plain(lr, device):
-        return None
-    if momentum.RESIDUAL in state:  # not in this kernel: it takes foreach
-        return None
-    if not _same_layout(param, grad, exp_avg) or not _fits(scale, exp_avg):
-        return None
-    aligned = not any(x.data_ptr() % ALIGNMENT for x in (param, grad, exp_avg))
-    return _Kind(device, _FLOATS[param.dtype], _MOMENTA[exp_avg.dtype], aligned)
-
-
-def _is_plain(x: Tensor, device: torch.device) -> bool:
-    return type(x) in _PLAIN and x.device == device and not (x.is_neg() or x.is_inference())
-
-
-def _same_layout(param: Tensor, grad: Tensor, exp_avg: Tensor) -> bool:
-    if not param.shape == grad.shape == exp_avg.shape:
-        return False
-    if param.is_contiguous() and grad.is_contiguous() and exp_avg.is_contiguous():
-        return True
-    # Channels-last and its like: any order of memory will do, if all have it and there are no gaps.
-    order = sorted(range(param.dim()), key=param.stride, reverse=True)
-    return (
-        param.stride() == grad.stride() == exp_avg.stride() and param.permute(order).is_contiguous()
-    )
-
-
-def _fits(scale: Tensor | None, exp_avg: Tensor) -> bool:
-    if exp_avg.dtype != torch.int8:
-        return True
-    if scale is None or scale.dtype != torch.float32 or not scale.is_contiguous():
-        return False
-    return scale.numel() == -(-exp_avg.numel() // momentum.BLOCK)
-
-
-@functools.lru_cache(maxsize=64)
-def _overlapping(begins: bytes, ends: bytes) -> frozenset[int]:
-    # Parameters that share memory must be stepped one after the other: the other paths do. (Of
-    # different kinds they are in different launches, which follow each other anyway.)
-    spans = zip(memoryview(begins).cast("q"), memoryview(ends).cast("q"), strict=True)
-    found, reach, owner = set(), 0, -1
-    for i, (begin, end) in sorted(enumerate(spans), key=lambda item: item[1]):
-        if begin == end:
-            continue
-        if begin < reach:
-            found |= {i, owner}
-        if end > reach:
-            reach, owner = end, i
-    return frozenset(found)
+def _launch_on_scratch(kind: Kind) -> None:
+    param_dtype, momentum_dtype = (getattr(torch, name) for name in (kind.param, kind.momentum))
+    dtypes = (param_dtype, param_dtype, momentum_dtype, torch.float32, param_dtype)
+    scratch = [torch.zeros(1, dtype=dtype, device=kind.device) for dtype in dtypes]
+    rule = {"beta1": 0.5, "beta2": 0.5, "weight_decay": 0.0, "lr": 0.5, "maximize": False}
+    packed = array("q", [1]).tobytes()
+    _launch(kind, array("q", [x.data_ptr() for x in scratch]), packed, rule)
 
 
 def _step_otherwise(rows: list[tuple[Any, ...]], rule: dict[str, Any]) -> None:
     from lion import foreach, loop
 
-    on_gpu = all(type(row[0]) in _PLAIN and row[0].is_cuda for row in rows)
+    on_gpu = all(row[0].is_cuda and kinds.is_plain(row[0], row[0].device) for row in rows)
     backend = foreach.update if on_gpu else loop.update  # see backends.choose
     momentum.update(backend, *zip(*rows, strict=True), **rule)
 
@@ -200,35 +133,85 @@ def _step_otherwise(rows: list[tuple[Any, ...]], rule: dict[str, Any]) -> None:
 # --- the launch ----------------------------------------------------------------------------------
 
 
-def _launch(
-    kind: _Kind, all_rows: Sequence[tuple[Any, ...]], members: list[int], rule: dict[str, Any]
+def _step_kind(
+    kind: Kind, all_rows: Sequence[tuple[Any, ...]], members: list[int], rule: dict[str, Any]
 ) -> list[int]:
     """Step the members, which are of one kind; return those that were left as they are."""
     rows = [all_rows[i] for i in members]
     begins = array("q", [row[0].data_ptr() for row in rows])
     ends = array("q", [b + row[0].nbytes for b, row in zip(begins, rows, strict=True)])
-    skipped = _overlapping(begins.tobytes(), ends.tobytes())
+    skipped = kinds.overlapping(begins.tobytes(), ends.tobytes())
     left = [member for i, member in enumerate(members) if i in skipped]
     rows = [row for i, row in enumerate(rows) if i not in skipped and row[0].numel()]
     if not rows:
         return left
     columns = list(zip(*rows, strict=True))
     addresses = array("q", [x.data_ptr() for column in columns[:3] for x in column])
-    scales = (state.get(momentum.SCALE) for state in columns[3])
-    addresses.extend([0 if x is None else x.data_ptr() for x in scales])
-    sizes = tuple(x.numel() for x in columns[0])
-    layout = device_tables.layout(sizes, BLOCK, kind.device)
-    if layout is None:
+    for key in (momentum.SCALE, momentum.RESIDUAL):
+        found = (state.get(key) for state in columns[3])
+        addresses.extend([0 if x is None else x.data_ptr() for x in found])
+    packed = array("q", [x.numel() for x in columns[0]]).tobytes()
+    if not _launch(kind, addresses, packed, rule):
         return members
-    with _on(kind.device):
-        _run(kind, device_tables.table(addresses, kind.device), layout, len(rows), **rule)
     # Autograd must notice, as after any in-place operation.
     torch.autograd.graph.increment_version([x for i in (0, 2) for x in columns[i]])
     return left
 
 
+def step_group(group: Mapping[str, Any], state: Mapping[Tensor, dict[str, Any]]) -> bool:
+    """Step a whole group, its tensors looked at by native code; as `lion.fused.step_group`.
+
+    Returns:
+        False if nothing was done: a tensor needs another path, or has no state yet, or there is no
+        native code.
+    """
+    library, params, lr = native.optional(), group["params"], group["lr"]
+    handles = fused.group_handles(group, state) if library else None
+    device = params[0].device
+    if handles is None or library is None or device.type != kinds.DEVICE:
+        return False
+    if isinstance(lr, Tensor):
+        if lr.is_cpu:
+            lr = lr.item()  # then bit-equal to a float lr
+        elif not kinds.is_plain(lr, device):
+            return False
+        else:
+            lr = lr.squeeze()
+    table = array("q", bytes(8 * ((COLUMNS + 1) * len(params) + 128)))
+    on_gpu, addresses = device.type == "cuda", (x.buffer_info()[0] for x in (handles, table))
+    length = library.lion_table(
+        len(params), next(addresses), on_gpu, device.index or 0, next(addresses)
+    )
+    launches = list(kinds.kinds_of(memoryview(table)[: max(length, 0)], device))
+    if length < 0 or not all(_can_launch(kind, packed) for kind, _, packed in launches):
+        return False
+    beta1, beta2 = group["betas"]
+    rule = {"lr": lr, "beta1": beta1, "beta2": beta2, "maximize": group["maximize"]}
+    rule["weight_decay"] = group["weight_decay"]
+    for kind, found, packed in launches:
+        _launch(kind, array("q", found.tobytes()), packed, rule)
+    return True
+
+
+def _can_launch(kind: Kind, packed: bytes) -> bool:
+    if kind.device.type == "cuda" and not _kind_works(kind):
+        return False
+    return device_tables.layout(packed, BLOCK, kind.device) is not None
+
+
+def _launch(kind: Kind, addresses: "array[int]", packed: bytes, rule: dict[str, Any]) -> bool:
+    """Step tensors of one kind, by their addresses and sizes; return whether that was possible."""
+    layout = device_tables.layout(packed, BLOCK, kind.device)
+    if layout is None:
+        return False
+    with _on(kind.device):
+        table = device_tables.table(addresses, kind.device)
+        _run(kind, table, layout, len(packed) // 8, **rule)
+    return True
+
+
 def _run(
-    kind: _Kind,
+    kind: Kind,
     table: Tensor,
     layout: device_tables.Layout,
     num_tensors: int,
@@ -262,8 +245,10 @@ def _run(
         direction * (1 - beta2),
         PARAM=kind.param,
         MOMENTUM=kind.momentum,
+        COMPENSATED=kind.compensated,
         LR_ON_DEVICE=on_device,
         ALIGNED=kind.aligned,
+        GRAD_ALIGNED=kind.grad_aligned,
         BLOCK=BLOCK,
         num_warps=NUM_WARPS,
         enable_fp_fusion=False,  # a contraction would round the sign's argument once too few

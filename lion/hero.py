@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from lion import rule
+from lion import checkpoints, rule
 from lion.base import MomentumOptimizer, scalar
 
 
@@ -51,6 +51,10 @@ class HeroLion(MomentumOptimizer):
     Source: early version of arXiv:2302.06675 ("Hero-Lion"), Alg. 2, reconstructed
     """
 
+    _signature = checkpoints.Signature(
+        ("lr", "betas", "weight_decay", "bias_correction"), state=("exp_avg", "step")
+    )
+
     def __init__(
         self,
         params: ParamsT,
@@ -78,9 +82,17 @@ class HeroLion(MomentumOptimizer):
             )
         return super()._checked(group)
 
+    def _adopt(self, saved: dict[str, Any]) -> None:
+        for state in self.state.values():
+            # Older checkpoints of torch.optim's kind have a number, which a step would not change.
+            if "step" in state and not isinstance(state["step"], Tensor):
+                state["step"] = torch.tensor(state["step"], dtype=torch.float32, device="cpu")
+        super()._adopt(saved)
+
     def _init_state(self, state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
         super()._init_state(state, param, group)
-        state["step"] = torch.zeros((), dtype=torch.float32)  # torch.optim's form of a step count
+        # torch.optim's form of a step count, wherever the parameters are.
+        state["step"] = torch.zeros((), dtype=torch.float32, device="cpu")
 
     def _update_group(
         self,

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from lion import backends, momentum, native, sharded
+from lion import backends, checkpoints, fused, fused_cuda, momentum, native, sharded
 from lion.base import MomentumOptimizer, scalar
 
 _STORAGE = ("momentum_dtype", "kahan_sum")
-_FOREIGN_RULES = ("caution", "corrected_weight_decay")  # timm's variants of Lion
 
 
 class Lion(MomentumOptimizer):
@@ -23,7 +22,9 @@ class Lion(MomentumOptimizer):
 
     The state is `exp_avg` (m), in the dtype of its parameter, so `state_dict` interchanges with
     google's and timm's Lion, in both directions and in the middle of a run. sign(0) = 0. A NaN
-    gradient makes its weight NaN; other PyTorch ports hide it, since `torch.sign(nan)` is 0.
+    gradient makes its weight NaN; other PyTorch ports hide it, since `torch.sign(nan)` is 0. An
+    infinite gradient moves its weight by `lr`, at that step and, its momentum being infinite, at
+    every later one; with int8 momenta, that have no infinity, the weight is NaN from the next on.
     Complex parameters count as pairs of real ones.
 
     The fused kernels, the loop, foreach and google's port agree to the bit (on a CPU with fused
@@ -34,7 +35,8 @@ class Lion(MomentumOptimizer):
 
     A leaner `momentum_dtype` is the paper's way (bfloat16). The step is computed in float32 and the
     momentum rounded once. int8 has blocks of 256 codes with a scale each, `exp_avg_scale`, and
-    rounds up or down by a hash, without bias. A checkpoint may come from any storage: it is
+    rounds up or down by a hash, without bias; one code is NaN, for a momentum that is not finite,
+    so that its neighbours in the block keep theirs. A checkpoint may come from any storage: it is
     converted to that of the optimizer which loads it. To hand an int8 run to another library,
     load it into Lion(momentum_dtype=None) first.
 
@@ -63,6 +65,7 @@ class Lion(MomentumOptimizer):
             for the device anyway; but a graph replays a float `lr` as it was. To change it, give a
             tensor on the device; one elsewhere is refused when the graph is captured.
         differentiable: Let autograd see the step. The parameters must then be non-leaf tensors.
+            `betas` and `weight_decay` may then be tensors of one element, as `lr` always may.
 
     Raises:
         ValueError: A hyper-parameter is out of range, or flags contradict each other.
@@ -89,12 +92,19 @@ class Lion(MomentumOptimizer):
         "differentiable": False,
     }
 
+    _signature = checkpoints.Signature(
+        ("lr", "betas", "weight_decay"),
+        optional_state=(momentum.SCALE, momentum.RESIDUAL),
+        shaped=("exp_avg", momentum.RESIDUAL),
+        check_state=momentum.check_saved,
+    )
+
     def __init__(
         self,
         params: ParamsT,
         lr: float | Tensor = 1e-4,
-        betas: tuple[float, float] = (0.9, 0.99),
-        weight_decay: float = 0.0,
+        betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.99),
+        weight_decay: float | Tensor = 0.0,
         *,
         maximize: bool = False,
         foreach: bool | None = None,
@@ -139,42 +149,45 @@ class Lion(MomentumOptimizer):
                 except for `momentum_dtype` and `kahan_sum`, which stay: the state is converted.
 
         Raises:
-            ValueError: It comes from another rule, or does not fit the parameters.
+            ValueError: It comes from another rule, or does not fit the parameters; nothing is
+                changed then.
         """
-        # torch would cast every state tensor to the dtype of its parameter: look at the originals,
-        # as the user's own hooks leave them (this one is registered last).
-        saved: dict[str, Any] = {}
-        hook = self.register_load_state_dict_pre_hook(lambda _, final: saved.update(final))
-        own = [{key: group[key] for key in _STORAGE} for group in self.param_groups]
-        try:
-            super().load_state_dict(state_dict)
-        finally:
-            hook.remove()
-        for group, saved_group, storage in zip(
-            self.param_groups, saved["param_groups"], own, strict=True
-        ):
-            group.update(storage)
-            for param, key in zip(group["params"], saved_group["params"], strict=True):
-                state = saved["state"].get(key, {})
-                if state and "exp_avg" not in state:
-                    raise ValueError(
-                        f"the checkpoint's state has {', '.join(map(repr, state))} and no "
-                        "'exp_avg', google's and timm's name of the momentum: rename it"
-                    )
-                if "exp_avg" in state:
-                    for key in (momentum.SCALE, momentum.RESIDUAL):
-                        self.state[param].pop(key, None)
-                    self.state[param].update(momentum.converted(state, param, *storage.values()))
+        super().load_state_dict(state_dict)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        for group in self.param_groups:
-            for key in _FOREIGN_RULES:
-                if group.get(key):
-                    raise ValueError(
-                        f"the checkpoint comes from a different rule, timm's Lion with {key}=True: "
-                        "continue it with timm, or clear that flag in its param_groups"
-                    )
+    def _kept(self, group: dict[str, Any]) -> dict[str, Any]:
+        return {key: group[key] for key in _STORAGE}
+
+    def _adopt(self, saved: dict[str, Any]) -> None:
+        # torch has cast every tensor of the state to the dtype of its parameter.
+        for group, saved_group, kept in zip(
+            self.param_groups, saved["param_groups"], saved["kept"], strict=True
+        ):
+            group.update(kept)
+            for param, key in zip(group["params"], saved_group["params"], strict=True):
+                state = saved["state"].get(key)
+                if state:
+                    for optional in (momentum.SCALE, momentum.RESIDUAL):
+                        self.state[param].pop(optional, None)
+                    state = momentum.converted(state, param, *kept.values())
+                    self.state[param].update(state)
+        super()._adopt(saved)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group; it may override every hyper-parameter, and is checked like the defaults.
+
+        Args:
+            param_group: "params" and any overrides; copied, not changed.
+
+        Raises:
+            ValueError: A hyper-parameter is out of range, or cannot be had for these parameters.
+        """
+        super().add_param_group(param_group)
+        try:
+            for param in self.param_groups[-1]["params"]:
+                momentum.check_storable(param, self.param_groups[-1]["momentum_dtype"])
+        except ValueError:
+            del self.param_groups[-1]
+            raise
 
     def _init_state(self, state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
         if _is_captured([param]):
@@ -186,17 +199,21 @@ class Lion(MomentumOptimizer):
         state.update(momentum.zeros(param, group["momentum_dtype"], group["kahan_sum"]))
 
     def _step_at_once(self, group: dict[str, Any]) -> bool:
-        if torch.compiler.is_compiling() or group["differentiable"] or group["foreach"]:
+        if torch.compiler.is_compiling() or not group["params"] or group["differentiable"]:
             return False
-        params, lr = group["params"], group["lr"]
-        if group["fused"] is False or not params or not params[0].is_cpu:
+        if not (group["fused"] or (group["fused"] is None and group["foreach"] is None)):
             return False
-        if isinstance(lr, Tensor) and not lr.is_cpu:
+        first, lr = group["params"][0], group["lr"]
+        if first.is_cuda:
+            # In a capture the table of backends decides and checks.
+            if _is_captured([first]):
+                return False
+            return bool(
+                (group["fused"] or fused_cuda.available(first.device))
+                and fused_cuda.step_group(group, self.state)
+            )
+        if not first.is_cpu or not native.is_loaded() or (isinstance(lr, Tensor) and not lr.is_cpu):
             return False
-        if not native.is_loaded():  # at the first step the table of backends decides
-            return False
-        from lion import fused
-
         return fused.step_group(group, self.state)
 
     def _update_group(
@@ -206,12 +223,14 @@ class Lion(MomentumOptimizer):
         grads: list[Tensor],
         exp_avgs: list[Tensor],
     ) -> None:
-        beta1, beta2 = group["betas"]
+        beta1, beta2 = map(_zero_dim, group["betas"])
         differentiable = group["differentiable"]
-        states: list[Any] = [self.state[p] for p in group["params"] if p.grad is not None]
-        if not differentiable and not torch.compiler.is_compiling():
-            shards = sharded.local_shards(params, grads, exp_avgs, states)
-            params, grads, exp_avgs, states = shards
+        states: list[Any] | None = None
+        if group["momentum_dtype"] or group["kahan_sum"] or sharded.are_sharded(params):
+            states = self._states(group)
+            if not differentiable and not torch.compiler.is_compiling():
+                shards = sharded.local_shards(params, grads, exp_avgs, states)
+                params, grads, exp_avgs, states = shards
         if _is_captured(params):
             _check_capture(group, params)
         name = backends.choose(
@@ -220,18 +239,25 @@ class Lion(MomentumOptimizer):
         update = backends.load(name)
         columns: list[list[Any]] = [params, grads, exp_avgs]
         if name in ("fused", "fused_cuda"):
-            columns.append(states)
-        elif not all(map(momentum.needs_no_packing, params, exp_avgs, states)):
-            columns.append(states)
+            columns.append(states or self._states(group))
+        elif states or any([p.dtype != m.dtype for p, m in zip(params, exp_avgs, strict=True)]):
+            columns.append(states or self._states(group))
             update = partial(momentum.update, update)
         update(
             *columns,
             lr=scalar(group["lr"], on_host=not differentiable),
             beta1=beta1,
             beta2=beta2,
-            weight_decay=group["weight_decay"],
+            weight_decay=_zero_dim(group["weight_decay"]),
             maximize=group["maximize"],
         )
+
+    def _states(self, group: dict[str, Any]) -> list[Any]:
+        return [self.state[p] for p in group["params"] if p.grad is not None]
+
+
+def _zero_dim(x: Any) -> Any:
+    return x.squeeze() if isinstance(x, Tensor) else x
 
 
 def _is_captured(params: list[Tensor]) -> bool:

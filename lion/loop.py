@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from lion import passes
+
 # Elements handled at a time, so that the temporaries of a large tensor stay in cache: 16M floats
 # take 37 ms in place of 160 on an EPYC core, most of it page faults of fresh temporaries.
 BLOCK = 1 << 18
@@ -40,7 +42,11 @@ def update(
     Source: arXiv:2302.06675, Alg. 2
     """
     direction = -1.0 if maximize else 1.0
-    for tensors in zip(params, grads, exp_avgs, strict=True):
+    rows = list(zip(params, grads, exp_avgs, strict=True))
+    if not isinstance(lr, Tensor) and not torch.compiler.is_compiling():
+        options = {"lr": lr, "beta1": beta1, "beta2": beta2, "weight_decay": weight_decay}
+        rows = passes.update(rows, maximize=maximize, **options)
+    for tensors in rows:
         for param, grad, exp_avg in _blocks(*tensors):
             param.mul_(1 - lr * weight_decay)
             # Three roundings, as google's: the sign of a near-cancellation depends on them.

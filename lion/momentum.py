@@ -1,7 +1,8 @@
 """How the state is stored: a momentum in any float or in int8 blocks, and a weight's residual.
 
 An int8 momentum is a tensor of codes in -127..127 in the shape of its parameter, `exp_avg`, and one
-float32 scale for every 256 codes in memory order, `exp_avg_scale`: 1.016 bytes an element.
+float32 scale for every 256 codes in memory order, `exp_avg_scale`: 1.016 bytes an element. The code
+-128 is NaN: an infinite momentum in the scale would wipe out the other 255 of its block.
 
 A compensated weight (`kahan_sum`) is the sum of a parameter in bfloat16 or float16 and of
 `kahan_comp`, in the same dtype: what rounding left of it. The native kernel in `fused_cpu.cpp` does
@@ -14,10 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.nn.parameter import is_lazy
 
 BLOCK = 256  # elements that share a scale
 SCALE, RESIDUAL = "exp_avg_scale", "kahan_comp"  # keys of the state
 MIN_ABSMAX = 1e-30  # a block of smaller momenta is stored as zeros
+NAN_CODE = -128  # of a momentum that is not finite
 DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -53,16 +56,32 @@ def zeros(param: Tensor, dtype: str | None, kahan_sum: bool | None = None) -> di
     Raises:
         ValueError: The parameter is complex or, for int8, not a plain dense tensor.
     """
-    _check_storable(param, dtype)
+    check_storable(param, dtype)
     torch_dtype = DTYPES[dtype] if dtype else param.dtype
     kept = torch.preserve_format
     state = {"exp_avg": torch.zeros_like(param, dtype=torch_dtype, memory_format=kept)}
     if dtype == "int8":
         num_blocks = -(-param.numel() // BLOCK)
-        state[SCALE] = torch.zeros(num_blocks, device=param.device)
+        state[SCALE] = torch.zeros(num_blocks, dtype=torch.float32, device=param.device)
     if kahan_sum and param.dtype in (torch.bfloat16, torch.float16):
         state[RESIDUAL] = torch.zeros_like(param, memory_format=kept)
     return state
+
+
+def check_saved(saved: Mapping[str, Any], param: Tensor) -> None:
+    """Raise ValueError if a saved momentum of `param` lacks its scales, or has others' scales."""
+    exp_avg, scale = saved["exp_avg"], saved.get(SCALE)
+    num_blocks = -(-param.numel() // BLOCK)
+    if scale is None and getattr(exp_avg, "dtype", None) == torch.int8:
+        raise ValueError(
+            f"the checkpoint's 'exp_avg' is int8 and there is no {SCALE!r} with it: "
+            "save both, as state_dict() gives them"
+        )
+    if isinstance(scale, Tensor) and scale.numel() != num_blocks:
+        raise ValueError(
+            f"the checkpoint's {SCALE!r} has {scale.numel()} elements, and its parameter "
+            f"{num_blocks} blocks: load it into the model that it was saved with"
+        )
 
 
 def converted(
@@ -77,7 +96,7 @@ def converted(
         kahan_sum: Whether a parameter of 16 bits has a residual; one that is not saved is 0.
     """
     state = zeros(param.detach(), dtype, kahan_sum)
-    if RESIDUAL in state and RESIDUAL in saved:
+    if RESIDUAL in state and isinstance(saved.get(RESIDUAL), Tensor):
         state[RESIDUAL].copy_(saved[RESIDUAL])
     exp_avg = saved["exp_avg"].to(param.device)
     scale = saved[SCALE].to(param.device) if SCALE in saved else None
@@ -97,6 +116,7 @@ def decode(exp_avg: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
     if scale is None:
         return exp_avg.to(dtype)
     codes = _in_memory_order(exp_avg).to(torch.float32)
+    codes.masked_fill_(codes == NAN_CODE, torch.nan)
     per_element = scale.repeat_interleave(BLOCK)[: codes.numel()]
     full = torch.empty_like(exp_avg, dtype=dtype, memory_format=torch.preserve_format)
     _in_memory_order(full).copy_(codes * per_element)
@@ -110,14 +130,15 @@ def encode_(full: Tensor, exp_avg: Tensor, scale: Tensor | None) -> None:
 
     u is a hash of the bits of m. Rounding to nearest would hold a momentum for ever whose gradient
     is 0 (0.99 * code rounds to code, for codes below 50); this is unbiased, and repeatable.
-    An infinite momentum is stored as the largest float, and NaN as 0: the weight shows the NaN.
+    A momentum that is infinite or NaN has no part in the scale, and a code that is NaN.
     """
     if scale is None:
         exp_avg.copy_(full)
         return
     ordered = torch.empty_like(exp_avg, dtype=torch.float32, memory_format=torch.preserve_format)
     m = _in_memory_order(ordered.copy_(full))
-    m = torch.where(m.isnan(), 0.0, m).clamp(-3.4e38, 3.4e38)
+    finite = m.isfinite()
+    m = torch.where(finite, m, 0.0).clamp(-3.4e38, 3.4e38)
     padded = torch.nn.functional.pad(m, (0, scale.numel() * BLOCK - m.numel()))
     absmax = padded.view(-1, BLOCK).abs().amax(1)
     empty = absmax < MIN_ABSMAX
@@ -127,7 +148,7 @@ def encode_(full: Tensor, exp_avg: Tensor, scale: Tensor | None) -> None:
     inverse = inverse.repeat_interleave(BLOCK)[: m.numel()]
     hashed = (m.view(torch.int32).long() * 0x9E3779B1 & 0xFFFFFFFF) >> 8
     codes = torch.floor(m * inverse + hashed.to(torch.float32) * 2.0**-24)
-    _in_memory_order(exp_avg).copy_(codes.clamp(-127, 127))
+    _in_memory_order(exp_avg).copy_(torch.where(finite, codes.clamp(-127, 127), NAN_CODE))
 
 
 def update(
@@ -186,7 +207,8 @@ def _in_memory_order(x: Tensor) -> Tensor:
     return x.as_strided((x.numel(),), (1,))
 
 
-def _check_storable(param: Tensor, dtype: str | None) -> None:
+def check_storable(param: Tensor, dtype: str | None) -> None:
+    """Raise ValueError if the momentum of `param` cannot be stored as told."""
     if dtype is None or DTYPES[dtype] == param.dtype:
         return
     if param.is_complex():
@@ -194,8 +216,17 @@ def _check_storable(param: Tensor, dtype: str | None) -> None:
             f"a complex parameter has its momentum in its own dtype, not {dtype}: put it in a "
             "param group with momentum_dtype=None"
         )
-    if dtype == "int8" and type(param) not in (Tensor, Parameter):
+    if dtype == "int8" and (kind := _not_plain(param)):
         raise ValueError(
-            f"int8 momenta are for plain tensors, not {type(param).__name__}: use "
-            "momentum_dtype='bfloat16'"
+            f"int8 momenta are for plain tensors, not {kind}: use momentum_dtype='bfloat16'"
         )
+
+
+def _not_plain(param: Tensor) -> str:
+    # The first FSDP flattens parameters, and could step their int8 momenta, but not save them: it
+    # wants every tensor of the state to have as many elements as the flat parameter.
+    if getattr(param, "_is_flat_param", False) or getattr(param, "_fsdp_flattened", False):
+        return "the flat parameters of FullyShardedDataParallel"
+    if type(param) in (Tensor, Parameter) or is_lazy(param):
+        return ""
+    return type(param).__name__

@@ -64,26 +64,53 @@ def is_loaded() -> bool:
 
 
 @functools.cache
+def optional() -> ctypes.CDLL | None:
+    """The kernels, or None without a word: for who can do without them (a GPU's host code)."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return library()
+    except NativeError:
+        return None
+
+
+@functools.cache
 def library() -> ctypes.CDLL:
     """Load the kernels, built before if need be.
 
     Raises:
         NativeError: There is no compiler, or it failed, or its product does not load.
     """
-    source = SOURCE.read_text()
+    try:
+        return _loaded(source_text())
+    except (OSError, UnicodeDecodeError, AttributeError) as error:
+        # A file that an installation lacks, a /proc that cannot be read, a missing symbol.
+        raise NativeError(
+            f"the kernels cannot be had here ({error}): install lion-experiments anew, or use "
+            "fused=False"
+        ) from None
+
+
+def _loaded(source: str) -> ctypes.CDLL:
     try:
         loaded = ctypes.CDLL(str(build(source)))
     except OSError:  # damaged, or of a system that was upgraded since
-        path = build(source, anew=True)
-        try:
-            loaded = ctypes.CDLL(str(path))
-        except OSError as error:
-            raise NativeError(f"{path} does not load ({error}): use fused=False") from None
+        loaded = ctypes.CDLL(str(build(source, anew=True)))
     address, number = ctypes.c_void_p, ctypes.c_float
-    step = loaded.lion_step
+    step, table = loaded.lion_step, loaded.lion_table
     step.argtypes = [ctypes.c_int64, *[address] * 3, *[ctypes.c_int] * 2, *[number] * 6]
-    step.restype = ctypes.c_int64
+    table.argtypes = [ctypes.c_int64, address, *[ctypes.c_int] * 2, address]
+    step.restype = table.restype = ctypes.c_int64
     return loaded
+
+
+def source_text() -> str:
+    """The program as one text, with the files beside it that it includes in their place."""
+    return re.sub(
+        r'(?m)^#include "(\w+\.h)"$',
+        lambda found: SOURCE.with_name(found[1]).read_text(),
+        SOURCE.read_text(),
+    )
 
 
 def build(source: str, *, anew: bool = False) -> Path:
@@ -107,9 +134,8 @@ def build(source: str, *, anew: bool = False) -> Path:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _lock(directory / f"{name}.lock"):
-                if (
-                    anew or not path.exists()
-                ):  # another process may have built it while this one waited
+                # Another process may have built it while this one waited.
+                if anew or not path.exists():
                     _compile(source, path)
             return path
         except OSError:  # read-only, full, not ours: try the next

@@ -10,6 +10,11 @@ from typing import Any
 from torch import Tensor
 
 
+def are_sharded(params: list[Tensor]) -> bool:
+    """Whether any of them is a DTensor."""
+    return any([_is_sharded(param) for param in params])
+
+
 def local_shards(
     params: list[Tensor],
     grads: list[Tensor],
@@ -21,7 +26,7 @@ def local_shards(
     A gradient that waits to be reduced, or lies elsewhere than its parameter, stays a DTensor, and
     so do the parameter and the state that belong to it.
     """
-    if not any(_is_sharded(param) for param in params):
+    if not are_sharded(params):
         return params, grads, exp_avgs, states
     rows = []
     for param, grad, exp_avg, state in zip(params, grads, exp_avgs, states, strict=True):

@@ -72,8 +72,9 @@ def _store(pointer, x, mask, DTYPE: tl.constexpr):
 
 @triton.jit
 def _int8_codes(m, scale_pointer, row_mask):
-    # Stores the new scales; see lion.momentum.encode_. int8 has no NaN: the weight shows it.
-    m = tl.where(m == m, m, 0.0)
+    # Stores the new scales; see lion.momentum.encode_.
+    finite = tl.abs(m) <= 3.4028234663852886e38
+    m = tl.where(finite, m, 0.0)
     m = tl.minimum(tl.maximum(m, -3.4e38), 3.4e38)
     absmax = tl.max(tl.abs(m), axis=1)
     empty = absmax < 1e-30  # lion.momentum.MIN_ABSMAX
@@ -83,7 +84,8 @@ def _int8_codes(m, scale_pointer, row_mask):
     code = m * inverse[:, None] + hashed.to(tl.float32) * 5.9604644775390625e-08  # 2^-24
     whole = code.to(tl.int32)  # tl.math.floor would take subnormal numbers for 0
     whole = tl.where(whole.to(tl.float32) > code, whole - 1, whole)
-    return tl.minimum(tl.maximum(whole, -127), 127).to(tl.int8)
+    whole = tl.minimum(tl.maximum(whole, -127), 127)
+    return tl.where(finite, whole, -128).to(tl.int8)  # lion.momentum.NAN_CODE
 
 
 @triton.jit
@@ -101,7 +103,9 @@ def _step_block(
     gain2,
     PARAM: tl.constexpr,
     MOMENTUM: tl.constexpr,
+    COMPENSATED: tl.constexpr,
     ALIGNED: tl.constexpr,
+    GRAD_ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
     FULL: tl.constexpr,
 ):
@@ -112,7 +116,7 @@ def _step_block(
     mask = None if FULL else at < size
     row_mask = None if FULL else start + rows * SCALE_BLOCK < size
     param_pointer = _pointers(addresses, i, at, PARAM, ALIGNED)
-    grad_pointer = _pointers(addresses, num_tensors + i, at, PARAM, ALIGNED)
+    grad_pointer = _pointers(addresses, num_tensors + i, at, PARAM, GRAD_ALIGNED)
     momentum_pointer = _pointers(addresses, 2 * num_tensors + i, at, MOMENTUM, ALIGNED)
     p = _load(param_pointer, mask, PARAM)
     g = _load(grad_pointer, mask, PARAM)
@@ -120,16 +124,24 @@ def _step_block(
     scale_pointer = _pointer(addresses, 3 * num_tensors + i, "float32")
     scale_pointer += start // SCALE_BLOCK + rows
     if MOMENTUM == "int8":
-        m = m * _load(scale_pointer, row_mask, "float32")[:, None]
+        scale = _load(scale_pointer, row_mask, "float32")[:, None]
+        m = tl.where(m == -128.0, float("nan"), m * scale)
 
     # Intermediate results have the dtype of parameter and momentum where they agree, else float32;
     # torch's `add(x, alpha=)` rounds alpha to that, too, and its `mul(factor)` does not.
-    INNER: tl.constexpr = PARAM if PARAM == MOMENTUM else "float32"
+    SAME: tl.constexpr = PARAM == MOMENTUM and not COMPENSATED
+    INNER: tl.constexpr = PARAM if SAME else "float32"
     lr = _rounded(tl.cast(lr, tl.float32), INNER)
     gain2 = _rounded(tl.cast(gain2, tl.float32), INNER)
     c = _rounded(_rounded(m * beta1, INNER) + _rounded(g * gain1, INNER), INNER)
     step = tl.where(c > 0, lr, tl.where(c < 0, -lr, c))  # lr * sign(c); 0 and NaN stay
-    _store(param_pointer, _rounded(p * decay, PARAM) - step, mask, PARAM)
+    if COMPENSATED:  # the parameter is the sum of two numbers: the second is what rounding left
+        residual_pointer = _pointers(addresses, 4 * num_tensors + i, at, PARAM, ALIGNED)
+        p = (p + _load(residual_pointer, mask, PARAM)) * decay - step
+        _store(param_pointer, p, mask, PARAM)
+        _store(residual_pointer, p - _rounded(p, PARAM), mask, PARAM)
+    else:
+        _store(param_pointer, _rounded(p * decay, PARAM) - step, mask, PARAM)
     m = tl.fma(g, gain2, _rounded(m * beta2, INNER))
     if MOMENTUM == "int8":
         tl.store(momentum_pointer, _int8_codes(m, scale_pointer, row_mask), mask=mask)
@@ -139,7 +151,7 @@ def _step_block(
 
 @triton.jit(do_not_specialize=["num_tensors", "weight_decay_bits"])
 def lion_step(
-    addresses,  # int64 (4, num_tensors): of parameters, gradients, momenta, scales
+    addresses,  # int64 (5, num_tensors): of parameters, gradients, momenta, scales, residuals
     layout,  # int64: num_tensors sizes, num_tensors first programs, the tensor of every program
     lr_pointer,
     num_tensors: tl.int32,
@@ -152,8 +164,10 @@ def lion_step(
     gain2,
     PARAM: tl.constexpr,
     MOMENTUM: tl.constexpr,
+    COMPENSATED: tl.constexpr,
     LR_ON_DEVICE: tl.constexpr,
     ALIGNED: tl.constexpr,
+    GRAD_ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Step the tensors of `addresses` in place; a program handles BLOCK elements of one of them.
@@ -172,10 +186,10 @@ def lion_step(
     if start + BLOCK <= size:
         _step_block(
             addresses, i, start, size, num_tensors, lr, decay, beta1, gain1, beta2, gain2,
-            PARAM, MOMENTUM, ALIGNED, BLOCK, True,
+            PARAM, MOMENTUM, COMPENSATED, ALIGNED, GRAD_ALIGNED, BLOCK, True,
         )  # fmt: skip
     else:
         _step_block(
             addresses, i, start, size, num_tensors, lr, decay, beta1, gain1, beta2, gain2,
-            PARAM, MOMENTUM, ALIGNED, BLOCK, False,
+            PARAM, MOMENTUM, COMPENSATED, ALIGNED, GRAD_ALIGNED, BLOCK, False,
         )  # fmt: skip

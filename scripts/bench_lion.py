@@ -56,7 +56,8 @@ ROOF = r"""
 extern "C" __attribute__((visibility("default")))
 void roof(float* __restrict p, const float* __restrict g, float* __restrict m, long n,
           int threads) {
-#pragma omp parallel for simd schedule(static) num_threads(threads) if (threads > 1)
+// Without `parallel:` the condition would bind to simd, too, and one thread be scalar.
+#pragma omp parallel for simd schedule(static) num_threads(threads) if (parallel : threads > 1)
   for (long i = 0; i < n; ++i) {
     p[i] = p[i] - 1e-6f * g[i];
     m[i] = 0.99f * m[i] + 0.01f * g[i];

@@ -7,12 +7,25 @@ only rules that are marked `for_missing` are asked; the others leave the weight 
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
-from tests import reference
+
+def _load(path: Path) -> ModuleType:
+    # By its path: an installed package may ship a `tests` of its own (torch-fidelity does).
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+reference = _load(Path(__file__).resolve().parents[2] / "tests" / "reference.py")
 
 Array = np.ndarray
 Outcome = tuple[Array, Array]

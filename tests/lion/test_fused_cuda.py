@@ -5,13 +5,14 @@ import re
 import subprocess
 import sys
 import warnings
+from array import array
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from lion import Lion, backends, device_tables, fused_cuda
+from lion import Lion, backends, device_tables, fused, fused_cuda, kinds, native
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_VALUES = fused_cuda.BLOCK // (32 * fused_cuda.NUM_WARPS)  # of each tensor, in a thread
@@ -26,7 +27,7 @@ needs_triton = pytest.mark.skipif(
 def test_kernel_in_the_interpreter():
     """Runs interpreted.py; see there for what is compared."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "tests/lion/interpreted.py"],
+        [sys.executable, "-m", "pytest", "-q", "-x", "--assert=plain", "tests/lion/interpreted.py"],
         cwd=ROOT,
         env={**os.environ, "TRITON_INTERPRET": "1"},
         capture_output=True,
@@ -40,7 +41,17 @@ def test_kernel_in_the_interpreter():
 # --- the code that a GPU would run, compiled without one ---------------------------------------
 
 
-def ptx_of(param, momentum, capability, *, lr_on_device=False, aligned=True, fuse=False):
+def ptx_of(
+    param,
+    momentum,
+    capability,
+    *,
+    compensated=False,
+    lr_on_device=False,
+    aligned=True,
+    grad_aligned=True,
+    fuse=False,
+):
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -48,7 +59,8 @@ def ptx_of(param, momentum, capability, *, lr_on_device=False, aligned=True, fus
     from lion.triton_kernel import lion_step
 
     constants = {"PARAM": param, "MOMENTUM": momentum, "BLOCK": fused_cuda.BLOCK}
-    constants |= {"LR_ON_DEVICE": lr_on_device, "ALIGNED": aligned}
+    constants |= {"LR_ON_DEVICE": lr_on_device, "COMPENSATED": compensated}
+    constants |= {"ALIGNED": aligned, "GRAD_ALIGNED": grad_aligned}
     types = dict.fromkeys(lion_step.arg_names, "fp32") | dict.fromkeys(constants, "constexpr")
     types |= {"addresses": "*i64", "layout": "*i64", "lr_pointer": "*fp32"}
     types |= {"num_tensors": "i32", "weight_decay_bits": "i64"}
@@ -71,21 +83,23 @@ def fresh_cache(monkeypatch, tmp_path):
 @needs_triton
 @pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize("momentum", [*FLOATS, "int8"])
-@pytest.mark.parametrize("param", FLOATS)
+@pytest.mark.parametrize("param", [*FLOATS, "compensated"])
 def test_compiled_code_rounds_as_the_loop(param, momentum, capability, fresh_cache):
     """Every product and sum is an instruction that rounds; one fma a value, for the momentum.
 
     `.rn` forbids the assembler to contract. The body is there twice: whole blocks and a tensor's
     end. m * beta1, g * gain1, p * decay and m * beta2 are products; int8 adds scale, 1 / scale
-    and the noise.
+    and the noise; a compensated weight adds its residual and takes what rounding left.
     """
-    ptx = ptx_of(param, momentum, capability)
+    compensated = param == "compensated"
+    param = "bfloat16" if compensated else param
+    ptx = ptx_of(param, momentum, capability, compensated=compensated)
     bodies = 2 * NUM_VALUES
     int8 = momentum == "int8"
     assert count(ptx, "fma.rn.f32") == bodies
     assert count(ptx, "mul.rn.f32") == bodies * (7 if int8 else 4)
-    assert count(ptx, "add.rn.f32") == bodies * (2 if int8 else 1)
-    assert count(ptx, "sub.rn.f32") == bodies
+    assert count(ptx, "add.rn.f32") == bodies * (1 + int8 + compensated)
+    assert count(ptx, "sub.rn.f32") == bodies * (1 + compensated)
     for unsafe in ("mul.f32", "add.f32", "sub.f32", "fma.f32", "div.full.f32", "div.approx.f32"):
         assert count(ptx, unsafe) == 0, unsafe
     assert ".ftz" not in ptx, "subnormal numbers are kept"
@@ -106,7 +120,16 @@ def test_lr_on_the_device_is_used_in_double(fresh_cache):
 
 @needs_triton
 def test_unaligned_tensors_are_read_value_by_value(fresh_cache):
-    assert ".global.v" not in ptx_of("float32", "float32", 80, aligned=False)
+    assert ".global.v" not in ptx_of("float32", "float32", 80, aligned=False, grad_aligned=False)
+
+
+@needs_triton
+def test_gradients_alone_may_be_unaligned(fresh_cache):
+    """As DDP's are: the rest is read and written in wide words still."""
+    ptx = ptx_of("float32", "float32", 80, grad_aligned=False)
+    wide = "ld.global.v4.b32"
+    assert 0 < count(ptx, wide) < count(ptx_of("float32", "float32", 80), wide)
+    assert "st.global.v4.b32" in ptx
 
 
 @needs_triton
@@ -125,7 +148,7 @@ def test_no_value_of_a_number_compiles_anew():
     def variant(number, rate):
         bits = fused_cuda.bits_of(rate)
         floats = (rate,) * 6
-        constants = ("float32", "float32", False, True, 2048)
+        constants = ("float32", "float32", False, False, True, True, 2048)
         arguments = (table, table, table, number, *floats[:2], bits, *floats[2:], *constants)
         return str(bind(*arguments)[1])
 
@@ -163,14 +186,91 @@ def test_a_gpu_where_triton_fails_is_told_once(monkeypatch):
     monkeypatch.setattr(fused_cuda, "_works", {})
     monkeypatch.setattr(device_tables, "is_capturing", lambda device: False)
     monkeypatch.setattr(fused_cuda, "is_installed", lambda: False)
-    with pytest.warns(RuntimeWarning, match="slower path on cuda:7: .*pip install triton, or use"):
+    with pytest.warns(
+        RuntimeWarning, match="slower path on cuda:7 for .*pip install triton, or use"
+    ):
         assert not fused_cuda.available(device)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not fused_cuda.available(device)
     monkeypatch.setattr(device_tables, "is_capturing", lambda device: True)
     assert not fused_cuda.available(torch.device("cuda", 8))
-    assert list(fused_cuda._works) == [device], "nothing is tried while a graph is captured"
+    assert [kind.device for kind in fused_cuda._works] == [device], (
+        "nothing is tried while a graph is captured"
+    )
+
+
+def test_a_kind_that_fails_takes_the_slower_path_alone(monkeypatch):
+    device = torch.device("cuda", 7)
+    monkeypatch.setattr(fused_cuda, "_works", {})
+    monkeypatch.setattr(device_tables, "is_capturing", lambda device: False)
+    monkeypatch.setattr(fused_cuda, "is_installed", lambda: True)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+
+    def launch(kind):
+        if kind.momentum == "int8":
+            raise RuntimeError("no such instruction")
+
+    monkeypatch.setattr(fused_cuda, "_launch_on_scratch", launch)
+    assert fused_cuda.available(device)
+    with pytest.warns(RuntimeWarning, match="float32 with int8 momenta: .*no such instruction"):
+        assert not fused_cuda._kind_works(kinds.Kind(device, "float32", "int8"))
+    assert fused_cuda.available(device)
+
+
+# --- native code and Python tell the same of a tensor --------------------------------------------
+
+
+def odd_rows():
+    """(parameter, gradient, momentum, rest of the state); the names are of what is odd."""
+    memory = torch.zeros(64)
+    memory = memory[(-memory.data_ptr() // 4) % 4 :]
+    plain = torch.ones(4, 6)
+    yield "plain", (plain, plain, plain, {})
+    yield "unaligned", (memory[1:9], memory[20:28], memory[32:40], {})
+    yield "unaligned gradient", (memory[:8], memory[21:29], memory[32:40], {})
+    yield "gaps", (plain[:, ::2], plain[:, ::2], plain[:, ::2], {})
+    yield "transposed", (plain.t(), plain.t(), plain.t(), {})
+    yield "other layout", (plain, torch.ones(6, 4).t(), plain, {})
+    yield "expanded", (plain, torch.ones(1).expand(4, 6), plain, {})
+    yield "float64", (plain.double(), plain.double(), plain.double(), {})
+    yield "other dtype", (plain, plain, plain.bfloat16(), {})
+    yield "negated", (plain, torch.ones(4, 6, dtype=torch.complex64).conj().imag, plain, {})
+    yield "meta", (plain.to("meta"), plain.to("meta"), plain.to("meta"), {})
+    half, codes = plain.bfloat16(), plain.to(torch.int8)
+    yield "half", (half, half, half, {})
+    yield "compensated", (half, half, plain, {"kahan_comp": half})
+    yield "residual of float32", (plain, plain, plain, {"kahan_comp": plain})
+    yield "int8", (half, half, codes, {"exp_avg_scale": torch.zeros(1)})
+    yield "int8 without scale", (half, half, codes, {})
+    yield "scales too few", (plain, plain, codes, {"exp_avg_scale": torch.zeros(0)})
+    with torch.inference_mode():
+        made = torch.ones(4, 6)
+    yield "inference", (plain, plain, made, {})
+    yield "inference gradient", (plain, made, plain, {})
+
+
+@pytest.mark.skipif(native.optional() is None, reason="needs a C++ compiler")
+@pytest.mark.parametrize(
+    "name, row", list(odd_rows()), ids=lambda x: x if isinstance(x, str) else ""
+)
+def test_native_code_and_python_agree_on_a_tensor(name, row, monkeypatch):
+    monkeypatch.setattr(kinds, "DEVICE", "cpu")
+    param, grad, exp_avg, rest = row
+    expected = kinds.kind_of(param, grad, exp_avg, rest, 0.1)
+    param = nn.Parameter(param.detach())
+    param.grad = grad
+    group = {"params": [param], "momentum_dtype": "int8", "kahan_sum": True}
+    handles = fused.group_handles(group, {param: {"exp_avg": exp_avg, **rest}})
+    table = array("q", bytes(8 * 256))
+    addresses = [x.buffer_info()[0] for x in (handles, table)]
+    length = native.library().lion_table(1, addresses[0], False, 0, addresses[1])
+    device = torch.device("cpu")
+    found = [kind for kind, *_ in kinds.kinds_of(memoryview(table)[: max(length, 0)], device)]
+    assert found == ([] if expected is None else [expected])
+    assert (length < 0) == (expected is None)
 
 
 # --- on a GPU ------------------------------------------------------------------------------------
@@ -195,8 +295,16 @@ def trained(steps, store, dtype, **flags):
 @on_gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("store", [*FLOATS, "int8"])
-def test_gpu_equals_the_loop_to_the_bit(store, dtype):
-    ours, theirs = trained(20, store, dtype, fused=True), trained(20, store, dtype, foreach=False)
+@pytest.mark.parametrize("kahan_sum", [False, True])
+def test_gpu_equals_the_loop_to_the_bit(store, dtype, kahan_sum, monkeypatch):
+    at_once = []
+    real = fused_cuda.step_group
+    monkeypatch.setattr(
+        fused_cuda, "step_group", lambda *a: at_once.append(real(*a)) or at_once[-1]
+    )
+    ours = trained(20, store, dtype, fused=True, kahan_sum=kahan_sum)
+    assert native.optional() is None or at_once == [False, *[True] * 19]
+    theirs = trained(20, store, dtype, foreach=False, fused=False, kahan_sum=kahan_sum)
     for x, y in zip(ours[0], theirs[0], strict=True):
         assert torch.equal(x, y)
     for state, expected in zip(ours[1], theirs[1], strict=True):

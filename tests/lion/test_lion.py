@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lion import Lion, backends, foreach, native
+from lion import Lion, backends, foreach, loop, native
 
 FLAGS = [{"fused": False}, {"foreach": True}, {"fused": True}]
 PATHS = pytest.mark.parametrize("flags", FLAGS, ids=str)
@@ -155,6 +155,20 @@ def test_backend_choice(monkeypatch, has_kernels):
     assert backends.load("foreach") is foreach.update
     with pytest.raises(AssertionError, match="nonesuch"):
         backends.load("nonesuch")
+
+
+@pytest.mark.parametrize(
+    "flags, in_loop", [({"foreach": False}, 3), ({"fused": False}, 3), ({}, 0)]
+)
+def test_the_choice_holds_for_every_step(flags, in_loop, monkeypatch):
+    """From the second step on a whole group may be stepped at once: by the same choice."""
+    native.available()
+    seen, real = [], loop.update
+    monkeypatch.setattr(loop, "update", lambda *a, **k: (seen.append(1), real(*a, **k)))
+    optimizer = Lion([with_grad(torch.ones(3), torch.ones(3))], **flags)
+    for _ in range(3):
+        optimizer.step()
+    assert len(seen) == (in_loop if native.available() else 3)
 
 
 def test_differentiable_gives_hyper_gradients():

@@ -7,12 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from lion import Lion, momentum
+from lion import Lion, foreach, momentum
 from tests import reference
 from tests.lion.test_checkpoint import GooglePort, take_steps
 
 STORAGES = [None, "float32", "bfloat16", "int8"]
 PATHS = [{"fused": False}, {"foreach": True}, {}]
+
+
+@pytest.fixture(autouse=True)
+def lists_on_the_cpu(monkeypatch):
+    """Let foreach=True step lists, as on a GPU, and not go to the loop."""
+    monkeypatch.setattr(foreach, "WITHOUT_KERNELS", frozenset())
 
 
 def fresh(dtype=torch.float32, sizes=(700, 33)):
@@ -108,7 +114,30 @@ def test_int8_zero_blocks_and_huge_values():
     back = momentum.decode(state["exp_avg"], state["exp_avg_scale"], torch.float32)
     assert back[:256].eq(0).all()
     torch.testing.assert_close(back[256:512], full[256:512], rtol=0.01, atol=0)
-    assert back[512] == 0 and abs(back[513] - 1) < 0.01
+    assert back[512].isnan() and abs(back[513] - 1) < 0.01
+
+
+@pytest.mark.parametrize("flags", PATHS, ids=str)
+@pytest.mark.parametrize("bad", [float("inf"), -float("inf"), float("nan")])
+def test_int8_one_bad_gradient_shows_and_leaves_its_neighbours_alone(flags, bad):
+    """As with AdamW that weight is NaN for ever after; the other 255 of its block never notice."""
+    ends = []
+    for odd in (bad, 1.0):
+        param = nn.Parameter(torch.zeros(300))
+        optimizer = Lion([param], lr=0.01, momentum_dtype="int8", **flags)
+        for t in range(12):
+            param.grad = torch.randn(300, generator=torch.Generator().manual_seed(t))
+            if t == 3:
+                param.grad[7] = odd
+            optimizer.step()
+        ends.append((param.detach(), *optimizer.state[param].values()))
+    (ours, codes, scales), (expected, others, _) = ends
+    assert ours.isnan().nonzero().flatten().tolist() == [7]
+    assert codes[7] == momentum.NAN_CODE and scales.isfinite().all()
+    apart = torch.arange(300) != 7
+    assert (ours[apart] != expected[apart]).float().mean() < 0.1, "but for roundings"
+    assert (codes[apart].int() - others[apart].int()).abs().max() <= 3
+    assert torch.equal(ours[256:], expected[256:])
 
 
 @pytest.mark.parametrize("layout", ["channels_last", "transposed"])

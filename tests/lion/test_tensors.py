@@ -4,11 +4,18 @@ import pytest
 import torch
 from torch import nn
 
-from lion import Lion, loop, rule
+from lion import Lion, foreach, loop, passes, rule
 
 FLAGS = [{"fused": False}, {"foreach": True}, {"fused": True}]
 PATHS = pytest.mark.parametrize("flags", FLAGS, ids=str)
-OPTIONS = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1}
+NO_LR = {"beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1}
+OPTIONS = {"lr": 0.1, **NO_LR}
+
+
+@pytest.fixture(autouse=True)
+def lists_on_the_cpu(monkeypatch):
+    """Let foreach=True step lists, as on a GPU, and not go to the loop."""
+    monkeypatch.setattr(foreach, "WITHOUT_KERNELS", frozenset())
 
 
 def with_grad(data, grad):
@@ -47,6 +54,7 @@ def test_odd_shapes_and_layouts_equal_the_rule(flags, dtype):
     params = [
         pair(torch.randn(())),
         pair(torch.randn(0, 3)),
+        pair(torch.randn(0)),
         pair(torch.randn(1)),
         pair(channels_last.clone()),
         pair(torch.randn(4, 6).t()),
@@ -70,12 +78,87 @@ def test_state_keeps_the_memory_format():
 
 def test_blocks_of_a_large_tensor_equal_the_whole(monkeypatch):
     monkeypatch.setattr(loop, "BLOCK", 64)
+    monkeypatch.setattr(passes, "LARGE", 64)
+    monkeypatch.setattr(passes, "SMALL", 70)
+    monkeypatch.setattr(passes, "TOGETHER", 130)
     torch.manual_seed(0)
     params = [nn.Parameter(torch.randn(*shape)) for shape in [(64,), (65,), (13, 29), (7, 64)]]
     params.append(nn.Parameter(torch.randn(29, 13).t()))
     for param in params:
         param.grad = torch.randn_like(param)
     assert_steps_like_rule(params, fused=False)
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """Set torch's threads and the size of the loop's pieces."""
+    before = torch.get_num_threads()
+
+    def choose(number, piece):
+        torch.set_num_threads(number)
+        monkeypatch.setattr(passes, "LARGE", piece)
+
+    yield choose
+    torch.set_num_threads(before)
+
+
+SPECIAL = [0.0, -0.0, 1e-45, -1e-40, 1e-38, 3e38, -3e38, float("inf"), -float("inf"), float("nan")]
+
+
+@pytest.mark.parametrize("flags", [*FLAGS, {"foreach": False, "fused": False}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size, piece", [(700, 1 << 13), (20_000, 1 << 13), (115_200, 1 << 20)])
+def test_sums_that_cancel_and_special_numbers_equal_the_rule(flags, dtype, size, piece, threads):
+    """0.9 m + 0.1 g is 0 for every fourth weight, to the last bit: a product that is not rounded
+    before it is added, or a sign that takes tiny numbers for 0, would show. In pieces and whole."""
+    threads(3, piece)
+    generator = torch.Generator().manual_seed(0)
+    exp_avg = torch.randn(size, generator=generator, dtype=dtype)
+    grad = -(exp_avg * 0.9) / (1 - 0.9)
+    special = torch.tensor(SPECIAL, dtype=dtype)
+    grad[:100], exp_avg[:100] = special.repeat(10), special.repeat_interleave(10)
+    cancel = (exp_avg * 0.9 + grad * (1 - 0.9)).eq(0)
+    fused_sum = torch.add(exp_avg * 0.9, grad, alpha=1 - 0.9)
+    assert (cancel & fused_sum.ne(0)).sum() > size / 20, "else this proves nothing"
+    param = with_grad(torch.randn(size, generator=generator, dtype=dtype), grad)
+    expected = rule.lion(param.detach().clone(), grad, exp_avg, **OPTIONS)
+    optimizer = Lion([param], lr=0.1, weight_decay=0.1, **flags)
+    optimizer.state[param]["exp_avg"] = exp_avg.clone()
+    optimizer.step()
+    torch.testing.assert_close(param.detach(), expected[0], rtol=0, atol=0, equal_nan=True)
+    after = optimizer.state[param]["exp_avg"]
+    torch.testing.assert_close(after, expected[1], rtol=0, atol=0, equal_nan=True)
+
+
+def test_nothing_but_empty_tensors():
+    params = [with_grad(torch.ones(shape), torch.ones(shape)) for shape in [(0,), (0, 3)]]
+    assert_steps_like_rule(params, fused=False)
+
+
+@pytest.mark.parametrize("rounds", [True, False])
+def test_without_the_outer_product_the_steps_are_the_same(rounds, monkeypatch):
+    monkeypatch.setattr(passes, "_outer_product_is_rounded", lambda dtype: rounds)
+    used, real = [], torch.addr
+    monkeypatch.setattr(torch, "addr", lambda *a, **k: (used.append(1), real(*a, **k))[1])
+    generator = torch.Generator().manual_seed(0)
+    columns = [torch.randn(1 << 15, generator=generator) for _ in range(3)]
+    expected = rule.lion(*columns, **OPTIONS)
+    assert passes.update([tuple(columns)], lr=0.1, maximize=False, **NO_LR) == []
+    assert torch.equal(columns[0], expected[0]) and torch.equal(columns[2], expected[1])
+    assert len(used) == rounds
+
+
+def test_a_kernel_that_rounds_once_is_noticed(monkeypatch):
+    """Where torch's addcmul is a fused multiply-add, the loop takes its longer way."""
+    real = torch.addcmul
+    monkeypatch.setattr(torch, "addcmul", lambda a, b, c, value: real(a, b, c, value=value) + 1e-9)
+    passes._product_is_rounded.cache_clear()
+    row = tuple(torch.ones(3) for _ in range(3))
+    assert len(passes.update([row], lr=0.1, maximize=False, **NO_LR)) == 1
+    monkeypatch.undo()
+    passes._product_is_rounded.cache_clear()
+    assert passes.update([row], lr=0.1, maximize=False, **NO_LR) == []
+    assert len(passes.update([row], lr=1e31, maximize=False, **NO_LR)) == 1
 
 
 @PATHS

@@ -6,6 +6,7 @@ lists of float64 arrays; the optimizers are wrapped as such in `stepper`.
 
 import math
 from dataclasses import dataclass
+from unittest import mock
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ PATHS = (
     "tensor-lr",
     "loop-device-lr",
     "foreach-device-lr",
+    "foreach-lists",
     "differentiable",
 )
 
@@ -105,10 +107,12 @@ def stepper(path: str, problem: Problem, dtype: torch.dtype, weight_decay: float
         for i, grad in enumerate(grads):
             params[i], momenta[i] = rule.lion(params[i], grad, momenta[i], lr=lr, **options)
 
-    def device_lr_step(grads, lr):  # what an lr on an accelerator gets, tried on the CPU
+    def accelerator_step(grads, lr):  # what an accelerator gets, tried on the CPU
         backend = loop if path.startswith("loop") else foreach
-        lr = torch.tensor(lr, dtype=torch.promote_types(dtype, torch.float32))
-        backend.update(params, grads, momenta, lr=lr, maximize=False, **options)
+        if path.endswith("device-lr"):
+            lr = torch.tensor(lr, dtype=torch.promote_types(dtype, torch.float32))
+        with mock.patch.object(foreach, "WITHOUT_KERNELS", frozenset()):
+            backend.update(params, grads, momenta, lr=lr, maximize=False, **options)
 
     optimizer = None
     if path in ("loop", "foreach", "fused", "tensor-lr", "differentiable"):
@@ -128,7 +132,7 @@ def stepper(path: str, problem: Problem, dtype: torch.dtype, weight_decay: float
         optimizer.step()
         momenta[:] = [optimizer.state[p]["exp_avg"] for p in params]
 
-    torch_step = rule_step if path == "rule" else optimizer_step if optimizer else device_lr_step
+    torch_step = rule_step if path == "rule" else optimizer_step if optimizer else accelerator_step
 
     def step(_thetas, grads, _momenta, lr, _weight_decay):
         torch_step([torch.tensor(g, dtype=dtype) for g in grads], lr)

@@ -1,0 +1,123 @@
+"""Wheel and sdist carry all that is needed: unpacked in an empty folder, they step and compose."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import experiments
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("lion", "experiments", "conf", "run.py", "setup.py", "pyproject.toml", "MANIFEST.in")
+
+STEP_ALL = """
+import torch, lion, warnings
+warnings.simplefilter("error")
+for name in ("Lion", "HeroLion", "PowerSign", "AddSign"):
+    weight = torch.nn.Parameter(torch.zeros(3))
+    optimizer = getattr(lion, name)([weight], lr=0.5)
+    for _ in range(2):
+        weight.grad = torch.ones(3)
+        optimizer.step()
+    assert weight.lt(0).all(), name
+from lion import native
+print(lion.__file__, native.is_loaded(), sep="\\n")
+"""
+
+
+def build(folder: Path, kind: str, name: str = "lion-experiments") -> Path:
+    """What `pip wheel` and `python -m build` make of a source tree."""
+    out = folder / f"out-{kind}"
+    out.mkdir()
+    program = f"from setuptools import build_meta as b; print(b.build_{kind}({str(out)!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-1000:]
+    return out / done.stdout.split()[-1]
+
+
+def copy_sources(folder: Path) -> Path:
+    ignore = shutil.ignore_patterns("__pycache__")
+    for part in (*PARTS, "README.md", "LICENSE"):
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, folder / part, ignore=ignore)
+        else:
+            shutil.copy(source, folder / part)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The wheel that is built from the sdist, unpacked where nothing else of ours is."""
+    pytest.importorskip("setuptools", minversion="77")
+    folder = tmp_path_factory.mktemp("package")
+    (folder / "source").mkdir()
+    sdist = build(copy_sources(folder / "source"), "sdist")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder / "sdist", filter="data")
+    (tree,) = (folder / "sdist").iterdir()
+    site = folder / "site"
+    with zipfile.ZipFile(build(tree, "wheel")) as archive:
+        archive.extractall(site)
+    return site
+
+
+def run_there(site: Path, *command: str) -> str:
+    environment = os.environ | {"PYTHONPATH": str(site)}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=site.parent, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_every_optimizer_steps_from_the_package(installed):
+    file, loaded = run_there(installed, "-c", STEP_ALL).split()
+    assert Path(file).is_relative_to(installed)
+    has_compiler = any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++")))
+    assert loaded == str(has_compiler and sys.platform == "linux")
+
+
+def test_the_pages_compose_from_the_package(installed):
+    printed = run_there(installed, "-m", "run", "optimizer=adamw", "--cfg", "job")
+    assert "_target_: torch.optim.AdamW" in printed
+    there = {path.name for path in (installed / "experiments" / "conf").iterdir()}
+    assert there == {path.name for path in (ROOT / "conf").iterdir()}
+
+
+def test_every_file_of_the_packages_is_in_the_wheel(installed):
+    for package in ("lion", "experiments"):
+        for path in (ROOT / package).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                assert (installed / path.relative_to(ROOT)).exists(), path
+
+
+def test_a_distribution_called_lion_is_refused(tmp_path):
+    folder = copy_sources(tmp_path)
+    page = folder / "pyproject.toml"
+    page.write_text(page.read_text().replace('name = "lion-experiments"', 'name = "lion"'))
+    command = [sys.executable, "setup.py", "-q", "build_py"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode != 0 and "must not be called 'lion'" in done.stderr
+
+
+@pytest.mark.parametrize("files", [["__init__.py"], ["__init__.py", "rule.py"], []])
+def test_a_foreign_lion_is_named_in_one_line(files, tmp_path, monkeypatch):
+    """PyPI's `lion` alone, and over the files of ours; and none at all."""
+    (tmp_path / "lion").mkdir()
+    for name in files:
+        (tmp_path / "lion" / name).write_text("from lion.mapper import Mapper\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "lion", raising=False)
+    assert experiments._foreign_lion() == (
+        str(tmp_path / "lion" / "__init__.py") if files else "nothing"
+    )
+    monkeypatch.setattr(sys, "path", [str(ROOT)])
+    assert experiments._foreign_lion() == ""
