@@ -12,12 +12,14 @@ import os
 import re
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from experiments.config import UserError
+from experiments.files import sync_folder
 
 _NAME = re.compile(r"step_(\d+)-([0-9a-f]{8})\.pt")
 
@@ -51,8 +53,7 @@ def save(folder: Path, step: int, content: dict[str, Any], keep: int) -> Path:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
         raise CheckpointError(f"cannot save a checkpoint in {folder}: {error}") from error
-    with contextlib.suppress(OSError):  # not every file system can
-        _sync_folder(folder)
+    sync_folder(folder)
     files = list_newest_first(folder)
     later = [path for path in files if step_of(path) > step]  # damaged: we came from before them
     earlier = [path for path in files if step_of(path) <= step and path != final]
@@ -84,6 +85,17 @@ def find_good(folder: Path, step: int | None = None) -> Path | None:
     Raises:
         UserError: where no file of the step is there.
     """
+    return next(good_ones(folder, step), None)
+
+
+def good_ones(folder: Path, step: int | None = None) -> Iterator[Path]:
+    """All files, or those of a step, whose content is as it was written; the newest first.
+
+    Warns of damaged ones as it comes to them.
+
+    Raises:
+        UserError: where no file of the step is there.
+    """
     files = list_newest_first(folder)
     if step is not None:
         kept = sorted({step_of(path) for path in files})
@@ -93,15 +105,24 @@ def find_good(folder: Path, step: int | None = None) -> Path | None:
             raise UserError(
                 f"checkpoint.step={step}: no such checkpoint is kept; there are: {said}"
             )
+    num_good = 0
     for path in files:
-        found = _NAME.fullmatch(path.name)
-        assert found
-        if _crc(path) == int(found[2], 16):
-            return path
-        warnings.warn(f"checkpoint {path} is damaged; trying the one before it", stacklevel=2)
-    if files:
+        if _is_as_written(path):
+            num_good += 1
+            yield path
+        else:
+            warnings.warn(f"checkpoint {path} is damaged; trying the one before it", stacklevel=2)
+    if files and not num_good:
         warnings.warn(f"no checkpoint in {folder} is good: starting anew", stacklevel=2)
-    return None
+
+
+def _is_as_written(path: Path) -> bool:
+    found = _NAME.fullmatch(path.name)
+    assert found, path
+    try:
+        return _crc(path) == int(found[2], 16)
+    except OSError:  # a folder, or not ours to read
+        return False
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -115,12 +136,3 @@ def _crc(path: Path) -> int:
         while block := file.read(1 << 22):
             value = zlib.crc32(block, value)
     return value
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the rename itself survive a power loss."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

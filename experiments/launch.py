@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments.config import RunConfig, to_dict
+from experiments.files import say
 
 STORE_VARIABLE = "LION_PROCESS_STORE"
 """Environment variable with the file that the processes meet through."""
@@ -34,8 +35,8 @@ GRACE_SECONDS = 15.0
 def run(config: RunConfig) -> int:
     """Runs `launch.num_processes` processes of `experiments.runner`.
 
-    SIGINT and SIGTERM are passed on; the processes save and leave. They leave, too, when this
-    process dies.
+    SIGINT, SIGTERM and SIGHUP are passed on; the processes save and leave. They leave, too, when
+    this process dies.
 
     Returns:
         The exit code of the first process that failed, or 0.
@@ -44,33 +45,46 @@ def run(config: RunConfig) -> int:
     with tempfile.TemporaryDirectory(prefix="lion-run-") as name:
         scratch = Path(name)
         (scratch / "config.json").write_text(json.dumps(to_dict(config)))
-        processes = [_start(rank, count, scratch) for rank in range(count)]
-        signals = (signal.SIGINT, signal.SIGTERM)
+        processes: list[subprocess.Popen[bytes]] = []
         told: list[int] = []
-        before = {number: signal.signal(number, _pass_on(processes, told)) for number in signals}
+        handler = _pass_on(processes, told)
+        before = {number: signal.signal(number, handler) for number in stop_signals()}
         try:
+            for rank in range(count):
+                if not told:
+                    processes.append(_start(rank, count, scratch))
+            if told:  # perhaps before the last one was in the list
+                _tell(processes, signal.SIGTERM)
             code = _wait(processes)
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
             for process in processes:
                 process.kill()
                 process.wait()
+            for number, old in before.items():
+                signal.signal(number, old)
         errors = sorted({path.read_text() for path in scratch.glob("error-*")})
     for line in errors:
-        print(f"error: {line}", file=sys.stderr)
+        say(f"error: {line}\n", sys.stderr)
     if errors:
         return 2
-    if code < 0 and told:  # it was stopped before it could listen, so there was nothing to save
+    # Told before they could listen, they died of it; there was nothing to save.
+    stopped = (-signal.SIGTERM, 128 + signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGINT)
+    if told and (code in stopped or len(processes) < count):
         return 128 + told[0]
     if code < 0:
-        print(
+        say(
             f"error: a process was killed by signal {-code} (9: perhaps the machine ran out of "
-            "memory); call the same command again to go on",
-            file=sys.stderr,
+            "memory); call the same command again to go on\n",
+            sys.stderr,
         )
         return 1
     return code
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """What means: save and leave. A closed terminal (SIGHUP) does, unless under nohup."""
+    is_heard = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+    return (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if is_heard else ()))
 
 
 def _start(rank: int, count: int, scratch: Path) -> subprocess.Popen[bytes]:
@@ -94,13 +108,23 @@ def _start(rank: int, count: int, scratch: Path) -> subprocess.Popen[bytes]:
 def _pass_on(
     processes: list[subprocess.Popen[bytes]], told: list[int]
 ) -> Callable[[int, object], None]:
+    """Tells the processes once to save and leave; a further Ctrl-C reaches them as it is.
+
+    SIGTERM, because a process that still imports dies of it without a traceback.
+    """
+
     def handler(number: int, _frame: object) -> None:
         told.append(number)
-        for process in processes:
-            if process.poll() is None:
-                process.send_signal(number)
+        is_impatient = len(told) > 1 and number == signal.SIGINT
+        _tell(processes, signal.SIGINT if is_impatient else signal.SIGTERM)
 
     return handler
+
+
+def _tell(processes: list[subprocess.Popen[bytes]], number: int) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(number)
 
 
 def _wait(processes: list[subprocess.Popen[bytes]]) -> int:

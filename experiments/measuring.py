@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -14,6 +15,7 @@ from experiments.config import EvalConfig, RunConfig, UserError
 from experiments.data.order import BatchPlan, derive, seed_all
 from experiments.parts import Parts
 from experiments.precision import resolved
+from experiments.recorder import Recorder
 from experiments.tasks.task import Context, Evaluation, Measurement, Task
 
 
@@ -85,6 +87,45 @@ def _measured(
     value, unit = facts.pop("value"), facts.pop("unit")
     measurement = row(parts, step, split, metric, value, unit)
     return {**measurement, **facts, "weights": weights, "evaluation": evaluation}
+
+
+def make_up(parts: Parts, recorder: Recorder, step: int) -> str:
+    """Makes the evaluation that was due at the step which is resumed from, where it is lost.
+
+    Returns:
+        As `divergence`, after the last step.
+    """
+    is_last = step == parts.total_steps
+    is_due = is_last or divides(evaluation_interval(parts.config.eval, parts.plan), step)
+    if not step or not is_due or recorder.has_evaluation(step):
+        return ""
+    rows = evaluate(parts, step, due(parts.task, is_last))
+    parts.watch.lap("evaluate")
+    if not rows:
+        return ""
+    recorder.add(recorder.lacks(step, rows))
+    recorder.log(f"step {step}/{parts.total_steps}, measured again: {', '.join(in_words(rows))}")
+    return divergence(parts, rows) if is_last else ""
+
+
+def divergence(parts: Parts, rows: list[dict[str, Any]]) -> str:
+    """What is not finite at the end of a run, the same in every process; "" where all is.
+
+    Args:
+        parts: After the last step.
+        rows: Of the last evaluation. The metric that decides and the losses count.
+    """
+    found = ""
+    for one in rows:
+        is_loss = bool(one["unit"]) and one["unit"] == parts.task.loss_unit
+        if (is_loss or one["metric"] == parts.task.headline.metric) and not math.isfinite(
+            one["value"]
+        ):
+            found = found or f"{one['split']} {one['metric']} is not finite"
+    for name, weight in parts.model.named_parameters():
+        if not torch.isfinite(weight).all():
+            found = found or f"the weight {name} is not finite"
+    return parts.world.share(f"{found} after the last step" if found else "")
 
 
 @contextlib.contextmanager

@@ -6,34 +6,38 @@ Only the main process writes and speaks; in the others every method does nothing
 from __future__ import annotations
 
 import contextlib
-import json
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.config import RunConfig, UserError, to_dict
+from experiments import header, sources
+from experiments.config import RunConfig, UserError, from_dict, to_dict
 from experiments.distributed import World
+from experiments.files import set_aside
 from experiments.identity import run_id
+from experiments.ledger import num_lost
+from experiments.live_line import LiveLine as LiveLine
 from experiments.store import (
     FINAL_STATES,
-    SCHEMA_VERSION,
+    NO_EVALUATIONS,
     Folder,
     Ledger,
+    evaluations_at,
+    lacks_end,
     now,
+    read_config,
     read_json,
     read_rows,
     write_json,
     write_text,
 )
-from experiments.surroundings import surroundings
+from experiments.surroundings import commit, surroundings
 from experiments.tracking import Mirror, open_mirrors
 
 PROGRESS_SECONDS = 0.5
 """Least time between two refreshes of the live line."""
-OTHERS = ("train", "run", "landscape")
-"""Splits of the ledger that are no evaluation."""
+GO_ON = "free some space and call the same command again"
 STATUS_SECONDS = 1.0
 """Least time between two updates of the status file."""
 
@@ -50,9 +54,11 @@ class Recorder:
         self.session = 0
         self.total_steps = 0
         self._has_ended = False
+        self.is_lacking = False  # whether measurements up to the start are lost
         self.step = 0
         self._mirrors: list[Mirror] = []
         self._status_at = self._progress_at = 0.0
+        self._speaks = speaks
         self._live = LiveLine(speaks and config.launch.progress and world.is_main)
 
     @classmethod
@@ -89,9 +95,49 @@ class Recorder:
 
     @property
     def is_over(self) -> bool:
-        """True in every process if this run has ended for good before."""
-        state = read_json(self.folder.status).get("state") if self.world.is_main else None
-        return self.world.share(state in FINAL_STATES)
+        """True in every process if this run has ended for good before.
+
+        A finished run whose last evaluation is gone is not over: what is left of it goes on.
+
+        Raises:
+            UserError: in every process, where its ledger cannot be read.
+        """
+        over, problem = False, ""
+        if self.world.is_main:
+            try:
+                over = self._is_over()
+            except UserError as error:
+                problem = str(error)
+        over, problem = self.world.share((over, problem))
+        if problem:
+            raise UserError(problem)
+        return over
+
+    def _is_over(self) -> bool:
+        status = self.folder.read_status()
+        if status.get("state") not in FINAL_STATES:
+            return False
+        place = f"{self.run_id}: {status['state']} at step {status.get('step')}"
+        if lacks_end(status, read_rows(self.folder.metrics)):
+            self.tell(f"{place}, but {self.folder.metrics} lacks the evaluation there: going on")
+            return False
+        lost = num_lost(self.folder.metrics, status.get("num_rows"), status.get("step", 0))
+        if lost:
+            self.tell(f"{place}, but {lost} of its measurements are no longer in its ledger")
+        self._tell_of_other_code()
+        with contextlib.suppress(OSError):
+            self._keep_config()
+        return True
+
+    def _tell_of_other_code(self) -> None:
+        """Compares the code of the last session with that of now."""
+        sessions = header.sessions_of(read_json(self.folder.header))
+        now_here = {"sources": sources.hashes(self.config), "commit": commit()}
+        if sessions and (differs := sources.difference(sessions[-1], now_here)):
+            self.tell(
+                f"{self.run_id}: not trained again, though {differs}; to train anew, move "
+                f"{self.folder.path} away or say results_dir=ELSEWHERE"
+            )
 
     def start(self, start_step: int, total_steps: int, together: int = 1, **facts: Any) -> None:
         """Opens a session: trims what a killed one left, notes where and with what it runs.
@@ -101,44 +147,66 @@ class Recorder:
             total_steps: Steps of the whole run.
             together: How many runs are trained as one.
             facts: What holds for the whole run, for the header.
+
+        Raises:
+            UserError: if the folder cannot be written.
         """
         self.step, self.total_steps = start_step, total_steps
         if not self.world.is_main:
             return
-        self.ledger.start_after(start_step)
-        header = read_json(self.folder.header) or self._header(facts)
-        sessions = header["sessions"]
-        self.session = len(sessions)
-        sessions.append(
-            {"start_step": start_step, "started": now(), **surroundings(self.world, together)}
-        )
-        write_json(self.folder.header, header)
-        if self.session == 0:
-            write_text(self.folder.config, _to_yaml(to_dict(self.config)))
-        self._mirrors = open_mirrors(self.config, self.folder.path, self.run_id)
-        self.folder.write_status("running", start_step, total_steps)
+        try:
+            self._open_session(together, facts)
+        except OSError as error:
+            reason = f"cannot write in {self.folder.path}: {error.strerror or error}"
+            raise UserError(f"{reason}; {GO_ON}") from error
         verb = "resumed" if start_step else "started"
         self.log(f"{self.run_id}: {verb} at step {start_step} of {total_steps}")
+        self._mirrors = open_mirrors(
+            self.config, self.folder, self.run_id, is_resumed=self.session > 0, tell=self.log
+        )
 
-    def _header(self, facts: dict[str, Any]) -> dict[str, Any]:
-        config, optimizer = self.config, self.config.optimizer
-        settings = {k: v for k, v in optimizer.items() if k != "_partial_"}
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "run_id": self.run_id,
-            "experiment": config.experiment,
-            "scale": config.scale,
-            "stands_for": config.stands_for,
-            "optimizer": config.optimizer_name,
-            "lr": optimizer.get("lr"),
-            "weight_decay": optimizer.get("weight_decay"),
-            "hyper_parameters": json.dumps(settings, sort_keys=True),
-            "batch_size": config.train.batch_size,
-            "seed": config.seed,
-            "provenance": config.provenance.source,
-            **facts,
-            "sessions": [],
+    def _open_session(self, together: int, facts: dict[str, Any]) -> None:
+        self._keep_config()
+        self.ledger.start_after(self.step)
+        session = {
+            "start_step": self.step,
+            "started": now(),
+            **surroundings(self.world, together),
+            "sources": sources.hashes(self.config),
         }
+        whole = self._whole_header(facts)
+        if whole["sessions"] and (differs := sources.difference(whole["sessions"][-1], session)):
+            self.log(f"{self.run_id}: going on, though {differs}")
+        self.session = len(whole["sessions"])
+        whole["sessions"].append(session)
+        write_json(self.folder.header, whole, durable=True)
+        self.folder.write_status("running", self.step, self.total_steps)
+
+    def _keep_config(self) -> None:
+        """Writes the configuration where there is none of this run that can be read."""
+        try:
+            is_there = run_id(from_dict(read_config(self.folder.path))) == self.run_id
+        except (UserError, TypeError, AttributeError, KeyError, ValueError):  # damaged somewhere
+            is_there = False
+        if not is_there:
+            set_aside(self.folder.config)
+            write_text(self.folder.config, _to_yaml(to_dict(self.config)), durable=True)
+
+    def _whole_header(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """The header as it is, or made anew where there is none or a damaged one."""
+        made = {**header.of_config(self.config, self.run_id), **facts}
+        found = read_json(self.folder.header)
+        if (sessions := header.sessions_of(found)) is not None:
+            made = {**made, **found}
+            del made["sessions"]
+            return {**made, "sessions": sessions}
+        if self.step and self.config.start_from:  # known to the first session alone
+            made = {k: v for k, v in made.items() if k not in ("start_from", "init_optimizer")}
+        kept = set_aside(self.folder.header)
+        num_sessions = 1 + max((_session(row) for row in self._rows()), default=-1)
+        if kept:
+            self.log(f"{self.run_id}: run.json was damaged: made anew, the old one is {kept}")
+        return {**made, "sessions": [{} for _ in range(num_sessions)]}
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Appends measurements to the ledger and its mirrors."""
@@ -148,6 +216,11 @@ class Recorder:
         self.ledger.append(rows)
         for mirror in self._mirrors:
             mirror.add(rows)
+
+    def tell(self, line: str) -> None:
+        """Shows a line, though no progress is wanted; the log stays as it is."""
+        if self.world.is_main and self._speaks:
+            self._live.print(line, always=True)
 
     def log(self, line: str) -> None:
         """Adds a line to the log, and shows it unless progress is off."""
@@ -175,39 +248,84 @@ class Recorder:
         )
         if time.monotonic() - self._status_at > STATUS_SECONDS:
             self._status_at = time.monotonic()
-            facts = {"loss": loss, "lr": lr, "steps_per_second": round(steps_per_second, 3)}
+            facts: dict[str, Any] = {
+                "loss": loss,
+                "lr": lr,
+                "steps_per_second": round(steps_per_second, 3),
+            }
             self.folder.write_status("running", step, self.total_steps, **facts)
 
     def end(self, state: str, step: int, message: str = "") -> None:
         """Closes the session; the state is final if it is in `store.FINAL_STATES`.
 
         Raises:
-            OSError: if measurements could not be written; then the run is not over.
+            UserError: if measurements could not be written; then the run is not over.
         """
         if not self.world.is_main:
             return
-        self.ledger.close()
+        self.flush()
         self._close_mirrors()
         self._has_ended = True  # before: what interrupts us here must not make it a failure
-        self.folder.write_status(state, step, self.total_steps, message=message)
+        rows = self._rows()
+        counted: dict[str, Any] = {
+            "num_rows": len(rows),
+            "num_evaluations": evaluations_at(step, rows),
+        }
+        self.folder.write_status(
+            state, step, self.total_steps, message=message, durable=True, **counted
+        )
         self.log(f"{self.run_id}: {state} at step {step} of {self.total_steps} {message}".strip())
 
     def resume_rows(self) -> None:
         """Adds to the newest session without opening one."""
-        self.session = len(read_json(self.folder.header).get("sessions", [0])) - 1
+        sessions = header.sessions_of(read_json(self.folder.header))
+        self.session = max(0, len(sessions or []) - 1)
 
     def read_status(self) -> dict[str, Any]:
         """State, step and message as last written."""
-        return read_json(self.folder.status)
+        return self.folder.read_status()
 
     def flush(self) -> None:
-        """Writes what waits.
+        """Writes what waits, so that it survives a power loss.
 
         Raises:
-            OSError: if it cannot be written.
+            UserError: if it cannot be written.
         """
-        if self.world.is_main:
+        if not self.world.is_main:
+            return
+        try:
             self.ledger.close()
+        except OSError as error:
+            reason = f"cannot write {self.ledger.path}: {error.strerror or error}"
+            raise UserError(f"{reason}; {GO_ON}") from error
+
+    def compare_data(self, fingerprint: Any) -> None:
+        """Says so where the data are not those that the run began with."""
+        if not self.world.is_main:
+            return
+        before = read_json(self.folder.header).get("data_fingerprint")
+        if before and fingerprint and before != fingerprint:
+            self.log(
+                f"{self.run_id}: the data differ from those that it began with "
+                f"(fingerprint {before}, now {fingerprint})"
+            )
+
+    def num_lost(self, counted: Any, step: int) -> int:
+        """How many measurements are gone that a checkpoint of a step counted; main process only."""
+        return num_lost(self.folder.metrics, counted, step)
+
+    def lacks(self, step: int, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Those measurements of a step that the ledger does not have."""
+        there = {_name(row) for row in self._rows() if row["step"] == step}
+        return [row for row in rows if _name(row) not in there]
+
+    def has_evaluation(self, step: int) -> bool:
+        """The same in every process: whether the ledger has the evaluation of a step."""
+        found = self.world.is_main and evaluations_at(step, self._rows()) > 0
+        return self.world.share(found and not self.is_lacking)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return read_rows(self.folder.metrics)
 
     def _close_mirrors(self) -> None:
         while self._mirrors:
@@ -215,8 +333,9 @@ class Recorder:
 
     def last_evaluation(self) -> list[dict[str, Any]]:
         """The rows of the last step that was evaluated."""
-        rows = [r for r in read_rows(self.folder.metrics) if r["split"] not in OTHERS]
-        return [r for r in rows if r["step"] == rows[-1]["step"]]
+        rows = [r for r in self._rows() if r["split"] not in NO_EVALUATIONS]
+        last = max((row["step"] for row in rows), default=0)
+        return [row for row in rows if row["step"] == last]
 
     def _fail(self, error: BaseException) -> None:
         if self.world.is_main and self.total_steps and not self._has_ended:
@@ -226,42 +345,13 @@ class Recorder:
             self.folder.write_status("failed", self.step, self.total_steps, message=reason)
 
 
-class LiveLine:
-    """One line on the terminal that is rewritten; plain lines where there is no terminal."""
+def _name(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[key] for key in ("step", "split", "metric", "weights"))
 
-    PLAIN_SECONDS = 30.0
 
-    def __init__(self, wanted: bool) -> None:
-        self.wanted = wanted
-        self._is_terminal = wanted and sys.stderr.isatty()
-        self._shown_at = time.monotonic()
-        self._is_open = False
-
-    def show(self, text: str) -> None:
-        """Replaces the live line; without a terminal, says it now and then."""
-        pause = 0.0 if self._is_terminal else self.PLAIN_SECONDS
-        if not self.wanted or time.monotonic() - self._shown_at < pause:
-            return
-        self._shown_at = time.monotonic()
-        if self._is_terminal:
-            sys.stderr.write(f"\r\x1b[2K{text}")
-            self._is_open = True
-        else:
-            sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
-
-    def print(self, line: str) -> None:
-        """Writes a line that stays."""
-        if self.wanted:
-            self.close()
-            print(line, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """Clears the live line."""
-        if self._is_open:
-            sys.stderr.write("\r\x1b[2K")
-            sys.stderr.flush()
-            self._is_open = False
+def _session(row: dict[str, Any]) -> int:
+    session = row.get("session")
+    return session if isinstance(session, int) else 0
 
 
 def _to_yaml(plain: dict[str, Any]) -> str:

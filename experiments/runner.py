@@ -21,14 +21,17 @@ from experiments.accumulating import accumulate
 from experiments.build import build, explained, first_explained, what_is_trained
 from experiments.config import JOBS, RunConfig, UserError, from_dict
 from experiments.distributed import joined
+from experiments.files import end_output, say
 from experiments.measuring import (
     diverged_row,
+    divergence,
     divides,
     due,
     evaluate,
     evaluation_interval,
     in_words,
     loss_rows,
+    make_up,
     time_rows,
 )
 from experiments.parts import Parts, build_parts, facts, restore_parts, save_parts, set_training
@@ -63,7 +66,7 @@ def run(config: RunConfig) -> Outcome:
         task = check_task(build(config.task, "task", data=config.data, model=config.model))
         parts = build_parts(config, task, world)
         schedule.warmup_length(config.schedule, parts.total_steps)
-        start = restore_parts(parts, recorder)
+        start = restore_parts(parts, recorder, to_train=True)
         recorder.start(start, parts.total_steps, **facts(parts))
         with Stopper.listening(config.checkpoint, world) as stopper:
             step, state, message = _train(parts, recorder, stopper, start)
@@ -81,6 +84,9 @@ def _train(parts: Parts, recorder: Recorder, stopper: Stopper, start: int) -> tu
     evaluate_every = evaluation_interval(config.eval, plan)
     set_training(parts.model)
     done = start
+    watch.start()
+    if bad := make_up(parts, recorder, start):
+        return done, "diverged", bad
     watch.start()
     batches = first_explained(parts.task.batches(plan, start, total), "data: the first batch fails")
     is_new = True
@@ -114,6 +120,8 @@ def _train(parts: Parts, recorder: Recorder, stopper: Stopper, start: int) -> tu
             watch.lap("evaluate")
             recorder.add(rows)
             recorder.log(f"step {done}/{total}: " + ", ".join(in_words(rows)))
+            if is_last and (bad := divergence(parts, rows)):
+                return done, "diverged", bad
         if save:
             save_parts(parts, recorder, done, must=is_last or wish == STOP)
             stopper.saved()
@@ -168,7 +176,8 @@ def main(config: RunConfig) -> int:
     if os.environ.get("RANK", "0") == "0":
         place = f"step {outcome.step} of {outcome.total_steps}"
         said = [outcome.state, place, outcome.message, *in_words(outcome.results)]
-        print(f"{outcome.run_id}: {', '.join(filter(None, said))} -> {outcome.folder}")
+        say(f"{outcome.run_id}: {', '.join(filter(None, said))} -> {outcome.folder}\n", sys.stdout)
+    end_output()
     return outcome.exit_code
 
 

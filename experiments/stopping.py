@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from experiments.config import CheckpointConfig
 from experiments.distributed import Agreement, World
+from experiments.launch import stop_signals
 
 SAVE, STOP = 1, 2
 IMPATIENT_SECONDS = 2.0
@@ -30,11 +31,11 @@ class Stopper:
     @classmethod
     @contextlib.contextmanager
     def listening(cls, settings: CheckpointConfig, world: World) -> Iterator[Stopper]:
-        """Turns SIGINT and SIGTERM into the wish to stop, until left."""
+        """Turns SIGINT, SIGTERM and SIGHUP into the wish to stop, until left."""
         stopper = cls(settings, world)
-        numbers = (signal.SIGINT, signal.SIGTERM)
         in_main_thread = threading.current_thread() is threading.main_thread()
-        before = {n: signal.signal(n, stopper._note) for n in numbers} if in_main_thread else {}
+        numbers = stop_signals() if in_main_thread else ()
+        before = {n: signal.signal(n, stopper._note) for n in numbers}
         try:
             yield stopper
             stopper._agreement.close()

@@ -16,19 +16,21 @@ Standard library only, but for `read_config` (yaml).
 from __future__ import annotations
 
 import contextlib
-import datetime
 import difflib
 import fcntl
-import json
-import math
 import os
 import socket
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from experiments.config import UserError
+from experiments.files import now as now
+from experiments.files import read_json as read_json
+from experiments.files import write_json as write_json
+from experiments.files import write_text as write_text
+from experiments.ledger import Ledger as Ledger
+from experiments.ledger import read_rows as read_rows
 
 SCHEMA_VERSION = 2
 MANIFEST_VERSION = 1
@@ -78,6 +80,8 @@ SCHEMA = {
 """Columns of the table that `read_runs` gives, and what they mean."""
 
 FINAL_STATES = ("finished", "diverged")
+NO_EVALUATIONS = ("train", "run", "landscape")
+"""Splits of the ledger that are no evaluation."""
 
 
 _lock_handles: set[int] = set()
@@ -150,7 +154,16 @@ class Folder:
         finally:
             os.close(handle)
 
-    def write_status(self, state: str, step: int, total_steps: int, **more: Any) -> None:
+    def read_status(self) -> dict[str, Any]:
+        """State, step, total_steps and message as last written; what is damaged is left out."""
+        kinds: dict[str, type] = {"state": str, "message": str}
+        kinds |= dict.fromkeys(("step", "total_steps", "num_rows", "num_evaluations"), int)
+        found = read_json(self.status)
+        return {k: v for k, v in found.items() if isinstance(v, kinds.get(k, object))}
+
+    def write_status(
+        self, state: str, step: int, total_steps: int, durable: bool = False, **more: Any
+    ) -> None:
         """Replaces the status file. A full disk costs the status, never the run."""
         status = {
             "state": state,
@@ -162,105 +175,30 @@ class Folder:
             **more,
         }
         with contextlib.suppress(OSError):
-            write_json(self.status, status)
+            write_json(self.status, status, durable)
 
 
-class Ledger:
-    """Appends measurements to a run's `metrics.jsonl`.
+def evaluations_at(step: int, rows: list[dict[str, Any]]) -> int:
+    """How many measurements of evaluations there are of a step."""
+    return sum(row["step"] == step and row["split"] not in NO_EVALUATIONS for row in rows)
 
-    A row that cannot be written (full disk) waits in memory and is tried again with the next
-    one; a half-written line is taken back.
+
+def lacks_end(status: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
+    """Whether a run that says that it is finished lacks its last evaluation.
+
+    Args:
+        status: As `Folder.read_status` gives it.
+        rows: Of its ledger.
     """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._waiting: list[str] = []
-        self._is_whole = False  # whether a line cut by a power loss has been looked for
-        self.num_rows = 0
-
-    def start_after(self, step: int) -> None:
-        """Drops what a killed session measured after the step that is resumed from."""
-        kept = [row for row in read_rows(self.path) if row["step"] <= step]
-        self.num_rows = len(kept)
-        write_text(self.path, "".join(_line(row) for row in kept), durable=True)
-
-    def append(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Adds rows; each has the keys step, split, metric, value, unit, weights, n, ..."""
-        lines = [_line(row) for row in rows]
-        self.num_rows += len(lines)
-        self._waiting += lines
-        try:
-            self._flush()
-        except OSError as error:
-            warnings.warn(f"cannot write {self.path} now, will try again: {error}", stacklevel=2)
-
-    def close(self) -> None:
-        """Writes what waits.
-
-        Raises:
-            OSError: if it still cannot be written; then the run must not be called finished.
-        """
-        self._flush()
-
-    def _flush(self) -> None:
-        if not self._waiting:
-            return
-        data = "".join(self._waiting).encode()
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            if not self._is_whole:
-                _drop_cut_line(handle)
-                self._is_whole = True
-            before = os.fstat(handle).st_size
-            try:
-                written = os.write(handle, data)
-                if written != len(data):
-                    raise OSError("disk full: only a part was written")
-            except OSError:
-                os.ftruncate(handle, before)
-                raise
-        finally:
-            os.close(handle)
-        self._waiting.clear()
-
-
-def _drop_cut_line(handle: int) -> None:
-    """Takes back what stands behind the last newline of a file."""
-    end = os.fstat(handle).st_size
-    if end and os.pread(handle, 1, end - 1) != b"\n":
-        os.ftruncate(handle, os.pread(handle, end, 0).rfind(b"\n") + 1)
-
-
-def _line(row: dict[str, Any]) -> str:
-    """One JSON line; numbers that JSON does not know become the strings nan, inf, -inf."""
-    value = row.get("value")
-    if isinstance(value, float) and not math.isfinite(value):
-        row = {**row, "value": str(value)}
-    return json.dumps(row, allow_nan=False) + "\n"
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a `metrics.jsonl`; a cut last line (power loss) is passed over.
-
-    Of a measurement that was made twice (`job=evaluate`), the last counts.
-
-    Raises:
-        UserError: if another line is damaged.
-    """
-    if not path.exists():
-        return []
-    *whole, _cut = path.read_text(errors="replace").split("\n")
-    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for number, line in enumerate(whole, 1):
-        if not line:  # a damaged line that somebody has emptied
-            continue
-        try:
-            row = json.loads(line)
-            key = tuple(row[k] for k in ("step", "split", "metric", "weights"))
-            rows[key] = {**row, "value": float(row["value"])}
-        except (ValueError, KeyError, TypeError):
-            raise UserError(f"{path}, line {number} is damaged: mend or delete it") from None
-    return list(rows.values())
+    step = status.get("step")
+    if status.get("state") != "finished" or step is None:
+        return False
+    counted = status.get("num_evaluations")
+    if isinstance(counted, int):
+        return evaluations_at(step, rows) < counted
+    # As recorded before the status counted them.
+    is_evaluated = any(row["split"] not in NO_EVALUATIONS for row in rows)
+    return is_evaluated and not evaluations_at(step, rows)
 
 
 def read_sweep(path: Path | str) -> dict[str, Any]:
@@ -275,6 +213,8 @@ def read_sweep(path: Path | str) -> dict[str, Any]:
     """
     file = Path(path) / "manifest.json"
     manifest = read_json(file)
+    if not manifest and file.exists():
+        raise damaged_sweep(file)
     if not manifest:
         names = sorted(p.parent.name for p in file.parent.parent.glob("*/manifest.json"))
         there = f"; there are: {', '.join(names)}" if names else ""
@@ -282,6 +222,14 @@ def read_sweep(path: Path | str) -> dict[str, Any]:
     if manifest.get("schema_version") != MANIFEST_VERSION:
         raise UserError(f"{file}: made by another version; move the folder away and sweep anew")
     return manifest
+
+
+def damaged_sweep(file: Path) -> UserError:
+    """What to say of a manifest that cannot be read."""
+    return UserError(
+        f"{file} is damaged: move it away and call the sweep's own command again (what is "
+        "finished is not trained again)"
+    )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -295,49 +243,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = Folder(folder).config
     try:
         plain = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        known = sorted(p.parent.name for p in folder.parent.glob("*/config.yaml"))
-        near = difflib.get_close_matches(folder.name, known, n=1)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        known = {p.parent.name for p in folder.parent.glob("*/config.yaml")} - {folder.name}
+        near = difflib.get_close_matches(folder.name, sorted(known), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         reason = f"no readable configuration of a run ({type(error).__name__})"
         raise UserError(f"{path}: {reason}{hint}") from None
     if not isinstance(plain, dict):
         raise UserError(f"{path} is damaged: no configuration of a run")
     return plain
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file's content; empty where there is none or it is damaged."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Replaces a JSON file in one stroke."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str, durable: bool = False) -> None:
-    """Replaces a text file in one stroke: a crash leaves the old one or the new one.
-
-    `durable`: so does a power loss; costs some milliseconds.
-    """
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with draft.open("w") as file:
-            file.write(text)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
-
-
-def now() -> str:
-    """The time in UTC, ISO 8601, to the second."""
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -29,7 +29,7 @@ def surroundings(world: World, together: int = 1) -> dict[str, Any]:
     packages = {name: _version(name) for name in ("torch", "timm", "numpy")}
     versions = {"python": platform.python_version()} | {k: v for k, v in packages.items() if v}
     return {
-        "commit": _commit(),
+        "commit": commit(),
         "versions": json.dumps(versions),
         "device": f"{device} x {world.size}",
         "cpu": f"{_cpu_model()}, {torch.backends.cpu.get_cpu_capability()}",
@@ -64,7 +64,7 @@ def _version(package: str) -> str:
         return ""
 
 
-def _commit() -> str:
+def commit() -> str:
     """Commit of this repository, with + where files differ from it; empty outside git."""
     root = Path(__file__).resolve().parent.parent
     git = [

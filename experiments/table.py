@@ -10,16 +10,16 @@ pyarrow (in the extra `sweep`); without it every run is read from its folder.
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments import header
 from experiments.config import UserError
 from experiments.headline import KNOWN
-from experiments.store import SCHEMA, Folder, read_json, read_rows
+from experiments.store import SCHEMA, Folder, lacks_end, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +31,7 @@ _KEY = "_key"
 _WHOLE = ("num_params", "batch_size", "seed", "step", "session", "schema_version")
 _REAL = ("lr", "weight_decay", "epoch", "value", "error", "n", "seconds", "threads")
 _OF_A_SESSION = ("commit", "versions", "device", "cpu", "threads", "launcher")
+_FILES = ("run.json", "metrics.jsonl", "status.json")
 _RUNS_AT_ONCE = 5000
 """How many runs are held as plain rows, which take far more memory than a table."""
 
@@ -116,14 +117,14 @@ def _keys(root: Path, runs: Collection[str] | None = None) -> dict[str, str]:
         return {}
     for name in sorted(names):
         stamps = [name]
-        for file in ("run.json", "metrics.jsonl", "status.json"):
+        for file in _FILES:
             try:
                 stat = os.stat(f"{root}/{name}/{file}")
             except OSError:
                 stamps.append("-")
             else:
                 stamps.append(f"{stat.st_size}@{stat.st_mtime_ns}")
-        if stamps[1] != "-":
+        if stamps[1:] != ["-"] * len(_FILES):
             found[name] = "\t".join(stamps)
     return found
 
@@ -203,7 +204,7 @@ def _rows_of(path: Path) -> Iterable[dict[str, Any]]:
     """A run's rows; none, with a warning, where it cannot be read."""
     try:
         return _read_run(Folder(path))
-    except (UserError, KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+    except (UserError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         warnings.warn(f"{path} is left out of the table: {reason}", stacklevel=5)
         return []
@@ -211,14 +212,28 @@ def _rows_of(path: Path) -> Iterable[dict[str, Any]]:
 
 def _read_run(folder: Folder) -> list[dict[str, Any]]:
     """The rows of a run, each with what holds for its session and for the whole run."""
-    header = json.loads(folder.header.read_text())
-    sessions = header.pop("sessions")
-    state = read_json(folder.status).get("state", "unknown")
+    whole, sessions = header.read_header(folder)
+    rows = read_rows(folder.metrics)
+    status = folder.read_status()
+    state = status.get("state", "unknown")
+    if lacks_end(status, rows):
+        warnings.warn(
+            f"{folder.path} says that it is finished, but lacks its last evaluation: call its "
+            "command again; until then it counts as interrupted",
+            stacklevel=6,
+        )
+        state = "interrupted"
+    elif (num_lost := status.get("num_rows", 0) - len(rows)) > 0:
+        warnings.warn(f"{folder.path} has lost {num_lost} of its measurements", stacklevel=6)
     table = []
-    for row in read_rows(folder.metrics):
-        session = {key: sessions[row["session"]].get(key) for key in _OF_A_SESSION}
+    for row in rows:
+        number = row.get("session")
+        # A session may be lost with a damaged run.json.
+        is_known = isinstance(number, int) and 0 <= number < len(sessions)
+        of_session = sessions[number] if is_known else {}  # pyright: ignore
+        session = {key: of_session.get(key) for key in _OF_A_SESSION}
         better = row.get("better", KNOWN.get(row["metric"]))
-        table.append(_typed({**row, **session, **header, "better": better, "state": state}))
+        table.append(_typed({**row, **session, **whole, "better": better, "state": state}))
     return table
 
 

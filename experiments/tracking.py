@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import RunConfig, TrackingConfig, to_dict
+from experiments.store import Folder, read_rows
 
 CLOSE_SECONDS = 60.0
 """How long the end of a run waits for a mirror to finish."""
@@ -55,13 +56,34 @@ class Mirror:
             warnings.warn(f"{self.name} is off: {type(error).__name__}: {error}", stacklevel=2)
 
 
-def open_mirrors(config: RunConfig, folder: Path, run_id: str) -> list[Mirror]:
-    """The mirrors that the configuration asks for."""
-    tracking, mirrors = config.tracking, []
+def open_mirrors(
+    config: RunConfig,
+    folder: Folder,
+    run_id: str,
+    is_resumed: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[Mirror]:
+    """The mirrors that the configuration asks for.
+
+    Offline, wandb cannot go on with a run: each session makes a folder of its own, and one that is
+    synced replaces another of the same id. So the folder of a later session begins with the rows
+    of the earlier ones, and the newest is whole.
+
+    Args:
+        config: Of the run.
+        folder: Of the run; its ledger is trimmed to the step that is resumed from.
+        run_id: Of the run.
+        is_resumed: Whether this is a later session.
+        tell: Takes a line for the log.
+    """
+    tracking, path, mirrors = config.tracking, folder.path, []
     if tracking.wandb != "disabled":
-        mirrors.append(Mirror("wandb", lambda: _start_wandb(tracking, config, folder, run_id)))
+        mirrors.append(Mirror("wandb", lambda: _start_wandb(tracking, config, path, run_id)))
+        if is_resumed and tracking.wandb == "offline":
+            mirrors[-1].add(read_rows(folder.metrics))
+            tell(f"wandb: the newest folder in {path / 'wandb'} holds the whole run: sync that one")
     if tracking.tensorboard:
-        mirrors.append(Mirror("tensorboard", lambda: _start_tensorboard(folder)))
+        mirrors.append(Mirror("tensorboard", lambda: _start_tensorboard(path)))
     return mirrors
 
 

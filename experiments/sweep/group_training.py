@@ -129,7 +129,7 @@ class GroupRun:
                     rows = member.evaluate(done)
                     watch.lap("evaluate")
                     member.note(done, rows)
-                if save:
+                if save and member.ended is None:
                     member.save(done, must)
                     watch.lap("save")
 

@@ -33,6 +33,12 @@ from typing import Any
 
 from experiments.store import now, read_json, write_json
 
+FAILED, KILLED, FORGIVEN = "failed", "killed", "forgiven"
+"""Outcomes that are counted; see `Tries`."""
+MAX_KILLS = 20
+"""How often a cell may be killed in vain: not its fault, but it must end some time."""
+LOST = 75
+"""Exit code of a worker that found its lease taken over when it woke up."""
 _NAME = re.compile(r"(.+)\.(\d+)\.lease")
 
 
@@ -46,13 +52,20 @@ class Lease:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What its holder has written: machine, pid, started, and in the end the outcome."""
-        return read_json(self.path)
+        """What its holder has written: machine, pid, started, and in the end the outcome.
+
+        `pid` and `host` are always there, 0 and "unknown" where the file does not tell.
+        """
+        found = read_json(self.path)
+        pid, host = found.get("pid"), found.get("host")
+        told = {"pid": pid if isinstance(pid, int) else 0, "host": host or "unknown"}
+        return {**found, **told}
 
     @property
     def outcome(self) -> str | None:
         """None while its holder has noted none."""
-        return self.facts.get("outcome")
+        outcome = self.facts.get("outcome")
+        return outcome if isinstance(outcome, str) else None
 
     def follower(self) -> Path:
         """The file of the lease that would come after this one."""
@@ -103,7 +116,8 @@ class Leases:
         facts = lease.facts
         if facts.get("outcome"):
             return False
-        if facts.get("machine") == machine() and process_start(facts["pid"]) != facts["born"]:
+        is_ours = facts.get("machine") == machine() and "born" in facts
+        if is_ours and process_start(facts["pid"]) != facts["born"]:
             return False
         try:
             handle = os.open(lease.path, os.O_RDONLY)  # on NFS: asks the server anew
@@ -141,7 +155,7 @@ class Leases:
         """Lets the tries of a cell count from here."""
         lease = self.claim(run_id, self.of(run_id))
         if lease is not None:
-            lease.release("forgiven")
+            lease.release(FORGIVEN)
 
     def _now(self) -> float:
         """The time by the clock that lease files are touched with."""
@@ -191,26 +205,37 @@ class Keeper:
                     lease.touch()
 
 
-def num_failures(leases: list[Lease], checkpoint_step: int) -> int:
-    """How often a cell was tried in vain since it was last forgiven.
+@dataclass(frozen=True)
+class Tries:
+    """How often a cell was tried in vain since it was last forgiven."""
 
-    A try ends in vain if it failed, or if its holder died before the cell had a newer
-    checkpoint than at its start. Interruptions do not count.
+    failures: int = 0
+    """It raised an error, or crashed its process: its own fault."""
+    kills: int = 0
+    """Its process was killed from outside (SIGKILL, a lost machine), or died with several cells in
+    it, before the cell had a newer checkpoint."""
 
-    Args:
-        leases: Of the cell, none of them live.
-        checkpoint_step: Of the newest checkpoint, 0 without one.
-    """
-    count, later = 0, checkpoint_step
-    for lease in reversed(leases):
-        facts = lease.facts
-        if facts.get("outcome") == "forgiven":
-            break
-        step = facts.get("step", later)
-        died_in_vain = facts and "outcome" not in facts and later <= step
-        count += bool(facts.get("outcome") == "failed" or died_in_vain)
-        later = step
-    return count
+    @classmethod
+    def count(cls, leases: list[Lease], checkpoint_step: int) -> Tries:
+        """Counts; interruptions are no tries.
+
+        Args:
+            leases: Of the cell, none of them live.
+            checkpoint_step: Of the newest checkpoint, 0 without one.
+        """
+        failures, kills, later = 0, 0, checkpoint_step
+        for lease in reversed(leases):
+            facts = lease.facts
+            outcome = lease.outcome
+            if outcome == FORGIVEN:
+                break
+            step = facts.get("step")
+            step = step if isinstance(step, int) else later
+            is_dead = outcome is None and "machine" in facts
+            failures += outcome == FAILED
+            kills += (is_dead or outcome == KILLED) and later <= step
+            later = step
+        return cls(failures, kills)
 
 
 def holder() -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.store import read_json
+from experiments.files import say
 from experiments.sweep.manifest import Cell, Sweep
 
 REFRESH_SECONDS = 1.0
@@ -36,9 +38,10 @@ class Live:
         self._view = Progress(*columns, console=console, refresh_per_second=4)
         cells = len(sweep.cells)
         done = sum(sweep.final_state(cell) is not None for cell in sweep.cells)
-        print(
+        say(
             f"{sweep.name}: {cells - done} of {cells} cells to train, {num_workers} at a time. "
-            "Ctrl-C saves; the next call goes on."
+            "Ctrl-C saves; the next call goes on.\n",
+            sys.stdout,
         )
         self._total = self._view.add_task("cells", total=cells, completed=done, note="starting")
         self._lines: dict[str, Any] = {}
@@ -68,21 +71,22 @@ class Live:
         if not self._is_terminal:
             if now - self._said_at > PLAIN_SECONDS:
                 self._said_at = now
-                print(f"{done} of {len(states)} cells {note}".strip(), flush=True)
+                say(f"{done} of {len(states)} cells {note}".strip() + "\n", sys.stdout)
             return
-        self._view.update(self._total, completed=done, note=note)
-        self._show_running(states)
+        with contextlib.suppress(OSError, ValueError):  # the terminal is gone
+            self._view.update(self._total, completed=done, note=note)
+            self._show_running(states)
 
     def _show_running(self, states: dict[str, str]) -> None:
         running = {c.run_id: c for c in self._sweep.cells if states[c.run_id] == "running"}
         for gone in [run for run in self._lines if run not in running]:
             self._view.remove_task(self._lines.pop(gone))
         for run, cell in running.items():
-            status = read_json(self._sweep.folder(cell).status)
+            status = self._sweep.folder(cell).read_status()
             if run not in self._lines:
                 self._lines[run] = self._view.add_task(cell.title, total=None, note="")
             note = "loading"
-            if "loss" in status:
+            if isinstance(status.get("loss"), float) and "steps_per_second" in status:
                 note = f"loss {status['loss']:.3f}  {status['steps_per_second']:.0f} it/s"
             step, total = status.get("step", 0), status.get("total_steps")
             self._view.update(self._lines[run], completed=step, total=total, note=note)
@@ -94,7 +98,7 @@ def _progress(sweep: Sweep, states: dict[str, str]) -> Iterator[tuple[Cell, floa
         state = states[cell.run_id]
         part = float(state in ("finished", "diverged", "failed"))
         if not part and state != "waiting":
-            status = read_json(sweep.folder(cell).status)
+            status = sweep.folder(cell).read_status()
             part = status.get("step", 0) / max(1, status.get("total_steps") or 1)
         yield cell, part, state
 

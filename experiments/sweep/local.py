@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -12,7 +14,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from experiments.config import UserError
+from experiments.files import say
 from experiments.launch import LAUNCHER_VARIABLE
+from experiments.sweep.leases import FAILED, KILLED, LOST, machine
 from experiments.sweep.live import Live
 from experiments.sweep.manifest import Sweep
 from experiments.sweep.processes import environment, leave_with_parent, told_to_stop
@@ -20,6 +24,9 @@ from experiments.sweep.processes import environment, leave_with_parent, told_to_
 MAX_IDLE_DEATHS = 3
 """How often a worker may die before it has taken a cell."""
 POLL_SECONDS = 0.5
+SETTLED = {"finished", "diverged", "failed"}
+_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What ends a process that is not at fault; a crash has other signals."""
 
 
 def launch(
@@ -56,7 +63,7 @@ def launch(
     }
     with told_to_stop() as stopped, Live(sweep, len(slots)) as live:
         crew = Crew(sweep, slots, options, stopped)
-        code = crew.work(lambda: live.show())
+        code = crew.work(live.show)
     return code
 
 
@@ -68,7 +75,7 @@ class Crew:
         sweep: Sweep,
         slots: list[dict[str, str]],
         options: dict[str, int | None],
-        stopped: Callable[[], bool],
+        stopped: Callable[[], int],
     ) -> None:
         self._sweep = sweep
         self._slots = slots
@@ -89,6 +96,7 @@ class Crew:
                     if worker.is_alive():
                         continue
                     del workers[number]
+                    self._note_death(worker)
                     if self._is_needed(worker.exitcode):
                         workers[number] = self._start(number)
         finally:
@@ -98,9 +106,34 @@ class Crew:
                 worker.kill()
         show()
         states = set(self._sweep.states().values())
+        if "failed" in states:
+            say(f"some cells have failed for good; {self._sweep.cure} tries again\n", sys.stdout)
         if states <= {"finished", "diverged"}:
             return 0
-        return 1 if states <= {"finished", "diverged", "failed"} else 143
+        return 1 if states <= SETTLED else 128 + (self._stopped() or signal.SIGTERM)
+
+    def _note_death(self, worker: BaseProcess) -> None:
+        """Says in the leases of a worker that died what it died of.
+
+        Told to stop, or killed from outside: that is not the fault of its cells. Nor can it be
+        told whose fault it is where several were trained together.
+        """
+        code = worker.exitcode
+        if not code or code == LOST or self._stopped():
+            return
+        word = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        for lease in (one for all_of in self._sweep.leases.scan().values() for one in all_of):
+            facts = lease.facts
+            if (facts["pid"], facts.get("machine")) != (worker.pid, machine()) or lease.outcome:
+                continue
+            is_outside = -code in _FROM_OUTSIDE or facts.get("together", 1) != 1
+            hint = "; perhaps the memory was full" if -code == signal.SIGKILL else ""
+            with contextlib.suppress(OSError):
+                lease.release(
+                    KILLED if is_outside else FAILED,
+                    f"its process died of {word}{hint} (once given up, {self._sweep.cure} tries "
+                    "again)",
+                )
 
     def _is_needed(self, exit_code: int | None) -> bool:
         """Whether a worker that has ended is to be followed by another.
@@ -119,7 +152,7 @@ class Crew:
                 raise UserError(f"workers end with exit code {exit_code} at once: see {logs}")
             return True
         states = self._sweep.states().values()
-        return any(state not in ("finished", "diverged", "failed", "running") for state in states)
+        return any(state not in (*SETTLED, "running") for state in states)
 
     def _start(self, number: int) -> BaseProcess:
         log = self._sweep.path / "workers" / f"{os.uname().nodename}-{number}.txt"

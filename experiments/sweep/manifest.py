@@ -25,12 +25,12 @@ from experiments.store import (
     FINAL_STATES,
     MANIFEST_VERSION,
     Folder,
+    damaged_sweep,
     now,
-    read_json,
     read_sweep,
     write_text,
 )
-from experiments.sweep.leases import Lease, Leases, num_failures
+from experiments.sweep.leases import MAX_KILLS, Lease, Leases, Tries
 from experiments.sweep.space import short
 
 
@@ -77,7 +77,7 @@ class Sweep:
         self._stamp = 0.0
         self._final: dict[str, str] = {}
         self.refresh()
-        self.leases = Leases(path / "leases", self.manifest["lease_seconds"])
+        self.leases = Leases(path / "leases", float(self.manifest["lease_seconds"]))
 
     def refresh(self) -> None:
         """Reads the manifest again if it has grown."""
@@ -85,7 +85,7 @@ class Sweep:
         if stamp == self._stamp:
             return
         self.manifest = read_sweep(self.path)
-        self.cells = [Cell(**cell) for cell in self.manifest["cells"]]
+        self.cells = cells_of(self.manifest, self.path)
         self._stamp = (self.path / "manifest.json").stat().st_mtime
 
     @property
@@ -116,7 +116,7 @@ class Sweep:
     def final_state(self, cell: Cell) -> str | None:
         """finished or diverged; None while there is something left to train."""
         if cell.run_id not in self._final:
-            state = read_json(self.folder(cell).status).get("state")
+            state = self.folder(cell).read_status().get("state")
             if state not in FINAL_STATES:
                 return None
             self._final[cell.run_id] = state
@@ -130,10 +130,17 @@ class Sweep:
             return "waiting"
         if self.leases.is_live(leases[-1]):
             return "running"
-        failures = num_failures(leases, self.checkpoint_step(cell))
-        if failures >= self.max_tries:
+        tries = Tries.count(leases, self.checkpoint_step(cell))
+        if tries.failures >= self.max_tries or tries.kills >= MAX_KILLS:
             return "failed"
-        return "retry" if failures else "interrupted"
+        return "retry" if tries.failures or tries.kills else "interrupted"
+
+    @property
+    def cure(self) -> str:
+        """The command that gives failed cells new tries."""
+        is_usual = self.path.parent == Path("results/sweeps")
+        name = self.name if is_usual else str(self.path)
+        return f"python scripts/sweep.py resume {name} --retry-failed"
 
     def states(self) -> dict[str, str]:
         """The state of every cell, by run id."""
@@ -142,8 +149,9 @@ class Sweep:
 
     def checkpoint_step(self, cell: Cell) -> int:
         """Step of the newest checkpoint, by its file's name; 0 without one."""
-        files = self.folder(cell).checkpoints.glob("step_*.pt")
-        return max((int(f.name[5:].partition("-")[0]) for f in files), default=0)
+        names = (f.name for f in self.folder(cell).checkpoints.glob("step_*-*.pt"))
+        steps = (name[len("step_") :].partition("-")[0] for name in names)
+        return max((int(step) for step in steps if step.isdecimal()), default=0)
 
 
 def write(
@@ -175,11 +183,11 @@ def write(
     trust.note(cell.config for cell in cells)
     path.mkdir(parents=True, exist_ok=True)
     with _locked(path):
-        before = read_json(path / "manifest.json")
+        before = read_sweep(path) if (path / "manifest.json").exists() else {}
         runs_dir = cells[0].config["results_dir"]
         if before:
             _check_same(path, before, list(fixed), runs_dir)
-        old = [Cell(**cell) for cell in before.get("cells", [])]
+        old = cells_of(before, path) if before else []
         merged = list({cell.run_id: cell for cell in [*old, *cells]}.values())
         budget = trials(merged)
         is_equal = len(set(budget.values())) <= 1
@@ -209,6 +217,23 @@ def write(
         }
         write_text(path / "manifest.json", json.dumps(content, indent=1) + "\n", durable=True)
     return Sweep(path)
+
+
+def cells_of(manifest: dict[str, Any], path: Path) -> list[Cell]:
+    """The cells of a manifest.
+
+    Raises:
+        UserError: where it is damaged.
+    """
+    try:
+        cells = [Cell(**cell) for cell in manifest["cells"]]
+        needed = ("lease_seconds", "max_tries", "runs_dir", "budget", "seeds", "fixed")
+        missing = [key for key in needed if key not in manifest]
+    except (KeyError, TypeError) as error:
+        cells, missing = [], [str(error)]
+    if missing:
+        raise damaged_sweep(path / "manifest.json")
+    return cells
 
 
 def _check_same(path: Path, before: dict[str, Any], fixed: list[str], runs_dir: str) -> None:

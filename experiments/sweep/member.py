@@ -8,7 +8,16 @@ from typing import Any
 
 from experiments.config import RunConfig
 from experiments.distributed import World
-from experiments.measuring import diverged_row, due, evaluate, in_words, loss_rows, time_rows
+from experiments.measuring import (
+    diverged_row,
+    divergence,
+    due,
+    evaluate,
+    in_words,
+    loss_rows,
+    make_up,
+    time_rows,
+)
 from experiments.parts import Parts, build_parts, facts, restore_parts, save_parts
 from experiments.recorder import Recorder
 from experiments.sweep.pool import Finished
@@ -48,7 +57,7 @@ class Member:
             UserError: for what a run of its own would refuse, too.
         """
         self._parts = build_parts(self.config, task, world)
-        self.start_step = restore_parts(self._parts, self.recorder)
+        self.start_step = restore_parts(self._parts, self.recorder, to_train=True)
 
     @property
     def parts(self) -> Parts:
@@ -89,6 +98,9 @@ class Member:
         """Opens a session in the ledger, of so many runs that are trained as one."""
         total = self.parts.total_steps
         self.recorder.start(self.start_step, total, together, **facts(self.parts))
+        self.parts.watch.start()
+        if bad := make_up(self.parts, self.recorder, self.start_step):
+            self._close("diverged", self.start_step, bad)
 
     def settle(self, done: int, lr_factor: float, is_last: bool) -> None:
         """Reports the losses; ends the run where one is not finite. As `runner` does."""
@@ -107,9 +119,12 @@ class Member:
         return evaluate(self.parts, done, due(self.parts.task, is_last))
 
     def note(self, done: int, rows: list[dict[str, Any]]) -> None:
-        """Writes an evaluation down."""
+        """Writes an evaluation down; ends the run where its last one is not finite."""
         self.recorder.add(rows)
-        self.recorder.log(f"step {done}/{self.parts.total_steps}: {', '.join(in_words(rows))}")
+        total = self.parts.total_steps
+        self.recorder.log(f"step {done}/{total}: {', '.join(in_words(rows))}")
+        if done == total and (bad := divergence(self.parts, rows)):
+            self._close("diverged", done, bad)
 
     def save(self, done: int, must: bool) -> None:
         """Saves a checkpoint that `runner` reads, too."""

@@ -19,6 +19,8 @@ from experiments.sweep.processes import environment, leave_with_parent, told_to_
 
 MAX_TRIES = 2
 """How often a run is started whose worker dies."""
+_STOPPED = (0, -signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP)
+"""Exit codes of a worker that was told to leave."""
 
 
 @dataclass
@@ -113,7 +115,7 @@ def _collect(workers: list[Worker], finished: list[Finished], seconds: float) ->
             worker.process.join(5)  # it died; the next round gives its run back
             worker.process.kill()
             worker.process.join()
-            if worker.process.exitcode in (0, -signal.SIGINT, -signal.SIGTERM):
+            if worker.process.exitcode in _STOPPED:
                 finished.append(Finished(index, "interrupted"))
                 worker.index = None
 
@@ -123,7 +125,7 @@ def _give_back(
     waiting: deque[int],
     tries: list[int],
     finished: list[Finished],
-    is_stopped: bool,
+    is_stopped: int,
 ) -> None:
     """Queues the run of a dead worker again, unless it was tried often enough."""
     assert worker.index is not None

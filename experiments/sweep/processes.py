@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from experiments.launch import stop_signals
+
 
 def leave_with_parent() -> None:
     """In a started process: tells it to save and leave when its parent dies."""
@@ -24,8 +26,10 @@ def leave_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def told_to_stop() -> Iterator[Callable[[], bool]]:
-    """Notes SIGINT and SIGTERM, and passes them on to the started processes.
+def told_to_stop() -> Iterator[Callable[[], int]]:
+    """Notes SIGINT, SIGTERM and SIGHUP, and passes them on to the started processes.
+
+    What it gives tells the first signal so far, or 0.
 
     Ctrl-C reaches the processes of a terminal twice then; a run takes two at once for one.
     """
@@ -35,11 +39,12 @@ def told_to_stop() -> Iterator[Callable[[], bool]]:
         noted.append(number)
         for child in multiprocessing.active_children():
             if child.pid:
-                os.kill(child.pid, number)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, number)
 
-    before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
+    before = {n: signal.signal(n, note) for n in stop_signals()}
     try:
-        yield lambda: bool(noted)
+        yield lambda: noted[0] if noted else 0
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+from experiments.launch import stop_signals
 
 
 class Told(BaseException):
@@ -20,8 +20,8 @@ class Told(BaseException):
 class Listener:
     """Notes signals. Within `armed` it raises `Told`, until a run listens itself.
 
-    `experiments.stopping` takes SIGINT and SIGTERM over once a run can save; SIGUSR2 (SLURM's
-    and submitit's word for preemption) is passed on to it as SIGTERM.
+    `experiments.stopping` takes SIGINT, SIGTERM and SIGHUP over once a run can save; SIGUSR2
+    (SLURM's and submitit's word for preemption) is passed on to it as SIGTERM.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,8 @@ class Listener:
 
     def __enter__(self) -> Listener:
         if threading.current_thread() is threading.main_thread():
-            self._before = {n: signal.signal(n, self._note) for n in NUMBERS}
+            numbers = (*stop_signals(), signal.SIGUSR2)
+            self._before = {n: signal.signal(n, self._note) for n in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:

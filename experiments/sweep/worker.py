@@ -3,14 +3,13 @@
     python -m experiments.sweep.worker results/sweeps/NAME
 
 Every launcher starts these, on this machine or another; any number may share a sweep's folder.
-SIGINT, SIGTERM and SIGUSR2 save the run and end the worker.
+SIGINT, SIGTERM, SIGHUP and SIGUSR2 save the run and end the worker.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import os
 import signal
 import sys
@@ -22,14 +21,13 @@ from pathlib import Path
 from experiments import launch
 from experiments.checkpoint import CheckpointError
 from experiments.config import RunConfig, UserError
-from experiments.store import HeldError, read_json
-from experiments.sweep.leases import Keeper, Lease
+from experiments.files import FULL, say
+from experiments.store import Folder, HeldError
+from experiments.sweep.leases import FAILED, KILLED, LOST, MAX_KILLS, Keeper, Lease
 from experiments.sweep.manifest import Cell, Sweep
 from experiments.sweep.pool import Finished
 from experiments.sweep.signals import Listener, Told
 
-LOST = 75
-"""Exit code of a worker that found its lease taken over when it woke up."""
 PATIENCE_SECONDS = 1800.0
 """How long a full disk is waited for before it counts as a failure."""
 ROOM_BYTES = 1 << 20
@@ -79,28 +77,40 @@ class Worker:
         self.sweep.refresh()
         leases = self.sweep.leases.scan()
         states = {c.run_id: self.sweep.state(c, leases.get(c.run_id, [])) for c in self.sweep.cells}
+        self._say_cure([of[-1] for run, of in leases.items() if states.get(run) == "failed"])
         left = [c for c in self.sweep.cells if states[c.run_id] not in _SETTLED]
         free = [c for c in left if states[c.run_id] != "running" and self._may_try(c)]
+        # What may have taken others with it is tried alone.
+        alone = [c for c in free if states[c.run_id] == "retry"]
+        together = [c for c in free if states[c.run_id] != "retry"]
         taken: list[tuple[Cell, Lease]] = []
-        for group in self._groups(free):
+        for group in [*self._groups(together), *([cell] for cell in alone)]:
             for cell in group:
-                lease = self._claim(cell, leases.get(cell.run_id, []))
+                lease = self._claim(cell, leases.get(cell.run_id, []), len(group))
                 if lease is not None:
                     taken.append((cell, lease))
             if taken:
                 break
         return taken, bool(left)
 
+    def _say_cure(self, last: list[Lease]) -> None:
+        """Notes in the last lease of a cell that was killed too often what can be done."""
+        for lease in last:
+            if lease.outcome is None:
+                message = f"killed {MAX_KILLS} times in vain; {self.sweep.cure} tries again"
+                with contextlib.suppress(OSError):
+                    lease.release(KILLED, message)
+
     def _may_try(self, cell: Cell) -> bool:
         """False while a cell that somebody trains outside of the sweep is left alone."""
         return time.monotonic() >= self._busy.get(cell.run_id, (0.0, 0.0))[1]
 
-    def _claim(self, cell: Cell, before: list[Lease]) -> Lease | None:
+    def _claim(self, cell: Cell, before: list[Lease], together: int) -> Lease | None:
         try:
             step = self.sweep.checkpoint_step(cell)
-            return self.sweep.leases.claim(cell.run_id, before, step=step)
+            return self.sweep.leases.claim(cell.run_id, before, step=step, together=together)
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in FULL:
                 raise
             return None  # later
 
@@ -148,7 +158,7 @@ class Worker:
             if isinstance(error, HeldError):
                 state = "busy"
             else:
-                traceback.print_exc()
+                say(traceback.format_exc(), sys.stderr)
             message = f"{type(error).__name__}: {error}"
             ended = [Finished(index, state, message) for index in range(len(configs))]
         missing = set(range(len(configs))) - {one.index for one in ended}
@@ -169,7 +179,7 @@ class Worker:
             self._full_since = self._full_since or time.monotonic()
             if time.monotonic() - self._full_since < PATIENCE_SECONDS:
                 return "full", ended.message
-        return "failed", ended.message
+        return FAILED, f"{ended.message} (once failed for good, {self.sweep.cure} tries again)"
 
     def _has_room(self) -> bool:
         """Whether a megabyte can be written where the runs lie."""
@@ -179,9 +189,10 @@ class Worker:
                 file.write(bytes(ROOM_BYTES))
             return True
         except OSError as error:
-            return error.errno not in _FULL
+            return error.errno not in FULL
         finally:
-            probe.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                probe.unlink(missing_ok=True)
 
     def _write_outcomes(self) -> None:
         waiting, self._unwritten = self._unwritten, []
@@ -193,15 +204,16 @@ class Worker:
 
 
 _SETTLED = ("finished", "diverged", "failed")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_TOLD = (0, *(128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)))
+"""Exit codes of processes that ended well, or were told to leave."""
 
 
 def run_one(config: RunConfig) -> Finished:
     """Trains one cell, in this process or in the processes that it asks for."""
     if config.launch.num_processes > 1:
         code = launch.run(config)
-        status = read_json(_folder_of(config) / "status.json")
-        if code in (0, 130, 143):
+        status = Folder(_folder_of(config)).read_status()
+        if code in _TOLD:
             return Finished(0, status.get("state", "interrupted"), status.get("message", ""))
         message = status.get("message") if status.get("state") == "failed" else None
         return Finished(0, "failed", message or f"its processes ended with exit code {code}")
@@ -214,7 +226,7 @@ def run_one(config: RunConfig) -> Finished:
 def is_full_disk(error: BaseException | None) -> bool:
     """Whether an error, or what it came from, is a disk without room."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and error.errno in FULL:
             return True
         if isinstance(error, CheckpointError) and isinstance(error.__cause__, RuntimeError):
             return True  # how torch reports it
@@ -230,7 +242,7 @@ def _folder_of(config: RunConfig) -> Path:
 
 def _leave_at_once(lease: Lease) -> None:
     """Another worker has the cell: nothing more may be written."""
-    print(f"{lease.run_id}: taken over by another worker; leaving", file=sys.stderr, flush=True)
+    say(f"{lease.run_id}: taken over by another worker; leaving\n", sys.stderr)
     os._exit(LOST)
 
 

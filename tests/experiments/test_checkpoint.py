@@ -121,7 +121,7 @@ def kill_before_rename(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kill_before_clean_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "_sync_folder", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(checkpoint, "sync_folder", lambda _: os.kill(os.getpid(), signal.SIGKILL))
 
 
 @pytest.mark.parametrize("kill", [kill_in_write, kill_before_rename, kill_before_clean_up])

@@ -127,7 +127,7 @@ def test_a_run_whose_rows_cannot_be_written_is_not_over(
         raise OSError(28, "No space left on device")
 
     with (
-        pytest.raises(OSError, match="No space"),
+        pytest.raises(UserError, match="No space left on device; free some space and call the"),
         Recorder.opened(tiny.config(tmp_path), MAIN) as w,
     ):
         w.start(0, 24, **FACTS)
@@ -143,10 +143,10 @@ def test_a_run_whose_last_status_cannot_be_written_has_ended_all_the_same(
 ) -> None:
     write = store.write_json
 
-    def full(path: Path, content: dict[str, Any]) -> None:
+    def full(path: Path, content: dict[str, Any], durable: bool) -> None:
         if content.get("state") == "finished":
             raise OSError(28, "No space left on device")
-        write(path, content)
+        write(path, content, durable)
 
     monkeypatch.setattr(store, "write_json", full)
     assert runner.run(tiny.config(tmp_path, train__epochs=1.0)).state == "finished"

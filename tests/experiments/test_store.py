@@ -75,24 +75,29 @@ def test_a_last_line_cut_anywhere_is_passed_over(tmp_path: Path) -> None:
         assert [r["step"] for r in read_rows(path)] == [1, 2]
 
 
-@pytest.mark.parametrize("damage", ["nonsense", '{"step": 2', '{"step": 2}', '{"value": "x"}', "7"])
-def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize("end", ["whole", "", '{"step": 3, "va'])
+@pytest.mark.parametrize(
+    "damage", ["nonsense", '{"step": 2', '{"step": 2}', '{"value": "x"}', "7", "[" * 9999]
+)
+def test_a_damaged_line_in_the_middle_is_named_kept_and_hides_no_other(
+    tmp_path: Path, damage: str, end: str
+) -> None:
     path = tmp_path / "metrics.jsonl"
     Ledger(path).append([row(1), row(2), row(3)])
     lines = path.read_text().splitlines()
-    path.write_text("\n".join([lines[0], damage, lines[2]]) + "\n")
-    with pytest.raises(UserError, match=r"metrics.jsonl, line 2 is damaged: mend or delete"):
-        read_rows(path)
+    path.write_text("\n".join([lines[0], damage, lines[2] + "\n" if end == "whole" else end]))
+    with pytest.warns(UserWarning, match=r"metrics.jsonl: damaged and left out: line 2$"):
+        found = [r["step"] for r in read_rows(path)]
+    assert found == ([1, 3] if end == "whole" else [1])
+    Ledger(path).start_after(3)
+    assert [r["step"] for r in read_rows(path)] == found
+    assert (tmp_path / "metrics.jsonl.damaged").read_text() == damage + "\n"
 
 
-@pytest.mark.parametrize("end", ["", '{"step": 3, "va'])
-def test_a_damaged_middle_line_is_named_though_the_last_is_cut(tmp_path: Path, end: str) -> None:
-    path = tmp_path / "metrics.jsonl"
-    Ledger(path).append([row(1), row(3)])
-    first, last = path.read_text().splitlines()
-    path.write_text("\n".join([first, "nonsense", end or last]))
-    with pytest.raises(UserError, match="line 2 is damaged"):
-        read_rows(path)
+def test_a_ledger_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(UserError, match="metrics.jsonl cannot be read: Is a directory"):
+        read_rows(tmp_path / "metrics.jsonl")
 
 
 def test_resuming_drops_what_was_measured_after_the_resumed_step(tmp_path: Path) -> None:
@@ -295,7 +300,7 @@ def test_rows_of_an_older_version_do_not_take_the_table_down(tmp_path: Path) -> 
     write_run(tmp_path, "good", [row(1)])
     odd = write_run(tmp_path, "odd", [])
     (odd / "metrics.jsonl").write_text('{"step": 1, "value": 2}\n')
-    with pytest.warns(UserWarning, match="odd is left out of the table"):
+    with pytest.warns(UserWarning, match="odd/metrics.jsonl: damaged and left out: line 1"):
         assert set(read_runs(tmp_path).run_id) == {"good"}
 
 

@@ -1,0 +1,122 @@
+"""Files that are replaced as a whole, and lines that are shown: nothing here stops a run half-way.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the errors of a disk without room."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file's content; empty where there is none or it is damaged."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_json(path: Path, content: dict[str, Any], durable: bool = False) -> None:
+    """Replaces a JSON file in one stroke."""
+    write_text(path, json.dumps(content, indent=2) + "\n", durable)
+
+
+def write_text(path: Path, text: str, durable: bool = False) -> None:
+    """Replaces a text file in one stroke: a crash leaves the old one or the new one.
+
+    `durable`: so does a power loss; costs some milliseconds.
+    """
+    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with draft.open("w") as file:
+            file.write(text)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes what was renamed or made in a folder survive a power loss, where the disk can."""
+    with contextlib.suppress(OSError):  # not every file system can
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def set_aside(path: Path) -> str:
+    """Keeps a damaged file under another name; returns that name, or "" where there is none.
+
+    Raises:
+        OSError: if it cannot be renamed.
+    """
+    if not os.path.lexists(path):
+        return ""
+    kept, number = path.with_name(f"{path.name}.damaged"), 1
+    while os.path.lexists(kept):
+        number += 1
+        kept = path.with_name(f"{path.name}.damaged-{number}")
+    path.rename(kept)
+    return kept.name
+
+
+def say(text: str, stream: TextIO | None) -> None:
+    """Shows a text. A terminal that is gone, a closed pipe or a full disk is no reason to stop.
+
+    Args:
+        text: With its line end.
+        stream: sys.stderr or sys.stdout; None where the process has none.
+    """
+    if stream is None:
+        return
+    try:
+        stream.write(text)
+        stream.flush()
+    except UnicodeEncodeError:
+        say(text.encode("ascii", "replace").decode(), stream)
+    except ValueError:  # closed
+        return
+    except OSError as error:
+        if error.errno not in FULL:  # it will not come back
+            _silence(stream)
+
+
+def end_output() -> None:
+    """Before a process ends: what cannot be shown must not change its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            _silence(stream)  # pyright: ignore[reportArgumentType]
+
+
+def _silence(stream: TextIO) -> None:
+    """Sends a broken stream, with what waits in it, to nowhere."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
