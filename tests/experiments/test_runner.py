@@ -8,7 +8,6 @@ import itertools
 import math
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import tiny
 import torch
 from torch import Tensor, nn
 
-from experiments import checkpoint, runner, store
+from experiments import checkpoint, progress, runner, store
 from experiments.config import ConfigError, RunConfig, UserError
 from experiments.data.order import derive, seed_all
 from experiments.jobs import evaluate
@@ -257,29 +256,30 @@ def test_the_training_loss_is_the_mean_of_its_window(tmp_path: Path) -> None:
 def test_training_time_leaves_out_evaluation_and_saving(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure, save = tiny.Task._measure, checkpoint.save
+    clock = [50.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: clock[0])
 
-    def slow_measure(self: Any, *args: Any) -> Any:
-        time.sleep(0.3)
-        yield from measure(self, *args)
+    def slow(owner: Any, name: str, seconds: float) -> None:
+        work = getattr(owner, name)
 
-    def slow_save(*args: Any) -> Path:
-        time.sleep(0.25)
-        return save(*args)
+        def slowed(*args: Any) -> Any:
+            clock[0] += seconds
+            return work(*args)
 
-    monkeypatch.setattr(tiny.Task, "_measure", slow_measure)
-    monkeypatch.setattr(checkpoint, "save", slow_save)
+        monkeypatch.setattr(owner, name, slowed)
+
+    slow(tiny.Task, "loss", 1.0)
+    slow(tiny.Task, "_measure", 10.0)
+    slow(checkpoint, "save", 100.0)
     config = tiny.config(
         tmp_path, **{**STEPS, "train__steps": 2, "eval__every_steps": 1}, train__ema_decay=None,
         checkpoint__every_steps=1,
     )  # fmt: skip
     runner.run(config)
     seconds = {m: values(config, "run", f"{m}_seconds")[2] for m in ("train", "evaluate", "save")}
-    assert 0.6 < seconds["evaluate"] < 1.2
-    assert 0.5 < seconds["save"] < 1.1
-    assert 0 < seconds["train"] < 0.25
+    assert seconds == {"train": 2.0, "evaluate": 20.0, "save": 200.0}
     rows = read_rows(forked.folder(config) / "metrics.jsonl")
-    assert max(r["seconds"] for r in rows) < 0.25
+    assert max(r["seconds"] for r in rows) == 2.0
 
 
 # --- a loss that is not finite --------------------------------------------------------------------

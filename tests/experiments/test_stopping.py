@@ -28,7 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
     return Clock
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_the_wish_to_stop_with_the_shells_exit_code(number: signal.Signals) -> None:
     with Stopper.listening(NEVER, ALONE) as stopper:
         assert stopper.wish() == 0
@@ -43,6 +43,17 @@ def test_handlers_are_given_back_even_after_an_error() -> None:
         assert signal.getsignal(signal.SIGINT) != before[0]
         raise ZeroDivisionError
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_under_nohup_a_closed_terminal_is_no_reason_to_stop() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stopper.listening(NEVER, ALONE) as stopper:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stopper.wish() == 0
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_clock_asks_to_save_until_it_is_done(clock: Any) -> None:

@@ -8,7 +8,6 @@ import os
 import struct
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -100,10 +99,9 @@ def test_a_mirror_that_hangs_is_left_behind(
     monkeypatch.setattr(tracking, "CLOSE_SECONDS", 0.2)
     monkeypatch.setattr(tracking, "_start_wandb", lambda *_: hang())
     config = tiny.config(tmp_path, **SHORT, tracking__wandb="offline")
-    begun = time.monotonic()
     with pytest.warns(UserWarning, match="wandb did not finish in"):
         assert runner.run(config).state == "finished"
-    assert time.monotonic() - begun < 10
+    assert not release.is_set()
     release.set()
 
 
@@ -129,9 +127,6 @@ def test_the_mirror_of_a_run_that_fails_is_closed(
     monkeypatch.setattr(tiny.Task, "loss", broken)
     with pytest.raises(RuntimeError, match="out of memory"):
         runner.run(config)
-    for _ in range(20):
-        if not service.is_finished:
-            time.sleep(0.01)
     assert service.is_finished
 
 
@@ -144,7 +139,7 @@ def in_child(work: Callable[[], Any]) -> Any:
     try:
         return ours.recv()
     finally:
-        process.join(60)
+        forked.join(process)
 
 
 def test_without_tracking_no_service_is_imported(tmp_path: Path) -> None:
@@ -251,12 +246,13 @@ def test_wandb_offline_holds_the_ledger_under_one_id_over_a_resume(
     states, found = in_child(work)
     assert states == ["interrupted", "finished"]
     (folder,) = tmp_path.iterdir()
-    assert [run["id"] for run in found] == [folder.name] * 2
+    assert [run["id"] for run in found] == [folder.name] * 2  # of which one is to be synced
     assert [run["group"] for run in found] == ["tiny"] * 2
     assert found[0]["config"]["optimizer"]["lr"] == 3e-3
-    history = [entry for run in found for entry in run["history"]]
-    assert flat(history) == pytest.approx(ledger(folder))
-    assert len(history) > 5
+    assert flat(found[1]["history"]) == pytest.approx(ledger(folder))
+    assert len(found[1]["history"]) > len(found[0]["history"]) > 1
+    log = (folder / "log.txt").read_text()
+    assert log.count("the newest folder in") == 1 and f"{folder}/wandb holds the whole run" in log
 
 
 def test_tensorboard_holds_the_ledger(tmp_path: Path) -> None:

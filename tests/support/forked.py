@@ -21,6 +21,8 @@ from experiments.store import read_rows
 
 _fork = multiprocessing.get_context("fork")
 _TIMES = ("seconds", "session")
+NET_SECONDS = 200.0
+"""A last net: nothing here is waited for by the clock, and a loaded machine may be slow."""
 
 
 class Context:
@@ -64,10 +66,18 @@ def start(config: RunConfig, **environment: str) -> BaseProcess:
 
 def run(config: RunConfig, **environment: str) -> int:
     """Runs in one process; returns its exit code (negative: killed by that signal)."""
-    process = start(config, **environment)
-    process.join(60)
-    assert process.exitcode is not None
-    return process.exitcode
+    return join(start(config, **environment))
+
+
+def join(process: BaseProcess) -> int:
+    """Waits for a process to end; returns its exit code."""
+    process.join(NET_SECONDS)
+    code = process.exitcode
+    if code is None:
+        process.kill()
+        process.join()
+    assert code is not None, "it did not end"
+    return code
 
 
 def run_ranks(config: RunConfig, size: int, **environment: str) -> list[int]:
@@ -76,13 +86,11 @@ def run_ranks(config: RunConfig, size: int, **environment: str) -> list[int]:
         base = {"WORLD_SIZE": str(size), launch.STORE_VARIABLE: f"{scratch}/store"}
         ranks = [{"RANK": str(r), "LOCAL_RANK": str(r)} for r in range(size)]
         processes = [start(config, **base, **rank, **environment) for rank in ranks]
-        for process in processes:
-            process.join(60)
-        codes = [p.exitcode for p in processes]
-        for process in processes:
-            process.kill()
-    assert None not in codes
-    return [code for code in codes if code is not None]
+        try:
+            return [join(process) for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
 
 
 def folder(config: RunConfig) -> Path:
@@ -118,10 +126,10 @@ def assert_same_end(one: RunConfig, other: RunConfig) -> None:
     assert rows(one) == rows(other)
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+def wait_for(condition: Callable[[], Any]) -> Any:
     """Polls until `condition()` is true; returns its value."""
     pause = threading.Event()
-    for _ in range(int(seconds / 0.01)):
+    for _ in range(int(NET_SECONDS / 0.01)):
         if value := condition():
             return value
         pause.wait(0.01)

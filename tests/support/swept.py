@@ -11,6 +11,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import forked
 import tiny
 
 from experiments.config import RunConfig
@@ -59,10 +60,7 @@ def start(path: Path, **options: Any) -> BaseProcess:
 
 def work(path: Path, **options: Any) -> int:
     """Runs one worker to its end; returns its exit code."""
-    process = start(path, **options)
-    process.join(60)
-    assert process.exitcode is not None
-    return process.exitcode
+    return forked.join(start(path, **options))
 
 
 def outcomes(of: Sweep) -> dict[str, list[str | None]]:
