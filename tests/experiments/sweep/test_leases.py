@@ -14,7 +14,7 @@ import forked
 import pytest
 
 from experiments.sweep import leases as module
-from experiments.sweep.leases import Keeper, Lease, Leases, num_failures
+from experiments.sweep.leases import Keeper, Lease, Leases, Tries
 
 _fork = multiprocessing.get_context("fork")
 
@@ -40,18 +40,17 @@ def test_of_many_processes_one_gets_each_cell(tmp_path: Path) -> None:
 
     def claim_all(number: int) -> None:
         leases = Leases(tmp_path / "leases", 60)
-        while time.time() < start:
-            pass
+        together.wait()
         mine = [run for run in runs if take(leases, run)]
         (tmp_path / f"mine-{number}").write_text(" ".join(mine))
-        time.sleep(1)  # alive until all have tried
+        together.wait()  # alive until all have tried
 
-    start = time.time() + 0.2
+    together = _fork.Barrier(6)
     processes = [_fork.Process(target=claim_all, args=(n,)) for n in range(6)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(20)
+        assert forked.join(process) == 0
     taken = [run for path in tmp_path.glob("mine-*") for run in path.read_text().split()]
     assert sorted(taken) == sorted(runs)
     assert len(list((tmp_path / "leases").glob("*.lease"))) == len(runs)
@@ -73,7 +72,7 @@ def test_the_lease_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
 
     def hold() -> None:
         take(leases)
-        time.sleep(60)
+        signal.pause()
 
     process = _fork.Process(target=hold)
     process.start()
@@ -136,43 +135,64 @@ def test_a_taker_that_was_asleep_cannot_win_late(tmp_path: Path) -> None:
 
 def test_a_holder_that_was_paused_finds_its_lease_gone(tmp_path: Path) -> None:
     """SIGSTOP for longer than the lease: another takes over; on waking up the holder leaves."""
-    leases = Leases(tmp_path, 0.6)
+    leases = Leases(tmp_path, 3600)
 
     def hold() -> None:
         mine = take(leases)
         assert mine is not None
-        keeper = Keeper(0.6, on_loss=lambda lease: os._exit(75))
+        keeper = Keeper(0.06, on_loss=lambda lease: os._exit(75))
         with keeper.holding(mine):
-            time.sleep(60)
+            signal.pause()
 
     process = _fork.Process(target=hold)
     process.start()
     forked.wait_for(lambda: leases.of("run") and leases.of("run")[0].facts)
-    time.sleep(1.0)
-    assert take(leases) is None, "it touches its lease"
+    (mine,) = leases.of("run")
+    age(mine, 4000)
+    forked.wait_for(lambda: leases.is_live(mine))  # it touches its lease
     assert process.pid
     os.kill(process.pid, signal.SIGSTOP)
-    assert forked.wait_for(lambda: take(leases)).number == 2
+    forked.wait_for(lambda: Path(f"/proc/{process.pid}/stat").read_text().split()[2] == "T")
+    age(mine, 4000)
+    second = take(leases)
+    assert second is not None and second.number == 2
     os.kill(process.pid, signal.SIGCONT)
-    process.join(5)
-    assert process.exitcode == 75
+    assert forked.join(process) == 75
 
 
 def test_failures_count_since_the_last_pardon_and_interruptions_do_not(tmp_path: Path) -> None:
     leases = Leases(tmp_path, 60)
     for number, outcome in enumerate(["failed", "interrupted", "full", "failed"], 1):
         write(leases, number, outcome=outcome)
-    assert num_failures(leases.of("run"), 0) == 2
+    assert Tries.count(leases.of("run"), 0) == Tries(failures=2, kills=0)
     leases.forgive("run")
-    assert num_failures(leases.of("run"), 0) == 0
+    assert Tries.count(leases.of("run"), 0) == Tries()
     write(leases, 6, outcome="failed")
-    assert num_failures(leases.of("run"), 0) == 1
+    assert Tries.count(leases.of("run"), 0) == Tries(failures=1)
 
 
-def test_a_death_counts_unless_the_run_had_got_further(tmp_path: Path) -> None:
+def test_a_death_is_no_failure_and_counts_unless_the_run_had_got_further(tmp_path: Path) -> None:
     leases = Leases(tmp_path, 60)
     write(leases, 1, step=0)  # died, having saved step 10
     write(leases, 2, step=10)  # died, having saved nothing
-    write(leases, 3, step=10)  # died, having saved step 15
-    assert num_failures(leases.of("run"), checkpoint_step=15) == 1
-    assert num_failures(leases.of("run"), checkpoint_step=10) == 2
+    write(leases, 3, step=10, outcome="killed")  # its launcher said so; it had saved step 15
+    assert Tries.count(leases.of("run"), checkpoint_step=15) == Tries(kills=1)
+    assert Tries.count(leases.of("run"), checkpoint_step=10) == Tries(kills=2)
+
+
+DAMAGED = ["", "{}", "[]", "nonsense", '{"machine": 7, "pid": "x", "step": "y", "outcome": []}']
+
+
+@pytest.mark.parametrize("text", [*DAMAGED, "no pid", "no birth"])
+def test_a_damaged_lease_holds_for_its_time_and_breaks_nothing(tmp_path: Path, text: str) -> None:
+    leases = Leases(tmp_path, 30)
+    known = {"machine": module.machine(), "pid": 2**22 + 1, "born": "5", "started": "now"}
+    known.pop({"no pid": "pid", "no birth": "born"}.get(text, ""), None)
+    (tmp_path / "run.1.lease").write_text(json.dumps(known) if text.startswith("no ") else text)
+    (lease,) = leases.of("run")
+    assert {"pid", "host"} <= set(lease.facts)
+    if text != "no pid":  # a process without a number is gone
+        assert take(leases) is None
+    age(lease, 31)
+    assert Tries.count([lease], 0).failures == 0
+    assert take(leases) is not None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ import swept
 import tiny
 
 from experiments.config import UserError
-from experiments.store import read_json
-from experiments.sweep import local
+from experiments.store import read_json, read_rows
+from experiments.sweep import local, manifest
 from experiments.sweep.local import _slots, find_gpus
 
 SHORT: dict[str, Any] = {"train__epochs": 1.0}
@@ -56,6 +56,41 @@ def test_a_failing_cell_is_told_by_the_exit_code(tmp_path: Path) -> None:
     assert "ConfigError: model.widht" in log.read_text()
 
 
+def crash() -> None:
+    faulthandler.disable()  # pytest's, which would tell of it at length
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+DEATHS = {
+    "killed": (lambda: os.kill(os.getpid(), signal.SIGKILL), "killed", "SIGKILL; perhaps the mem"),
+    "a crash": (lambda: crash(), "failed", "died of SIGSEGV"),
+    "left": (lambda: os._exit(9), "failed", "died of exit code 9"),
+}
+
+
+@pytest.mark.parametrize(("die", "outcome", "word"), DEATHS.values(), ids=list(DEATHS))
+def test_what_kills_a_worker_is_told_from_what_its_cell_does(
+    tmp_path: Path, monkeypatch: Any, capsys: Any, die: Any, outcome: str, word: str
+) -> None:
+    loss = tiny.Task.loss
+
+    def deadly(self: Any, *args: Any) -> Any:
+        if self.source.name == "deadly" and self.calls == 2:
+            die()
+        return loss(self, *args)
+
+    monkeypatch.setattr(tiny.Task, "loss", deadly)
+    monkeypatch.setattr(manifest, "MAX_KILLS", 3)
+    bad = swept.cell_of(tiny.config(tmp_path / "runs", data__name="deadly", **SHORT))
+    sweep = swept.sweep(tmp_path, [bad, *swept.cells(tmp_path, 1, **SHORT)], max_tries=1)
+    assert local.launch(sweep.path, num_workers=1) == 1
+    assert list(sweep.states().values()) == ["failed", "finished"]
+    leases = sweep.leases.of(bad.run_id)
+    assert [lease.outcome for lease in leases] == [outcome] * {"killed": 3, "failed": 1}[outcome]
+    assert word in leases[-1].facts["message"] and sweep.cure in leases[-1].facts["message"]
+    assert f"{sweep.cure} tries again" in capsys.readouterr().out
+
+
 def test_workers_that_die_at_once_end_the_launcher(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(local, "_work", lambda *_: os._exit(3))
     sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 1, **SHORT))
@@ -63,8 +98,11 @@ def test_workers_that_die_at_once_end_the_launcher(tmp_path: Path, monkeypatch: 
         local.launch(sweep.path, num_workers=1)
 
 
-def test_a_signal_saves_and_the_next_call_does_what_is_missing(tmp_path: Path) -> None:
-    cells = swept.cells(tmp_path, 2, train__epochs=120.0, eval__every_epochs=None)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_and_the_next_call_does_what_is_missing(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    cells = swept.cells(tmp_path, 2, train__epochs=60.0, eval__every_epochs=None)
     sweep = swept.sweep(tmp_path, cells)
 
     def work() -> None:
@@ -73,12 +111,10 @@ def test_a_signal_saves_and_the_next_call_does_what_is_missing(tmp_path: Path) -
 
     process = forked._fork.Process(target=work)
     process.start()
-    forked.wait_for(lambda: read_json(sweep.folder(cells[0]).status).get("state") == "running")
-    time.sleep(0.05)
+    forked.wait_for(lambda: read_rows(sweep.folder(cells[0]).metrics))
     assert process.pid
-    os.killpg(process.pid, signal.SIGINT)
-    process.join(20)
-    assert process.exitcode == 143
+    os.killpg(process.pid, number)
+    assert forked.join(process) == 128 + number
     assert sweep.states()[cells[0].run_id] == "interrupted"
     assert sweep.states()[cells[1].run_id] == "waiting"
     assert local.launch(sweep.path, num_workers=2) == 0

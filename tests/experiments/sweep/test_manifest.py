@@ -94,6 +94,26 @@ def test_a_missing_sweep_names_those_that_are_there(tmp_path: Path) -> None:
         read_sweep(path.parent)
 
 
+@pytest.mark.parametrize("how", ["cut", "empty", "a list", "no cells", "odd cells", "a folder"])
+def test_a_damaged_manifest_is_one_line_and_is_never_written_over(tmp_path: Path, how: str) -> None:
+    cells = fair(tmp_path)
+    swept.sweep(tmp_path, cells)
+    path = tmp_path / "sweeps" / "trial" / "manifest.json"
+    whole = json.loads(path.read_text())
+    texts = {"cut": path.read_text()[:300], "empty": "", "a list": "[]"}
+    texts["no cells"] = json.dumps({k: v for k, v in whole.items() if k != "cells"})
+    texts["odd cells"] = json.dumps({**whole, "cells": [{"run_id": "x"}]})
+    path.unlink()
+    if how == "a folder":
+        path.mkdir()
+    else:
+        path.write_text(texts[how])
+    for call in (lambda: Sweep(path.parent), lambda: swept.sweep(tmp_path, cells)):
+        with pytest.raises(UserError, match="manifest.json is damaged: move it away and call"):
+            call()
+    assert path.is_dir() or path.read_text() == texts[how]
+
+
 def test_trials_do_not_count_seeds_and_axes_are_sorted(tmp_path: Path) -> None:
     cells = [cell(tmp_path, "lion", lr, s) for lr in (2e-3, 1e-3) for s in range(3)]
     pairs = [cell(tmp_path, "lion", 1e-3, **{"optimizer.betas": b}) for b in ([0.9, 0.9], [0.5, 0])]

@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import tiny
 import torch
 
 from experiments.config import RunConfig
+from experiments.stopping import Stopper
 from experiments.store import Folder, read_json, read_rows
 from experiments.sweep import pool
 from experiments.sweep.pool import Finished, run_all
@@ -167,7 +167,7 @@ def test_a_run_whose_worker_is_killed_is_tried_again_and_ends_the_same(tmp_path:
             killed.append(worker.pid or 0)
             os.kill(killed[0], signal.SIGKILL)
 
-    with within(30):
+    with within(forked.NET_SECONDS):
         finished = run_all(runs, num_workers=1, on_change=kill_once, poll_seconds=0.02)
     assert killed and states(finished) == {0: "finished"}
     assert sessions(runs[0]) == 2
@@ -188,7 +188,7 @@ def test_a_run_that_kills_every_worker_is_given_up_and_the_next_one_trained(
 
     monkeypatch.setattr(tiny.Task, "loss", deadly)
     bad = tiny.config(tmp_path, data__name="deadly", seed=5)
-    with within(30):
+    with within(forked.NET_SECONDS):
         finished = run_all([bad, *configs(tmp_path, 1, train__epochs=1.0)], num_workers=1)
     assert finished == [
         Finished(0, "failed", "its worker died with exit code 9"), Finished(1, "finished")
@@ -214,7 +214,7 @@ def pooled(runs: list[RunConfig], workers: int = 1) -> Any:
     return process
 
 
-def end(process: Any, seconds: float = 15) -> int | None:
+def end(process: Any, seconds: float = forked.NET_SECONDS) -> int | None:
     process.join(seconds)
     code = process.exitcode
     if code is None:
@@ -260,24 +260,18 @@ def test_a_worker_that_dies_after_the_signal_does_not_hang_the_pool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """E.g. Ctrl-C while a spawned worker is still importing: it ends with exit code 1."""
-    loss = tiny.Task.loss
 
-    def dies_when_told(self: Any, model: Any, batch: Any, world: Any) -> Any:
-        if (tmp_path / "told").exists():
-            if how == "killed":
-                os.kill(os.getpid(), signal.SIGKILL)
-            os._exit(1)
-        return loss(self, model, batch, world)
+    def dies_when_told(*_: Any) -> None:
+        if how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        os._exit(1)
 
-    monkeypatch.setattr(tiny.Task, "loss", dies_when_told)
+    monkeypatch.setattr(Stopper, "_note", dies_when_told)
     runs = configs(tmp_path / "runs", 2, **LONG)
     process = pooled(runs)
     wait_for_rows(runs[0])
     interrupt(process)
-    time.sleep(0.2)
-    (tmp_path / "told").touch()
-    code = end(process, 2.5)
-    assert code is not None, "the pool hangs"
+    assert end(process) is not None, "the pool hangs"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -286,7 +280,7 @@ def test_workers_leave_when_the_pool_dies(tmp_path: Path, number: signal.Signals
     process = pooled(runs)
     wait_for_rows(runs[0])
     os.kill(process.pid, number)
-    process.join(15)
+    forked.join(process)
     path = folder_of(runs[0])
     forked.wait_for(lambda: not Folder(path).is_held())
     status = read_json(path / "status.json")
@@ -331,6 +325,6 @@ def test_a_run_that_loads_data_in_processes_can_be_trained_by_a_worker(
         yield from batches(self, *args)
 
     monkeypatch.setattr(tiny.Task, "batches", loaded)
-    with within(30):
+    with within(forked.NET_SECONDS):
         (ended,) = run_all(configs(tmp_path, 1, train__epochs=1.0), num_workers=1)
     assert (ended.state, ended.message) == ("finished", "")
