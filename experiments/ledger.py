@@ -6,6 +6,7 @@ A measurement is named by its step, split, metric and weights. Of one that was m
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -94,7 +95,7 @@ class Ledger:
             try:
                 written = os.write(handle, data)
                 if written != len(data):
-                    raise OSError("disk full: only a part was written")
+                    raise OSError(errno.ENOSPC, "disk full: only a part was written")
             except OSError:
                 os.ftruncate(handle, before)
                 raise

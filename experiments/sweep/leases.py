@@ -147,8 +147,12 @@ class Leases:
             handle = os.open(lease.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
             return None
-        with os.fdopen(handle, "w") as file:
-            json.dump({**holder(), "started": now(), **facts}, file)
+        try:
+            with os.fdopen(handle, "w") as file:
+                json.dump({**holder(), "started": now(), **facts}, file)
+        except OSError:
+            os.utime(lease.path, (0, 0))  # nobody holds it: it has run out
+            raise
         return lease
 
     def forgive(self, run_id: str) -> None:

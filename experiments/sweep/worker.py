@@ -41,6 +41,7 @@ class Worker:
         self.max_group = max_group
         self._pause = pause_seconds
         self._full_since: float | None = None
+        self._is_full = False  # whether the last lease could not be written
         self._busy: dict[str, tuple[float, float]] = {}  # run id: pause, end of the pause
         self._unwritten: list[tuple[Lease, str, str]] = []  # outcomes that wait for a full disk
         self._keeper = Keeper(self.sweep.leases.seconds, _leave_at_once)
@@ -106,12 +107,16 @@ class Worker:
         return time.monotonic() >= self._busy.get(cell.run_id, (0.0, 0.0))[1]
 
     def _claim(self, cell: Cell, before: list[Lease], together: int) -> Lease | None:
+        if self._is_full and not self._has_room():
+            return None
+        self._is_full = False
         try:
             step = self.sweep.checkpoint_step(cell)
             return self.sweep.leases.claim(cell.run_id, before, step=step, together=together)
         except OSError as error:
             if error.errno not in FULL:
                 raise
+            self._is_full = True
             return None  # later
 
     def _groups(self, cells: list[Cell]) -> list[list[Cell]]:
