@@ -216,7 +216,7 @@ def _restore(parts: Parts, recorder: Recorder, step: int | None, to_train: bool)
             _check_own(path, content, recorder.run_id, parts.total_steps)
             _load(parts, content)
         except Exception as error:  # whatever a file that is none of ours makes torch raise
-            reason = str(error).partition("\n")[0]
+            reason = " ".join(str(error).split())[:200]
             refused[path] = f"checkpoint {path} cannot be taken: {reason}"
             warnings.warn(refused[path], stacklevel=2)
             continue

@@ -8,7 +8,9 @@ import itertools
 import math
 import os
 import signal
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,8 @@ from experiments.jobs import evaluate
 from experiments.progress import LossWindow
 from experiments.recorder import Recorder
 from experiments.store import read_json, read_rows
-from experiments.tasks.task import Loss
+from experiments.sweep import vectorised
+from experiments.tasks.task import Loss, Measurement
 
 PLAIN = {"model__batch_norm": False, "model__dropout": 0.0}
 """No state and no noise in the model."""
@@ -326,6 +329,69 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_its_step(
     assert len(read_rows(outcome.folder / "metrics.jsonl")) == len(rows)
 
 
+ENDS: dict[str, tuple[str, str, float]] = {
+    "the metric that decides": ("val", "top1", math.nan),
+    "a loss": ("test", "loss", math.inf),
+    "another metric": ("val", "spread", math.nan),
+}
+
+
+@pytest.mark.parametrize(("split", "metric", "value"), ENDS.values(), ids=list(ENDS))
+@pytest.mark.parametrize("step", [6, 12])
+def test_a_last_evaluation_that_is_not_finite_ends_the_run_as_diverged(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    split: str,
+    metric: str,
+    value: float,
+    step: int,
+) -> None:
+    measure = tiny.Task._measure
+
+    def spoilt(self: Any, model: nn.Module, context: Any) -> Any:
+        for found in measure(self, model, context):
+            is_it = (found.split, found.metric) == (split, metric) and context.step == step
+            yield replace(found, value=value) if is_it else found
+        yield Measurement("val", "spread", value if metric == "spread" else 1.0, "", 37)
+
+    monkeypatch.setattr(tiny.Task, "_measure", spoilt)
+    config = tiny.config(tmp_path, train__epochs=2.0)
+    outcome = runner.run(config)
+    if metric == "spread" or step == 6:  # nothing decides by it; the run may recover
+        assert (outcome.state, outcome.step) == ("finished", 12)
+        return
+    assert (outcome.state, outcome.step, outcome.exit_code) == ("diverged", 12, 0)
+    assert outcome.message == f"{split} {metric} is not finite after the last step"
+    assert values(config, split, metric)[12] == pytest.approx(value, nan_ok=True)
+    assert runner.run(config).state == "diverged"
+    assert max(map(checkpoint.step_of, outcome.folder.glob("checkpoints/*.pt"))) == 10
+    again = tiny.config(tmp_path / "group", train__epochs=2.0, train__ema_decay=None, **PLAIN)
+    group = [again, replace(again, seed=1)]
+    assert {ended.state for ended in vectorised.run_group(group)} == {"diverged"}
+
+
+def test_weights_that_are_not_finite_at_the_end_are_a_divergence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the last step has done to them, and no evaluation can see."""
+    measure = tiny.Task._measure
+
+    def finite(self: Any, model: nn.Module, context: Any) -> Any:
+        return [replace(found, value=1.0) for found in measure(self, model, context)]
+
+    class Wild(torch.optim.SGD):
+        def step(self, *args: Any) -> Any:
+            found = super().step(*args)
+            self.param_groups[0]["params"][0].data.view(-1)[3] = math.nan
+            return found
+
+    monkeypatch.setattr(tiny.Task, "_measure", finite)
+    monkeypatch.setattr(torch.optim, "SGD", Wild)
+    outcome = runner.run(tiny.config(tmp_path, **SGD, **STEPS, train__steps=1))
+    assert outcome.state == "diverged"
+    assert outcome.message == "the weight body.0.weight is not finite after the last step"
+
+
 def test_a_step_is_named_right_with_accumulation_and_after_a_resume(
     tmp_path: Path, on_call: Any
 ) -> None:
@@ -449,7 +515,7 @@ def test_an_evaluation_that_cannot_be_written_says_so(
         return write(handle, data)
 
     monkeypatch.setattr(store.os, "write", full)
-    monkeypatch.setattr(store.warnings, "warn", lambda *_, **__: None)
+    monkeypatch.setattr(warnings, "warn", lambda *_, **__: None)
     with pytest.raises((OSError, UserError)):
         evaluate.measure(tiny.config(tmp_path, job="evaluate", **STEPS, train__steps=2))
 

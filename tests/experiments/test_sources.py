@@ -1,0 +1,128 @@
+"""A finished run says so when its own code has changed, and nothing else makes it say so."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from experiments import recorder, runner, sources, surroundings
+from experiments.config import RunConfig
+from experiments.store import read_json
+from experiments.tasks.image import ImageClassification
+
+SHORT: dict[str, Any] = {"train__epochs": 1.0, "train__ema_decay": None}
+LAB = {
+    "__init__.py": "",
+    "data.py": "import torch\nimport tiny\nfrom lab import noise\n\n\ndef images():\n"
+    "    return tiny.images(name=noise.NAME)\n",
+    "noise.py": "from .deeper import level\nNAME = 'noisy'\n",
+    "deeper/__init__.py": "",
+    "deeper/level.py": "LEVEL = 1.0\n",
+    "other.py": "UNUSED = True\n",
+}
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package of a user's own, in no repository."""
+    folder = tmp_path / "code" / "lab"
+    for name, text in LAB.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    monkeypatch.syspath_prepend(folder.parent)
+    sources._is_own.cache_clear()
+    yield folder
+    for name in [name for name in sys.modules if name.split(".")[0] == "lab"]:
+        del sys.modules[name]
+    sources._is_own.cache_clear()
+
+
+def configure(root: Path) -> RunConfig:
+    return tiny.config(root / "runs", data={"_target_": "lab.data.images"}, **SHORT)
+
+
+@pytest.mark.parametrize(
+    ("file", "is_said"),
+    [("data.py", True), ("noise.py", True), ("deeper/level.py", True), ("other.py", False)],
+)
+def test_a_finished_run_says_that_its_code_has_changed(
+    tmp_path: Path, lab: Path, capsys: pytest.CaptureFixture[str], file: str, is_said: bool
+) -> None:
+    config = configure(tmp_path)
+    first = runner.run(config)
+    assert runner.run(config).results == first.results
+    assert capsys.readouterr().err == ""
+    with (lab / file).open("a") as text:
+        text.write("# another\n")
+    assert runner.run(config).results == first.results
+    said = capsys.readouterr().err
+    assert ("the code of its data has changed since" in said) == is_said
+    assert (f"to train anew, move {first.folder} away or say results_dir=" in said) == is_said
+    assert said.count("\n") == is_said
+    (first.folder / "status.json").unlink()
+    runner.run(config)
+    log = (first.folder / "log.txt").read_text()
+    assert ("going on, though the code of its data has changed" in log) == is_said
+    assert runner.run(config).state == "finished"
+    assert capsys.readouterr().err == ""  # the last session is of the present code
+
+
+def test_another_commit_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny.config(tmp_path, **SHORT)
+    monkeypatch.setattr(surroundings, "commit", lambda: "aaaa")
+    runner.run(config)
+    monkeypatch.setattr(recorder, "commit", lambda: "bbbb+")
+    runner.run(config)
+    assert "it was trained at commit aaaa, and this is bbbb+; to tr" in capsys.readouterr().err
+    monkeypatch.setattr(recorder, "commit", lambda: "")  # no git here: nothing is known
+    runner.run(config)
+    assert capsys.readouterr().err == ""
+
+
+def test_hashes_are_of_ones_own_files_and_import_none(lab: Path, tmp_path: Path) -> None:
+    config = configure(tmp_path)
+    config.model = {"_target_": "timm.create_model", "inner": [{"_target_": "lab.other.UNUSED"}]}
+    config.optimizer = {"_target_": "torch.optim.AdamW"}
+    config.task = {"_target_": "experiments.tasks.image.ImageClassification"}
+    before = set(sys.modules)
+    found = sources.hashes(config)
+    assert set(found) == {"task", "data", "model"}
+    assert {name for name in set(sys.modules) - before if name != "lab"} <= {"lab.deeper"}
+    assert sources.hashes(config) == found
+    config.model = {"_target_": "nowhere.at.all"}
+    assert set(sources.hashes(config)) == {"task", "data"}
+    (lab / "data.py").write_text("import torch\nthis is no Python\n")
+    assert sources.hashes(config)["data"] != found["data"]
+
+
+def test_the_header_has_the_fingerprint_of_the_data_and_a_resume_compares_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny.config(tmp_path, **SHORT)
+    build = ImageClassification.__init__
+
+    def with_fingerprint(self: Any, *args: Any, **more: Any) -> None:
+        build(self, *args, **more)
+        self.source.fingerprint = fingerprint
+
+    monkeypatch.setattr(ImageClassification, "__init__", with_fingerprint)
+    for fingerprint in ("abc", "abc", "xyz"):
+        folder = runner.run(config).folder
+        (folder / "status.json").unlink()
+        differs = "(fingerprint abc, now xyz)" in (folder / "log.txt").read_text()
+        assert differs == (fingerprint == "xyz")
+    assert read_json(folder / "run.json")["data_fingerprint"] == "abc"
+
+
+def test_without_a_fingerprint_the_header_has_none(tmp_path: Path) -> None:
+    folder = runner.run(tiny.config(tmp_path, **SHORT)).folder
+    header = read_json(folder / "run.json")
+    assert "data_fingerprint" not in header
+    assert set(header["sessions"][0]["sources"]) == {"task", "data", "model", "optimizer"}
