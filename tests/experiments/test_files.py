@@ -1,0 +1,162 @@
+"""Showing a line never stops a run, and a full disk is one line, whenever it fills up."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import forked
+import pytest
+import tiny
+
+from experiments import files, runner
+from experiments.config import UserError
+from experiments.live_line import LiveLine
+from experiments.store import read_json
+
+SHORT: dict[str, Any] = {"train__epochs": 1.0, "train__ema_decay": None}
+
+
+def full() -> TextIO:
+    return open("/dev/full", "w")
+
+
+def closed() -> TextIO:
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+def broken_pipe() -> TextIO:
+    read, write = os.pipe()
+    os.close(read)
+    return os.fdopen(write, "w")
+
+
+def gone() -> TextIO:
+    """A terminal that was closed."""
+    ours, theirs = os.openpty()
+    stream = os.fdopen(theirs, "w")
+    os.close(ours)
+    return stream
+
+
+def ascii_only() -> TextIO:
+    return io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+
+
+STREAMS: list[Callable[[], TextIO | None]] = [
+    full, closed, broken_pipe, gone, ascii_only, lambda: None
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_a_run_whose_lines_cannot_be_shown_goes_on(
+    tmp_path: Path, stream: Callable[[], TextIO | None]
+) -> None:
+    """In a process of its own, with the exit of a process: streams are flushed at its end."""
+
+    def work() -> int:
+        for name in ("stdout", "stderr"):
+            setattr(sys, name, stream())
+        LiveLine.PLAIN_SECONDS = 0.0
+        config = tiny.config(tmp_path / "größe", **SHORT, launch__progress=True)
+        code = runner.main(config)
+        for shown in (sys.stdout, sys.stderr):
+            if shown is not None and not shown.closed:
+                shown.flush()  # as Python does at its end
+        return code
+
+    process = forked._fork.Process(target=lambda: os._exit(work()))
+    process.start()
+    assert forked.join(process) == 0
+    (folder,) = (tmp_path / "größe").iterdir()
+    assert read_json(folder / "status.json")["state"] == "finished"
+    assert "started at step 0" in (folder / "log.txt").read_text()
+
+
+def test_what_a_full_disk_held_back_is_shown_once_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Disk(io.StringIO):
+        is_full = True
+
+        def flush(self) -> None:
+            if self.is_full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    stream = Disk()
+    monkeypatch.setattr(sys, "stderr", stream)
+    live = LiveLine(wanted=True)
+    live.print("one")
+    stream.is_full = False
+    live.print("two")
+    assert stream.getvalue() == "one\ntwo\n"
+
+
+@pytest.mark.parametrize(("progress", "always", "shown"), [(True, False, True), (False, True, True),
+                                                           (False, False, False)])  # fmt: skip
+def test_a_line_that_must_be_seen_is_shown_without_progress(
+    monkeypatch: pytest.MonkeyPatch, progress: bool, always: bool, shown: bool
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    LiveLine(wanted=progress).print("seen", always)
+    assert (stream.getvalue() == "seen\n") == shown
+
+
+def test_a_damaged_file_is_kept_under_another_name_each_time(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    assert files.set_aside(path) == ""
+    for text, kept in (("a", "run.json.damaged"), ("b", "run.json.damaged-2")):
+        path.write_text(text)
+        assert files.set_aside(path) == kept
+        assert (tmp_path / kept).read_text() == text and not path.exists()
+
+
+# --- a disk without room --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB, where we may mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a small file system")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(folder: Path, room: int) -> Path:
+    """Leaves so many bytes."""
+    ballast = folder / "ballast"
+    free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
+    ballast.write_bytes(bytes(max(0, free - room)))
+    return ballast
+
+
+@pytest.mark.filterwarnings("ignore:cannot write")
+@pytest.mark.parametrize("room", range(0, 100_000, 4096 * 2))
+def test_a_disk_that_is_full_at_any_moment_is_one_line_and_the_run_goes_on_later(
+    small_disk: Path, tmp_path: Path, room: int
+) -> None:
+    config = tiny.config(small_disk / "runs", **SHORT)
+    ballast = fill(small_disk, room)
+    try:
+        runner.run(config)
+    except UserError as error:
+        assert "\n" not in str(error) and "No space left" in str(error)
+        assert "call the same command again" in str(error) or room < 4096 * 2
+    ballast.unlink()
+    assert runner.run(config).state == "finished"
+    whole = tiny.config(tmp_path / "whole", **SHORT)
+    runner.run(whole)
+    assert forked.rows(config) == forked.rows(whole)
