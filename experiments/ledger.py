@@ -11,6 +11,7 @@ import json
 import math
 import os
 import warnings
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,25 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         lines = ", ".join(map(str, [*damaged][:5])) + (", ..." if len(damaged) > 5 else "")
         warnings.warn(f"{path}: damaged and left out: line {lines}", stacklevel=2)
     return rows
+
+
+def digest(path: Path, num_bytes: int | None = None) -> dict[str, int]:
+    """Size and CRC-32 of the file, or of its beginning; empty where it cannot be read.
+
+    Rows that are added later (`job=evaluate`) leave the beginning as it is.
+    """
+    try:
+        data = path.read_bytes()[:num_bytes]
+    except OSError:
+        return {}
+    return {"num_bytes": len(data), "crc32": zlib.crc32(data)}
+
+
+def is_changed(path: Path, before: Any) -> bool:
+    """Whether what stood in the file at the time of a `digest` has changed since."""
+    if not isinstance(before, dict) or not isinstance(before.get("num_bytes"), int):
+        return False
+    return digest(path, before["num_bytes"]) != before
 
 
 def num_lost(path: Path, counted: Any, step: int) -> int:

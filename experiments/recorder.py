@@ -16,7 +16,7 @@ from experiments.config import RunConfig, UserError, from_dict, to_dict
 from experiments.distributed import World
 from experiments.files import set_aside
 from experiments.identity import run_id
-from experiments.ledger import num_lost
+from experiments.ledger import digest, is_changed, num_lost
 from experiments.live_line import LiveLine as LiveLine
 from experiments.store import (
     FINAL_STATES,
@@ -124,6 +124,8 @@ class Recorder:
         lost = num_lost(self.folder.metrics, status.get("num_rows"), status.get("step", 0))
         if lost:
             self.tell(f"{place}, but {lost} of its measurements are no longer in its ledger")
+        elif is_changed(self.folder.metrics, status.get("ledger")):
+            self.tell(f"{place}, but {self.folder.metrics} has been changed since")
         self._tell_of_other_code()
         with contextlib.suppress(OSError):
             self._keep_config()
@@ -271,6 +273,7 @@ class Recorder:
             "num_rows": len(rows),
             "num_evaluations": evaluations_at(step, rows),
         }
+        counted["ledger"] = digest(self.folder.metrics)
         self.folder.write_status(
             state, step, self.total_steps, message=message, durable=True, **counted
         )

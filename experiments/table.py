@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from experiments import header
 from experiments.config import UserError
 from experiments.headline import KNOWN
-from experiments.store import SCHEMA, Folder, lacks_end, read_rows
+from experiments.ledger import is_changed
+from experiments.store import FINAL_STATES, SCHEMA, Folder, lacks_end, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -225,6 +226,8 @@ def _read_run(folder: Folder) -> list[dict[str, Any]]:
         state = "interrupted"
     elif (num_lost := status.get("num_rows", 0) - len(rows)) > 0:
         warnings.warn(f"{folder.path} has lost {num_lost} of its measurements", stacklevel=6)
+    elif state in FINAL_STATES and is_changed(folder.metrics, status.get("ledger")):
+        warnings.warn(f"{folder.metrics} has been changed since the run ended", stacklevel=6)
     table = []
     for row in rows:
         number = row.get("session")

@@ -156,6 +156,10 @@ def name(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row[key] for key in ("step", "split", "metric", "weights"))
 
 
+def is_same(one: dict[str, Any], there: list[dict[str, Any]]) -> bool:
+    return any(name(one) == name(row) and one["value"] == row["value"] for row in there)
+
+
 def look_at(
     config: RunConfig, folder: Folder, rows: dict[Any, Any], weights: dict[str, Any]
 ) -> str:
@@ -163,11 +167,11 @@ def look_at(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         table = read_runs(folder.path.parent)
-        if (table.run_id == folder.path.name).sum() < len(rows) and not caught:
-            return "rows are missing in the table, and nothing is said"
-        there = [path.name for path in folder.path.parent.iterdir()]
+        there = table[table.run_id == folder.path.name].to_dict("records")
+        if not caught and any(not is_same(one, there) for one in rows.values()):
+            return "rows are missing or others in the table, and nothing is said"
         if len(read_rows(folder.path.parent / "neighbour" / "metrics.jsonl")) < len(rows):
-            return f"the neighbour is hurt: {there}"
+            return "the neighbour is hurt"
         before = sorted(p.name for p in folder.path.rglob("*"))
         try:
             outcome = runner.run(config)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,23 @@ def test_lost_times_of_a_finished_run_are_said_and_train_nothing(
     assert runner.run(config).state == "finished"
     assert folder.metrics.stat().st_mtime_ns == before
     assert "2 of its measurements are no longer in its ledger" in capsys.readouterr().err
+
+
+def test_a_ledger_that_was_changed_since_is_said(
+    run: tuple[RunConfig, Folder], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, folder = run
+    evaluate.measure(replace(config, job="evaluate"))  # what is added is no change
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_runs(config.results_dir)
+    runner.run(config)
+    assert capsys.readouterr().err == ""
+    folder.metrics.write_text(folder.metrics.read_text().replace('"top1"', '"top2"', 1))
+    with pytest.warns(UserWarning, match="metrics.jsonl has been changed since the run ended"):
+        read_runs(config.results_dir)
+    assert runner.run(config).state == "finished"
+    assert "metrics.jsonl has been changed since" in capsys.readouterr().err
 
 
 def test_a_run_of_an_older_version_without_its_last_evaluation_goes_on(
