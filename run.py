@@ -54,7 +54,7 @@ Every key can be set with key=value; experiments/config.py explains them. Flags:
   --hydra-help       all other flags (they are Hydra's)
 LION_TRACEBACK=1 in the environment shows where an error comes from.
 Exit codes: 0 finished or diverged (a diverged run is a result), 1 failed, 2 wrong configuration or
-missing data, 130 or 143 stopped by SIGINT or SIGTERM after saving."""
+missing data, 129, 130 or 143 stopped by SIGHUP, SIGINT or SIGTERM after saving."""
 
 
 def main() -> int:

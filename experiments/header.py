@@ -1,4 +1,4 @@
-"""What holds for a whole run: `run.json`, and what of it can be told where that is damaged."""
+"""What holds for a whole run, `config.yaml` and `run.json`: kept, and made anew where damaged."""
 
 from __future__ import annotations
 
@@ -6,8 +6,56 @@ import json
 import warnings
 from typing import Any
 
-from experiments.config import RunConfig, from_dict
-from experiments.store import SCHEMA_VERSION, Folder, read_config, read_json
+from experiments.config import RunConfig, UserError, from_dict, to_dict
+from experiments.files import read_json, set_aside, write_text
+from experiments.identity import run_id
+from experiments.store import SCHEMA_VERSION, Folder, read_config
+
+
+def keep_config(folder: Folder, config: RunConfig) -> None:
+    """Writes the configuration where there is none of this run that can be read.
+
+    Raises:
+        OSError: e.g. on a full disk.
+    """
+    try:
+        is_there = run_id(from_dict(read_config(folder.path))) == run_id(config)
+    except (UserError, TypeError, AttributeError, KeyError, ValueError):  # damaged somewhere
+        is_there = False
+    if not is_there:
+        import yaml
+
+        set_aside(folder.config)
+        text = yaml.safe_dump(to_dict(config), sort_keys=False)
+        write_text(folder.config, text, durable=True)
+
+
+def whole(
+    folder: Folder, config: RunConfig, facts: dict[str, Any], rows: list[dict[str, Any]]
+) -> tuple[dict[str, Any], str]:
+    """The header with its sessions, made where there is none.
+
+    Args:
+        folder: Of the run.
+        config: Of the run.
+        facts: What the configuration does not tell.
+        rows: Of the ledger. A header that is made anew has the sessions that they name, empty.
+
+    Returns:
+        The header, and the name that a damaged one was given.
+
+    Raises:
+        OSError: if a damaged one cannot be renamed.
+    """
+    made = {**of_config(config, folder.path.name), **facts}
+    found = read_json(folder.header)
+    if (sessions := sessions_of(found)) is not None:
+        return {**made, **found, "sessions": sessions}, ""
+    numbers = [row.get("session") for row in rows]
+    last = max((number for number in numbers if isinstance(number, int)), default=-1)
+    if last >= 0 and config.start_from:  # known to the first session alone
+        made = {k: v for k, v in made.items() if k not in ("start_from", "init_optimizer")}
+    return {**made, "sessions": [{} for _ in range(last + 1)]}, set_aside(folder.header)
 
 
 def of_config(config: RunConfig, run_id: str) -> dict[str, Any]:

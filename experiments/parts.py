@@ -127,9 +127,9 @@ def facts(parts: Parts) -> dict[str, Any]:
     headline = task.headline
     if parts.config.eval.weights is not None:
         headline = replace(headline, weights=parts.config.eval.weights)
-    fingerprint = getattr(getattr(task, "source", None), "fingerprint", None)
+    fingerprint = _fingerprint(parts)
     return {
-        **({"data_fingerprint": str(fingerprint)} if fingerprint else {}),
+        **({"data_fingerprint": fingerprint} if fingerprint else {}),
         "headline": headline.to_json(),
         "start_from": json.dumps(parts.begun) if parts.begun else "",
         "init_optimizer": ", ".join(str(b["optimizer"]) for b in parts.begun if "optimizer" in b),
@@ -138,6 +138,13 @@ def facts(parts: Parts) -> dict[str, Any]:
         "model": model.get("model_name") or model["_target_"].rpartition(".")[2],
         "num_params": sum(p.numel() for p in parts.model.parameters() if p.requires_grad),
     }
+
+
+def _fingerprint(parts: Parts) -> str:
+    """Of the data, in the main process; "" where their source gives none."""
+    if not parts.world.is_main:
+        return ""
+    return str(getattr(getattr(parts.task, "source", None), "fingerprint", None) or "")
 
 
 def save_parts(parts: Parts, recorder: Recorder, step: int, must: bool) -> None:
@@ -197,7 +204,7 @@ def restore_parts(
     found, problem = world.share((str(path) if path else None, problem))
     if problem:
         raise UserError(problem)
-    recorder.compare_data(facts(parts).get("data_fingerprint"))
+    recorder.compare_data(_fingerprint(parts))
     if found is None:
         parts.begun = warm_start.load(parts.config, parts.task, parts.model)
         return 0

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments import header, sources
-from experiments.config import RunConfig, UserError, from_dict, to_dict
+from experiments.config import RunConfig, UserError
 from experiments.distributed import World
-from experiments.files import set_aside
 from experiments.identity import run_id
 from experiments.ledger import digest, is_changed, num_lost
 from experiments.live_line import LiveLine as LiveLine
@@ -26,11 +25,9 @@ from experiments.store import (
     evaluations_at,
     lacks_end,
     now,
-    read_config,
     read_json,
     read_rows,
     write_json,
-    write_text,
 )
 from experiments.surroundings import commit, surroundings
 from experiments.tracking import Mirror, open_mirrors
@@ -128,7 +125,7 @@ class Recorder:
             self.tell(f"{place}, but {self.folder.metrics} has been changed since")
         self._tell_of_other_code()
         with contextlib.suppress(OSError):
-            self._keep_config()
+            header.keep_config(self.folder, self.config)
         return True
 
     def _tell_of_other_code(self) -> None:
@@ -168,7 +165,7 @@ class Recorder:
         )
 
     def _open_session(self, together: int, facts: dict[str, Any]) -> None:
-        self._keep_config()
+        header.keep_config(self.folder, self.config)
         self.ledger.start_after(self.step)
         session = {
             "start_step": self.step,
@@ -176,39 +173,15 @@ class Recorder:
             **surroundings(self.world, together),
             "sources": sources.hashes(self.config),
         }
-        whole = self._whole_header(facts)
+        whole, kept = header.whole(self.folder, self.config, facts, self._rows())
+        if kept:
+            self.log(f"{self.run_id}: run.json was damaged: made anew, the old one is {kept}")
         if whole["sessions"] and (differs := sources.difference(whole["sessions"][-1], session)):
             self.log(f"{self.run_id}: going on, though {differs}")
         self.session = len(whole["sessions"])
         whole["sessions"].append(session)
         write_json(self.folder.header, whole, durable=True)
         self.folder.write_status("running", self.step, self.total_steps)
-
-    def _keep_config(self) -> None:
-        """Writes the configuration where there is none of this run that can be read."""
-        try:
-            is_there = run_id(from_dict(read_config(self.folder.path))) == self.run_id
-        except (UserError, TypeError, AttributeError, KeyError, ValueError):  # damaged somewhere
-            is_there = False
-        if not is_there:
-            set_aside(self.folder.config)
-            write_text(self.folder.config, _to_yaml(to_dict(self.config)), durable=True)
-
-    def _whole_header(self, facts: dict[str, Any]) -> dict[str, Any]:
-        """The header as it is, or made anew where there is none or a damaged one."""
-        made = {**header.of_config(self.config, self.run_id), **facts}
-        found = read_json(self.folder.header)
-        if (sessions := header.sessions_of(found)) is not None:
-            made = {**made, **found}
-            del made["sessions"]
-            return {**made, "sessions": sessions}
-        if self.step and self.config.start_from:  # known to the first session alone
-            made = {k: v for k, v in made.items() if k not in ("start_from", "init_optimizer")}
-        kept = set_aside(self.folder.header)
-        num_sessions = 1 + max((_session(row) for row in self._rows()), default=-1)
-        if kept:
-            self.log(f"{self.run_id}: run.json was damaged: made anew, the old one is {kept}")
-        return {**made, "sessions": [{} for _ in range(num_sessions)]}
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Appends measurements to the ledger and its mirrors."""
@@ -350,17 +323,6 @@ class Recorder:
 
 def _name(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row[key] for key in ("step", "split", "metric", "weights"))
-
-
-def _session(row: dict[str, Any]) -> int:
-    session = row.get("session")
-    return session if isinstance(session, int) else 0
-
-
-def _to_yaml(plain: dict[str, Any]) -> str:
-    import yaml
-
-    return yaml.safe_dump(plain, sort_keys=False)
 
 
 def _duration(seconds: float) -> str:
