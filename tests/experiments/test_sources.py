@@ -12,6 +12,7 @@ import tiny
 
 from experiments import recorder, runner, sources, surroundings
 from experiments.config import RunConfig
+from experiments.data.in_memory import InMemoryImages
 from experiments.store import read_json
 from experiments.tasks.image import ImageClassification
 
@@ -121,7 +122,10 @@ def test_the_header_has_the_fingerprint_of_the_data_and_a_resume_compares_it(
     assert read_json(folder / "run.json")["data_fingerprint"] == "abc"
 
 
-def test_without_a_fingerprint_the_header_has_none(tmp_path: Path) -> None:
+def test_without_a_fingerprint_the_header_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(InMemoryImages, "fingerprint")
     folder = runner.run(tiny.config(tmp_path, **SHORT)).folder
     header = read_json(folder / "run.json")
     assert "data_fingerprint" not in header
