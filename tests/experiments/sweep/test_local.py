@@ -15,7 +15,7 @@ import swept
 import tiny
 
 from experiments.config import UserError
-from experiments.store import read_json, read_rows
+from experiments.store import read_json
 from experiments.sweep import local, manifest
 from experiments.sweep.local import _slots, find_gpus
 
@@ -100,22 +100,29 @@ def test_workers_that_die_at_once_end_the_launcher(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_the_next_call_does_what_is_missing(
-    tmp_path: Path, number: signal.Signals
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    cells = swept.cells(tmp_path, 2, train__epochs=60.0, eval__every_epochs=None)
+    loss = tiny.Task.loss
+
+    def told(self: Any, *args: Any) -> Any:
+        if self.calls == 12:
+            os.killpg(0, number)  # as a terminal does: the launcher and its workers
+        return loss(self, *args)
+
+    cells = swept.cells(tmp_path, 2, train__epochs=10.0, eval__every_epochs=None)
     sweep = swept.sweep(tmp_path, cells)
 
     def work() -> None:
         os.setsid()
         os._exit(local.launch(sweep.path, num_workers=1))
 
-    process = forked._fork.Process(target=work)
-    process.start()
-    forked.wait_for(lambda: read_rows(sweep.folder(cells[0]).metrics))
-    assert process.pid
-    os.killpg(process.pid, number)
-    assert forked.join(process) == 128 + number
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny.Task, "loss", told)
+        process = forked._fork.Process(target=work)
+        process.start()
+        assert forked.join(process) == 128 + number
     assert sweep.states()[cells[0].run_id] == "interrupted"
+    assert sweep.checkpoint_step(cells[0]) == 13
     assert sweep.states()[cells[1].run_id] == "waiting"
     assert local.launch(sweep.path, num_workers=2) == 0
     assert set(sweep.states().values()) == {"finished"}
