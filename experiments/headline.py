@@ -67,6 +67,29 @@ class Headline:
         averaged = "" if self.weights == "raw" else f", {self.weights} weights"
         return f"{self.report} {self.metric}{unit}{averaged}, {self.better} is better"
 
+    @property
+    def reported(self) -> str:
+        """What is reported, for a heading: `test top1 (%)`, `test_ood loss (nats), ema weights`."""
+        averaged = "" if self.weights == "raw" else f", {self.weights} weights"
+        return f"{self.report} {self.metric}{f' ({self.unit})' if self.unit else ''}{averaged}"
+
+    @property
+    def points(self) -> str:
+        """The unit of a difference: points where the value is in %."""
+        return "points" if self.unit == "%" else self.unit
+
+    def resolution(self, n: float | None) -> float:
+        """Step from one value to the next: one example of n; 0 where any value is possible."""
+        return 100.0 / n if self.unit == "%" and n is not None and n > 0 else 0.0
+
+    def columns(self) -> dict[str, Any]:
+        """For every row of a study's table, see `of_table`."""
+        return {
+            "metric": self.metric, "unit": self.unit, "better": self.better,
+            "weights": self.weights, "tune_split": self.tune, "report_split": self.report,
+            "digits": self.digits,
+        }  # fmt: skip
+
     def to_json(self) -> str:
         """For a column of a table."""
         return json.dumps(asdict(self), sort_keys=True)
@@ -108,6 +131,38 @@ def of_rows(texts: Iterable[Any], asked: str | None = None) -> Headline:
         if asked is None:
             raise UserError(f"these runs are judged by different numbers ({said}): {hint}")
     return next(iter(sorted(found, key=Headline.to_json)))
+
+
+def of_table(table: Any) -> Headline:
+    """The one headline of a study's table, from the columns that `Headline.columns` names.
+
+    Args:
+        table: A pandas table with a row per run. One without a column `metric` is of the time when
+            all were images.
+
+    Raises:
+        UserError: where its runs are judged by different numbers, or a row does not say by which.
+    """
+    if "metric" not in table or table.metric.isna().all():
+        return IMAGE
+    there = [name for name in IMAGE.columns() if name in table]
+    found: set[Headline] = set()
+    for row in table[there].drop_duplicates().to_dict("records"):
+        said: dict[str, Any] = {
+            _FIELDS.get(str(k), str(k)): v for k, v in row.items() if v == v and v is not None
+        }
+        if not {"metric", "better"} <= set(said):
+            raise UserError("a row of the table does not say its metric and better: collect anew")
+        said["digits"] = int(said.get("digits", 2))
+        found.add(Headline(**said))
+    if len(found) > 1:
+        kinds = "; ".join(sorted(headline.phrase for headline in found))
+        raise UserError(f"these runs are judged by different numbers ({kinds}): compare them apart")
+    return found.pop()
+
+
+_FIELDS = {"tune_split": "tune", "report_split": "report"}
+"""Columns of a table that have another name than the field."""
 
 
 def with_metric(

@@ -5,7 +5,8 @@
     python scripts/demo.py --publish                    # also write results/proxies/
 
 Both optimizers get the same number of learning rates and the same seeds. Validation picks each
-one's learning rate, the test set reports it. Ctrl-C at any time; the next call goes on where this
+one's learning rate, the test set reports it: for the verdict each seed reports what the other seeds
+picked, so that no run judges itself. Ctrl-C at any time; the next call goes on where this
 one stopped, and once all is done it only draws.
 """
 
@@ -24,6 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments.config import UserError  # noqa: E402
+from experiments.headline import Headline, of_table  # noqa: E402
+from experiments.outcomes import write_outcomes  # noqa: E402
 from experiments.sweep import local, manifest  # noqa: E402
 from experiments.sweep import report as sweep_report  # noqa: E402
 from experiments.sweep.manifest import Cell  # noqa: E402
@@ -32,7 +35,8 @@ from run import compose  # noqa: E402
 if TYPE_CHECKING:
     import pandas as pd
 
-    from experiments.analysis.statistics.comparison import Chosen, Difference
+    from experiments.analysis.statistics.comparison import Chosen
+    from experiments.analysis.statistics.difference import Difference
 
 Grid = dict[str, tuple[float, ...]]
 
@@ -59,6 +63,7 @@ def main() -> int:
     parser.add_argument("--experiment", choices=sorted(LEARNING_RATES), default="vit_proxy")
     parser.add_argument("--seeds", type=int, default=NUM_SEEDS, help="seeds per setting")
     parser.add_argument("--publish", action="store_true", help="write results/proxies/, too")
+    parser.add_argument("--metric", help="to judge by (default: the task's own headline)")
     parser.add_argument("overrides", nargs="*", help="key=value for every run, e.g. train.epochs=1")
     args = parser.parse_args()
     started = time.monotonic()
@@ -76,7 +81,11 @@ def main() -> int:
             print("Not all runs are done; call the same command again to go on.")
             return 1 if code == 1 else 130
         print(f"Trained {num_missing} runs in {time.monotonic() - started:.0f} s.")
-    results, figure = report(cells, args.experiment, args.out)
+    try:
+        results, figure = report(cells, args.experiment, args.out, args.metric)
+    except ValueError as error:  # UserError is one; so is a grid of which nothing has finished
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     if args.publish:
         publish(results, figure, args.experiment)
     return 0
@@ -104,20 +113,22 @@ def sweep_name(args: argparse.Namespace) -> str:
     return f"{args.experiment}-{args.seeds}-seeds" + (f"-{digest}" if args.overrides else "")
 
 
-def report(cells: list[Cell], experiment: str, out: Path) -> tuple[pd.DataFrame, Path]:
+def report(
+    cells: list[Cell], experiment: str, out: Path, metric: str | None = None
+) -> tuple[pd.DataFrame, Path]:
     """Prints the table and the verdicts, and draws the figure."""
     from experiments.analysis.drawing import comparison_figure
     from experiments.analysis.statistics import comparison
     from experiments.table import read_runs
 
     runs = read_runs(out / "runs", runs=[cell.run_id for cell in cells])
-    results = comparison.final_results(runs)
+    results = comparison.final_results(runs, metric)
     chosen = [comparison.choose(results, name) for name in LEARNING_RATES[experiment]]
-    _print_table(chosen)
-    lion = next(c for c in chosen if c.optimizer == "lion")
-    for other in (c for c in chosen if c is not lion):
-        difference = comparison.paired_difference(results, lion, other)
-        print(verdict(cells[0].config["stands_for"], runs, lion, other, difference))
+    _print_table(chosen, of_table(results), comparison.has_loss(results))
+    for other in (name for name in LEARNING_RATES[experiment] if name != "lion"):
+        print(verdict(cells[0].config["stands_for"], results, "lion", other))
+    for remark in (f"{c.optimizer}: {remark}" for c in chosen for remark in c.remarks):
+        print(remark)
     figure = out / f"{experiment}.png"
     data, size = runs.data.iloc[0], runs.num_params.iloc[0]
     title = f"{experiment}: a proxy ({size:,} parameters on {data}), not a result of the paper"
@@ -126,27 +137,41 @@ def report(cells: list[Cell], experiment: str, out: Path) -> tuple[pd.DataFrame,
     return results, figure
 
 
-def verdict(
-    stands_for: str, runs: pd.DataFrame, ours: Chosen, theirs: Chosen, difference: Difference
-) -> str:
+def verdict(stands_for: str, results: pd.DataFrame, ours: str, theirs: str) -> str:
     """One line that says what was shown, and that it is a proxy's."""
-    names = f"{ours.optimizer} and {theirs.optimizer}"
+    from experiments.analysis.statistics import comparison
+
+    headline = of_table(results)
+    found = comparison.compare(results, ours, theirs)
+    edges = ", ".join(found.untuned)
     said = {
-        "better": f"{ours.optimizer} is better than {theirs.optimizer}",
-        "worse": f"{ours.optimizer} is worse than {theirs.optimizer}",
-        "inconclusive": f"no difference is shown between {names}",
-    }[difference.verdict]
-    interval = (
-        f"95% interval {difference.low:+.2f} to {difference.high:+.2f}, {difference.n} paired seeds"
-        if difference.n > 1
-        else "one seed gives no interval"
+        "better": f"{ours} is better than {theirs}",
+        "worse": f"{ours} is worse than {theirs}",
+        "inconclusive": f"no difference is shown between {ours} and {theirs} ({found.reason})",
+        "not tuned": f"NOT TUNED, so no verdict: best lr on the edge of its grid: {edges}",
+    }[found.verdict]
+    first = results.iloc[0]
+    text = (
+        f"Proxy verdict ({first['data']}, {first.num_params:,} parameters; it says "
+        f"nothing of {stands_for}): {said}; {ours} - {theirs}: "
+        f"{_interval(found, headline.digits)} {headline.points} of {headline.report} "
+        f"{headline.metric}"
     )
-    edges = [c.optimizer for c in (ours, theirs) if c.on_edge]
-    warning = f" NOT TUNED: best lr on the edge of its grid: {', '.join(edges)}." if edges else ""
+    if comparison.has_loss(results):
+        loss = comparison.compare(results, ours, theirs, "test_loss")
+        text += f"; {_interval(loss, 3)} nats of loss ({loss.verdict})"
+    return f"{text}. Each seed reports what the others picked."
+
+
+def _interval(found: Difference, digits: int) -> str:
+    """Mean, interval, number of seeds, and how much the pairing is worth."""
+    if found.n < 2:
+        return f"{found.mean:+.{digits}f} [one seed gives no interval]"
+    low, high = f"{found.low:+.{digits}f}", f"{found.high:+.{digits}f}"
+    r = found.correlation
+    paired = f", correlation {r:+.2f}" if r == r else ""
     return (
-        f"Proxy verdict ({runs.data.iloc[0]}, {runs.num_params.iloc[0]:,} parameters; it says "
-        f"nothing of {stands_for}): {said}; {difference.mean:+.2f} points of test accuracy "
-        f"[{interval}].{warning}"
+        f"{found.mean:+.{digits}f} [95% interval {low} to {high}, {found.n} paired seeds{paired}]"
     )
 
 
@@ -154,29 +179,32 @@ def publish(results: pd.DataFrame, figure: Path, experiment: str) -> None:
     """Copies the table of runs and the figure to where they are committed."""
     folder = ROOT / "results/proxies"
     folder.mkdir(parents=True, exist_ok=True)
-    columns = ["optimizer", "lr", "weight_decay", "seed", "state", "val", "test", "seconds"]
-    table = results.sort_values(columns[:4])[columns].round({"val": 4, "test": 4, "seconds": 2})
-    table.to_csv(folder / f"{experiment}.csv", index=False)
+    table = results.sort_values(["optimizer", "lr", "weight_decay", "seed"], kind="stable")
+    write_outcomes(table, folder / f"{experiment}.csv")
     shutil.copyfile(figure, folder / figure.name)
     print(f"Published: {folder / experiment}.csv and .png")
 
 
-def _print_table(chosen: list[Chosen]) -> None:
+def _print_table(chosen: list[Chosen], headline: Headline, with_loss: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    settings, seeds = chosen[0].num_settings, chosen[0].n
-    title = f"Best of {settings} learning rates each, picked on validation ({seeds} seeds)"
+    settings, seeds, unit = chosen[0].num_settings, chosen[0].n, headline.unit
+    title = f"Best of {settings} learning rates each, picked on {headline.tune} ({seeds} seeds)"
     table = Table(title=title, title_justify="left")
-    for heading in ("optimizer", "best lr", "decay", "val %", "test % (s.e.)", "n", "s/run"):
+    losses = [f"{headline.report} loss"] if with_loss else []
+    values = [f"{headline.tune} {unit}", f"{headline.report} {unit} (s.e.)"]
+    for heading in ("optimizer", "best lr", "decay", *values, *losses, "n", "s/run"):
         table.add_column(heading, justify="left" if heading == "optimizer" else "right")
+    digits = headline.digits
     for c in chosen:
         table.add_row(
             c.optimizer + (f" ({c.num_diverged} diverged)" if c.num_diverged else ""),
             f"{c.lr:g}" + (" (edge)" if c.on_edge else ""),
             f"{c.weight_decay:g}",
-            f"{c.val_mean:.2f}",
-            f"{c.test_mean:.2f}" + (f" ± {c.test_error:.2f}" if c.n > 1 else ""),
+            f"{c.val_mean:.{digits}f}",
+            f"{c.test_mean:.{digits}f}" + (f" ± {c.test_error:.{digits}f}" if c.n > 1 else ""),
+            *([f"{c.test_loss:.3f}"] if with_loss else []),
             str(c.n),
             f"{c.seconds:.1f}",
         )

@@ -4,7 +4,8 @@
     python scripts/landscape.py RUN_ID ... landscape.num_draws=1000
     python scripts/landscape.py --runs-dir results/runs    # writes what has been measured before
 
-Writes results/studies/landscape/noise.csv (loss under noise) and hessian.csv (top eigenvalues).
+Writes results/studies/EXPERIMENT/landscape/noise.csv (loss under noise) and hessian.csv (top
+eigenvalues).
 Give one setting per optimizer: the chosen one, all its seeds. Stop it at any time and call again.
 """
 
@@ -30,7 +31,7 @@ def main() -> int:
         "words", nargs="*", help="run ids, and key=value for landscape.* or launch.*"
     )
     parser.add_argument("--runs-dir", type=Path, default=Path("results/runs"))
-    parser.add_argument("--out", type=Path, default=Path("results/studies/landscape"))
+    parser.add_argument("--out", type=Path, help="default: results/studies/EXPERIMENT/landscape")
     args = parser.parse_args()
     overrides = [word for word in args.words if "=" in word]
     names = [word for word in args.words if "=" not in word]
@@ -57,7 +58,7 @@ def measure(name: str, runs_dir: Path, overrides: list[str]) -> None:
     landscape.main(config)
 
 
-def write(runs_dir: Path, out: Path, names: list[str]) -> None:
+def write(runs_dir: Path, out: Path | None, names: list[str]) -> None:
     """Both tables, of the named runs or of all that are measured."""
     from experiments.analysis.landscape import eigenvalue_table, noise_table
 
@@ -67,6 +68,11 @@ def write(runs_dir: Path, out: Path, names: list[str]) -> None:
     noise, eigenvalues = noise_table(runs), eigenvalue_table(runs)
     if noise.empty:
         raise UserError(f"{runs_dir}: no run has been measured; name some run ids")
+    if out is None:
+        experiments = sorted(noise.experiment.unique())
+        if len(experiments) > 1:
+            raise UserError(f"runs of several experiments ({', '.join(experiments)}): name runs")
+        out = Path("results/studies") / experiments[0] / "landscape"
     out.mkdir(parents=True, exist_ok=True)
     for file, table in (("noise.csv", noise), ("hessian.csv", eigenvalues)):
         write_text(out / file, table.to_csv(index=False, float_format="%.6g"))

@@ -22,6 +22,7 @@ from experiments.sweep import command, report, results  # noqa: E402
 from experiments.sweep.manifest import Sweep  # noqa: E402
 
 SWEEPS = Path("results/sweeps")
+STUDIES = Path("results/studies")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,6 +44,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     actions = parser.add_subparsers(required=True, metavar="status | resume | collect | compact")
     status = actions.add_parser("status", help="progress, failures, best cells")
     status.add_argument("name", nargs="?", help="of the sweep, or its folder")
+    status.add_argument("--metric", help="to judge by (default: the task's own)")
     status.set_defaults(action=show_status)
     resume = actions.add_parser("resume", help="train what is missing")
     resume.add_argument("name")
@@ -53,9 +55,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     resume.set_defaults(action=go_on)
     collect = actions.add_parser("collect", help="write runs.csv of the runs that are over")
     collect.add_argument("name")
-    collect.add_argument("--study", help="name below results/studies (default: the sweep's name)")
+    collect.add_argument("--study", help="name below results/studies/EXPERIMENT (default: sweep's)")
     collect.add_argument("--curves", action="store_true", help="curves.csv, too")
-    collect.add_argument("--metric", default=results.METRIC)
+    collect.add_argument("--metric", help="of the columns val and test (default: the task's own)")
     collect.set_defaults(action=write_tables)
     compact = actions.add_parser("compact", help="write the table of all runs as one quick file")
     compact.add_argument("runs", nargs="?", type=Path, default=Path("results/runs"))
@@ -72,7 +74,7 @@ def find(name: str) -> Sweep:
 def show_status(args: argparse.Namespace) -> int:
     """All about one sweep, or a line about each."""
     if args.name:
-        report.show(find(args.name))
+        report.show(find(args.name), metric=args.metric)
         return 0
     found = sorted(path.parent for path in SWEEPS.glob("*/manifest.json"))
     for path in found:
@@ -103,10 +105,13 @@ def write_tables(args: argparse.Namespace) -> int:
     sweep = find(args.name)
     states = sweep.states()
     left = [c.title for c in sweep.cells if states[c.run_id] not in ("finished", "diverged")]
-    path = results.collect(
-        sweep, Path("results/studies") / (args.study or sweep.name), args.curves, args.metric
-    )
-    print(f"written: {path}" + (f"; {len(left)} cells are missing, e.g. {left[0]}" if left else ""))
+    names = sweep.manifest["experiment"].split(",")
+    for name in names:
+        folder = STUDIES / name / (args.study or sweep.name)
+        only = name if len(names) > 1 else None
+        print(f"written: {results.collect(sweep, folder, args.curves, args.metric, only)}")
+    if left:
+        print(f"{len(left)} cells are missing, e.g. {left[0]}")
     return 0
 
 

@@ -31,6 +31,8 @@ LEVELS = [
         "experiments.sources",
         "experiments.live_line",
         "experiments.table",
+        "experiments.outcomes",
+        "experiments.selection",
         "experiments.build",
         "experiments.precision",
         "experiments.start_from",
@@ -63,7 +65,14 @@ LEVELS = [
     {"scripts"},
 ]
 MAY_READ = {
-    "experiments.analysis": {"experiments.store", "experiments.table", "experiments.analysis"}
+    "experiments.analysis": {
+        "experiments.store",
+        "experiments.table",
+        "experiments.headline",
+        "experiments.outcomes",
+        "experiments.selection",
+        "experiments.analysis",
+    }
 }
 """Rooms with a list of their own: analysis reads the ledger and nothing else of ours."""
 QUICK = (

@@ -1,6 +1,7 @@
 """Where the tables behind the figures lie, and how they are read.
 
-results/paper/*.csv are the paper's numbers, results/studies/NAME/ and results/proxies/ are ours.
+results/paper/*.csv are the paper's numbers; results/studies/EXPERIMENT/NAME/ and results/proxies/
+are ours.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.analysis.studies import read_study
+from experiments.analysis.studies import DEFAULT_EXPERIMENT, read_study, study_path
 from experiments.store import UserError
 
 RESULTS = Path(__file__).resolve().parent.parent.parent / "results"
@@ -50,14 +51,19 @@ def paper(name: str, results: Path = RESULTS, version: str | None = "neurips") -
     return table if version is None else table[table.version == version].reset_index(drop=True)
 
 
-def study(name: str, results: Path = RESULTS) -> pd.DataFrame | None:
+def study(name: str, results: Path = RESULTS, experiment: str | None = None) -> pd.DataFrame | None:
     """One of our studies, a row per run; None where it has not been run yet.
+
+    Args:
+        name: Of the study.
+        results: Folder of all results.
+        experiment: Whose study; by default that which `studies.study_path` finds.
 
     Raises:
         UserError: where its table is damaged.
     """
-    path = results / "studies" / name / "runs.csv"
-    return read_study(path) if path.exists() else None
+    path = study_path(results, name, experiment)
+    return None if path is None else read_study(path)
 
 
 def noise(results: Path = RESULTS) -> pd.DataFrame | None:
@@ -66,9 +72,16 @@ def noise(results: Path = RESULTS) -> pd.DataFrame | None:
     Raises:
         UserError: where the table is damaged.
     """
-    path = results / "studies" / "landscape" / "noise.csv"
+    path = noise_path(results)
     needed = ("experiment", "optimizer", "seed", "noise", "scale", "loss")
-    return _read(path, needed) if path.exists() else None
+    return None if path is None else _read(path, needed)
+
+
+def noise_path(results: Path = RESULTS) -> Path | None:
+    """Where the loss under noise lies; None where it was not measured."""
+    found = sorted(results.glob("studies/*/landscape/noise.csv"))
+    default = [path for path in found if path.parent.parent.name == DEFAULT_EXPERIMENT]
+    return next(iter([*default, *found]), None)
 
 
 def proxies(results: Path = RESULTS) -> dict[str, pd.DataFrame]:

@@ -6,7 +6,9 @@ import pandas as pd
 
 from experiments.analysis.drawing.figure_style import name_of
 from experiments.analysis.sources import PROXIES
-from experiments.analysis.statistics.comparison import SETTING, choose, paired_difference
+from experiments.analysis.statistics.comparison import SETTING, choose, compare
+from experiments.analysis.statistics.difference import ALPHA
+from experiments.analysis.statistics.uncertainty import holm
 
 COLUMNS = ["lr", "weight_decay", "val_mean", "test_mean", "test_error", "n", "on_edge"]
 TUNED = {"lr": "learning rate", "weight_decay": "weight decay", "beta2": "betas"}
@@ -85,22 +87,27 @@ def caption(arms: pd.DataFrame) -> str:
 
 
 def differences(study: pd.DataFrame | None, by: str) -> pd.DataFrame:
-    """Lion minus AdamW at each value of a column, each tuned there, over paired seeds.
+    """Lion minus AdamW at each value of a column, each tuned there (`comparison.compare`).
 
     Args:
         study: A row per run (`sources.study`); None where it has not been run.
         by: Such as batch_size.
 
     Returns:
-        A row per value: `by`, difference (points of test accuracy), low, high (95 % interval), n
-        and verdict on Lion. Empty where there is no study, or an optimizer has no whole setting.
+        A row per value: `by`, difference (of the test value), low, high (95 % interval), n, p_holm
+        (Holm's, over the values) and verdict on Lion by it. Empty where there is no study, or an
+        optimizer has no whole setting.
     """
     rows = []
     for value, part in [] if study is None else study.groupby(by):
         try:
-            pair = [choose(part, optimizer) for optimizer in ("lion", "adamw")]
+            gain = compare(part, "lion", "adamw")
         except ValueError:
             continue
-        gain = paired_difference(part, *pair)
-        rows.append((value, gain.mean, gain.low, gain.high, gain.n, gain.verdict))
-    return pd.DataFrame(rows, columns=[by, "difference", "low", "high", "n", "verdict"])
+        rows.append((value, gain.mean, gain.low, gain.high, gain.n, gain.p_t, gain.verdict))
+    columns = [by, "difference", "low", "high", "n", "p_holm", "verdict"]
+    table = pd.DataFrame(rows, columns=columns)
+    table["p_holm"] = holm(table.p_holm)
+    lost = (table.p_holm >= ALPHA) & table.verdict.isin(["better", "worse"])
+    table.loc[lost, "verdict"] = "inconclusive"
+    return table

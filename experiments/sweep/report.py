@@ -18,8 +18,14 @@ MAX_FAILURES = 10
 """How many failed cells are shown in full."""
 
 
-def show(sweep: Sweep, console: Console | None = None) -> None:
-    """Prints all there is to say about a sweep."""
+def show(sweep: Sweep, console: Console | None = None, metric: str | None = None) -> None:
+    """Prints all there is to say about a sweep.
+
+    Args:
+        sweep: The sweep.
+        console: To print to.
+        metric: To judge by, instead of the tasks' own.
+    """
     from rich.console import Console
 
     sweep.refresh()
@@ -39,7 +45,7 @@ def show(sweep: Sweep, console: Console | None = None) -> None:
     if len(failed) > MAX_FAILURES:
         console.print(f"  ... and {len(failed) - MAX_FAILURES} more")
     if any(state == "finished" for state in states.values()):
-        _show_best(sweep, console)
+        _show_best(sweep, console, metric)
 
 
 def _summary(sweep: Sweep, states: dict[str, str]) -> Iterator[str]:
@@ -68,40 +74,54 @@ def _last_words(sweep: Sweep, cell: Cell) -> Iterator[str]:
         yield from log.read_text(errors="replace").splitlines()[-NUM_LOG_LINES:]
 
 
-def _show_best(sweep: Sweep, console: Console) -> None:
+def _show_best(sweep: Sweep, console: Console, metric: str | None) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    chosen = best_cells(sweep)
+    chosen = best_cells(sweep, metric)
     if not chosen:
         console.print("  no setting has finished with every seed yet")
         return
     scales = {cell.config["scale"] for cell in sweep.cells}
-    note = " (a proxy: says nothing of full size)" if "proxy" in scales else ""
-    title = f"Best cells, chosen on validation{note}"
+    note = "\n(a proxy: says nothing of full size)" if "proxy" in scales else ""
+    judged = " | ".join(dict.fromkeys(best.headline.phrase for best in chosen))
+    title = f"Best cells by {judged}{note}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     columns = list(dict.fromkeys(name for best in chosen for name in best.settings))
-    for heading in ("optimizer", *columns, "val", "test", "seeds", "trials", "diverged"):
+    values = [f"{getattr(chosen[0].headline, which)}" for which in ("tune", "report")]
+    with_loss = any(best.test_loss == best.test_loss for best in chosen) and any(
+        best.headline.metric != "loss" for best in chosen
+    )
+    losses = [f"{values[1]} loss"] if with_loss else []
+    for heading in ("optimizer", *columns, *values, *losses, "seeds", "trials", "diverged"):
         table.add_column(heading, justify="left" if heading == "optimizer" else "right")
+    seeds = len(sweep.manifest["seeds"])
     for best in chosen:
-        table.add_row(*_row(best, columns))
+        table.add_row(*_row(best, columns, with_loss, seeds))
     console.print(table)
     if any(best.edges for best in chosen):
         console.print(
             "[red]* NOT TUNED[/]: the smallest or largest value that was tried; widen the grid.",
             soft_wrap=True,
         )
+    for best in chosen:
+        for remark in best.remarks:
+            console.print(f"  {best.optimizer}: {remark}", markup=False, soft_wrap=True)
 
 
-def _row(best: Best, columns: list[str]) -> list[str]:
+def _row(best: Best, columns: list[str], with_loss: bool, num_seeds: int) -> list[str]:
     marks = dict.fromkeys(best.edges, "[red] *[/]")
-    error = f" ± {best.test_error:.2f}" if best.num_seeds > 1 else ""
+    digits = best.headline.digits
+    error = f" ± {best.test_error:.{digits}f}" if best.num_seeds > 1 else ""
+    loss = [f"{best.test_loss:.3f}"] if with_loss else []
+    partly = f" of {num_seeds}" if best.num_seeds < num_seeds else ""
     return [
         best.optimizer,
         *(f"{_text(best.settings.get(name))}{marks.get(name, '')}" for name in columns),
-        f"{best.val:.2f}",
-        f"{best.test:.2f}{error}",
-        str(best.num_seeds),
+        f"{best.val:.{digits}f}",
+        f"{best.test:.{digits}f}{error}",
+        *loss,
+        f"{best.num_seeds}{partly}",
         str(best.num_trials),
         str(best.num_diverged),
     ]

@@ -9,12 +9,15 @@ from __future__ import annotations
 import datetime
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments import headline as headlines
 from experiments.config import UserError
+from experiments.headline import Headline
+from experiments.outcomes import outcomes, write_outcomes
+from experiments.selection import pick
 from experiments.sweep.manifest import Cell, Sweep
 from experiments.sweep.space import short
 from experiments.table import read_runs
@@ -24,11 +27,11 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     *("run_id", "experiment", "optimizer", "lr", "weight_decay", "beta1", "beta2", "batch_size"),
-    *("epochs", "seed", "state", "val", "test", "steps", "seconds", "num_params", "data", "scale"),
-    "sweep",
+    *("epochs", "seed", "state", "val", "test", "val_loss", "test_loss", "n", "metric", "unit"),
+    *("better", "weights", "tune_split", "report_split", "digits", "steps", "seconds"),
+    *("num_params", "data", "scale", "commit", "cpu", "threads", "torch", "launcher", "sweep"),
 )
-"""Of the tidy table of a study."""
-METRIC = "top1"
+"""Of the tidy table of a study: `experiments.outcomes`, and the sweep."""
 NUM_POINTS = 30
 """Of a training curve in a study's table: enough to draw it, few enough to commit hundreds."""
 
@@ -39,61 +42,45 @@ class Best:
 
     optimizer: str
     settings: dict[str, Any]  # column: value; conditions first
-    val: float
-    test: float
+    val: float  # mean on the split that is tuned on, over the seeds that the settings share
+    test: float  # mean on the split that is reported
     test_error: float  # standard error of the mean over seeds
+    test_loss: float
+    headline: Headline
     num_seeds: int
     num_trials: int  # settings that were tried
     num_diverged: int  # runs
     edges: tuple[str, ...]  # columns in which the best is the smallest or largest that was tried
+    remarks: tuple[str, ...]  # ties, incomplete settings
 
 
-def runs_table(sweep: Sweep, metric: str = METRIC) -> pd.DataFrame:
+def runs_table(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     """One row per run that is over, with `COLUMNS`; a diverged one has no values.
 
     Args:
         sweep: The sweep.
-        metric: Of the columns val and test; measured with the raw weights at the last step.
-    """
-    import pandas as pd
+        metric: Of the columns val and test; the headline of each run's task, unless said.
 
-    rows = _rows(sweep)
-    if rows.empty:
-        return pd.DataFrame(columns=list(COLUMNS))
-    cells = {cell.run_id: cell for cell in sweep.cells}
-    last = rows[(rows.metric == metric) & (rows.weights == "raw")]
-    last = last[last.step == last.groupby("run_id").step.transform("max")]
-    values = last.pivot_table(index="run_id", columns="split", values="value")
-    table = []
-    for run, mine in rows.groupby("run_id", sort=True):
-        first = mine.iloc[0]
-        is_whole = first.state == "finished" and run in values.index
-        measured = values.loc[run].to_dict() if is_whole else {}
-        beta1, beta2 = _betas(first.hyper_parameters)
-        facts = {name: first[name] for name in COLUMNS if name in mine.columns}
-        table.append(
-            {
-                **facts,
-                "beta1": beta1,
-                "beta2": beta2,
-                "epochs": cells[str(run)].config["train"]["epochs"],
-                "val": measured.get("val", math.nan),
-                "test": measured.get("test", math.nan),
-                "steps": mine.step.max(),
-                "seconds": mine.seconds.max(),
-                "sweep": sweep.name,
-            }
-        )
-    return pd.DataFrame(table, columns=list(COLUMNS))
+    Raises:
+        UserError: where no run was measured by this metric.
+    """
+    table = outcomes(_rows(sweep), metric)
+    epochs = {cell.run_id: cell.config["train"]["epochs"] for cell in sweep.cells}
+    table = table.assign(epochs=table.run_id.map(epochs), sweep=sweep.name)
+    return table.reindex(columns=list(COLUMNS))
 
 
 def curves_table(sweep: Sweep) -> pd.DataFrame:
-    """Loss and accuracy of the runs that are over, raw weights only, in the order of the ledger.
+    """Every metric of the runs that are over, with the weights that are judged.
+
+    In the order of the ledger.
 
     Every evaluation, and of the training curves about `NUM_POINTS` each, the last one included.
     """
     rows = _rows(sweep)
-    kept = rows[(rows.weights == "raw") & (rows.split != "run") & (rows.metric != "lr")]
+    judged = rows.headline.map(lambda text: headlines.read(text).weights)
+    of_weights = (rows.weights == judged) | (rows.split == "train")
+    kept = rows[of_weights & (rows.split != "run") & (rows.metric != "lr")]
     to_end = kept.groupby(["run_id", "split", "metric"]).cumcount(ascending=False)
     length = kept.groupby(["run_id", "split", "metric"]).step.transform("size")
     stride = (length // NUM_POINTS).clip(lower=1)
@@ -107,77 +94,110 @@ def _rows(sweep: Sweep) -> pd.DataFrame:
     return read_runs(sweep.manifest["runs_dir"], runs=over)
 
 
-def _betas(hyper_parameters: str) -> tuple[float, float]:
-    """beta1 and beta2; an optimizer with one beta, or momentum, has it as beta1."""
-    settings = json.loads(hyper_parameters)
-    betas = settings.get("betas") or [settings.get("beta", settings.get("momentum"))]
-    first, second, *_ = [*betas, None, None]
-    return (math.nan if first is None else first), (math.nan if second is None else second)
-
-
-def collect(sweep: Sweep, folder: Path, curves: bool = False, metric: str = METRIC) -> Path:
+def collect(
+    sweep: Sweep,
+    folder: Path,
+    curves: bool = False,
+    metric: str | None = None,
+    experiment: str | None = None,
+) -> Path:
     """Writes runs.csv, and curves.csv if wanted, of the runs that are over.
+
+    Args:
+        sweep: The sweep.
+        folder: Of the study.
+        curves: Write them, too.
+        metric: As for `runs_table`.
+        experiment: Only its runs.
 
     Returns:
         The path of runs.csv.
 
     Raises:
-        UserError: if no run is over.
+        UserError: if no run is over, or none was measured by this metric.
     """
     table = runs_table(sweep, metric)
+    if experiment is not None:
+        table = table[table.experiment == experiment]
     if table.empty:
-        raise UserError(f"sweep {sweep.name}: no run is over yet")
+        raise UserError(f"sweep {sweep.name}: no run{_of(experiment)} is over yet")
     folder.mkdir(parents=True, exist_ok=True)
     keys = ["optimizer", "lr", "weight_decay", "beta1", "beta2", "batch_size", "seed"]
-    table = table.sort_values(keys, kind="stable")
-    table = table.round({"val": 4, "test": 4, "seconds": 2})
-    table.to_csv(folder / "runs.csv", index=False)
+    write_outcomes(table.sort_values(keys, kind="stable"), folder / "runs.csv")
     if curves:
         points = curves_table(sweep)
+        points = points[points.run_id.isin(table.run_id)]
         points.assign(value=points.value.map("{:.6g}".format)).to_csv(
             folder / "curves.csv", index=False
         )
     return folder / "runs.csv"
 
 
-def best_cells(sweep: Sweep, metric: str = METRIC) -> list[Best]:
-    """The best setting of each optimizer under each condition, by mean validation value.
+def _of(experiment: str | None) -> str:
+    return "" if experiment is None else f" of {experiment}"
 
-    A setting counts if it has finished with every seed of the sweep; a diverged seed rules it out.
-    """
+
+def best_cells(sweep: Sweep, metric: str | None = None) -> list[Best]:
+    """The best setting of each optimizer under each condition (see `experiments.selection`)."""
     table = runs_table(sweep, metric).set_index("run_id")
-    trials: dict[tuple[str, str], dict[str, list[Cell]]] = {}
+    groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in sweep.cells:
         key = cell.optimizer, json.dumps(_conditions(sweep, cell), sort_keys=True)
-        trials.setdefault(key, {}).setdefault(cell.trial, []).append(cell)
-    return [best for group in trials.values() if (best := _best(sweep, table, group))]
+        groups.setdefault(key, []).append(cell)
+    return [best for group in groups.values() if (best := _best(sweep, table, group))]
 
 
-def _best(sweep: Sweep, table: pd.DataFrame, trials: dict[str, list[Cell]]) -> Best | None:
-    means = {}
-    for trial, cells in trials.items():
-        values = table.val.reindex([cell.run_id for cell in cells])
-        if values.notna().all():
-            means[trial] = round(values.mean(), 3)  # the first of equal ones, as in the analysis
-    if not means:
-        return None
-    winner = trials[max(means, key=lambda trial: means[trial])]
-    test = table.test.reindex([cell.run_id for cell in winner])
-    states = table.state.reindex([c.run_id for cells in trials.values() for c in cells])
-    one = winner[0]
-    tuned = {short(k): v for k, v in one.settings.items() if k not in _fixed(sweep, one)}
+def _best(sweep: Sweep, table: pd.DataFrame, cells: list[Cell]) -> Best | None:
+    import pandas as pd
+
+    one = cells[0]
     conditions = _conditions(sweep, one)
+    tuned = [key for key in one.settings if key not in _fixed(sweep, one)]
+    keys = [short(key) for key in tuned if short(key) not in conditions]
+    named = [
+        {short(key): _hashable(cell.settings[key]) for key in tuned} | {"run_id": cell.run_id}
+        for cell in cells
+        if cell.run_id in table.index
+    ]
+    if not named:
+        return None
+    # The settings as the sweep wrote them stand in for what the ledger says of them.
+    settings = pd.DataFrame(named).set_index("run_id")
+    runs = table.drop(columns=[k for k in settings if k in table]).join(settings, how="inner")
+    trials = {cell.trial for cell in cells}
+    if not keys:  # one setting, nothing to pick
+        keys, runs = ["trial"], runs.assign(trial="the only one")
+    headline = headlines.of_table(runs)
+    try:
+        found = pick(runs, sorted(keys, key=_order), headline)
+    except ValueError:
+        return None
+    values = {key: value for key, value in found.setting.items() if key in settings}
+    test = found.runs.test
     return Best(
         optimizer=one.optimizer,
-        settings={**conditions, **tuned},
-        val=max(means.values()),
+        settings={**conditions, **{key: values[key] for key in keys if key in values}},
+        val=found.mean,
         test=float(test.mean()),
         test_error=float(test.sem()) if len(test) > 1 else math.nan,
-        num_seeds=len(winner),
+        test_loss=float(found.runs.test_loss.mean()),
+        headline=headline,
+        num_seeds=len(found.seeds),
         num_trials=len(trials),
-        num_diverged=int((states == "diverged").sum()),
-        edges=tuple(_edges(one, [cells[0] for cells in trials.values()], conditions)),
+        num_diverged=found.num_diverged,
+        edges=found.edges,
+        remarks=found.remarks,
     )
+
+
+def _order(key: str) -> int:
+    """Of equal cells the smaller learning rate wins, then the smaller weight decay."""
+    first = ("lr", "weight_decay")
+    return first.index(key) if key in first else len(first)
+
+
+def _hashable(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list | dict) else value
 
 
 def _conditions(sweep: Sweep, cell: Cell) -> dict[str, Any]:
@@ -192,16 +212,6 @@ def _fixed(sweep: Sweep, cell: Cell) -> set[str]:
     """Keys that have one value in every cell of an optimizer."""
     axes = sweep.manifest["axes"].get(cell.optimizer, {})
     return {key for key in cell.settings if len(axes.get(short(key), [])) < 2}
-
-
-def _edges(best: Cell, tried: list[Cell], conditions: dict[str, Any]) -> Iterator[str]:
-    """Columns of numbers in which the best lies at an end of what was tried."""
-    for key, value in best.settings.items():
-        if short(key) in conditions or isinstance(value, bool):
-            continue
-        values = sorted({v for c in tried if isinstance(v := c.settings.get(key), int | float)})
-        if len(values) > 1 and value in (values[0], values[-1]):
-            yield short(key)
 
 
 def pace(sweep: Sweep, states: dict[str, str]) -> tuple[float, float] | None:

@@ -16,6 +16,8 @@ def make(folder: Path, **studies: list[dict]) -> Path:
     for name in ("paper", "proxies"):
         (results / name).symlink_to(RESULTS / name)
     for name, rows in studies.items():
-        (results / "studies" / name).mkdir(parents=True)
-        pd.DataFrame(rows).to_csv(results / "studies" / name / "runs.csv", index=False)
+        (results / "studies" / "vit_proxy" / name).mkdir(parents=True)
+        pd.DataFrame(rows).to_csv(
+            results / "studies" / "vit_proxy" / name / "runs.csv", index=False
+        )
     return results

@@ -76,7 +76,7 @@ def curves(table: pd.DataFrame, points: int = 10) -> pd.DataFrame:
 
 def write_study(results: Path, name: str, table: pd.DataFrame, points: int = 10) -> None:
     """A study's folder with its runs and curves."""
-    folder = results / "studies" / name
+    folder = results / "studies" / "vit_proxy" / name
     folder.mkdir(parents=True)
     table.to_csv(folder / "runs.csv", index=False)
     curves(table, points).to_csv(folder / "curves.csv", index=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -11,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from scipy import stats
 
+from experiments.analysis.sources import noise_path
 from experiments.analysis.statistics.comparison import (
-    CONFIDENCE,
-    Difference,
     choose,
-    difference_of,
-    paired_values,
+    compare,
+    has_loss,
+    held_out_pairs,
+    resolution_of,
 )
-from experiments.analysis.statistics.power import seeds_needed
-from experiments.analysis.studies import read_study
+from experiments.analysis.statistics.difference import MIN_SEEDS, Difference, of_pairs
+from experiments.analysis.statistics.power import POWER, seeds_needed
+from experiments.analysis.studies import read_study, study_path
+from experiments.headline import Direction, of_table
 from experiments.store import UserError
 
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
@@ -49,7 +50,7 @@ class Finding:
     unit: str
     verdict: str  # supported | contradicted | inconclusive
     scale: str = PROXY  # or measured-here, or paper
-    seeds_to_decide: float = float("nan")  # where inconclusive: seeds for 80 % power
+    seeds_to_decide: float = float("nan")  # where inconclusive: for 80 % power at a stated effect
     note: str = ""
 
 
@@ -62,35 +63,43 @@ class Evidence:
         self._tables = lru_cache(maxsize=None)(read_study)
 
     def study(self, name: str) -> pd.DataFrame:
-        """A study on vit_proxy.
+        """A study on a proxy: that of vit_proxy, where it has been run.
 
         Raises:
             NotRun: if it has not been collected.
             UserError: if its table is damaged, or has runs of another scale.
         """
-        path = self.root / "results" / "studies" / name / "runs.csv"
-        command = f"python scripts/sweep.py collect (the study {name} on vit_proxy)"
+        path = study_path(self.root / "results", name)
+        command = f"python scripts/sweep.py collect (the study {name} on a proxy)"
+        if path is None:
+            raise NotRun(command)
         return _checked(self._table(path, command), path, COLUMNS.get(name, ()), PROXY)
 
     def paper_scale(self, experiments: Sequence[str]) -> pd.DataFrame:
-        """Runs of the paper's own experiments, results/studies/imagenet/runs.csv.
+        """Runs of the paper's own experiments, results/studies/EXPERIMENT/paper/runs.csv.
 
         Raises:
             NotRun: if one of the experiments has no run there.
-            UserError: if the table is damaged, or has runs of another scale.
+            UserError: if a table is damaged, or has runs of another scale.
         """
-        path = self.root / "results" / "studies" / "imagenet" / "runs.csv"
         names = ",".join(experiments)
         command = f"python run.py -m experiment={names} optimizer=lion,adamw seed=0,1,2"
-        table = _checked(self._table(path, command), path, ("experiment",), PAPER_SCALE)
-        if not set(experiments) <= set(table.experiment):
-            raise NotRun(command)
-        return table[table.experiment.isin(experiments)]
+        tables = []
+        for name in experiments:
+            path = self.root / "results" / "studies" / name / "paper" / "runs.csv"
+            table = _checked(self._table(path, command), path, ("experiment",), PAPER_SCALE)
+            if not (table.experiment == name).all() or table.empty:
+                raise UserError(f"{path}: holds other runs than those of {name}; collect it anew")
+            tables.append(table)
+        return pd.concat(tables, ignore_index=True)
 
     def curves(self, name: str) -> pd.DataFrame:
         """A study's curves. Raises NotRun if there are none."""
-        path = self.root / "results" / "studies" / name / "curves.csv"
         command = f"python scripts/sweep.py collect (curves of the study {name})"
+        path = study_path(self.root / "results", name)
+        if path is None:
+            raise NotRun(command)
+        path = path.with_name("curves.csv")
         columns = ("run_id", "step", "split", "metric", "value")
         return _checked(pd.read_csv(self._found(path, command)), path, columns)
 
@@ -101,8 +110,10 @@ class Evidence:
 
     def noise(self) -> pd.DataFrame:
         """The landscape study, as `analysis.landscape.noise_table` writes it."""
-        path = self.root / "results" / "studies" / "landscape" / "noise.csv"
         command = "python scripts/landscape.py RUN_ID ... (the chosen runs of both optimizers)"
+        path = noise_path(self.root / "results")
+        if path is None:
+            raise NotRun(command)
         columns = ("optimizer", "seed", "noise", "scale", "loss")
         return _checked(pd.read_csv(self._found(path, command)), path, columns)
 
@@ -151,49 +162,50 @@ def _checked(
 
 
 def is_larger(
-    difference: Difference, sd: float, measure: str, unit: str, note: str = ""
-) -> Finding:
-    """Supported where the whole interval of a claimed gain is above 0."""
-    verdict = {"better": SUPPORTED, "worse": CONTRADICTED}.get(difference.verdict, INCONCLUSIVE)
-    return _finding(difference, sd, measure, unit, verdict, abs(difference.mean), note)
-
-
-def is_alike(
     difference: Difference,
-    sd: float,
     measure: str,
     unit: str,
     note: str = "",
-    margin: float = MARGIN,
+    effect: float | None = None,
+) -> Finding:
+    """Supported where a claimed gain is shown, contradicted where the opposite is.
+
+    Args:
+        difference: Judged by the rule of `statistics.difference`.
+        measure: What it is.
+        unit: Of the difference.
+        note: To be said with it.
+        effect: That is asked for, stated beforehand, for the seeds that would decide; by default
+            `MARGIN` points, and none in other units.
+    """
+    verdict = {"better": SUPPORTED, "worse": CONTRADICTED}.get(difference.verdict, INCONCLUSIVE)
+    return _finding(difference, measure, unit, verdict, note, _stated(effect, unit), POWER)
+
+
+def is_alike(
+    difference: Difference, measure: str, unit: str, note: str = "", margin: float = MARGIN
 ) -> Finding:
     """Supported where the whole interval lies within the margin, contradicted where outside.
 
     A difference that is shown, though smaller than the margin, is neither.
     """
-    is_shown = difference.low > 0 or difference.high < 0
+    is_shown = difference.verdict in ("better", "worse")
     is_within_margin = -margin < difference.low and difference.high < margin
-    if is_within_margin and not is_shown:
+    if difference.untuned or difference.n < MIN_SEEDS:
+        verdict = INCONCLUSIVE
+    elif is_within_margin and not is_shown:
         verdict = SUPPORTED
-    elif difference.low > margin or difference.high < -margin:
+    elif is_shown and (difference.low > margin or difference.high < -margin):
         verdict = CONTRADICTED
     else:
         verdict = INCONCLUSIVE
     said = f"alike means within {margin:g} {unit}, and no difference shown"
-    effect = abs(margin - abs(difference.mean))
-    found = _finding(
-        difference, sd, measure, unit, verdict, effect, "; ".join(filter(None, [note, said]))
-    )
+    note = "; ".join(filter(None, [note, said]))
+    # Both ends must lie within: 90 % power for each make 80 % for both.
+    found = _finding(difference, measure, unit, verdict, note, margin, 1 - (1 - POWER) / 2)
     if is_within_margin and is_shown:  # more seeds would not decide it
         return replace(found, seeds_to_decide=float("nan"))
     return found
-
-
-def sd_of(difference: Difference) -> float:
-    """Standard deviation of the paired differences behind Student's interval; NaN for n < 2."""
-    if difference.n < 2:
-        return float("nan")
-    reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, difference.n - 1))
-    return (difference.high - difference.low) / 2 / reach * math.sqrt(difference.n)
 
 
 def is_within(low: float, high: float, claimed: tuple[float, float]) -> str:
@@ -203,69 +215,95 @@ def is_within(low: float, high: float, claimed: tuple[float, float]) -> str:
     return CONTRADICTED if high < claimed[0] or low > claimed[1] else INCONCLUSIVE
 
 
+def _stated(effect: float | None, unit: str) -> float | None:
+    return MARGIN if effect is None and unit == "points" else effect
+
+
 def _finding(
     difference: Difference,
-    sd: float,
     measure: str,
     unit: str,
     verdict: str,
-    effect: float,
     note: str,
+    effect: float | None,
+    wanted_power: float,
 ) -> Finding:
-    seeds = float("nan")
-    if verdict == INCONCLUSIVE and sd > 0 and math.isfinite(sd) and effect > 0:
-        seeds = seeds_needed(effect, sd)
+    seeds, said = float("nan"), [note]
+    if verdict == INCONCLUSIVE:
+        said += [difference.reason]
+        can_decide = not difference.untuned and difference.sd > 0
+        if can_decide and effect is not None:
+            seeds = seeds_needed(effect, difference.sd, wanted_power)
+            said += [f"seeds to decide: for {100 * POWER:.0f} % power at a true {effect:g} {unit}"]
     return Finding(
         measure, difference.mean, difference.low, difference.high, difference.n, unit, verdict,
-        seeds_to_decide=seeds, note=note,
+        seeds_to_decide=seeds, note="; ".join(filter(None, said)),
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """Test differences of two tuned optimizers by seed, and whether a grid's edge spoils them."""
+    """Test results of two tuned optimizers by seed, one seed left out of each pick."""
 
-    differences: pd.Series  # index: seed
+    pairs: pd.DataFrame  # ours, theirs; index: seed
     note: str
-    on_edge: bool
+    untuned: tuple[str, ...]  # optimizers whose best cell is on the edge of its grid
+    better: Direction = "higher"
+    resolution: float = 0.0
+    unit: str = "points"
 
     @property
     def difference(self) -> Difference:
-        return difference_of(self.differences)
+        return of_pairs(
+            self.pairs, resolution=self.resolution, better=self.better, untuned=self.untuned
+        )
+
+    def less(self, other: Tuned) -> Tuned:
+        """Our gain here minus our gain in another comparison, by seed."""
+        both = (self.pairs - other.pairs).dropna()
+        note = "; ".join(dict.fromkeys([self.note, other.note]))
+        untuned = tuple(dict.fromkeys([*self.untuned, *other.untuned]))
+        step = max(self.resolution, other.resolution)
+        return replace(self, pairs=both, note=note, untuned=untuned, resolution=step)
+
+    def larger(self, measure: str) -> Finding:
+        """`is_larger`, but inconclusive where a best cell is on an edge."""
+        return is_larger(self.difference, measure, self.unit, self._said)
+
+    def alike(self, measure: str) -> Finding:
+        """`is_alike`, but inconclusive where a best cell is on an edge."""
+        return is_alike(self.difference, measure, self.unit, self._said)
 
     @property
-    def sd(self) -> float:
-        return float(self.differences.std(ddof=1))
-
-    def larger(self, measure: str, unit: str = "points") -> Finding:
-        """`is_larger`, but inconclusive where a best cell is on an edge."""
-        return self._guarded(is_larger(self.difference, self.sd, measure, unit, self.note))
-
-    def alike(self, measure: str, unit: str = "points") -> Finding:
-        """`is_alike`, but inconclusive where a best cell is on an edge."""
-        return self._guarded(is_alike(self.difference, self.sd, measure, unit, self.note))
-
-    def _guarded(self, finding: Finding) -> Finding:
-        if not self.on_edge:
-            return finding
-        return Finding(
-            **{**vars(finding), "verdict": INCONCLUSIVE, "seeds_to_decide": float("nan")}
-        )
+    def _said(self) -> str:
+        r = self.difference.correlation
+        paired = f"correlation of the pairs {r:+.2f}" if r == r else ""
+        return "; ".join(filter(None, [self.note, paired]))
 
 
 def tuned_difference(table: pd.DataFrame, ours: str, theirs: str) -> Tuned:
-    """Test values of ours minus theirs by seed; settings picked on validation.
+    """Test values of two optimizers by seed; validation of the other seeds picked the settings.
 
     Raises:
-        UserError: where one of them has no setting that finished with every seed.
+        UserError: where one of them has no setting that finished with every shared seed.
     """
     try:
         chosen = [choose(table, name) for name in (ours, theirs)]
+        pairs = held_out_pairs(table, ours, theirs)
+        loss = compare(table, ours, theirs, "test_loss") if has_loss(table) else None
     except ValueError as error:
         raise UserError(str(error)) from None
-    pairs = paired_values(table, *chosen)
-    edges = [c.optimizer for c in chosen if c.on_edge]
-    note = ", ".join(f"{c.optimizer} lr {c.lr:g} wd {c.weight_decay:g}" for c in chosen)
+    headline = of_table(table)
+    notes = [", ".join(f"{c.optimizer} lr {c.lr:g} wd {c.weight_decay:g}" for c in chosen)]
+    notes += [f"{c.optimizer}: {remark}" for c in chosen for remark in c.remarks]
+    edges = tuple(c.optimizer for c in chosen if c.on_edge)
     if edges:
-        note += f"; not tuned: the best cell of {' and '.join(edges)} is on the edge of its grid"
-    return Tuned(pairs.ours - pairs.theirs, note, bool(edges))
+        notes.append(
+            f"not tuned: the best cell of {' and '.join(edges)} is on the edge of its grid"
+        )
+    if any(c.num_settings > 1 for c in chosen):
+        notes.append("each seed reports what the others picked")
+    if loss is not None:
+        notes.append(f"test loss {loss.mean:+.3f} [{loss.low:+.3f}, {loss.high:+.3f}] nats")
+    step = resolution_of(table, headline)
+    return Tuned(pairs, "; ".join(notes), edges, headline.better, step, headline.points)

@@ -24,16 +24,17 @@ from experiments.analysis.claims.evidence import (
     NotRun,
     is_larger,
     is_within,
-    sd_of,
     tuned_difference,
 )
 from experiments.analysis.claims.measured import CHECKS as MEASURED_CHECKS
 from experiments.analysis.claims.scale import widest
 from experiments.analysis.statistics import tuning
-from experiments.analysis.statistics.comparison import Difference, choose, chosen_runs
+from experiments.analysis.statistics.comparison import choose, chosen_runs, compare
+from experiments.analysis.statistics.difference import MIN_SEEDS
 from experiments.analysis.statistics.ranking import rank
 from experiments.analysis.statistics.targets import speed_up
 from experiments.analysis.studies import name_betas
+from experiments.headline import of_table
 from experiments.store import UserError
 
 ADAPTIVE = ("adamw", "radam", "nadam", "adabelief", "amsgrad")
@@ -58,10 +59,9 @@ def bias_and_gain(evidence: Evidence) -> Finding:
     gains = [
         tuned_difference(evidence.proxy(p), "lion", "adamw") for p in ("vit_proxy", "resnet_proxy")
     ]
-    both = (gains[0].differences - gains[1].differences).dropna()
-    combined = replace(gains[0], differences=both, on_edge=any(g.on_edge for g in gains),
-                       note="; ".join(g.note for g in gains))  # fmt: skip
-    return combined.larger("gain of Lion on the ViT - gain on the ResNet, same digits")
+    return (
+        gains[0].less(gains[1]).larger("gain of Lion on the ViT - gain on the ResNet, same digits")
+    )
 
 
 def resnet_alike(evidence: Evidence) -> Finding:
@@ -89,15 +89,21 @@ def _against_all(table: pd.DataFrame, reference: str) -> Finding:
         raise UserError(f"the study has no optimizer beside {reference}: extend it")
     verdict = SUPPORTED if (others.verdict == "better").all() else INCONCLUSIVE
     verdict = CONTRADICTED if (others.verdict == "worse").any() else verdict
-    closest = others.loc[others.difference.idxmin()]
-    measure = f"test accuracy, {reference} - {closest.optimizer} (the closest of {len(others)})"
-    difference = Difference(closest.difference, closest.low, closest.high, int(closest.num_pairs))
-    untuned = ranks.optimizer[ranks.on_edge].tolist()
+    better = of_table(table).sign * others.difference
+    closest = others.loc[better.idxmin()]
+    measure = f"test result, {reference} - {closest.optimizer} (the closest of {len(others)})"
     note = f"verdict by Holm-corrected paired t-tests; p {closest.p_holm:.3g} for the one shown"
-    if untuned:
+    if shown := others.optimizer[others.verdict == "better"].tolist():
+        note += f"; shown to be behind: {', '.join(shown)}"
+    if "loss_verdict" in others:
+        by_loss = others.optimizer[others.loss_verdict == "better"].tolist()
+        note += f"; by test loss: {', '.join(by_loss) or 'none'}"
+    if untuned := ranks.optimizer[ranks.on_edge].tolist():
         note += f"; not tuned (best cell on an edge): {', '.join(untuned)}"
         verdict = INCONCLUSIVE
-    found = is_larger(difference, float(closest.sd), measure, "points", note)
+    found = is_larger(
+        compare(table, reference, closest.optimizer), measure, of_table(table).points, note
+    )
     return replace(found, verdict=verdict)
 
 
@@ -110,19 +116,22 @@ def automl_worse(evidence: Evidence) -> Finding:
     worst: Finding | None = None
     for early in ("powersign", "addsign"):
         found = [tuned_difference(table, name, early) for name in adaptive]
-        mean = pd.concat([f.differences for f in found], axis=1).dropna().mean(axis=1)
-        edge = any(f.on_edge for f in found)
-        note = f"mean of {', '.join(adaptive)}" + ("; some best cells are on edges" if edge else "")
-        joint = replace(found[0], differences=mean, note=note, on_edge=edge)
+        pairs = pd.concat([f.pairs.ours for f in found], axis=1).mean(axis=1, skipna=False)
+        pairs = pd.DataFrame({"ours": pairs, "theirs": found[0].pairs.theirs}).dropna()
+        untuned = tuple(dict.fromkeys(name for f in found for name in f.untuned))
+        note = f"mean of {', '.join(adaptive)}"
+        note += f"; best cells on edges: {', '.join(untuned)}" if untuned else ""
+        joint = replace(found[0], pairs=pairs, note=note, untuned=untuned)
         finding = joint.larger(f"test accuracy, adaptive - {early}")
-        if worst is None or finding.estimate < worst.estimate:
+        sign = of_table(table).sign
+        if worst is None or sign * finding.estimate < sign * worst.estimate:
             worst = finding
     assert worst is not None
     return worst
 
 
 def learns_faster(evidence: Evidence) -> Finding:
-    """Steps to AdamW's final validation accuracy at the chosen settings."""
+    """Steps to AdamW's final validation value at the chosen settings, beside AdamW's own steps."""
     table, curves = evidence.study("optimizers"), evidence.curves("optimizers")
     if "schedule" not in table:  # one experiment page, and no axis of the study changes it
         table = table.assign(schedule="as on the experiment page")
@@ -131,17 +140,18 @@ def learns_faster(evidence: Evidence) -> Finding:
     except ValueError as error:
         raise UserError(str(error)) from None
     runs = pd.concat(chosen)
-    val = curves[(curves.split == "val") & (curves.metric == "top1")]
+    headline = of_table(table)
+    val = curves[(curves.split == headline.tune) & (curves.metric == headline.metric)]
     if val.groupby("run_id").size().reindex(runs.run_id).fillna(0).min() < MIN_POINTS:
         raise UserError(
             f"the curves have fewer than {MIN_POINTS} evaluations per run: too coarse for steps to "
             "a target; run the two chosen settings with eval.every_epochs=1"
         )
     found = speed_up(curves, runs, "lion", "adamw")
-    verdict = SUPPORTED if found.low > 1 else INCONCLUSIVE
-    verdict = CONTRADICTED if found.high <= 1 else verdict
-    note = f"{found.method}; as fine as the evaluations are apart"
-    measure = "steps to AdamW's final validation accuracy, AdamW / Lion"
+    verdict = SUPPORTED if found.low > 1 and found.n >= MIN_SEEDS else INCONCLUSIVE
+    verdict = CONTRADICTED if found.high < 1 and found.n >= MIN_SEEDS else verdict
+    note = f"{found.method}; as fine as the evaluations are apart; 1 is what equals would give"
+    measure = "steps to AdamW's final validation value, AdamW's own / Lion's"
     return Finding(
         measure, found.estimate, found.low, found.high, found.n, "x fewer", verdict, note=note
     )
@@ -226,14 +236,12 @@ def less_sensitive(evidence: Evidence) -> Finding:
     """Range of the grid: AdamW's minus Lion's, over like grids."""
     table = evidence.study("heatmap")
     share, spread = tuning.sensitivity_difference(table, "lion", "adamw", MARGIN)
-    turned = Difference(-spread.mean, -spread.high, -spread.low, spread.n)
+    turned = replace(spread, mean=-spread.mean, low=-spread.high, high=-spread.low)
     note = (
         f"validation; share of cells within {MARGIN:g} point of the best, Lion - AdamW: "
         f"{100 * share.mean:+.0f} % ({100 * share.low:+.0f} to {100 * share.high:+.0f})"
     )
-    return is_larger(
-        turned, sd_of(turned), "best minus worst cell of the grid, AdamW - Lion", "points", note
-    )
+    return is_larger(turned, "best minus worst cell of the grid, AdamW - Lion", "points", note)
 
 
 def bias_correction_minor(evidence: Evidence) -> Finding:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.analysis.statistics.comparison import Chosen
+from experiments.headline import of_table
 
 COLOURS = {"lion": "#0072B2", "adamw": "#D55E00", "sgd": "#009E73"}  # safe for colour-blind eyes
 OTHER_COLOUR = "#555555"
@@ -35,8 +36,9 @@ def draw(
 
     plt.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.3), constrained_layout=True)
+    headline = of_table(results)
     for setting in chosen:
-        _accuracy_against_lr(left, results, setting)
+        _value_against_lr(left, results, setting)
         _training_loss(right, runs, results, setting)
     n = chosen[0].n
     left.set_xscale("log")
@@ -45,11 +47,14 @@ def draw(
     left.minorticks_off()
     left.margins(y=0.12)
     left.set_xlabel("peak learning rate")
-    left.set_ylabel("accuracy (%)")
-    heading = f"Every setting: mean and range over {n} seeds; ring: picked on validation"
+    name = "accuracy" if headline.metric == "top1" else headline.metric
+    left.set_ylabel(f"{name} ({headline.unit})" if headline.unit else name)
+    heading = f"Every setting: mean and range over {n} seeds; ring: picked on {headline.tune}"
     left.set_title(heading, loc="left", fontsize=10)
-    left.plot([], [], "--", color=OTHER_COLOUR, linewidth=1, label="validation")
-    left.legend(title="solid: test", fontsize=9, loc="best", framealpha=0.9, edgecolor="none")
+    left.plot([], [], "--", color=OTHER_COLOUR, linewidth=1, label=headline.tune)
+    left.legend(
+        title=f"solid: {headline.report}", fontsize=9, loc="best", framealpha=0.9, edgecolor="none"
+    )
     right.legend(frameon=False, fontsize=9, loc="upper right")
     right.set_yscale("log")
     right.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f"{y:g}"))
@@ -65,8 +70,8 @@ def draw(
     plt.close(figure)
 
 
-def _accuracy_against_lr(axis: Any, results: pd.DataFrame, chosen: Chosen) -> None:
-    """Validation (dashed) and test (solid) mean over seeds, one seed's range as bars."""
+def _value_against_lr(axis: Any, results: pd.DataFrame, chosen: Chosen) -> None:
+    """Means over seeds on the tuned split (dashed) and the reported one (solid, with its range)."""
     colour, name = _style(chosen.optimizer)
     mine = results[results.optimizer == chosen.optimizer]
     grouped = mine.groupby("lr")
@@ -74,7 +79,7 @@ def _accuracy_against_lr(axis: Any, results: pd.DataFrame, chosen: Chosen) -> No
     test, val = grouped.test.mean(), grouped.val.mean()
     reach = [test - grouped.test.min(), grouped.test.max() - test]
     axis.plot(lrs, val, "--", color=colour, linewidth=1)
-    said = f"{name}: {chosen.test_mean:.1f} % at {chosen.lr:g}"
+    said = f"{name}: {of_table(mine).text(chosen.test_mean)} at {chosen.lr:g}"
     axis.errorbar(lrs, test, yerr=reach, color=colour, marker="o", capsize=3, label=said)
     axis.plot(
         [chosen.lr], [chosen.test_mean], "o", markersize=13, markerfacecolor="none", color=colour

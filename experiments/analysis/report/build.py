@@ -138,7 +138,7 @@ def _slugs(studies: list[Study]) -> list[str]:
     seen: Counter[str] = Counter()
     slugs = []
     for study in studies:
-        slug = explorer.slug_of(f"{study.kind}-{study.name}")
+        slug = explorer.slug_of(f"{study.kind}-{study.experiment}-{study.name}")
         seen[slug] += 1
         slugs.append(slug if seen[slug] == 1 else f"{slug}-{seen[slug]}")
     return slugs

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pandas as pd
 
 from experiments.analysis.report.studies import SETTINGS, Study
-from experiments.analysis.statistics.comparison import TIE
+from experiments.analysis.statistics.comparison import AXES
+from experiments.selection import pick
+
+BETAS = ("beta1", "beta2")
+COMPARES_BETAS = ("betas",)
+"""Studies whose question is which betas are best."""
 
 
 def with_cells(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -38,25 +43,24 @@ def with_cells(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     return runs, cells.reset_index()
 
 
-def best_cell(cells: pd.DataFrame, higher_is_better: bool = True) -> int | None:
-    """The cell with the best mean validation value of one view, among those with every seed.
+def picks(study: Study, runs: pd.DataFrame) -> dict[int, bool]:
+    """The cells that validation picks, and whether each lies on the edge of its grid.
 
-    A diverged or missing seed rules a cell out.
+    One for each choice: betas are tuned with the learning rate and the weight decay, but where
+    they are what a study compares.
+
+    Args:
+        study: With the headline.
+        runs: Of the study, with their `cell` (`with_cells`).
     """
-    most = cells.num_runs.max()
-    whole = cells[(cells.n == most) & cells.val_mean.notna()]
-    if whole.empty:
-        return None
-    means = whole.val_mean.round(TIE)
-    position = means.idxmax() if higher_is_better else means.idxmin()
-    return int(whole.loc[position, "cell"])
-
-
-def is_on_edge(cells: pd.DataFrame, cell: int) -> bool:
-    """Whether a cell lies on the edge of its view's grid, in lr or weight decay."""
-    mine = cells[cells.cell == cell].iloc[0]
-    for key in ("lr", "weight_decay"):
-        values = sorted(cells[key].dropna().unique())
-        if len(values) > 1 and mine[key] in (values[0], values[-1]):
-            return True
-    return False
+    compared = [key for key in SETTINGS if key not in BETAS or study.name in COMPARES_BETAS]
+    tuned = ["lr", "weight_decay", *(key for key in BETAS if key not in compared)]
+    ended = runs[runs.state.isin(["finished", "diverged"])]
+    found = {}
+    for _, mine in ended.groupby(compared, dropna=False):
+        try:
+            best = pick(mine, tuned, study.headline, AXES)
+        except ValueError:
+            continue
+        found[int(best.runs.cell.iloc[0])] = bool(best.edges)
+    return found

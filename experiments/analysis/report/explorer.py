@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.analysis.report.cells import best_cell, is_on_edge, with_cells
+from experiments.analysis.report.cells import BETAS, picks, with_cells
 from experiments.analysis.report.commands import STUDY_SWEEPS, make_study, run_again
 from experiments.analysis.report.page import data_script, esc, is_missing, not_run_yet, number
 from experiments.analysis.report.studies import KINDS, SETTINGS, Study
@@ -45,8 +45,10 @@ def summary(study: Study, runs: pd.DataFrame, cells: pd.DataFrame) -> dict[str, 
     views = []
     counts = study.runs.groupby("optimizer")[[*SETTINGS]].nunique().max()
     varying = [s for s in SETTINGS if counts[s] > 1]
+    found = picks(study, runs)
+    chosen = cells[cells.cell.isin(found)]
     for _, mine in cells.groupby("view"):
-        best = best_cell(mine, study.higher_is_better)
+        best = next((int(cell) for cell in mine.cell if cell in found), None)
         views.append(
             {
                 "title": _view_title(mine.iloc[0], varying),
@@ -54,7 +56,8 @@ def summary(study: Study, runs: pd.DataFrame, cells: pd.DataFrame) -> dict[str, 
                 "lrs": sorted(mine.lr.dropna().unique()),
                 "decays": sorted(mine.weight_decay.dropna().unique(), reverse=True) or [None],
                 "best": best,
-                "onEdge": best is not None and is_on_edge(mine, best),
+                "onEdge": best is not None and found[best],
+                "elsewhere": best is None and _is_elsewhere(mine.iloc[0], chosen),
                 "cells": [_cell(row) for row in mine.itertuples(index=False)],
             }
         )
@@ -66,10 +69,20 @@ def summary(study: Study, runs: pd.DataFrame, cells: pd.DataFrame) -> dict[str, 
     return {
         "note": _note(study),
         "unit": study.unit,
-        "higherIsBetter": study.higher_is_better,
+        "higherIsBetter": study.headline.better == "higher",
+        "digits": study.headline.digits,
+        "tune": study.headline.tune,
+        "report": study.headline.report,
+        "curve": f"{study.headline.tune} {study.headline.metric}",
         "views": views,
         "runs": {"columns": shown, "values": rows, "cell": runs.cell.tolist()},
     }
+
+
+def _is_elsewhere(row: pd.Series, chosen: pd.DataFrame) -> bool:
+    """Whether the choice that a view belongs to has its best cell in a view of other betas."""
+    keys = [key for key in SETTINGS if key not in BETAS and not is_missing(row[key])]
+    return bool((chosen[keys] == row[keys]).all(axis=1).any())
 
 
 def _note(study: Study) -> str:
@@ -82,7 +95,7 @@ def _note(study: Study) -> str:
     on = f" on {data}" if data else ""
     return (
         f"{len(runs):,} runs{on}{model}; {what.get(scale, f'scale: {scale}')}. "
-        f"Source: {study.source}."
+        f"Judged by {study.headline.phrase}. Source: {study.source}."
     )
 
 
@@ -176,7 +189,8 @@ def thinned(length: int) -> list[int]:
 
 def body(studies: Sequence[Study], slugs: Sequence[str]) -> str:
     """The page's content."""
-    chooser = "".join(_chips(kind, studies, slugs) for kind in KINDS)
+    several = len({study.experiment for study in studies if study.kind == "study"}) > 1
+    chooser = "".join(_chips(kind, studies, slugs, several) for kind in KINDS)
     committed = {study.name for study in studies if study.kind == "study"}
     missing = "".join(
         not_run_yet(f"Study {name}", make_study(name))
@@ -200,13 +214,18 @@ that every seed has finished; on the edge of its grid it is not tuned.</p>
 """
 
 
-def _chips(kind: str, studies: Sequence[Study], slugs: Sequence[str]) -> str:
+def _chips(kind: str, studies: Sequence[Study], slugs: Sequence[str], several: bool) -> str:
     """Buttons that choose a study of one kind."""
     buttons = "".join(
         f'<button type="button" aria-pressed="false" data-study="{esc(slug)}">'
-        f"{esc(study.name)}</button>"
+        f"{esc(_name(study, several))}</button>"
         for study, slug in zip(studies, slugs, strict=True)
         if study.kind == kind
     )
     heading = f'<div class="chips" role="group" aria-label="{esc(KINDS[kind])}">'
     return f"{heading}<b>{esc(KINDS[kind])}</b>{buttons}</div>" if buttons else ""
+
+
+def _name(study: Study, several: bool) -> str:
+    """Of a study for its button, with the experiment where there are several."""
+    return f"{study.experiment}: {study.name}" if several and study.experiment else study.name

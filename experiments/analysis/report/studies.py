@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from experiments.analysis.report.commands import run_cell
-from experiments.analysis.statistics import comparison
+from experiments.headline import IMAGE, Headline, of_table
+from experiments.outcomes import asked, betas, outcomes
 from experiments.store import Folder, UserError, read_json
 from experiments.table import read_runs
 
@@ -19,11 +19,12 @@ SETTINGS = ("experiment", "optimizer", "batch_size", "beta1", "beta2", "epochs")
 """Columns that, besides lr and weight decay, make a run another one than its neighbour."""
 COLUMNS = (
     *("run_id", *SETTINGS, "lr", "weight_decay", "seed", "state", "val", "test", "steps"),
-    *("seconds", "num_params", "data", "scale", "sweep", "commit"),
+    *("seconds", "num_params", "data", "scale", "sweep", "commit", "test_loss", "n"),
+    *IMAGE.columns(),
 )
 NUMBERS = (
     *("batch_size", "beta1", "beta2", "epochs", "lr", "weight_decay", "seed", "val", "test"),
-    *("steps", "seconds", "num_params"),
+    *("steps", "seconds", "num_params", "test_loss", "n"),
 )
 CURVE_COLUMNS = ("run_id", "step", "split", "metric", "value")
 KINDS = {"study": "Studies", "proxy": "Published comparisons", "runs": "Runs folder"}
@@ -41,26 +42,37 @@ class Study:
     curves: pd.DataFrame  # measurements over steps, columns CURVE_COLUMNS; may be empty
     commands: Mapping[str, str] = field(default_factory=dict)  # exact ones, by run id
     folders: Mapping[str, Path] = field(default_factory=dict)  # of the runs, by run id
-    unit: str = "%"  # of val and test
-    higher_is_better: bool = True
+    experiment: str = ""  # of a committed study: the folder that it lies in
+
+    @property
+    def headline(self) -> Headline:
+        """What val and test are."""
+        return of_table(self.runs)
+
+    @property
+    def unit(self) -> str:
+        """Of val and test."""
+        return self.headline.unit
 
 
 def read_studies(results: Path) -> list[Study]:
-    """The committed studies (`results/studies/*`) and published comparisons (`results/proxies`).
+    """The committed studies (`results/studies/*/*`) and published comparisons (`results/proxies`).
 
     Raises:
         UserError: if a table is damaged or lacks a column that the page cannot do without.
     """
     found = []
-    for path in sorted(results.glob("studies/*/runs.csv")):
+    for path in sorted(results.glob("studies/*/*/runs.csv")):
         curves = path.with_name("curves.csv")
-        source = f"results/studies/{path.parent.name}/runs.csv"
+        experiment = path.parent.parent.name
+        source = f"results/studies/{experiment}/{path.parent.name}/runs.csv"
         read = _read_csv(path)
         table = tidy(read, path)
         drawn = _read_curves(curves) if curves.exists() else no_curves()
         written = read.command.dropna() if "command" in read else pd.Series(dtype=object)
         exact = {table.run_id[i]: str(text) for i, text in written.items()}
-        found.append(Study(path.parent.name, "study", source, table, drawn, exact))
+        name = path.parent.name
+        found.append(Study(name, "study", source, table, drawn, exact, experiment=experiment))
     for path in sorted(results.glob("proxies/*.csv")):
         table = _read_csv(path)
         table = table.assign(experiment=path.stem) if "experiment" not in table else table
@@ -97,10 +109,20 @@ def studies_of_ledger(
     for run_id, experiment in ledger.groupby("run_id").experiment.first().items():
         name = cells[str(run_id)]["sweep"] if str(run_id) in cells else str(experiment)
         groups.setdefault(name, []).append(str(run_id))
-    return [
-        _from_ledger(name, ledger[ledger.run_id.isin(ids)], folder, cells)
-        for name, ids in sorted(groups.items())
-    ]
+    found = []
+    for name, ids in sorted(groups.items()):
+        rows = ledger[ledger.run_id.isin(ids)]
+        for part, mine in _judged_alike(name, rows):
+            found.append(_from_ledger(part, mine, folder, cells))
+    return found
+
+
+def _judged_alike(name: str, rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The rows in parts of which each is judged by one number; mostly there is one."""
+    kinds = rows.headline.fillna("")
+    if kinds.nunique() < 2:
+        return [(name, rows)]
+    return [(f"{name}, {e}", mine) for e, mine in rows.groupby("experiment", dropna=False)]
 
 
 def read_cells(sweeps: Path) -> dict[str, dict[str, Any]]:
@@ -161,34 +183,26 @@ def _from_ledger(
     name: str, ledger: pd.DataFrame, folder: Path, cells: Mapping[str, Mapping[str, Any]]
 ) -> Study:
     """A study from the ledger's rows of some runs."""
-    raw = ledger[ledger.weights == "raw"]
-    validated = raw[raw.split == "val"]
-    metric = "top1" if (validated.metric == "top1").any() else "loss"
-    results = comparison.final_results(ledger, metric).set_index("run_id")
+    headline = asked(ledger)
+    results = outcomes(ledger).set_index("run_id")
     last = ledger.sort_values("step").groupby("run_id").last()
-    rows = last.join(results[["val", "test"]])
+    columns = ["val", "test", "test_loss", "n"]
+    rows = last.drop(columns=["n", "unit", "better", "metric", "weights"]).join(results[columns])
     rows["seconds"] = ledger.groupby("run_id").seconds.max()
-    betas = [_betas(text) for text in rows.hyper_parameters]
+    pairs = [betas(text) for text in rows.hyper_parameters]
     rows = rows.assign(
-        steps=rows.step, beta1=[b[0] for b in betas], beta2=[b[1] for b in betas]
-    ).reset_index()
+        **headline.columns(), steps=rows.step, beta1=[b[0] for b in pairs],
+        beta2=[b[1] for b in pairs],
+    ).reset_index()  # fmt: skip
     path = folder / "run.json"
-    shown = raw[raw.split.isin(["train", "val", "test"]) & raw.metric.isin(["loss", "top1"])]
+    of_weights = (ledger.weights == headline.weights) | (ledger.split == "train")
+    splits = ledger.split.isin(["train", headline.tune, headline.report])
+    shown = ledger[of_weights & splits & ledger.metric.isin(["loss", headline.metric])]
     folders = {run_id: folder / run_id for run_id in rows.run_id}
     commands = {i: c for i, f in folders.items() if (c := recorded_command(f))}
     commands |= {i: run_cell(cells[i]) for i in folders if i in cells}
-    is_accuracy = metric == "top1"
-    return Study(
-        name,
-        "runs",
-        str(folder),
-        tidy(rows, path),
-        shown[[*CURVE_COLUMNS]],
-        commands,
-        folders,
-        "%" if is_accuracy else "nats",
-        is_accuracy,
-    )
+    curves = shown[[*CURVE_COLUMNS]]
+    return Study(name, "runs", str(folder), tidy(rows, path), curves, commands, folders)
 
 
 def recorded_command(folder: Path) -> str:
@@ -199,11 +213,3 @@ def recorded_command(folder: Path) -> str:
     words = said.split()
     single = bool(words) and words[0].endswith("run.py") and "-m" not in words
     return f"python {said}" if single and "--multirun" not in words else ""
-
-
-def _betas(hyper_parameters: Any) -> tuple[float, float]:
-    try:
-        first, second = json.loads(hyper_parameters)["betas"]
-        return float(first), float(second)
-    except (KeyError, TypeError, ValueError):
-        return float("nan"), float("nan")

@@ -8,13 +8,14 @@ from typing import Any
 import pandas as pd
 
 from experiments.analysis.report import panels
-from experiments.analysis.report.cells import best_cell, is_on_edge, with_cells
+from experiments.analysis.report.cells import picks, with_cells
 from experiments.analysis.report.commands import make_study
 from experiments.analysis.report.page import number
 from experiments.analysis.report.panels import Figure, Panel, axis, category_axis
 from experiments.analysis.report.paper_figures import batch_axis
 from experiments.analysis.report.studies import Study
 from experiments.analysis.statistics import comparison
+from experiments.analysis.studies import DEFAULT_EXPERIMENT
 
 PARTNERS = {
     "batch_size": ("batch_size",),
@@ -44,7 +45,9 @@ def add_studies(
         studies: Ours.
         noise: Loss of our runs under noise on the weights (`sources.noise`).
     """
-    by_name = {study.name: study for study in studies if study.kind == "study"}
+    mine = [study for study in studies if study.kind == "study"]
+    mine.sort(key=lambda study: study.experiment != DEFAULT_EXPERIMENT)
+    by_name = {study.name: study for study in reversed(mine)}  # the first of a name stays
     for figure in figures:
         for name in PARTNERS.get(figure.name, ()):
             if name in by_name:
@@ -54,7 +57,7 @@ def add_studies(
                 figure.missing.append((f"The proxy study {name}", make_study(name)))
         if figure.name == "landscape" and noise is not None:
             figure.panels += under_noise(noise)
-            figure.sources.append("studies/landscape/noise.csv")
+            figure.sources.append(f"studies/{noise.experiment.iloc[0]}/landscape/noise.csv")
         elif figure.name not in (*PARTNERS, "proxies"):
             figure.missing.append(("Runs here", COMMANDS.get(figure.name, "")))
 
@@ -90,9 +93,8 @@ def heatmaps(study: Study) -> list[Panel]:
 def over_batch_size(study: Study) -> Panel:
     """Test value against batch size; validation picked everything else at each."""
     traces, numbers = [], []
-    _, cells = with_cells(study)
-    for name, mine in cells.groupby("optimizer"):
-        chosen = [c for _, group in mine.groupby("batch_size") if (c := _pick(study, group))]
+    for name, mine in _picked(study).groupby("optimizer"):
+        chosen = mine.sort_values("batch_size").to_dict("records")
         x, y = [c["batch_size"] for c in chosen], [c["test_mean"] for c in chosen]
         errors = [_or_zero(c["test_error"]) for c in chosen]
         notes = [c["said"] for c in chosen]
@@ -107,10 +109,9 @@ def over_batch_size(study: Study) -> Panel:
 
 def ranking(study: Study) -> Panel:
     """Test value of every optimizer (and pair of betas), best on top; tuned on validation."""
-    _, cells = with_cells(study)
-    cells = cells.assign(label=_labels(cells))
-    chosen = [c for _, group in cells.groupby("label") if (c := _pick(study, group))]
-    chosen.sort(key=lambda c: c["test_mean"], reverse=study.higher_is_better)
+    cells = _picked(study)
+    chosen = cells.assign(label=_labels(cells)).to_dict("records")
+    chosen.sort(key=lambda c: c["test_mean"], reverse=study.headline.better == "higher")
     traces = []
     for c in chosen:
         bars = {"type": "data", "array": [_or_zero(c["test_error"])], "thickness": 1.2}
@@ -145,16 +146,18 @@ def under_noise(noise: pd.DataFrame) -> list[Panel]:
     return drawn
 
 
-def _pick(study: Study, cells: pd.DataFrame) -> dict[str, Any] | None:
-    """The cell that validation picks, with `said` for the hover text; None if none is whole."""
-    best = best_cell(cells, study.higher_is_better)
-    if best is None:
-        return None
-    row = cells[cells.cell == best].iloc[0]
+def _picked(study: Study) -> pd.DataFrame:
+    """The cells that validation picks, with `said` for the hover text."""
+    runs, cells = with_cells(study)
+    found = picks(study, runs)
+    cells = cells[cells.cell.isin(found)]
+    return cells.assign(said=[_said_of_pick(row, found[row.cell]) for row in cells.itertuples()])
+
+
+def _said_of_pick(row: Any, on_edge: bool) -> str:
     spread = f" ± {row.test_error:.2f} (s.e.)" if row.n > 1 else ""
-    edge = "; on the edge of its grid: not tuned" if is_on_edge(cells, best) else ""
-    said = f"{spread}, n = {row.n}, lr {row.lr:g}, decay {number(row.weight_decay)}{edge}"
-    return {**row.to_dict(), "said": said}
+    edge = "; on the edge of its grid: not tuned" if on_edge else ""
+    return f"{spread}, n = {row.n}, lr {row.lr:g}, decay {number(row.weight_decay)}{edge}"
 
 
 def _tuned(numbers: Iterable[int]) -> str:
@@ -166,14 +169,15 @@ def proxies(studies: Sequence[Study]) -> Figure:
     rows, values, errors, notes = [], [], [], []
     published = [study for study in studies if study.kind == "proxy"]
     for study in published:
-        ours, theirs = _choose(study.runs, "lion"), _choose(study.runs, "adamw")
-        if ours is None or theirs is None:
+        try:
+            d = comparison.compare(study.runs, "lion", "adamw")
+        except ValueError:  # one of them has no setting that finished with every seed
             continue
-        d = comparison.paired_difference(study.runs, ours, theirs)
         rows.append(study.name)
         values.append(d.mean)
         errors.append(d.high - d.mean)
-        notes.append(f" points, 95 % interval {d.low:+.2f} to {d.high:+.2f}, n = {d.n}")
+        interval = f"95 % interval {d.low:+.2f} to {d.high:+.2f}"
+        notes.append(f" points, {interval}, n = {d.n}: {d.verdict}")
     bars = {"type": "data", "array": errors, "thickness": 1.5}
     trace = panels.dots("Lion minus AdamW", rows, values, notes, error_x=bars)
     trace["marker"]["color"] = panels.COLOURS["Lion"]
@@ -185,20 +189,13 @@ def proxies(studies: Sequence[Study]) -> Figure:
     panel = Panel("Lion minus AdamW", [trace], layout, "proxy", 240, note)
     caption = (
         "Test accuracy of Lion minus AdamW on small models, each at the learning rate that "
-        "validation picked, over paired seeds; bars are 95 % intervals. Provenance: proxy runs "
+        "validation picked (each seed reports what the other seeds picked); bars are 95 % "
+        "intervals over paired seeds. Provenance: proxy runs "
         "of this repository (n in the hover text). They say nothing of the paper's scale."
     )
     sources = [study.source.removeprefix("results/") for study in published]
     missing = [] if rows else [("The proxy comparisons", "python scripts/demo.py --publish")]
     return Figure("proxies", "Proxies run here", caption, sources, [panel] if rows else [], missing)
-
-
-def _choose(runs: pd.DataFrame, optimizer: str) -> comparison.Chosen | None:
-    """What validation picks; None where no setting has finished with every seed."""
-    try:
-        return comparison.choose(runs, optimizer)
-    except ValueError:
-        return None
 
 
 def _labels(cells: pd.DataFrame) -> list[str]:

@@ -2,21 +2,32 @@
 
 Every optimizer has the same number of settings and the same seeds. Seeds are paired: the same
 seed means the same initial weights and the same order of the data for every optimizer.
+
+What the table calls val and test, and which way is better, is the runs' own headline. A setting is
+compared with another optimizer's by leaving one seed out: the other seeds pick, this one reports.
+So no run reports the setting that it has helped to pick.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
-from scipy import stats
 
-CONFIDENCE = 0.95
+from experiments.analysis.statistics.difference import CONFIDENCE as CONFIDENCE
+from experiments.analysis.statistics.difference import Difference, of_pairs
+from experiments.headline import Headline, of_table
+from experiments.outcomes import outcomes
+from experiments.selection import Pick, pick, with_setting
+
 SETTING = ("lr", "weight_decay", "beta1", "beta2")
 """Columns that make a setting; betas only where a table has them."""
-TIE = 3
-"""Decimals (of %) to which validation means are compared: below lies the rounding of a table."""
+AXES = ("lr", "weight_decay")
+"""Columns whose edge is flagged."""
+_MIN_VALUES = 10
+"""Fewest different values of a table that tell how far apart an accuracy's steps are."""
 
 
 @dataclass(frozen=True)
@@ -26,113 +37,62 @@ class Chosen:
     optimizer: str
     lr: float
     weight_decay: float
-    val_mean: float  # %
-    test_mean: float  # %
-    test_error: float  # standard error of the mean over seeds, %
-    n: int  # seeds
+    val_mean: float  # in the headline's unit
+    test_mean: float
+    test_error: float  # standard error of the mean over seeds
+    n: int  # seeds on which the settings were compared
     seconds: float  # of training, mean per run
     on_edge: bool  # the best setting lies on the edge of its grid: then it is not tuned
     num_settings: int
     num_diverged: int
     beta1: float | None = None  # where the table has it
     beta2: float | None = None
+    test_loss: float = math.nan  # mean, where it was measured
+    remarks: tuple[str, ...] = ()  # ties, incomplete settings: to be said beside it
 
 
-def final_results(runs: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
-    """One row per run: validation and test value at its last step, and its training time.
-
-    Args:
-        runs: The table of `experiments.table.read_runs`.
-        metric: To compare by; larger is better.
-
-    Returns:
-        Columns run_id, optimizer, lr, weight_decay, seed, state, val, test, seconds. A diverged
-        run has no values.
-    """
-    keys = ["run_id", "optimizer", "lr", "weight_decay", "seed", "state"]
-    ended = runs[runs.state.isin(["finished", "diverged"])]
-    measured = ended[(ended.metric == metric) & (ended.weights == "raw")]
-    last = measured[measured.step == measured.groupby("run_id").step.transform("max")]
-    last = last[last.state == "finished"]
-    values = last.pivot_table(index="run_id", columns="split", values="value")
-    values = values.reindex(columns=["val", "test"])
-    seconds = ended.groupby("run_id").seconds.max()
-    table = ended[keys].drop_duplicates("run_id").set_index("run_id")
-    return table.join(values).join(seconds).reset_index()
+final_results = outcomes
+"""One row per run that is over; see `experiments.outcomes`."""
 
 
 def choose(results: pd.DataFrame, optimizer: str) -> Chosen:
-    """Picks the setting with the best mean validation value; a diverged seed rules one out.
-
-    Means that are equal to `TIE` go to the smaller learning rate, then the smaller weight decay.
+    """Picks the setting with the best mean validation value (`experiments.selection`).
 
     Raises:
-        ValueError: if no setting has finished with every seed, or a seed of a setting is there
-            twice (another batch size): filter the table first.
+        ValueError: if no setting has finished with every shared seed, or a seed of a setting is
+            there twice (another batch size): filter the table first.
     """
-    mine = results[results.optimizer == optimizer]
-    keys = [key for key in SETTING if key in mine]
-    if mine.duplicated([*keys, "seed"]).any():
-        raise ValueError(
-            f"{optimizer}: several runs of one setting ({', '.join(keys)}) and seed; "
-            "filter the table to one batch size and model"
-        )
-    grouped = mine.groupby(keys, dropna=False)
-    whole = grouped.val.count() == mine.seed.nunique()
-    means = grouped.val.mean()[whole].round(TIE)
-    if means.empty:
-        raise ValueError(f"{optimizer}: no setting has finished with every seed")
-    picked = dict(zip(keys, means.idxmax(), strict=True))
-    best = _with_setting(mine, picked)
-    edges = [_is_on_edge(mine[key], picked[key]) for key in ("lr", "weight_decay")]
+    found = _pick(results, optimizer)
+    runs = found.runs
     return Chosen(
         optimizer=optimizer,
-        **{key: float(value) for key, value in picked.items()},
-        val_mean=float(best.val.mean()),
-        test_mean=float(best.test.mean()),
-        test_error=float(best.test.sem()) if len(best) > 1 else float("nan"),
-        n=len(best),
-        seconds=float(best.seconds.mean()),
-        on_edge=any(edges),
-        num_settings=grouped.ngroups,
-        num_diverged=int((mine.state == "diverged").sum()),
+        **{key: float(value) for key, value in found.setting.items()},
+        val_mean=found.mean,
+        test_mean=float(runs.test.mean()),
+        test_error=float(runs.test.sem()) if len(runs) > 1 else math.nan,
+        n=len(runs),
+        seconds=float(runs.seconds.mean()),
+        on_edge=bool(found.edges),
+        num_settings=found.num_settings,
+        num_diverged=found.num_diverged,
+        test_loss=float(runs.test_loss.mean()) if "test_loss" in runs else math.nan,
+        remarks=found.remarks,
     )
+
+
+def _pick(results: pd.DataFrame, optimizer: str) -> Pick:
+    mine = results[results.optimizer == optimizer]
+    try:
+        return pick(mine, [k for k in SETTING if k in mine], of_table(mine), AXES)
+    except ValueError as error:
+        hint = "; filter the table to one batch size and model" if "several" in str(error) else ""
+        raise ValueError(f"{optimizer}: {error}{hint}") from None
 
 
 def chosen_runs(results: pd.DataFrame, chosen: Chosen) -> pd.DataFrame:
     """The runs of a chosen setting, a row per seed."""
     mine = results[results.optimizer == chosen.optimizer]
-    return _with_setting(mine, {key: getattr(chosen, key) for key in SETTING if key in mine})
-
-
-def _with_setting(table: pd.DataFrame, setting: Mapping[str, float]) -> pd.DataFrame:
-    """Rows of a setting; an optimizer without weight decay or betas has NaN there."""
-    for key, value in setting.items():
-        table = table.loc[table[key].isna() if value != value else table[key] == value, :]
-    return table
-
-
-def _is_on_edge(tried: pd.Series, best: float) -> bool:
-    """Whether the best of several values is the smallest or the largest."""
-    values = sorted(tried.dropna().unique())
-    return len(values) > 1 and best in (values[0], values[-1])
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Test result of one optimizer minus another's, over paired seeds."""
-
-    mean: float  # percentage points
-    low: float  # 95% interval (Student's t over the paired differences)
-    high: float
-    n: int
-
-    @property
-    def verdict(self) -> str:
-        """better, worse, or inconclusive."""
-        if self.low > 0:
-            return "better"
-        return "worse" if self.high < 0 else "inconclusive"
+    return with_setting(mine, {key: getattr(chosen, key) for key in SETTING if key in mine})
 
 
 def paired_values(results: pd.DataFrame, ours: Chosen, theirs: Chosen) -> pd.DataFrame:
@@ -143,15 +103,87 @@ def paired_values(results: pd.DataFrame, ours: Chosen, theirs: Chosen) -> pd.Dat
 
 
 def paired_difference(results: pd.DataFrame, ours: Chosen, theirs: Chosen) -> Difference:
-    """Difference of the chosen settings over the seeds that both have."""
+    """Difference of two given settings over the seeds that both have.
+
+    Where validation of the same runs picked them, `compare` is the fair one.
+    """
+    edges = tuple(c.optimizer for c in (ours, theirs) if c.on_edge)
+    headline = of_table(results)
     pairs = paired_values(results, ours, theirs)
-    return difference_of(pairs.ours - pairs.theirs)
+    step = resolution_of(results, headline)
+    return of_pairs(pairs, resolution=step, better=headline.better, untuned=edges)
 
 
-def difference_of(differences: pd.Series) -> Difference:
-    """Mean of paired differences with Student's interval; unbounded for fewer than two."""
-    mean, n = float(differences.mean()), len(differences)
-    if n < 2:
-        return Difference(mean, float("-inf"), float("inf"), n)
-    reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1) * differences.sem())
-    return Difference(mean, mean - reach, mean + reach, n)
+def leave_one_out(results: pd.DataFrame, optimizer: str) -> pd.DataFrame:
+    """For each seed the run of the setting that the other seeds picked.
+
+    Returns:
+        A row per seed, indexed by it. With one setting, or fewer than 3 seeds, simply its runs.
+
+    Raises:
+        ValueError: as `choose`.
+    """
+    found = _pick(results, optimizer)
+    if found.num_settings == 1 or len(found.seeds) < 3:
+        return found.runs.set_index("seed")
+    mine = results[(results.optimizer == optimizer) & results.seed.isin(found.seeds)]
+    rows = []
+    for seed in found.seeds:
+        setting = _pick(mine[mine.seed != seed], optimizer).setting
+        rows.append(with_setting(mine[mine.seed == seed], setting))
+    return pd.concat(rows).set_index("seed")
+
+
+def held_out_pairs(
+    results: pd.DataFrame, ours: str, theirs: str, column: str = "test"
+) -> pd.DataFrame:
+    """Values of two optimizers, one seed left out of each pick; columns ours and theirs."""
+    both = {"ours": ours, "theirs": theirs}
+    found = {name: leave_one_out(results, optimizer)[column] for name, optimizer in both.items()}
+    return pd.DataFrame(found).dropna()
+
+
+def compare(results: pd.DataFrame, ours: str, theirs: str, column: str = "test") -> Difference:
+    """Ours minus theirs, each tuned, over paired seeds that did not pick what they report.
+
+    Args:
+        results: A study, or `final_results`.
+        ours: Optimizer.
+        theirs: Optimizer.
+        column: test, or test_loss for the loss on the same split (`lower` is better).
+
+    Raises:
+        ValueError: as `choose`.
+    """
+    headline = of_table(results)
+    if column.endswith("_loss"):
+        headline = replace(headline, metric="loss", better="lower", unit="")
+    pairs = held_out_pairs(results, ours, theirs, column)
+    edges = tuple(name for name in (ours, theirs) if choose(results, name).on_edge)
+    step = resolution_of(results, headline)
+    return of_pairs(pairs, resolution=step, better=headline.better, untuned=edges)
+
+
+def has_loss(results: pd.DataFrame) -> bool:
+    """Whether the table has the test loss beside another headline."""
+    return (
+        "test_loss" in results
+        and bool(results.test_loss.notna().any())
+        and (of_table(results).metric != "loss")
+    )
+
+
+def resolution_of(results: pd.DataFrame, headline: Headline | None = None) -> float:
+    """One step of the test value: from the examples behind it, else from the values themselves.
+
+    Returns:
+        0 where the metric has no steps, or they cannot be known.
+    """
+    headline = headline or of_table(results)
+    if headline.unit != "%":
+        return 0.0
+    if "n" in results and results.n.notna().any():
+        return headline.resolution(float(results.n.min()))
+    values = np.unique(results.test.dropna().round(4))
+    gaps = np.diff(values)
+    return float(gaps[gaps > 1e-3].min()) if len(values) >= _MIN_VALUES else 0.0

@@ -13,9 +13,8 @@ import math
 
 from scipy import optimize, stats
 
-from experiments.analysis.statistics.comparison import CONFIDENCE
+from experiments.analysis.statistics.difference import ALPHA, MIN_SEEDS
 
-ALPHA = 1 - CONFIDENCE
 POWER = 0.8
 MAX_SEEDS = 1_000_000
 _LARGE = 1e4
@@ -69,12 +68,20 @@ def seeds_needed(
 ) -> float:
     """Fewest paired seeds that find a true difference with the wanted power.
 
+    Args:
+        effect: That is wanted, stated beforehand. The difference that was observed is no such
+            effect: it is as uncertain as the answer that it is asked for.
+        sd: Standard deviation of the paired differences, > 0.
+        wanted_power: Chance of finding it.
+        alpha: Two-sided level.
+
     Returns:
-        At least 2; infinity where even `MAX_SEEDS` do not suffice (or the effect is 0).
+        At least `MIN_SEEDS`, below which no difference counts as shown; infinity where even
+        `MAX_SEEDS` do not suffice (or the effect is 0).
     """
     _check(sd)
     _check_power(wanted_power, alpha)
-    low, high = 1, 2
+    low, high = MIN_SEEDS - 1, MIN_SEEDS
     while power(effect, sd, high, alpha) < wanted_power:
         low, high = high, 2 * high
         if high > MAX_SEEDS:

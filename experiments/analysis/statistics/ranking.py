@@ -4,53 +4,76 @@ from __future__ import annotations
 
 import pandas as pd
 
-from experiments.analysis.statistics.comparison import choose, paired_difference, paired_values
-from experiments.analysis.statistics.power import ALPHA
+from experiments.analysis.statistics.comparison import choose, compare, has_loss, held_out_pairs
+from experiments.analysis.statistics.difference import ALPHA, NOT_TUNED
 from experiments.analysis.statistics.uncertainty import holm, paired_test
+from experiments.headline import of_table
 
 
 def rank(results: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """Compares each optimizer's chosen setting with the reference's.
+    """Compares each tuned optimizer with the reference, as `comparison.compare` does.
+
+    The exact test is a guard against tiny samples and odd distributions; it is not corrected for
+    the number of questions. Student's p is, by Holm's method.
 
     Args:
         results: A study, or `comparison.final_results`.
         reference: The optimizer that the others are compared with.
 
     Returns:
-        One row per optimizer, best test mean first: the numbers of `comparison.Chosen`;
-        difference (reference minus this one, points) with its 95 % interval low, high and n
-        pairs; p_t of the paired t-test and p_holm, adjusted for all optimizers; p_sign_flip;
-        verdict on the reference: better, worse or inconclusive, by p_holm.
+        One row per optimizer, best test mean first: the numbers of `comparison.Chosen`; difference
+        (reference minus this one, one seed left out of each pick) with its 95 % interval low, high,
+        sd, correlation and num_pairs; p_t of the paired t-test and p_holm, adjusted for all
+        optimizers; p_exact, p_sign_flip; verdict on the reference: better, worse, inconclusive or
+        not tuned, by p_holm. Where the loss was measured beside another headline, also
+        loss_difference, loss_low, loss_high, loss_p_holm and loss_verdict.
 
     Raises:
-        ValueError: where an optimizer has no setting that finished with every seed.
+        ValueError: where an optimizer has no setting that finished with every shared seed.
     """
     chosen = {name: choose(results, name) for name in sorted(results.optimizer.unique())}
     if reference not in chosen:
         raise ValueError(f"no runs of {reference}; there are {', '.join(chosen)}")
+    with_loss = has_loss(results)
     rows = []
     for name, setting in chosen.items():
-        row = {**vars(setting), "num_seeds": setting.n}
+        row = {**vars(setting), "num_seeds": setting.n, "verdict": "reference"}
         if name != reference:
-            difference = paired_difference(results, chosen[reference], setting)
-            pairs = paired_values(results, chosen[reference], setting)
-            test = paired_test(pairs.ours, pairs.theirs)
-            row |= {"difference": difference.mean, "low": difference.low, "high": difference.high}
-            row |= {"num_pairs": test.n, "p_t": test.p_t, "p_sign_flip": test.p_sign_flip}
-            row["sd"] = test.sd
+            row |= _judged(results, reference, name)
+            if with_loss:
+                found = _judged(results, reference, name, "test_loss")
+                row |= {f"loss_{key}": value for key, value in found.items()}
         rows.append(row)
     table = pd.DataFrame(rows).drop(columns="n")
-    others = table.optimizer != reference
-    if others.any():
-        table.loc[others, "p_holm"] = holm(table.p_t[others])
-        pairs = zip(table.difference, table.p_holm, strict=True)
-        table["verdict"] = [_verdict(d, p) for d, p in pairs]
-    return table.sort_values("test_mean", ascending=False, ignore_index=True)
+    for prefix in ("", "loss_") if with_loss else ("",):
+        _correct(table, prefix)
+    ascending = of_table(results).better == "lower"
+    return table.sort_values("test_mean", ascending=ascending, ignore_index=True)
 
 
-def _verdict(difference: float, p_holm: float) -> str:
-    if p_holm != p_holm:
-        return "reference"
-    if p_holm >= ALPHA:
-        return "inconclusive"
-    return "better" if difference > 0 else "worse"
+def _judged(results: pd.DataFrame, reference: str, name: str, column: str = "test") -> dict:
+    found = compare(results, reference, name, column)
+    pairs = held_out_pairs(results, reference, name, column)
+    return {
+        "difference": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "sd": found.sd,
+        "correlation": found.correlation,
+        "num_pairs": found.n,
+        "p_t": found.p_t,
+        "p_exact": found.p_exact,
+        "p_sign_flip": paired_test(pairs.ours, pairs.theirs).p_sign_flip,
+        "verdict": found.verdict,
+    }
+
+
+def _correct(table: pd.DataFrame, prefix: str) -> None:
+    """Adds p_holm; what it does not show is inconclusive."""
+    others = table[f"{prefix}p_t"].notna() if f"{prefix}p_t" in table else table.optimizer.isna()
+    if not others.any():
+        return
+    p_holm, verdict = f"{prefix}p_holm", f"{prefix}verdict"
+    table.loc[others, p_holm] = holm(table.loc[others, f"{prefix}p_t"])
+    lost = others & (table[p_holm] >= ALPHA) & (table[verdict] != NOT_TUNED)
+    table.loc[lost, verdict] = "inconclusive"

@@ -7,12 +7,15 @@ later; so curves of unlike schedules are refused.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from experiments.analysis.statistics.uncertainty import Interval, mean_interval
+from experiments.headline import Headline, of_rows, of_table, with_metric
 from experiments.store import Folder, UserError, read_config, read_json
 
 MATCHED = ("experiment", "batch_size", "steps", "schedule")
@@ -56,10 +59,10 @@ def check_matched(runs: pd.DataFrame) -> None:
 def reach(
     curves: pd.DataFrame,
     runs: pd.DataFrame,
-    target: float,
+    target: float | Mapping[str, float],
     *,
-    split: str = "val",
-    metric: str = "top1",
+    split: str | None = None,
+    metric: str | None = None,
     measure: str = "step",
 ) -> pd.DataFrame:
     """When each run first measures the target or better; as fine as its evaluations are apart.
@@ -67,9 +70,10 @@ def reach(
     Args:
         curves: run_id, step, split, metric, value; for time also seconds. `read_runs` is one.
         runs: run_id, optimizer, seed and the columns of `MATCHED`.
-        target: In the metric's unit; a loss or perplexity must fall to it, others rise.
-        split: Of the curves.
-        metric: Of the curves.
+        target: In the metric's unit; or one for each run id.
+        split: Of the curves; that on which the runs are tuned, unless said.
+        metric: Of the curves; the runs' headline, unless said. Only of that, and of top1 and loss,
+            is it known which way is better; of others a column `better` of the curves tells.
         measure: step, or seconds of training.
 
     Returns:
@@ -80,8 +84,10 @@ def reach(
     """
     runs = runs.drop_duplicates("run_id")
     check_matched(runs)
-    wanted = _curve(curves, runs, split, metric)
-    good = wanted.value <= target if _falls(metric) else wanted.value >= target
+    headline = _headline(curves, runs, split, metric)
+    wanted = _curve(curves, runs, headline)
+    aim = wanted.run_id.map(target) if isinstance(target, Mapping) else target
+    good = headline.sign * wanted.value >= headline.sign * aim
     first = wanted[good].groupby("run_id")[measure].min()
     table = runs[["run_id", "optimizer", "seed", "steps"]].reset_index(drop=True)
     return table.assign(reached=table.run_id.map(first).fillna(np.inf))
@@ -93,48 +99,71 @@ def speed_up(
     ours: str,
     theirs: str,
     *,
-    split: str = "val",
-    metric: str = "top1",
+    split: str | None = None,
+    metric: str | None = None,
 ) -> Interval:
-    """How many times fewer steps ours takes to the mean final value of theirs.
+    """How many times sooner ours gets to where theirs ends, beside theirs itself.
 
-    Per seed the share of all steps that ours needs; the speed-up is 1 / mean share. A run that
-    never gets there counts as needing all its steps, so 1 means "no faster" or slower.
+    A run mostly passes its optimizer's mean final value before its own end, since curves flatten
+    and wobble: an optimizer beats *itself* in steps to its own final value. So both are held
+    against the same target: for each seed the mean final value of theirs over the other seeds.
+    The speed-up is the geometric mean over seeds of (share of all steps that theirs needs) /
+    (share that ours needs). Of two equal optimizers it is 1. A run that never gets there counts as
+    needing all its steps.
 
     Args:
         curves: As for `reach`.
         runs: One setting per optimizer (the chosen one), so one run per optimizer and seed.
         ours: Optimizer.
-        theirs: Optimizer whose final value is the target.
-        split: Of the curves.
-        metric: Of the curves.
+        theirs: Optimizer whose final values are the target.
+        split: As for `reach`.
+        metric: As for `reach`.
 
     Raises:
-        UserError: as `reach`, or where an optimizer has several runs of one seed.
+        UserError: as `reach`, or where an optimizer has several runs of one seed, or fewer than 2
+            seeds are shared.
     """
     runs = runs[runs.optimizer.isin([ours, theirs])].drop_duplicates("run_id")
     if runs.duplicated(["optimizer", "seed"]).any():
         raise UserError("several runs of one optimizer and seed: filter to the chosen settings")
     check_matched(runs)
-    wanted = _curve(curves, runs[runs.optimizer == theirs], split, metric)
-    target = float(wanted.sort_values("step").groupby("run_id").value.last().mean())
-    reached = reach(curves, runs[runs.optimizer == ours], target, split=split, metric=metric)
+    seeds = set.intersection(*(set(runs.seed[runs.optimizer == o]) for o in (ours, theirs)))
+    if len(seeds) < 2:
+        raise UserError(f"{ours} and {theirs} share {len(seeds)} seeds: it takes 2 or more")
+    runs = runs.loc[runs.seed.isin(seeds), :]
+    headline = _headline(curves, runs, split, metric)
+    wanted = _curve(curves, runs[runs.optimizer == theirs], headline)
+    ends = wanted.sort_values("step").groupby("run_id").value.last()
+    finals = runs[runs.optimizer == theirs].set_index("seed").run_id.map(ends)
+    aims = {seed: float(finals.drop(seed).mean()) for seed in finals.index}
+    by_run = dict(zip(runs.run_id, runs.seed.map(aims), strict=True))
+    reached = reach(curves, runs, by_run, split=headline.tune, metric=headline.metric)
     shares = np.minimum(reached.reached / reached.steps, 1.0)
-    share = mean_interval(shares)
-    low = 1 / share.high
-    high = 1 / share.low if share.low > 0 else float("inf")
-    return Interval(1 / share.estimate, low, high, share.n, f"1 / ({share.method} of the shares)")
+    wide = reached.assign(share=shares).pivot(index="seed", columns="optimizer", values="share")
+    logs = mean_interval(np.log(wide[theirs] / wide[ours]))
+    bounds = (float(np.exp(value)) for value in (logs.estimate, logs.low, logs.high))
+    return Interval(*bounds, logs.n, f"{logs.method} of the log ratios of shares, by seed")
 
 
-def _curve(curves: pd.DataFrame, runs: pd.DataFrame, split: str, metric: str) -> pd.DataFrame:
+def _headline(
+    curves: pd.DataFrame, runs: pd.DataFrame, split: str | None, metric: str | None
+) -> Headline:
+    """What is looked at: the runs' own headline, on the split that they are tuned on."""
+    own = of_rows(runs.headline) if "headline" in runs else of_table(runs)
+    own = own if split is None else replace(own, tune=split)
+    if metric is None:
+        return own
+    said = curves[curves.metric == metric] if "better" in curves else curves[:0]
+    facts = {metric: {"better": said.better.iloc[0] if len(said) else None}}
+    return with_metric(own, metric, facts)
+
+
+def _curve(curves: pd.DataFrame, runs: pd.DataFrame, headline: Headline) -> pd.DataFrame:
+    split, metric = headline.tune, headline.metric
     wanted = curves[(curves.split == split) & (curves.metric == metric)]
     if "weights" in wanted:
-        wanted = wanted[wanted.weights == "raw"]
+        wanted = wanted[wanted.weights == headline.weights]
     wanted = wanted[wanted.run_id.isin(runs.run_id)]
     if lacking := sorted(set(runs.run_id) - set(wanted.run_id)):
         raise UserError(f"no {metric} on {split} of {lacking[0]} and {len(lacking) - 1} more runs")
     return wanted
-
-
-def _falls(metric: str) -> bool:
-    return "loss" in metric or "perplexity" in metric or metric == "fid"

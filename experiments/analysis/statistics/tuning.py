@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from experiments.analysis.statistics.comparison import CONFIDENCE, Difference, difference_of
+from experiments.analysis.statistics.difference import CONFIDENCE, Difference, difference_of
 from experiments.analysis.statistics.uncertainty import NUM_RESAMPLES, Interval, mean_interval
+from experiments.headline import of_table
 from experiments.store import UserError
 
 _DIVERGED = -1e9
@@ -126,8 +127,8 @@ def sensitivity_difference(
     seeds = _shared_seeds(scores)
     ours_of, theirs_of = (_per_seed(table[seeds], points) for table in scores)
     return (
-        difference_of(pd.Series(ours_of[0] - theirs_of[0])),
-        difference_of(pd.Series(ours_of[1] - theirs_of[1])),
+        difference_of(ours_of[0] - theirs_of[0], (ours_of[0], theirs_of[0])),
+        difference_of(ours_of[1] - theirs_of[1], (ours_of[1], theirs_of[1])),
     )
 
 
@@ -140,12 +141,12 @@ def _per_seed(scores: pd.DataFrame, points: float) -> tuple[np.ndarray, np.ndarr
 
 
 def _scores(results: pd.DataFrame, optimizer: str) -> pd.DataFrame:
-    """Validation value per cell (rows: lr, weight_decay) and seed (columns)."""
+    """Score per cell (rows: lr, weight_decay) and seed (columns): larger is better."""
     mine = results[results.optimizer == optimizer]
     if mine.empty:
         there = ", ".join(sorted(results.optimizer.unique()))
         raise UserError(f"no runs of {optimizer} in this table; it has {there}")
-    val = mine.val.where(mine.state != "diverged", _DIVERGED)
+    val = (of_table(mine).sign * mine.val).where(mine.state != "diverged", _DIVERGED)
     mine = mine.assign(val=val, weight_decay=mine.weight_decay.fillna(0.0))
     if mine.duplicated(["lr", "weight_decay", "seed"]).any():
         raise UserError(

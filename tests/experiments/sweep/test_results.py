@@ -15,6 +15,7 @@ import tiny
 from rich.console import Console
 
 from experiments.config import UserError
+from experiments.outcomes import betas
 from experiments.store import Ledger, write_json
 from experiments.sweep import report, results
 from experiments.sweep.manifest import Cell, Sweep
@@ -151,7 +152,7 @@ def test_nothing_to_collect_is_said(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_betas_of_every_kind_of_optimizer(text: str, expected: tuple[Any, Any]) -> None:
-    found = results._betas(text)
+    found = betas(text)
     assert [None if math.isnan(b) else b for b in found] == list(expected)
 
 

@@ -21,7 +21,8 @@
 
   const short = (value) => (value === null ? "none" : Number(value.toPrecision(3)).toString());
   const withError = (value, error) =>
-    (value === null ? "none" : `${value.toFixed(2)}${error === null ? "" : ` ± ${error.toFixed(2)}`}`);
+    (value === null ? "none"
+      : `${value.toFixed(study.digits)}${error === null ? "" : ` ± ${error.toFixed(study.digits)}`}`);
 
   const place = (view, cell) =>
     `${view.title}, lr ${short(cell.lr)}, decay ${short(cell.decay)}`;
@@ -29,8 +30,8 @@
   function values(cell) {
     const ended = `n = ${cell.n} of ${cell.runs}${cell.diverged ? `, ${cell.diverged} diverged` : ""}`
       + `${cell.failed ? `, ${cell.failed} not finished` : ""}`;
-    return `val ${withError(cell.val, cell.valError)} ${study.unit}, `
-      + `test ${withError(cell.test, cell.testError)} ${study.unit}, ${ended}`;
+    return `${study.tune} ${withError(cell.val, cell.valError)} ${study.unit}, `
+      + `${study.report} ${withError(cell.test, cell.testError)} ${study.unit}, ${ended}`;
   }
 
   const describe = (view, cell) => `${place(view, cell)}: ${values(cell)}`;
@@ -38,7 +39,7 @@
   function cellButton(view, cell, range) {
     const broken = cell.diverged ? "div." : "failed";
     const partly = cell.val !== null && cell.n < cell.runs ? "*" : "";
-    const text = cell.val === null ? broken : cell.val.toFixed(1) + partly;
+    const text = cell.val === null ? broken : cell.val.toFixed(Math.max(0, study.digits - 1)) + partly;
     const button = element("button", { type: "button", "data-cell": cell.id,
       "aria-label": describe(view, cell), class: cell.id === view.best ? "best" : null }, text);
     if (cell.val !== null) {
@@ -85,7 +86,8 @@
     const best = view.cells.find((cell) => cell.id === view.best);
     const note = best
       ? `Best: lr ${short(best.lr)}, decay ${short(best.decay)}${view.onEdge ? ", on the edge of its grid: not tuned" : ""}.`
-      : "No cell has finished with every seed.";
+      : view.elsewhere ? "The best cell of this choice lies in the grid of other betas."
+        : "No cell has finished with every seed.";
     return element("div", { class: "heatmap" }, element("h3", {}, view.title),
       element("div", { class: "scroll" }, element("table", { class: "cells" },
         element("thead", {}, foot), element("tbody", {}, ...rows))),
@@ -126,7 +128,7 @@
     if (!study.higherIsBetter) stops.reverse();
     const bar = element("span", { class: "bar" });
     bar.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
-    return element("p", { class: "scale" }, `${range.low.toFixed(1)} `, bar,
+    return element("p", { class: "scale" }, `${range.low.toFixed(1)}${range.isCut ? " or less" : ""} `, bar,
       ` ${range.high.toFixed(1)} ${study.unit}; *: some seeds diverged or did not finish`);
   }
 
@@ -149,9 +151,9 @@
 
   function showCell(view, cell, details) {
     const seeds = details.seeds.map((s) => element("tr", {}, ...[
-      s.seed, s.state, s.val?.toFixed(2), s.test?.toFixed(2), s.seconds?.toFixed(1), s.run_id,
+      s.seed, s.state, s.val?.toFixed(study.digits), s.test?.toFixed(study.digits), s.seconds?.toFixed(1), s.run_id,
     ].map((v) => element("td", {}, String(v ?? "")))));
-    const heads = ["seed", "state", `val, ${study.unit}`, `test, ${study.unit}`, "seconds", "run"];
+    const heads = ["seed", "state", `${study.tune}, ${study.unit}`, `${study.report}, ${study.unit}`, "seconds", "run"];
     const settings = Object.entries(details.settings).flatMap(([key, value]) =>
       [element("dt", {}, key.replace("_", " ")), element("dd", {}, value)]);
     const [first, ...others] = details.seeds.map((s) => report.commandBox(s.command));
@@ -184,7 +186,7 @@
       plots.draw(drawing, curvePanel(name, seeds));
     };
     buttons.forEach((b) => b.addEventListener("click", () => pick(b.textContent)));
-    const start = ["val top1", "val loss", "train loss"].find((n) => names.includes(n)) ?? names[0];
+    const start = [study.curve, "val loss", "train loss"].find((n) => names.includes(n)) ?? names[0];
     requestAnimationFrame(() => pick(start)); // once the place is in the page and has a width
     return element("div", {}, element("div", { class: "chips", role: "group",
       "aria-label": "Curve" }, element("b", {}, "Curves"), ...buttons), drawing);

@@ -68,11 +68,11 @@ def grids(adamw: tuple[float, float] = (1e-2, 0.1), lion: tuple[float, float] = 
 
 
 def heatmap(**more: Any) -> Callable[[Path], None]:
-    return lambda root: put(root, "studies/heatmap/runs.csv", grids(**more))
+    return lambda root: put(root, "studies/vit_proxy/heatmap/runs.csv", grids(**more))
 
 
 def optimizers(means: dict[str, float], **more: Any) -> Callable[[Path], None]:
-    return lambda root: put(root, "studies/optimizers/runs.csv", interior(means, **more))
+    return lambda root: put(root, "studies/vit_proxy/optimizers/runs.csv", interior(means, **more))
 
 
 def resnet(means: dict[str, float], **more: Any) -> Callable[[Path], None]:
@@ -95,8 +95,8 @@ def betas(double: float, low: float, high: float, adamw: float = 90.0) -> Callab
         rows = interior({"lion": double}, beta1=0.9, beta2=0.99)
         rows += interior({"lion_single_beta": low}, beta1=0.9, beta2=0.9)
         rows += interior({"lion_single_beta": high}, beta1=0.99, beta2=0.99)
-        put(root, "studies/betas/runs.csv", rows)
-        put(root, "studies/heatmap/runs.csv", grids(adamw_top=adamw))
+        put(root, "studies/vit_proxy/betas/runs.csv", rows)
+        put(root, "studies/vit_proxy/heatmap/runs.csv", grids(adamw_top=adamw))
 
     return write
 
@@ -108,7 +108,7 @@ def batches(lion: list[float], adamw: list[float], **more: Any) -> Callable[[Pat
         rows = []
         for size, ours, theirs in zip((16, 64, 256, 1024), lion, adamw, strict=True):
             rows += interior({"lion": ours, "adamw": theirs}, batch_size=size, **more)
-        put(root, "studies/batch_size/runs.csv", rows)
+        put(root, "studies/vit_proxy/batch_size/runs.csv", rows)
 
     return write
 
@@ -149,15 +149,15 @@ def noise(
     ]  # fmt: skip
     for row in rows:  # not alike to the last digit
         row["loss"] += 0.002 * math.sin(row["seed"] + len(row["optimizer"]))
-    return lambda root: put(root, "studies/landscape/noise.csv", rows)
+    return lambda root: put(root, "studies/vit_proxy/landscape/noise.csv", rows)
 
 
 def with_curves(lion_end: float, adamw_end: float) -> Callable[[Path], None]:
     def write(root: Path) -> None:
         table = pd.DataFrame(interior({"lion": lion_end, "adamw": adamw_end}))
-        table.to_csv(_made(root, "studies/optimizers") / "runs.csv", index=False)
+        table.to_csv(_made(root, "studies/vit_proxy/optimizers") / "runs.csv", index=False)
         rows = known_truth.curves(table, lambda row, step: row.val * (1 - 0.5 ** (step / 100)), 17)
-        put(root, "studies/optimizers/curves.csv", rows)
+        put(root, "studies/vit_proxy/optimizers/curves.csv", rows)
 
     return write
 
@@ -266,7 +266,7 @@ def test_the_published_proxy_stands_in_until_the_grid_is_run(root: Path) -> None
 def test_a_best_cell_on_the_edge_decides_nothing(root: Path, name: str) -> None:
     rows = [r for r in grids(lion_top=99.0) if r["optimizer"] != "lion" or r["lr"] <= 2.001e-3]
     rows = [r for r in rows if r["optimizer"] != "lion" or r["weight_decay"] <= 0.5001]
-    put(root, "studies/heatmap/runs.csv", rows)
+    put(root, "studies/vit_proxy/heatmap/runs.csv", rows)
     row = ledger(root).set_index("claim_id").loc[name]
     assert row.proxy_verdict == INCONCLUSIVE
     assert "edge of its grid" in row.proxy_note
@@ -295,7 +295,11 @@ def test_curves_with_few_evaluations_tell_no_steps(root: Path) -> None:
 
 
 def test_one_seed_decides_nothing(root: Path) -> None:
-    put(root, "studies/heatmap/runs.csv", [r for r in grids(lion_top=99.0) if r["seed"] == 0])
+    put(
+        root,
+        "studies/vit_proxy/heatmap/runs.csv",
+        [r for r in grids(lion_top=99.0) if r["seed"] == 0],
+    )
     for name in ("C005", "C050", "C052"):
         assert claims_runs.CHECKS[name](Evidence(root)).verdict == INCONCLUSIVE
 
@@ -344,7 +348,7 @@ def test_resnet_and_augmentation_at_the_papers_size(root: Path) -> None:
 
 def test_a_proxy_cannot_pass_as_the_real_thing_nor_the_other_way(root: Path) -> None:
     put(root, "studies/imagenet/runs.csv", imagenet(2.0, scale="proxy"))
-    put(root, "studies/heatmap/runs.csv", [r | {"scale": "paper"} for r in grids()])
+    put(root, "studies/vit_proxy/heatmap/runs.csv", [r | {"scale": "paper"} for r in grids()])
     row = ledger(root).set_index("claim_id").loc["C005"]
     assert (row.paper_scale_verdict, row.proxy_verdict) == (INCONCLUSIVE, INCONCLUSIVE)
     assert "every run must say scale=paper" in row.paper_scale_note
@@ -435,9 +439,9 @@ def test_costs_by_hand(root: Path) -> None:
 
 
 def test_damage_is_one_line_and_spoils_only_its_own_claims(root: Path) -> None:
-    (_made(root, "studies/heatmap") / "runs.csv").write_text("")
+    (_made(root, "studies/vit_proxy/heatmap") / "runs.csv").write_text("")
     (_made(root, "bench") / "lion_x.json").write_text("{")
-    put(root, "studies/batch_size/runs.csv", [{k: v for k, v in r.items() if k != "batch_size"}
+    put(root, "studies/vit_proxy/batch_size/runs.csv", [{k: v for k, v in r.items() if k != "batch_size"}
                                               for r in interior({"lion": 1.0})])  # fmt: skip
     optimizers({"lion": 95.0})(root)
     table = ledger(root).set_index("claim_id")

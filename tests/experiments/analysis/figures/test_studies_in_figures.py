@@ -138,8 +138,8 @@ def test_landscape(tmp_path: Path) -> None:
             rows.append({**facts, "noise": "sigma", "scale": 0.01, "loss": 0.5 + rise + seed})
             rows.append({**facts, "noise": "relative", "scale": 0.01, "loss": 99.0})
     results = study_folder.make(tmp_path)
-    (results / "studies/landscape").mkdir(parents=True)
-    pd.DataFrame(rows).to_csv(results / "studies/landscape/noise.csv", index=False)
+    (results / "studies/vit_proxy/landscape").mkdir(parents=True)
+    pd.DataFrame(rows).to_csv(results / "studies/vit_proxy/landscape/noise.csv", index=False)
     table = ours(landscape.table(results))
     relative = table[table.kind == "relative"].set_index(["optimizer", "noise"])
     assert relative.value["Lion", "0.01"] == 99.0 and relative.value["Lion", "no noise"] == 0.5

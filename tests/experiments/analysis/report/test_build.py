@@ -97,7 +97,7 @@ def test_a_folder_of_somebody_else_is_left_alone(results: Path, tmp_path: Path) 
 def test_a_damaged_table_leaves_the_last_report(results: Path, tmp_path: Path) -> None:
     sources = build.Sources(ROOT, results)
     build.write(tmp_path / "out", sources)
-    (results / "studies/heatmap/runs.csv").write_text('optimizer,lr\n"adamw')
+    (results / "studies/vit_proxy/heatmap/runs.csv").write_text('optimizer,lr\n"adamw')
     with pytest.raises(UserError, match=r"heatmap/runs\.csv"):
         build.write(tmp_path / "out", sources)
     assert (tmp_path / "out/index.html").exists()

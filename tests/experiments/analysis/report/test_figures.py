@@ -125,7 +125,7 @@ def test_flatness_of_our_runs_stands_beside_the_papers() -> None:
     ]  # fmt: skip
     figure = Figure("landscape", "Flatness", "A caption.")
     study_figures.add_studies([figure], [], pd.DataFrame(rows))
-    assert not figure.missing and figure.sources == ["studies/landscape/noise.csv"]
+    assert not figure.missing and figure.sources == ["studies/vit_proxy/landscape/noise.csv"]
     same, relative = figure.panels
     assert [same.origin, relative.origin] == ["proxy", "proxy"]
     lion = {trace["name"]: trace for trace in relative.traces}["Lion"]

@@ -14,7 +14,7 @@ from experiments.store import UserError
 
 def test_a_study_without_optional_columns_is_read(tmp_path: Path) -> None:
     table = synthetic.runs()[["optimizer", "lr", "weight_decay", "seed", "state", "val", "test"]]
-    folder = tmp_path / "studies/short"
+    folder = tmp_path / "studies/vit_proxy/short"
     folder.mkdir(parents=True)
     table.to_csv(folder / "runs.csv", index=False)
     (study,) = studies.read_studies(tmp_path)
@@ -32,7 +32,7 @@ def test_a_command_column_is_taken_as_exact(tmp_path: Path) -> None:
 @pytest.mark.parametrize("column", ["optimizer", "lr", "seed", "val"])
 def test_a_needed_column_is_named(tmp_path: Path, column: str) -> None:
     synthetic.write_study(tmp_path, "bad", synthetic.runs())
-    path = tmp_path / "studies/bad/runs.csv"
+    path = tmp_path / "studies/vit_proxy/bad/runs.csv"
     synthetic.runs().drop(columns=column).to_csv(path, index=False)
     with pytest.raises(UserError, match=rf"bad/runs\.csv has no column {column}"):
         studies.read_studies(tmp_path)

@@ -14,7 +14,6 @@ from scipy import stats
 
 from experiments import runner
 from experiments.analysis.statistics.comparison import (
-    Difference,
     choose,
     final_results,
     paired_difference,
@@ -159,14 +158,15 @@ def test_the_interval_is_students_over_the_paired_differences() -> None:
     reach = 3.182446 * math.sqrt(1.25 / 3) / 2
     assert (found.mean, found.n) == (1.25, 4)
     assert found.high - found.mean == pytest.approx(reach, rel=1e-6)
-    assert found.verdict == "better"
 
 
 def test_pairing_takes_out_what_a_seed_does_to_both() -> None:
-    hard = np.array([0.0, 30.0, 60.0])
-    found = paired_difference(*pair(list(hard + [1.0, 1.1, 0.9]), list(hard)))
-    assert found.verdict == "better"
-    assert paired_difference(*pair([0.0, 61.0, 30.0], list(hard))).verdict == "inconclusive"
+    hard = np.array([0.0, 30.0, 60.0, 10.0, 20.0, 40.0])
+    better = [1.0, 1.1, 0.9, 1.2, 0.8, 1.0]
+    found = paired_difference(*pair(list(hard + better), list(hard)))
+    assert found.verdict == "better" and found.correlation == pytest.approx(1.0, abs=1e-3)
+    turned = [0.0, 61.0, 30.0, 21.0, 11.0, 41.0]
+    assert paired_difference(*pair(turned, list(hard))).verdict == "inconclusive"
 
 
 def test_seeds_are_paired_by_number_and_not_by_place() -> None:
@@ -176,7 +176,7 @@ def test_seeds_are_paired_by_number_and_not_by_place() -> None:
 
 
 def test_exchanging_the_two_turns_the_sign() -> None:
-    table, ours, theirs = pair([80.0, 85.0, 83.0], [70.0, 76.0, 72.0])
+    table, ours, theirs = pair([80.0, 85.0, 83.0, 82.0], [70.0, 76.0, 72.0, 71.0])
     there, back = (paired_difference(table, *p) for p in ((ours, theirs), (theirs, ours)))
     assert (there.mean, there.low, there.high) == pytest.approx((-back.mean, -back.high, -back.low))
     assert (there.verdict, back.verdict) == ("better", "worse")
@@ -191,7 +191,7 @@ def test_only_seeds_that_both_have_count() -> None:
 
 def test_one_pair_shows_nothing() -> None:
     found = paired_difference(*pair([90.0], [10.0]))
-    assert found == Difference(80.0, -math.inf, math.inf, 1)
+    assert (found.mean, found.low, found.high, found.n) == (80.0, -math.inf, math.inf, 1)
     assert found.verdict == "inconclusive"
 
 

@@ -137,7 +137,8 @@ def test_values_that_are_not_in_pairs_are_refused() -> None:
 
 def test_no_spread() -> None:
     assert paired_test([1, 2, 3], [1, 2, 3]).p_t == 1.0
-    assert paired_test([2, 3, 4], [1, 2, 3]).p_t == 0.0
+    assert paired_test([2, 3, 4], [1, 2, 3]).p_t == 1.0
+    assert paired_test([0.3, 1.3, 2.3], [0.0, 1.0, 2.0]).p_t == 1.0  # alike but for rounding
     assert paired_test([2], [1]).p_t == 1.0
 
 

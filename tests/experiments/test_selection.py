@@ -1,0 +1,91 @@
+"""The one rule by which every tool picks, on tables that are not as they should be."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from experiments.analysis.statistics.comparison import choose
+from experiments.headline import IMAGE, Headline
+from experiments.selection import pick, shared_seeds
+
+LOSS = Headline("log_perplexity", "lower", "nats", digits=3)
+LRS = (1.0, 2.0, 3.0, 4.0, 5.0)
+SEEDS = (0, 1, 2)
+
+
+def row(lr: float, seed: int, val: float, state: str = "finished") -> dict[str, Any]:
+    value = math.nan if state == "diverged" else val
+    facts = {"optimizer": "lion", "lr": lr, "weight_decay": 0.1, "seed": seed, "state": state}
+    return facts | {"val": value, "test": value, "seconds": 1.0}
+
+
+def grid(lrs: tuple[float, ...] = LRS, seeds: tuple[int, ...] = SEEDS) -> list[dict[str, Any]]:
+    """Best at lr 3; every seed alike but for a shift."""
+    return [row(lr, seed, 90 - abs(lr - 3) + 0.1 * seed) for lr in lrs for seed in seeds]
+
+
+def of(rows: list[dict[str, Any]], headline: Headline = IMAGE) -> Any:
+    return pick(pd.DataFrame(rows), ["lr", "weight_decay"], headline)
+
+
+UNBALANCED = {
+    "a late extra seed of another cell, and a lucky one": grid() + [row(2.0, 3, 99.0)],
+    "a late extra seed of the best, and an unlucky one": grid() + [row(3.0, 3, 10.0)],
+    "an extra seed of the best diverged": grid() + [row(3.0, 3, 0.0, "diverged")],
+    "an extra seed of another diverged": grid() + [row(5.0, 3, 0.0, "diverged")],
+    "a seed of another cell was lost": [r for r in grid() if (r["lr"], r["seed"]) != (5.0, 1)],
+    "the grid was extended with one lucky seed": grid() + [row(6.0, 0, 99.0), row(7.0, 0, 98.0)],
+    "a single run that is best of all": grid() + [row(9.0, 1, 99.9)],
+}
+
+
+@pytest.mark.parametrize("name", UNBALANCED)
+def test_an_unbalanced_table_gives_the_same_pick(name: str) -> None:
+    whole, found = of(grid()), of(UNBALANCED[name])
+    assert found.setting == whole.setting == {"lr": 3.0, "weight_decay": 0.1}
+    assert found.seeds == SEEDS and found.mean == pytest.approx(whole.mean)
+    assert found.edges == (), "the edge is that of cells that could have won"
+    chosen = choose(pd.DataFrame(UNBALANCED[name]), "lion")
+    assert (chosen.lr, chosen.n, chosen.on_edge) == (3.0, 3, False)
+    lacking = [cell["lr"] for cell in found.incomplete]
+    assert lacking == {"a seed": [5.0], "the gr": [6.0, 7.0], "a sing": [9.0]}.get(name[:6], [])
+    assert bool(lacking) == any("lack a run" in remark for remark in chosen.remarks)
+
+
+def test_the_winner_must_have_every_shared_seed() -> None:
+    rows = [r for r in grid() if (r["lr"], r["seed"]) != (3.0, 1)]
+    found = of(rows)
+    assert found.setting["lr"] == 2.0 and [cell["lr"] for cell in found.incomplete] == [3.0]
+    said = "1 of 5 settings lack a run of the seeds 0, 1, 2 and could not win, e.g. lr 3"
+    assert any(remark.startswith(said) for remark in found.remarks)
+
+
+def test_a_diverged_cell_is_an_edge_that_was_tried() -> None:
+    rows = [r for r in grid() if r["lr"] <= 3] + [row(4.0, s, 0, "diverged") for s in SEEDS]
+    assert of(rows).setting["lr"] == 3.0 and of(rows).edges == ()
+    assert of([r for r in rows if r["lr"] < 4]).edges == ("lr",)
+
+
+def test_ties_are_said_and_the_smaller_wins() -> None:
+    rows = [row(lr, s, 80.0 + s + (lr > 3) * 1e-4) for lr in (2.0, 3.0, 4.0) for s in SEEDS]
+    found = of(rows)
+    assert found.setting["lr"] == 2.0 and [tie["lr"] for tie in found.ties] == [3.0, 4.0]
+    assert found.remarks[0].startswith("tied with lr 3, weight_decay 0.1; lr 4")
+    assert found.num_close == 2
+
+
+def test_a_falling_metric_is_best_where_it_is_smallest() -> None:
+    rows = [row(lr, s, abs(lr - 2) + 0.3 + 1e-5 * lr) for lr in LRS for s in SEEDS]
+    assert of(rows, LOSS).setting["lr"] == 2.0 and of(rows, LOSS).ties == ()
+    table = pd.DataFrame(rows).assign(**LOSS.columns())
+    assert choose(table, "lion").lr == 2.0
+
+
+def test_the_shared_seeds_are_the_largest_block() -> None:
+    assert shared_seeds(pd.DataFrame(grid() + [row(2.0, 9, 1.0)]), ["lr"]) == [0, 1, 2]
+    two_grids = grid(LRS, (0,)) + grid((1.0, 2.0), (1, 2, 3))
+    assert shared_seeds(pd.DataFrame(two_grids), ["lr"]) == [0, 1, 2, 3]  # 8 runs, not 5
