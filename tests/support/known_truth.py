@@ -33,7 +33,7 @@ def grid(
     top: float = 95.0,
     slope: float = 5.0,
     noise: float = 0.2,
-    seeds: Sequence[int] = range(5),
+    seeds: Sequence[int] = range(6),
     draw: int = 0,
 ) -> list[dict]:
     """An lr x weight decay grid that falls by `slope` points per factor of e from its best cell."""
@@ -49,7 +49,7 @@ def grid(
 
 
 def arms(
-    means: dict[str, float], *, noise: float = 0.1, seeds: Sequence[int] = range(5), **more: Any
+    means: dict[str, float], *, noise: float = 0.1, seeds: Sequence[int] = range(6), **more: Any
 ) -> list[dict]:
     """One setting per optimizer, whose seeds lie around a mean."""
     generator = np.random.default_rng(3)

@@ -83,7 +83,7 @@ class Evidence:
             UserError: if a table is damaged, or has runs of another scale.
         """
         names = ",".join(experiments)
-        command = f"python run.py -m experiment={names} optimizer=lion,adamw seed=0,1,2"
+        command = f"python run.py -m experiment={names} optimizer=lion,adamw seed=0,1,2,3"
         tables = []
         for name in experiments:
             path = self.root / "results" / "studies" / name / "paper" / "runs.csv"
@@ -234,7 +234,8 @@ def _finding(
         can_decide = not difference.untuned and difference.sd > 0
         if can_decide and effect is not None:
             seeds = seeds_needed(effect, difference.sd, wanted_power)
-            said += [f"seeds to decide: for {100 * POWER:.0f} % power at a true {effect:g} {unit}"]
+            stated = "1 point" if (effect, unit) == (1, "points") else f"{effect:.2g} {unit}"
+            said += [f"seeds to decide: for {100 * POWER:.0f} % power at a true {stated}"]
     return Finding(
         measure, difference.mean, difference.low, difference.high, difference.n, unit, verdict,
         seeds_to_decide=seeds, note="; ".join(filter(None, said)),

@@ -137,8 +137,8 @@ def _slugs(studies: list[Study]) -> list[str]:
     """A folder's name for each study's data; no two are the same."""
     seen: Counter[str] = Counter()
     slugs = []
-    for study in studies:
-        slug = explorer.slug_of(f"{study.kind}-{study.experiment}-{study.name}")
+    for study, name in zip(studies, explorer.names_of(studies), strict=True):
+        slug = explorer.slug_of(f"{study.kind}-{name}")
         seen[slug] += 1
         slugs.append(slug if seen[slug] == 1 else f"{slug}-{seen[slug]}")
     return slugs

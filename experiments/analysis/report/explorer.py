@@ -189,8 +189,8 @@ def thinned(length: int) -> list[int]:
 
 def body(studies: Sequence[Study], slugs: Sequence[str]) -> str:
     """The page's content."""
-    several = len({study.experiment for study in studies if study.kind == "study"}) > 1
-    chooser = "".join(_chips(kind, studies, slugs, several) for kind in KINDS)
+    names = names_of(studies)
+    chooser = "".join(_chips(kind, studies, slugs, names) for kind in KINDS)
     committed = {study.name for study in studies if study.kind == "study"}
     missing = "".join(
         not_run_yet(f"Study {name}", make_study(name))
@@ -214,18 +214,18 @@ that every seed has finished; on the edge of its grid it is not tuned.</p>
 """
 
 
-def _chips(kind: str, studies: Sequence[Study], slugs: Sequence[str], several: bool) -> str:
+def _chips(kind: str, studies: Sequence[Study], slugs: Sequence[str], names: Sequence[str]) -> str:
     """Buttons that choose a study of one kind."""
     buttons = "".join(
-        f'<button type="button" aria-pressed="false" data-study="{esc(slug)}">'
-        f"{esc(_name(study, several))}</button>"
-        for study, slug in zip(studies, slugs, strict=True)
+        f'<button type="button" aria-pressed="false" data-study="{esc(slug)}">{esc(name)}</button>'
+        for study, slug, name in zip(studies, slugs, names, strict=True)
         if study.kind == kind
     )
     heading = f'<div class="chips" role="group" aria-label="{esc(KINDS[kind])}">'
     return f"{heading}<b>{esc(KINDS[kind])}</b>{buttons}</div>" if buttons else ""
 
 
-def _name(study: Study, several: bool) -> str:
-    """Of a study for its button, with the experiment where there are several."""
-    return f"{study.experiment}: {study.name}" if several and study.experiment else study.name
+def names_of(studies: Sequence[Study]) -> list[str]:
+    """What each study is called: with its experiment where they are of several."""
+    several = len({study.experiment for study in studies if study.experiment}) > 1
+    return [f"{s.experiment}: {s.name}" if several and s.experiment else s.name for s in studies]
