@@ -189,5 +189,10 @@ COSTS: dict[str, Estimate] = {
     "C075": _SEARCH, "C076": _SEARCH, "C077": _SEARCH, "C078": _SEARCH, "C079": _SEARCH,
     "C080": _SEARCH,
     "C081": _unknown("the model is not named: prior work"),
+    "C082": _pages(_SCRATCH, "both optimizers, 3 runs"),
+    "C083": _NO_PAIRS,
+    "C084": _L_AND_H,
+    "C085": _BATCHES,
+    "C086": _L_AND_H,
 }  # fmt: skip
 """Claim id -> how to estimate. Claims that no run can settle are not here."""

@@ -179,7 +179,10 @@ def is_larger(
             `MARGIN` points, and none in other units.
     """
     verdict = {"better": SUPPORTED, "worse": CONTRADICTED}.get(difference.verdict, INCONCLUSIVE)
-    return _finding(difference, measure, unit, verdict, note, _stated(effect, unit), POWER)
+    effect = MARGIN if effect is None and unit == "points" else effect
+    stated = "1 point" if (effect, unit) == (1, "points") else f"{effect or 0:.2g} {unit}"
+    asked = f"for {100 * POWER:.0f} % power at a true {stated}"
+    return _finding(difference, measure, unit, verdict, note, (effect, POWER, asked))
 
 
 def is_alike(
@@ -202,7 +205,9 @@ def is_alike(
     said = f"alike means within {margin:g} {unit}, and no difference shown"
     note = "; ".join(filter(None, [note, said]))
     # Both ends must lie within: 90 % power for each make 80 % for both.
-    found = _finding(difference, measure, unit, verdict, note, margin, 1 - (1 - POWER) / 2)
+    asked = f"for {100 * POWER:.0f} % power if they are equal"
+    request = (margin, 1 - (1 - POWER) / 2, asked)
+    found = _finding(difference, measure, unit, verdict, note, request)
     if is_within_margin and is_shown:  # more seeds would not decide it
         return replace(found, seeds_to_decide=float("nan"))
     return found
@@ -215,27 +220,23 @@ def is_within(low: float, high: float, claimed: tuple[float, float]) -> str:
     return CONTRADICTED if high < claimed[0] or low > claimed[1] else INCONCLUSIVE
 
 
-def _stated(effect: float | None, unit: str) -> float | None:
-    return MARGIN if effect is None and unit == "points" else effect
-
-
 def _finding(
     difference: Difference,
     measure: str,
     unit: str,
     verdict: str,
     note: str,
-    effect: float | None,
-    wanted_power: float,
+    request: tuple[float | None, float, str],
 ) -> Finding:
+    """A finding; where it is inconclusive, with the seeds for an effect, power, and in words."""
+    effect, wanted_power, asked = request
     seeds, said = float("nan"), [note]
     if verdict == INCONCLUSIVE:
         said += [difference.reason]
         can_decide = not difference.untuned and difference.sd > 0
         if can_decide and effect is not None:
             seeds = seeds_needed(effect, difference.sd, wanted_power)
-            stated = "1 point" if (effect, unit) == (1, "points") else f"{effect:.2g} {unit}"
-            said += [f"seeds to decide: for {100 * POWER:.0f} % power at a true {stated}"]
+            said += [f"seeds to decide: {asked}"]
     return Finding(
         measure, difference.mean, difference.low, difference.high, difference.n, unit, verdict,
         seeds_to_decide=seeds, note="; ".join(filter(None, said)),

@@ -7,6 +7,8 @@ from typing import Any
 import pandas as pd
 
 from experiments.analysis.drawing import figure_style as style
+from experiments.analysis.statistics.crossing import last as last
+from experiments.analysis.statistics.crossing import times_sooner
 
 PALE = 0.38  # opacity of what was hard to read in the picture
 
@@ -31,25 +33,6 @@ def curve(axis: Any, points: pd.DataFrame, optimizer: str, width: float = 1.9) -
     axis.plot(x, sure, linewidth=width, solid_capstyle="butt", **look)
 
 
-def last(points: pd.DataFrame) -> float:
-    """Value at the last step."""
-    return float(points.sort_values("step").value.iloc[-1])
-
-
-def first_below(points: pd.DataFrame, target: float) -> float | None:
-    """Step at which a falling curve first reaches the target, on straight lines between points."""
-    points = points.sort_values("step")
-    before = None
-    for step, value in zip(points.step, points.value, strict=True):
-        if value <= target:
-            if before is None:
-                return float(step)
-            share = (before[1] - target) / (before[1] - value)
-            return before[0] + share * (step - before[0])
-        before = (float(step), float(value))
-    return None
-
-
 def mark_reach(axis: Any, ours: pd.DataFrame, theirs: pd.DataFrame) -> float | None:
     """Draws from theirs' last point back to where our falling curve first has that value.
 
@@ -62,12 +45,13 @@ def mark_reach(axis: Any, ours: pd.DataFrame, theirs: pd.DataFrame) -> float | N
         How many times fewer steps that is; None where ours never gets there sooner.
     """
     target, end = last(theirs), float(theirs.step.max())
-    reached = first_below(ours, target)
-    if reached is None or reached >= end:
+    ratio = times_sooner(ours, theirs)
+    if ratio is None:
         return None
+    reached = end / ratio
     axis.plot([reached / 1000, end / 1000], [target] * 2, color=style.INK, linewidth=0.9)
     axis.plot([reached / 1000], [target], marker="<", color=style.INK, markersize=6)
-    return end / reached
+    return ratio
 
 
 def finish(axis: Any, title: str, y_label: str = "") -> None:

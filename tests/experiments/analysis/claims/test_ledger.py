@@ -388,7 +388,7 @@ def test_proxies_fill_no_column_of_the_papers_scale(root: Path) -> None:
 def test_every_claim_has_its_row_and_every_not_run_its_cost(root: Path) -> None:
     table = ledger(root).set_index("claim_id")
     claims = pd.read_csv(ROOT / "results" / "paper" / "claims.csv")
-    assert table.index.tolist() == claims["id"].tolist() and len(table) == 81
+    assert table.index.tolist() == claims["id"].tolist() and len(table) == 86
     not_run = table[table.paper_scale_verdict == "not run"]
     assert not_run.cost.notna().all() and not_run.cost_basis.str.len().gt(5).all()
     rest = set(table.paper_scale_verdict) - {"not run"}
@@ -398,15 +398,16 @@ def test_every_claim_has_its_row_and_every_not_run_its_cost(root: Path) -> None:
         assert set(checks) <= known
 
 
-def test_the_papers_tables_agree_with_its_claims_but_for_two(root: Path) -> None:
+def test_the_papers_tables_agree_with_its_claims_but_for_three(root: Path) -> None:
     table = ledger(root).set_index("claim_id")
     differs = table[table.paper_consistency == "differs"]
     # B/16: the ablation with 0.99 (79.90) is above the weakest baseline (79.85).
     # CoAtNet: weight decay 20 x larger, so lr x weight decay is 4 x larger.
-    assert differs.index.tolist() == ["C040", "C051"]
+    # ResNet-50: level on ReaL, behind on V2.
+    assert differs.index.tolist() == ["C040", "C051", "C082"]
     assert "best 79.9 of 2, worst 79.85" in differs.paper_recomputed["C040"]
     assert "3 to 20" in differs.paper_recomputed["C051"]
-    assert (table.paper_consistency == "consistent").sum() == len(claims_paper.CHECKS) - 2
+    assert (table.paper_consistency == "consistent").sum() == len(claims_paper.CHECKS) - 3
 
 
 def test_a_changed_number_in_the_papers_tables_is_noticed() -> None:
@@ -416,7 +417,7 @@ def test_a_changed_number_in_the_papers_tables_is_noticed() -> None:
         tables = [Shaken(ROOT / "results" / "paper", seed) for seed in range(4)]
         if all(_agrees(check, shaken) for shaken in tables):
             blind.append(name)
-    assert blind == ["C045"]  # arithmetic: it reads no table
+    assert blind == []
 
 
 def _agrees(check: Callable[[Tables], Any], tables: Tables) -> bool:
@@ -436,7 +437,8 @@ class Shaken(Tables):
         def read(name: str) -> pd.DataFrame:
             table = original(name).copy()
             generator = np.random.default_rng(seed)
-            for column in ("value", "accuracy", "fid", "log_perplexity", "lr", "weight_decay"):
+            for column in ("value", "accuracy", "fid", "log_perplexity", "lr", "weight_decay",
+                           "beta2"):  # fmt: skip
                 if column in table and pd.api.types.is_numeric_dtype(table[column]):
                     table[column] *= generator.uniform(0.67, 1.33, len(table))
             return table

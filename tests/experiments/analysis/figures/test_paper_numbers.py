@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from experiments.analysis.drawing import curve_panels, gain_panels
+from experiments.analysis.drawing import gain_panels
+from experiments.analysis.statistics import crossing
 from experiments.analysis.figures import (
     basic,
     batch_size,
@@ -140,7 +141,7 @@ def test_retrieval_gaps_at_the_end(direction: str, metric: str, published: float
     table = retrieval.table()
     chosen = (table.dataset == "Flickr30K") & (table.direction == direction)
     ends = {
-        name: curve_panels.last(part)
+        name: crossing.last(part)
         for name, part in table[chosen & (table.metric == metric)].groupby("optimizer")
     }
     assert ends["Lion"] - ends["AdamW"] == pytest.approx(published, abs=0.03)
@@ -149,7 +150,7 @@ def test_retrieval_gaps_at_the_end(direction: str, metric: str, published: float
 def test_steps_to_the_final_value_as_in_the_text() -> None:
     table = diffusion.table()
     large = {n: p for n, p in table[table.resolution == "256x256"].groupby("optimizer")}
-    reached = curve_panels.first_below(large["Lion"], curve_panels.last(large["AdamW"]))
+    reached = crossing.first_below(large["Lion"], crossing.last(large["AdamW"]))
     assert reached == pytest.approx(440_000, abs=20_000)
     words = language.table()
     for dataset, size, published in (
@@ -159,7 +160,7 @@ def test_steps_to_the_final_value_as_in_the_text() -> None:
     ):
         of_size = words[(words.dataset == dataset) & (words.model_size == size)]
         both = {n: p for n, p in of_size.groupby("optimizer")}
-        reached = curve_panels.first_below(both["Lion"], curve_panels.last(both["AdamW"]))
+        reached = crossing.first_below(both["Lion"], crossing.last(both["AdamW"]))
         assert reached is not None
         assert both["AdamW"].step.max() / reached == pytest.approx(published, abs=0.1)
 
@@ -193,9 +194,9 @@ def test_proxies_say_what_the_readme_says() -> None:
 
 def test_where_a_curve_first_gets_below() -> None:
     points = pd.DataFrame({"step": [10, 20, 30], "value": [5.0, 3.0, 4.0]})
-    assert curve_panels.first_below(points, 4.0) == 15
-    assert curve_panels.first_below(points, 6.0) == 10
-    assert curve_panels.first_below(points, 2.0) is None
+    assert crossing.first_below(points, 4.0) == 15
+    assert crossing.first_below(points, 6.0) == 10
+    assert crossing.first_below(points, 2.0) is None
 
 
 def test_pairs_are_one_to_one() -> None:
