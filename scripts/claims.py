@@ -4,7 +4,7 @@
     python scripts/claims.py C050 C052   # print only these, with all that is known; write nothing
 
 Reads results/ (paper, proxies, studies, bench) and conf/; runs nothing. What a column means stands
-in experiments/analysis/claims.py.
+in experiments/analysis/claims/ledger.py.
 """
 
 from __future__ import annotations
@@ -133,10 +133,14 @@ def numbers(row: dict[str, Any], prefix: str) -> str:
     """Estimate, interval, n, and the seeds that would decide, in one line."""
     estimate, low, high = (row[f"{prefix}_{key}"] for key in ("estimate", "low", "high"))
     text = f"{row[f'{prefix}_measure']}: {estimate:.3g} {row[f'{prefix}_unit']}"
-    text += f" ({low:.3g} to {high:.3g}), n={row[f'{prefix}_n']:.0f}"
+    said = f"{low:.3g} to {high:.3g}"
+    ends = (
+        f"smallest to largest {said}" if prefix == "measured" else f"95 % [{low:.3g}, {high:.3g}]"
+    )
+    text += f" ({ends}), n={row[f'{prefix}_n']:.0f}"
     seeds = row[f"{prefix}_seeds_to_decide"]
     if seeds > 0:
-        text += f"; about {seeds:,.0f} seeds would decide" if seeds < 1e6 else "; no n would decide"
+        text += f"; {seeds:,.0f} seeds for a stated effect" if seeds < 1e6 else "; no n decides"
     return text
 
 

@@ -33,6 +33,7 @@ LEVELS = [
         "experiments.table",
         "experiments.outcomes",
         "experiments.selection",
+        "experiments.again",
         "experiments.build",
         "experiments.precision",
         "experiments.start_from",
@@ -71,6 +72,7 @@ MAY_READ = {
         "experiments.headline",
         "experiments.outcomes",
         "experiments.selection",
+        "experiments.again",
         "experiments.analysis",
     }
 }

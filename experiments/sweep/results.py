@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import headline as headlines
+from experiments.again import command_of
 from experiments.config import UserError
 from experiments.headline import Headline
 from experiments.outcomes import outcomes, write_outcomes
@@ -30,6 +31,7 @@ COLUMNS = (
     *("epochs", "seed", "state", "val", "test", "val_loss", "test_loss", "n", "metric", "unit"),
     *("better", "weights", "tune_split", "report_split", "digits", "steps", "seconds"),
     *("num_params", "data", "scale", "commit", "cpu", "threads", "torch", "launcher", "sweep"),
+    "command",
 )
 """Of the tidy table of a study: `experiments.outcomes`, and the sweep."""
 NUM_POINTS = 30
@@ -66,7 +68,12 @@ def runs_table(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     """
     table = outcomes(_rows(sweep), metric)
     epochs = {cell.run_id: cell.config["train"]["epochs"] for cell in sweep.cells}
+    commands = {
+        cell.run_id: command_of(cell.config["experiment"], cell.optimizer, cell.settings, cell.seed)
+        for cell in sweep.cells
+    }
     table = table.assign(epochs=table.run_id.map(epochs), sweep=sweep.name)
+    table["command"] = table.run_id.map(commands)
     return table.reindex(columns=list(COLUMNS))
 
 

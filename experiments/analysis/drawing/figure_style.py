@@ -7,6 +7,7 @@ written without dates or random ids: the same table gives the same files.
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -184,7 +185,20 @@ def svg(figure: Figure) -> bytes:
     with matplotlib.rc_context(STYLE):
         _settle(figure)
         figure.savefig(drawn, format="svg", facecolor="white", metadata={"Date": None, **said})
-    return b"\n".join(line.rstrip() for line in drawn.getvalue().splitlines()) + b"\n"
+    lines = (line.rstrip() for line in drawn.getvalue().decode().splitlines())
+    return (_with_plain_ids("\n".join(lines)) + "\n").encode()
+
+
+def _with_plain_ids(text: str) -> str:
+    """Numbers instead of matplotlib's hashes of places.
+
+    The hashes are of unrounded numbers, whose last digits are another processor's own; the places
+    themselves are written with 6 decimals and do not differ.
+    """
+    names = dict.fromkeys(re.findall(r'id="([a-zA-Z]+[0-9a-f]{10})"', text))
+    for number, name in enumerate(names):
+        text = re.sub(rf"\b{name}\b", f"{name[0]}-{number}", text)
+    return text
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:

@@ -93,7 +93,9 @@ def draw(results: Path = RESULTS) -> Figure:
         dot_panels.as_proxy(axis)
         hollow = ours.on_edge.fillna(False).astype(bool)
         ours = ours.assign(error=ours.uncertainty, hollow=hollow)
-        _panel(axis, ours, list(ours.sort_values(["optimizer", "beta1", "beta2"]).arm))
+        is_double = ours.beta1 != ours.beta2  # single betas first, as above; then by their size
+        ordered = ours.assign(is_double=is_double).sort_values(["is_double", "beta1", "beta2"])
+        _panel(axis, ours, list(ordered.arm))
         axis.set_xlabel("proxy's test accuracy (%)")
         figure_style.panel_title(axis, tuned.title(runs))
     return figure

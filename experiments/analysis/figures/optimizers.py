@@ -1,4 +1,4 @@
-"""Ten optimizers on ViTs with strong augmentation. Source: the paper's Table 7."""
+"""The paper's ten optimizers on ViTs with strong augmentation, and ours. Source: its Table 7."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from experiments.analysis import tuned
 from experiments.analysis.drawing import dot_panels, figure_style
 from experiments.analysis.sources import METRICS, RESULTS, paper, study
 
-TITLE = "Ten optimizers, each with its own learning rate and weight decay"
+TITLE = "Optimizers, each with its own learning rate and weight decay"
 CAPTION = (
-    "Paper: arXiv:2302.06675, Table 7, transcribed (rounding 0.005); ViTs trained on ImageNet with "
-    "RandAugment and Mixup; learning rate and weight decay tuned per optimizer (values not "
-    "published); number of runs not stated. Bold: best of a panel. Sorted by the mean of the two "
-    "models on ImageNet. Every panel has a scale of its own that does not start at 0."
+    "Paper: arXiv:2302.06675, Table 7 (ten optimizers), transcribed (rounding 0.005); ViTs trained "
+    "on ImageNet with RandAugment and Mixup; learning rate and weight decay tuned per optimizer "
+    "(values not published); number of runs not stated. Bold: best of a panel. Sorted by the mean "
+    "of the two models on ImageNet. Every panel has a scale of its own that does not start at 0."
 )
 STUDY = "optimizers"
 ABLATIONS = {"Ablation_0.9": "sign momentum 0.9", "Ablation_0.99": "sign momentum 0.99"}

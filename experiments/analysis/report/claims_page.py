@@ -31,8 +31,42 @@ def body(claims: pd.DataFrame, is_judged: bool) -> str:
     ]
     if not is_judged:
         parts.append(not_run_yet("Verdicts", "python scripts/claims.py"))
-    parts += [_summary(rows), _filters(rows), _list(rows)]
+    parts += [_answers_first(rows), _summary(rows), _filters(rows), _list(rows)]
     return "\n".join(parts)
+
+
+QUESTIONS = {
+    "C005": "Is tuned Lion better than tuned AdamW?",
+    "C039": "Does it learn in fewer steps?",
+    "C050": "Is its best learning rate smaller?",
+    "C051": "Is its best weight decay larger?",
+    "C052": "Is it less sensitive to both?",
+    "C049": "Does it gain with the batch size?",
+    "C037": "Is it the best of ten optimizers?",
+    "C063": "Does it end in flatter regions?",
+    "C001": "Does its state take half the memory?",
+    "C003": "Are its training steps faster?",
+}
+"""Claims that a reader asks for first, as questions."""
+
+
+def _answers_first(rows: list[Row]) -> str:
+    """What was found here on the questions that a reader comes with; empty where nothing was."""
+    by_name = {row["claim_id"]: row for row in rows}
+    asked = [(text, by_name[name]) for name, text in QUESTIONS.items() if name in by_name]
+    lines = "".join(
+        f'<tr><th scope="row"><a href="#{esc(row["claim_id"])}">{esc(text)}</a></th>'
+        f"<td>{_found(row)}</td><td>{_badges(row)}</td></tr>"
+        for text, row in asked
+        if _answers(row)
+    )
+    if not lines:
+        return ""
+    heads = "".join(f'<th scope="col">{name}</th>' for name in ("Question", "Found", "Verdict"))
+    return (
+        f'<h2>In short</h2><div class="scroll"><table class="answers"><thead><tr>{heads}</tr>'
+        f"</thead><tbody>{lines}</tbody></table></div>"
+    )
 
 
 def _answers(row: Row) -> list[str]:
@@ -135,7 +169,11 @@ def _estimate(row: Row, scale: str) -> str:
     said = f"<b>{esc(_three(value['estimate']))}</b> {esc(value['unit'])}"
     has_interval = not is_missing(value["low"]) and value["low"] != value["high"]
     if has_interval and not is_missing(value["high"]):
-        said += f" <small>[{esc(_three(value['low']))}, {esc(_three(value['high']))}]</small>"
+        low, high = esc(_three(value["low"])), esc(_three(value["high"]))
+        is_range = scale == "measured"  # smallest and largest of some files, no interval
+        said += (
+            f" <small>{low} to {high}</small>" if is_range else f" <small>[{low}, {high}]</small>"
+        )
     n = "" if is_missing(value["n"]) else f", n = {esc(number(value['n']))}"
     return f"<div>{said} <small>{esc(SCALES[scale])}{n}</small></div>"
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import yaml
+
+from experiments.again import as_override, command_of
 from experiments.analysis.report.page import is_missing
+
+SWEEP_PAGES = Path(__file__).resolve().parents[3] / "conf" / "sweep"
 
 KEYS = {
     "lr": "optimizer.lr",
@@ -41,10 +47,9 @@ def run_cell(cell: Mapping[str, Any]) -> str:
     Args:
         cell: With optimizer, seed, settings (dotted key: value) and config.
     """
-    words = ["python", "run.py", f"experiment={cell['config']['experiment']}"]
-    words.append(f"optimizer={cell['optimizer']}")
-    words += [f"{key}={_value(value)}" for key, value in cell["settings"].items()]
-    return shlex.join([*words, f"seed={cell['seed']}"])
+    return command_of(
+        cell["config"]["experiment"], cell["optimizer"], cell["settings"], cell["seed"]
+    )
 
 
 def run_again(run: Mapping[str, Any]) -> str:
@@ -54,22 +59,28 @@ def run_again(run: Mapping[str, Any]) -> str:
         run: A row with columns of `studies.COLUMNS`; what is missing is left to the pages.
     """
     words = ["python", "run.py"]
+    fixed = set_by_page(run.get("sweep"), run.get("experiment"))
     for column, key in (("experiment", "experiment"), ("optimizer", "optimizer"), *KEYS.items()):
         if not is_missing(run.get(column)):
-            words.append(f"{key}={_value(run[column])}")
+            words.append(f"{key}={as_override(run[column])}")
     if not is_missing(run.get("beta1")) and not is_missing(run.get("beta2")):
-        words.append(f"optimizer.betas=[{_value(run['beta1'])},{_value(run['beta2'])}]")
+        words.append(f"optimizer.betas=[{as_override(run['beta1'])},{as_override(run['beta2'])}]")
+    named = {word.partition("=")[0] for word in words}
+    words += [f"{key}={as_override(value)}" for key, value in fixed.items() if key not in named]
     if not is_missing(run.get("seed")):
-        words.append(f"seed={_value(run['seed'])}")
+        words.append(f"seed={as_override(run['seed'])}")
     return shlex.join(words)
 
 
-def _value(value: Any) -> str:
-    """A value as Hydra reads it back: 64.0 is 64, and no digit is lost."""
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(_value, value))}]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(float(value))
-    return str(value)
+def set_by_page(sweep: object, experiment: object) -> dict[str, Any]:
+    """What a page of conf/sweep sets for every run of a sweep, beside what a table's columns tell.
+
+    Args:
+        sweep: Its name, EXPERIMENT-PAGE unless somebody named it.
+        experiment: Of the run.
+    """
+    page = str(sweep).removeprefix(f"{experiment}-")
+    path = SWEEP_PAGES / f"{page}.yaml"
+    if page == str(sweep) or not path.exists():
+        return {}
+    return dict(yaml.safe_load(path.read_text()).get("set") or {})

@@ -130,6 +130,7 @@ def test_the_table_says_what_it_is(root: Path, tmp_path: Path) -> None:
     assert first.test_loss == pytest.approx(first.val / 2 + 0.01)
     assert (first.commit, first.cpu, first.threads) == ("abc+", "a CPU, AVX2", 1)
     assert (first.torch, first.launcher) == ("2.9.9", "local")
+    assert f"optimizer={first.optimizer} optimizer.lr={first.lr} seed=0" in first.command
     assert {name: choose(table, name).lr for name in BEST} == BEST
     curves = pd.read_csv(tmp_path / "study" / "curves.csv")
     assert {"books", "dev"} == set(curves.split) and 9 < curves.value.max() < 1000

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 
 from experiments.analysis.drawing import gain_panels
-from experiments.analysis.statistics import crossing
 from experiments.analysis.figures import (
     basic,
     batch_size,
@@ -26,6 +25,7 @@ from experiments.analysis.figures import (
     retrieval,
 )
 from experiments.analysis.sources import paper
+from experiments.analysis.statistics import crossing
 
 
 def theirs(table: pd.DataFrame) -> pd.DataFrame:

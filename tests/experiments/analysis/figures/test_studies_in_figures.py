@@ -86,8 +86,9 @@ def test_heatmaps(tmp_path: Path) -> None:
     runs = pd.DataFrame(rows)
     cell = runs[(runs.optimizer == "lion") & (runs.lr == 3e-3) & (runs.weight_decay == 10.0)]
     found = table[(table.optimizer == "Lion") & (table.lr == 3e-3) & (table.weight_decay == 10.0)]
-    assert found.value.item() == pytest.approx(cell.test.mean())
-    assert found.uncertainty.item() == pytest.approx(cell.test.std() / math.sqrt(3))
+    assert found.value.item() == pytest.approx(cell.val.mean()), "validation, since it picks"
+    assert found.test.item() == pytest.approx(cell.test.mean())
+    assert found.uncertainty.item() == pytest.approx(cell.val.std() / math.sqrt(3))
     picked = table[table.picked].set_index("optimizer")
     assert picked.lr.to_dict() == {"AdamW": 1e-2, "Lion": 1e-3}
     lost = table[(table.optimizer == "AdamW") & (table.lr == 1e-1)]
@@ -95,14 +96,17 @@ def test_heatmaps(tmp_path: Path) -> None:
     figure = lr_wd_heatmaps.draw(results)
     check_labels(figure, panels=2)
     labels = [axis.get_ylabel() for axis in figure.axes]
-    assert "proxy's test accuracy (%)" in labels and "ImageNet top-1 accuracy (%)" in labels
+    assert {"points below the best (validation)", "points below the best"} <= set(labels)
+    assert "on the test set: AdamW" in " ".join(figure.get_supxlabel().split())
 
 
-def test_the_two_grids_of_a_row_share_a_scale_and_the_rows_do_not(tmp_path: Path) -> None:
+def test_all_grids_share_a_clipped_scale_of_points_below_the_best_of_their_row(tmp_path: Path) -> None:
     figure = lr_wd_heatmaps.draw(study_folder.make(tmp_path, heatmap=grids()))
     limits = [axis.collections[0].get_clim() for axis in figure.axes[:4]]
-    assert limits[0] == limits[1] == (67.65, 77.57)
-    assert limits[2] == limits[3] != limits[0]
+    assert set(limits) == {(0.0, lr_wd_heatmaps.CLIP)}
+    shown = [axis.collections[0].get_array() for axis in figure.axes[:4]]
+    for row in (shown[:2], shown[2:]):
+        assert min(grid.min() for grid in row) == pytest.approx(0.0)
 
 
 def test_betas(tmp_path: Path) -> None:
@@ -113,7 +117,7 @@ def test_betas(tmp_path: Path) -> None:
     table = ours(betas.table(results)).set_index("arm")
     assert set(table.index) == {"Lion (0.9, 0.99)", "single beta 0.9", "AdamW (0.9, 0.999)"}
     assert table.value["Lion (0.9, 0.99)"] - table.value["single beta 0.9"] == pytest.approx(4.0)
-    assert (table.n == 5).all()
+    assert (table.n == 6).all()
     check_labels(betas.draw(results), panels=1)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import synthetic
 
-from experiments.analysis.report.cells import best_cell, is_on_edge, with_cells
+from experiments.analysis.report.cells import picks, with_cells
 from experiments.analysis.report.explorer import MAX_POINTS, curves_by_run, summary, thinned
 from experiments.analysis.report.studies import Study, no_curves, tidy
+from experiments.headline import Headline
 
 
 def study_of(table: pd.DataFrame, curves: pd.DataFrame | None = None) -> Study:
@@ -29,33 +32,43 @@ def test_means_and_standard_errors_over_seeds() -> None:
 
 def test_a_diverged_seed_counts_as_a_run_without_value() -> None:
     table = synthetic.runs(("lion",), lrs=(0.1, 0.2), decays=(1.0,), seeds=2)
-    _, cells = with_cells(study_of(table))
+    study = study_of(table)
+    runs, cells = with_cells(study)
     last = cells.iloc[-1]
     assert (last.n, last.num_runs, last.num_diverged) == (1, 2, 1)
-    assert best_cell(cells) == int(cells.iloc[0].cell)
+    assert list(picks(study, runs)) == [int(cells.iloc[0].cell)]
 
 
 def test_a_running_cell_is_not_taken_for_finished() -> None:
     table = synthetic.runs(("lion",), lrs=(0.1, 0.2), decays=(1.0,), seeds=2)
     table = table.assign(state="running", val=99.0)
-    _, cells = with_cells(study_of(table))
+    study = study_of(table)
+    runs, cells = with_cells(study)
     assert cells.val_mean.isna().all()
-    assert best_cell(cells) is None
+    assert picks(study, runs) == {}
 
 
 def test_lower_is_better_for_losses() -> None:
     table = synthetic.runs(("lion",), lrs=(0.1, 0.2, 0.3), decays=(1.0,), seeds=1)
     table = table.assign(state="finished", val=[3.0, 1.0, 2.0])
-    _, cells = with_cells(study_of(table))
-    assert best_cell(cells, higher_is_better=False) == 1
-    assert best_cell(cells) == 0
+    study = study_of(table)
+    assert picks(study, with_cells(study)[0]) == {0: True}  # the edge
+    falling = study_of(table.assign(**Headline("loss", "lower", "nats").columns()))
+    assert picks(falling, with_cells(falling)[0]) == {1: False}
+    assert falling.unit == "nats"
 
 
-def test_edge_of_a_grid() -> None:
-    _, cells = with_cells(study_of(synthetic.runs(("lion",), seeds=1)))
-    inner = best_cell(cells)
-    assert inner is not None and not is_on_edge(cells, inner)
-    assert is_on_edge(cells, 0)
+def test_one_ring_per_choice() -> None:
+    """Betas are tuned along, but where a study is about them."""
+    good, bad = ([*synthetic.runs(("lion",), seeds=1).assign(beta2=b, val=v, state="finished")
+                  .to_dict("records")] for b, v in ((0.99, 90.0), (0.9, 80.0)))  # fmt: skip
+    table = pd.DataFrame(good + bad)
+    study = study_of(table)
+    shown = summary(study, *with_cells(study))
+    assert [view["best"] is None for view in shown["views"]] == [True, False]
+    assert [view["elsewhere"] for view in shown["views"]] == [True, False]
+    about_betas = replace(study, name="betas")
+    assert len(picks(about_betas, with_cells(about_betas)[0])) == 2
 
 
 def test_runs_without_weight_decay_have_cells_too() -> None:

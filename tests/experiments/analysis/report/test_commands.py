@@ -69,3 +69,16 @@ def test_a_shell_finds_nothing_in_a_name() -> None:
     assert shlex.split(run_again(row.to_dict()))[2:4] == [
         *("experiment=a; rm -rf ~", "optimizer=$(id)")
     ]
+
+
+STUDIES = [s for s in read_studies(ROOT / "results") if s.kind == "study"]
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=[s.name for s in STUDIES])
+def test_run_it_again_is_the_same_run(study) -> None:
+    """Every optimizer of every committed study, under one of its conditions."""
+    for number, (_, rows) in enumerate(study.runs.groupby("optimizer")):
+        row = rows.iloc[(7 * number) % len(rows)].to_dict()
+        assert (
+            run_id(composed(study.commands.get(row["run_id"]) or run_again(row))) == (row["run_id"])
+        )
