@@ -1,0 +1,237 @@
+"""The tables and sentences of README.md and RESULTS.md that are made of numbers: made, not typed.
+
+A block stands between `<!-- numbers: NAME -->` and `<!-- end -->`; `scripts/text_tables.py` writes
+it anew from the committed tables, and a test holds that it is as it would be written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments.analysis import tuned
+from experiments.analysis.drawing.names import name_of
+from experiments.analysis.sources import RESULTS, proxies, study
+from experiments.analysis.statistics.comparison import choose, compare, has_loss
+from experiments.analysis.statistics.difference import Difference, of_pairs
+from experiments.analysis.statistics.ranking import rank
+from experiments.store import UserError
+
+BLOCK = re.compile(r"(<!-- numbers: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+SAID = {"better": "Lion is ahead", "worse": "Lion is behind", "inconclusive": "not shown",
+        "not tuned": "not tuned"}  # fmt: skip
+NO_STUDY = "*(not run yet)*"
+
+
+def fill(text: str, results: Path = RESULTS) -> str:
+    """The text with every block as the tables of now make it.
+
+    Raises:
+        UserError: for a block that nobody makes.
+    """
+
+    def made(found: re.Match[str]) -> str:
+        if found[2] not in BLOCKS:
+            raise UserError(f"no block of numbers {found[2]}; there are {', '.join(BLOCKS)}")
+        return f"{found[1]}{BLOCKS[found[2]](results)}\n{found[3]}"
+
+    return BLOCK.sub(made, text)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def interval(found: Difference, digits: int = 2) -> str:
+    """`+0.56 [-1.47, 2.59]`, with a proper minus."""
+    text = f"{found.mean:+.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+    return text.replace("-", "−")
+
+
+def _mean(chosen: Any) -> str:
+    return f"{chosen.test_mean:.2f} ± {chosen.test_error:.2f}"
+
+
+def demo(results: Path) -> str:
+    """The published comparison of `make demo`, and its verdict."""
+    runs = proxies(results)["vit_proxy"]
+    chosen = [choose(runs, name) for name in ("adamw", "lion")]
+    heads = ("optimizer", "picked lr", "weight decay", "validation %", "test %, mean ± s.e.", "n")
+    rows = [(name_of(c.optimizer), f"{c.lr:g}", f"{c.weight_decay:g}", f"{c.val_mean:.2f}",
+             _mean(c), str(c.n)) for c in chosen]  # fmt: skip
+    found = compare(runs, "lion", "adamw")
+    shown = {"better": "Lion is better", "worse": "Lion is worse"}
+    verdict = shown.get(found.verdict, "no difference is shown")
+    return (
+        f"{table(heads, rows)}\n\nLion minus AdamW, each seed with what the others picked: "
+        f"{interval(found)} points (95 %): **{verdict}**."
+    )
+
+
+def of_proxies(results: Path) -> str:
+    """The other published comparisons."""
+    rows = []
+    for name, runs in proxies(results).items():
+        if name == "vit_proxy":
+            continue
+        adamw, lion = choose(runs, "adamw"), choose(runs, "lion")
+        found = compare(runs, "lion", "adamw")
+        loss = [interval(compare(runs, "lion", "adamw", "test_loss"), 3)] if has_loss(runs) else []
+        said = SAID[found.verdict]
+        rows.append((f"`{name}`", _mean(adamw), _mean(lion), interval(found), *loss, said))
+    heads = ["proxy", "AdamW, test %", "Lion, test %", "Lion − AdamW, points [95 %]"]
+    heads += ["in test loss, nats"] if all(len(row) == 6 for row in rows) else []
+    if len(heads) == 4:
+        rows = [row if len(row) == 5 else (*row[:4], row[5]) for row in rows]
+    return table([*heads, ""], rows)
+
+
+def heatmap(results: Path) -> str:
+    """The picked cells, and their difference."""
+    runs = study("heatmap", results)
+    if runs is None:
+        return NO_STUDY
+    heads = ("", "lr", "weight decay", "validation", "test")
+    chosen = [choose(runs, name) for name in ("adamw", "lion")]
+    rows = [(name_of(c.optimizer), f"{c.lr:g}", f"{c.weight_decay:g}", f"{c.val_mean:.2f}",
+             _mean(c)) for c in chosen]  # fmt: skip
+    text = f"{table(heads, rows)}\n\n{_difference(runs)}"
+    edges = [name_of(c.optimizer) for c in chosen if c.on_edge]
+    return text + (f" On the edge of its grid: {', '.join(edges)}." if edges else "")
+
+
+def _difference(runs: pd.DataFrame) -> str:
+    found = compare(runs, "lion", "adamw")
+    text = f"Lion − AdamW: {interval(found)} points of test accuracy ({SAID[found.verdict]}"
+    text += f"; the pairs correlate by {found.correlation:+.2f})".replace("-", "−")
+    if has_loss(runs):
+        loss = compare(runs, "lion", "adamw", "test_loss")
+        text += f", {interval(loss, 3)} nats of test loss ({SAID[loss.verdict]})"
+    return f"{text}."
+
+
+def batch_size(results: Path) -> str:
+    """Lion minus AdamW at each batch size, by accuracy and by loss; Holm's over the sizes."""
+    runs = study("batch_size", results)
+    if runs is None:
+        return NO_STUDY
+    rows = []
+    for item in tuned.differences(runs, "batch_size").itertuples():
+        part = runs[runs.batch_size == item.batch_size]
+        loss = "–"
+        if has_loss(part):
+            loss = interval(compare(part, "lion", "adamw", "test_loss"), 3)
+        gain = interval(compare(part, "lion", "adamw"))
+        rows.append((str(item.batch_size), gain, f"{item.p_holm:.2g}", SAID[item.verdict], loss))
+    heads = ("batch", "Lion − AdamW, points [95 %]", "p, Holm over the sizes", "by accuracy",
+             "in test loss, nats [95 %]")  # fmt: skip
+    return table(heads, rows)
+
+
+def betas(results: Path) -> str:
+    """Every pair of betas."""
+    runs = study("betas", results)
+    if runs is None:
+        return NO_STUDY
+    arms = tuned.tuned(runs, ["beta1", "beta2"] + ["optimizer"])
+    arms = arms.assign(double=arms.beta1 != arms.beta2).sort_values(["double", "beta1", "beta2"])
+    rows = [(f"{a.beta1:g}, {a.beta2:g}", f"{a.lr:g}" + (" (edge: not tuned)" if a.on_edge else ""),
+             f"{a.val_mean:.2f}", f"{a.test_mean:.2f} ± {a.test_error:.2f}")
+            for a in arms.itertuples()]  # fmt: skip
+    return table(("betas", "picked lr", "validation", "test"), rows)
+
+
+def optimizers(results: Path) -> str:
+    """All optimizers against Lion, by accuracy and by loss."""
+    runs = study("optimizers", results)
+    if runs is None:
+        return NO_STUDY
+    ranks = rank(runs, "lion")
+    rows = []
+    for item in ranks.to_dict("records"):
+        name = name_of(item["optimizer"])
+        is_lion = item["optimizer"] == "lion"
+        row = [f"**{name}**" if is_lion else name, f"{item['lr']:g}", f"{item['weight_decay']:g}"]
+        row += [f"{item['test_mean']:.2f} ± {item['test_error']:.2f}"]
+        for prefix, digits in (("", 2), ("loss_", 3)):
+            row += _against(item, prefix, digits) if f"{prefix}difference" in ranks else []
+        rows.append(row)
+    heads = ["", "lr", "weight decay", "test", "Lion − it, points [95 %]", ""]
+    heads += ["in test loss, nats", ""] if "loss_difference" in ranks else []
+    ties = [f"{name_of(item.optimizer)} is {'; '.join(item.remarks)}" for item in ranks.itertuples()
+            if item.remarks]  # fmt: skip
+    said = f"\n\nPicks with a remark: {'. '.join(ties)}." if ties else ""
+    return table(heads, rows) + said
+
+
+def _against(item: dict[str, Any], prefix: str, digits: int) -> list[str]:
+    if item["verdict"] == "reference":
+        return ["", ""]
+    low, high = (f"{item[prefix + end]:.{digits}f}" for end in ("low", "high"))
+    text = f"{item[prefix + 'difference']:+.{digits}f} [{low}, {high}]".replace("-", "−")
+    return [text, SAID[item[f"{prefix}verdict"]]]
+
+
+def hessian(results: Path) -> str:
+    """The largest eigenvalue of the Hessian, both optimizers."""
+    path = results / "studies" / "vit_proxy" / "landscape" / "hessian.csv"
+    if not path.exists():
+        return NO_STUDY
+    wide = pd.read_csv(path).pivot(index="seed", columns="optimizer", values="hessian_top")
+    found = of_pairs(pd.DataFrame({"ours": wide.lion, "theirs": wide.adamw}))
+    larger = int((wide.lion > wide.adamw).sum())
+    spans = {n: f"{wide[n].min():.0f} to {wide[n].max():.0f}" for n in ("lion", "adamw")}
+    reason = f" ({found.reason})" if found.reason else ""
+    return (
+        f"The top eigenvalue of the Hessian: {spans['lion']} for Lion's runs, {spans['adamw']} for "
+        f"AdamW's; Lion's is larger in {larger} of {len(wide)} seeds, by {interval(found, 1)}: "
+        f"{'not shown' if reason else 'shown'}{reason}."
+    )
+
+
+ASKED = (
+    ("C005", "Is tuned Lion better than tuned AdamW?", "ViT-B/16: +1.96"),
+    ("C050", "Is Lion's best learning rate smaller?", "3 to 10 ×"),
+    ("C051", "Is its best weight decay larger?", "3 to 10 ×"),
+    ("C052", "Is Lion less sensitive to both?", "yes"),
+    ("C049", "Does Lion gain with the batch size?", "yes"),
+    ("C040", "Are two betas better than one?", "yes"),
+    ("C037", "Is Lion the best of ten?", "yes"),
+    ("C039", "Does it learn in fewer steps?", "yes"),
+    ("C063", "Does Lion end in flatter regions?", "yes"),
+)
+ANSWERS = {"supported": "Yes", "contradicted": "No", "inconclusive": "Not shown"}
+
+
+def short(results: Path) -> str:
+    """The main questions, answered by results/claims.csv."""
+    claims = pd.read_csv(results / "claims.csv").set_index("claim_id")
+    rows = []
+    for name, question, theirs in ASKED:
+        row = claims.loc[name]
+        if row.proxy_verdict not in ANSWERS:
+            continue
+        numbers = f"{row.proxy_estimate:.3g} [{row.proxy_low:.3g}, {row.proxy_high:.3g}]"
+        said = f"{row.proxy_measure}: {numbers} {row.proxy_unit}, n = {row.proxy_n:.0f}"
+        answer = f"**{ANSWERS[row.proxy_verdict]}.** {said}".replace(" -", " −").replace("[-", "[−")
+        rows.append((question, answer, theirs, name))
+    return table(("question", "answer on `vit_proxy`", "the paper's, elsewhere", "claim"), rows)
+
+
+BLOCKS: dict[str, Callable[[Path], str]] = {
+    "demo": demo,
+    "proxies": of_proxies,
+    "short": short,
+    "heatmap": heatmap,
+    "batch_size": batch_size,
+    "betas": betas,
+    "optimizers": optimizers,
+    "hessian": hessian,
+}
+"""Name of a block -> what makes it."""
