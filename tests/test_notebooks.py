@@ -32,7 +32,12 @@ def code_cells(book: Any) -> list[Any]:
 def numbers(book: Any) -> list[str]:
     """Every number that a notebook prints or shows in a table (pictures apart)."""
     outputs = [out for cell in code_cells(book) for out in cell.outputs]
-    said = [out.text if out.output_type == "stream" else out.data["text/plain"] for out in outputs]
+    said = [
+        out.text
+        if out.output_type == "stream"
+        else out.data.get("text/markdown", out.data["text/plain"])
+        for out in outputs
+    ]
     return [n for text in said for n in re.findall(r"-?\d+\.?\d*", text)]
 
 
@@ -73,6 +78,16 @@ def test_it_defines_nothing_and_calls_the_analysis(name: str) -> None:
     defined = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     assert not [node for node in ast.walk(tree) if isinstance(node, defined)]
     assert "from experiments.analysis import" in source
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_answer_stands_first_and_nothing_is_a_raw_repr(name: str) -> None:
+    first, *others = code_cells(nbformat.read(FOLDER / f"{name}.ipynb", 4))
+    assert any(re.search(r"inconclusive|Not shown", str(out)) for out in first.outputs)
+    for cell in (first, *others):
+        for out in cell.outputs:
+            said = out.get("text", "") or out.get("data", {}).get("text/plain", "")
+            assert not re.search(r"0x[0-9a-f]{6}|\w+\(\w+=", said), said
 
 
 def test_the_overview_shows_every_figure() -> None:

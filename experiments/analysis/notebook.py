@@ -10,10 +10,13 @@ import pandas as pd
 from experiments.analysis.drawing import figure_style
 from experiments.analysis.figures.catalogue import FIGURES
 from experiments.analysis.sources import RESULTS
+from experiments.analysis.statistics.difference import Difference
+from experiments.analysis.text_tables import interval
+from experiments.analysis.text_tables import table as table_of
 from experiments.store import UserError
 
 if TYPE_CHECKING:
-    from IPython.display import Image
+    from IPython.display import Image, Markdown
 
 CLAIM_COLUMNS = [
     "id", "claim_id", "task", "claim", "paper_consistency", "proxy_verdict", "proxy_n",
@@ -46,3 +49,40 @@ def claims(results: Path = RESULTS) -> pd.DataFrame:
     path = with_verdicts if with_verdicts.exists() else results / "paper" / "claims.csv"
     rows = pd.read_csv(path)
     return rows.filter(CLAIM_COLUMNS)
+
+
+def claims_table(results: Path = RESULTS) -> pd.DataFrame:
+    """results/claims.csv, by claim.
+
+    Raises:
+        UserError: where it has not been written.
+    """
+    path = results / "claims.csv"
+    if not path.exists():
+        raise UserError(f"{path} is missing: python scripts/claims.py writes it")
+    return pd.read_csv(path).set_index("claim_id")
+
+
+def shown(rows: pd.DataFrame, digits: int = 2) -> Markdown:
+    """A table as a reader wants it: rounded, no row numbers, empty where there is nothing."""
+    from IPython.display import Markdown
+
+    named = rows.reset_index() if rows.index.name else rows
+    cells = [[_said(value, digits) for value in row] for row in named.itertuples(index=False)]
+    return Markdown(table_of([str(name).replace("_", " ") for name in named], cells))
+
+
+def _said(value: object, digits: int) -> str:
+    if value is None or value != value:
+        return ""
+    if not isinstance(value, float):
+        return str(value)
+    is_fine = 0 < abs(value) < 0.1 or value.is_integer()
+    return f"{value:.3g}" if is_fine else f"{value:.{digits}f}"
+
+
+def say(found: Difference) -> None:
+    """Prints a difference of Lion and AdamW with its verdict."""
+    reason = f" ({found.reason})" if found.reason else ""
+    print(f"Lion - AdamW: {interval(found, 1)} points of test accuracy, n = {found.n} seeds")
+    print(f"verdict on Lion: {found.verdict}{reason}")

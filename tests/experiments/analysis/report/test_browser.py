@@ -21,7 +21,7 @@ def draw_all(page: Any) -> None:
 
 def test_claims_filter_by_verdict_topic_and_words(browse: Any) -> None:
     page = browse("index.html")
-    assert page.evaluate(SHOWN) == 81
+    assert page.evaluate(SHOWN) == 86
     page.get_by_role("button", name="supported 2", exact=True).click()
     assert page.evaluate(SHOWN) == 2
     page.get_by_role("button", name="contradicted 1", exact=True).click()
@@ -30,7 +30,7 @@ def test_claims_filter_by_verdict_topic_and_words(browse: Any) -> None:
     assert page.evaluate(SHOWN) == 0  # groups narrow
     assert page.get_by_text("No claim matches").is_visible()
     page.get_by_role("button", name="Show all").click()
-    assert page.evaluate(SHOWN) == 81
+    assert page.evaluate(SHOWN) == 86
     page.get_by_label("Search").fill("FLICKR30k rank")
     assert page.evaluate(SHOWN) == 1
     assert page.locator("#count").inner_text() == "1 of 81 claims"
