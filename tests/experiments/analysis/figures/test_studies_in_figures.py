@@ -100,7 +100,7 @@ def test_heatmaps(tmp_path: Path) -> None:
     assert "on the test set: AdamW" in " ".join(figure.get_supxlabel().split())
 
 
-def test_all_grids_share_a_clipped_scale_of_points_below_the_best_of_their_row(tmp_path: Path) -> None:
+def test_all_grids_share_a_clipped_scale_below_the_best_of_their_row(tmp_path: Path) -> None:
     figure = lr_wd_heatmaps.draw(study_folder.make(tmp_path, heatmap=grids()))
     limits = [axis.collections[0].get_clim() for axis in figure.axes[:4]]
     assert set(limits) == {(0.0, lr_wd_heatmaps.CLIP)}

@@ -33,7 +33,7 @@ def test_claims_filter_by_verdict_topic_and_words(browse: Any) -> None:
     assert page.evaluate(SHOWN) == 86
     page.get_by_label("Search").fill("FLICKR30k rank")
     assert page.evaluate(SHOWN) == 1
-    assert page.locator("#count").inner_text() == "1 of 81 claims"
+    assert page.locator("#count").inner_text() == "1 of 86 claims"
 
 
 def test_filters_work_from_the_keyboard(browse: Any) -> None:
@@ -44,7 +44,7 @@ def test_filters_work_from_the_keyboard(browse: Any) -> None:
     page.keyboard.press("Tab")
     page.keyboard.press("Space")
     assert page.evaluate("document.activeElement.getAttribute('aria-pressed')") == "true"
-    assert page.evaluate(SHOWN) < 81
+    assert page.evaluate(SHOWN) < 86
 
 
 def test_hover_shows_the_value_of_a_point(browse: Any) -> None:
