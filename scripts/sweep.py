@@ -3,6 +3,7 @@
 python scripts/sweep.py status                     # every sweep, a line each
 python scripts/sweep.py status vit_proxy-lr_wd     # progress, failures, best cells
 python scripts/sweep.py resume vit_proxy-lr_wd     # train what is missing
+python scripts/sweep.py confirm vit_proxy-lr_wd --seeds 100-109   # its picks, with fresh seeds
 python scripts/sweep.py collect vit_proxy-lr_wd --study heatmap --curves
 python scripts/sweep.py compact                    # results/runs as one quick table
 """
@@ -18,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from experiments import trust  # noqa: E402
 from experiments.config import UserError  # noqa: E402
-from experiments.sweep import command, report, results  # noqa: E402
+from experiments.sweep import command, confirm, report, results  # noqa: E402
 from experiments.sweep.manifest import Sweep  # noqa: E402
 
 SWEEPS = Path("results/sweeps")
@@ -41,7 +42,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line; `action` is the function to call."""
     summary = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=summary)
-    actions = parser.add_subparsers(required=True, metavar="status | resume | collect | compact")
+    actions = parser.add_subparsers(
+        required=True, metavar="status | resume | confirm | collect | compact"
+    )
     status = actions.add_parser("status", help="progress, failures, best cells")
     status.add_argument("name", nargs="?", help="of the sweep, or its folder")
     status.add_argument("--metric", help="to judge by (default: the task's own)")
@@ -53,6 +56,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     resume.add_argument("--trust", default="", help="code of somebody else's sweep, see run.py")
     resume.add_argument("changes", nargs="*", help="launcher settings, e.g. num_workers=4")
     resume.set_defaults(action=go_on)
+    confirm = actions.add_parser("confirm", help="train the picks again, with fresh seeds")
+    confirm.add_argument("name")
+    confirm.add_argument("--seeds", type=seeds_of, default=seeds_of("100-109"), help="e.g. 100-109")
+    confirm.add_argument("--metric", help="to pick by (default: the task's own)")
+    confirm.add_argument("--launcher", default="local", help="page of conf/launcher")
+    confirm.add_argument("--trust", default="", help="code of somebody else's sweep, see run.py")
+    confirm.add_argument("changes", nargs="*", help="launcher settings, e.g. num_workers=4")
+    confirm.set_defaults(action=train_picks)
     collect = actions.add_parser("collect", help="write runs.csv of the runs that are over")
     collect.add_argument("name")
     collect.add_argument("--study", help="name below results/studies/EXPERIMENT (default: sweep's)")
@@ -97,6 +108,29 @@ def go_on(args: argparse.Namespace) -> int:
                 sweep.leases.forgive(run)
     code = command.launch(sweep.path, args.launcher, args.changes, [ROOT / "conf"])
     report.show(sweep)
+    return code
+
+
+def seeds_of(text: str) -> list[int]:
+    """`100-104,7` as numbers."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        try:
+            seeds += range(int(first), int(last) + 1) if dash else [int(first)]
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text}: say e.g. 100-109 or 7,8,9") from None
+    if not seeds:
+        raise argparse.ArgumentTypeError(f"{text}: no seed")
+    return list(dict.fromkeys(seeds))
+
+
+def train_picks(args: argparse.Namespace) -> int:
+    """Trains what a sweep has picked again, with seeds that had no part in picking."""
+    trust.add(args.trust)
+    fresh = confirm.confirm(find(args.name), args.seeds, args.metric)
+    code = command.launch(fresh.path, args.launcher, args.changes, [ROOT / "conf"])
+    report.show(fresh, metric=args.metric)
     return code
 
 

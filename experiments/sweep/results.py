@@ -162,7 +162,7 @@ def _best(sweep: Sweep, table: pd.DataFrame, cells: list[Cell]) -> Best | None:
     tuned = [key for key in one.settings if key not in _fixed(sweep, one)]
     keys = [short(key) for key in tuned if short(key) not in conditions]
     named = [
-        {short(key): _hashable(cell.settings[key]) for key in tuned} | {"run_id": cell.run_id}
+        {short(key): hashable(cell.settings[key]) for key in tuned} | {"run_id": cell.run_id}
         for cell in cells
         if cell.run_id in table.index
     ]
@@ -203,7 +203,8 @@ def _order(key: str) -> int:
     return first.index(key) if key in first else len(first)
 
 
-def _hashable(value: Any) -> Any:
+def hashable(value: Any) -> Any:
+    """A setting that can be compared and looked up: lists as text."""
     return json.dumps(value) if isinstance(value, list | dict) else value
 
 

@@ -1,0 +1,74 @@
+"""The picks of a sweep are trained again with seeds that had no part in picking them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import swept
+import tiny
+
+from experiments.config import UserError
+from experiments.identity import run_id
+from experiments.sweep import results
+from experiments.sweep.confirm import confirm
+from experiments.sweep.manifest import Cell, Sweep
+
+SHORT: dict[str, Any] = {"train__epochs": None, "train__steps": 3, "eval__every_epochs": None}
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """Two optimizers, two batch sizes, two learning rates, two seeds, trained for real."""
+    root = tmp_path_factory.mktemp("tuned")
+    cells = []
+    for name in ("lion", "adamw"):
+        for size in (16, 32):
+            for lr in (1e-3, 1e-2):
+                for seed in (0, 1):
+                    changes = {"optimizer_name": name, "seed": seed, "train__batch_size": size}
+                    made = tiny.config(root / "runs", **SHORT, **changes, optimizer__lr=lr)
+                    settings = {"optimizer.lr": lr, "train.batch_size": size}
+                    cells.append(Cell.of(made, settings))
+    sweep = swept.sweep(root, cells, conditions=["batch_size"])
+    assert swept.work(sweep.path) == 0
+    return sweep
+
+
+def test_each_pick_gets_every_fresh_seed_and_nothing_else(tuned: Sweep) -> None:
+    fresh = confirm(tuned, [100, 101, 102])
+    picked = {(b.optimizer, b.settings["batch_size"]): b for b in results.best_cells(tuned)}
+    assert len(picked) == 4 and len(fresh.cells) == 12
+    for cell in fresh.cells:
+        best = picked[cell.optimizer, cell.config["train"]["batch_size"]]
+        assert cell.config["optimizer"]["lr"] == best.settings["lr"]
+        assert cell.config["seed"] == cell.seed
+    assert {cell.seed for cell in fresh.cells} == {100, 101, 102}
+    assert fresh.name == f"{tuned.name}-fresh" and fresh.manifest["budget_is_equal"]
+    assert "on an edge of what was tried" in fresh.manifest["about"], "two rates: both are edges"
+    again = confirm(tuned, [100, 101, 102])
+    assert [c.run_id for c in again.cells] == [c.run_id for c in fresh.cells]
+
+
+def test_a_confirmed_cell_is_the_run_that_the_command_line_would_make(tuned: Sweep) -> None:
+    sweep = confirm(tuned, [100])
+    assert swept.work(sweep.path) == 0
+    table = results.runs_table(sweep).set_index("run_id")
+    cell = sweep.cells[0]
+    alone = tiny.config(
+        tuned.path.parents[1] / "runs", **SHORT, optimizer_name=cell.optimizer, seed=100,
+        train__batch_size=cell.settings["train.batch_size"],
+        optimizer__lr=cell.settings["optimizer.lr"],
+    )  # fmt: skip
+    assert run_id(alone) == cell.run_id and table.state[cell.run_id] == "finished"
+
+
+def test_a_seed_that_took_part_and_an_unfinished_sweep_are_refused(
+    tuned: Sweep, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="seed 1 had a part in picking"):
+        confirm(tuned, [100, 1])
+    empty = swept.sweep(tmp_path, swept.cells(tmp_path, 2))
+    with pytest.raises(UserError, match="no setting has finished with every seed yet"):
+        confirm(empty, [100])
