@@ -12,7 +12,7 @@ rate of this step. The training loop calls it at every step, keeps what is retur
 sets w = w - update: the program itself multiplies by lr. There are assignments only, each of one
 function of variables and constants.
 
-Source: arXiv:2302.06675, section 2.1 and Program 1
+Source: arXiv:2302.06675, section 2.1, Program 1 (the text) and Program 2 (the loop)
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Besides straight assignments of one function each: comments, docstrings, nested expressions (taken
 apart into statements with temporaries `t1`, `t2`, ...), `x ** y`, `update += wd`, `a = b`, other
 names for the inputs (by position: weights, gradient, one or two buffers, learning rate), and a
-return of expressions; a buffer that is not returned stays as it is. The result always has the inputs w, g, m, v, lr and returns update, m, v.
+return of expressions; a buffer that is not returned stays as it is. The result always has the
+inputs w, g, m, v, lr and returns update, m, v.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from collections.abc import Iterable
 from experiments.search.language import (
     INPUTS,
     OUTPUTS,
-    STATES,
     Argument,
     LanguageError,
     Program,
@@ -179,7 +179,7 @@ class _Reader:
             name = self.variable(node)
             if name not in self.assigned:
                 near = difflib.get_close_matches(node.id, self.assigned, n=1)
-                hint = f"; did you mean {near[0]}?" if near else ""
+                hint = f"; did you mean {near[0]}?" if near else "; write a variable or a number"
                 raise self.error(node, f"{node.id} is read before it is assigned{hint}")
             return name
         constant = _constant(node)
