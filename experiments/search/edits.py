@@ -44,7 +44,11 @@ class Edit:
 
     def to_json(self) -> list[Any]:
         """For the log."""
-        return [self.kind, self.place, [[s.target, s.function, *s.arguments] for s in self.statements]]
+        return [
+            self.kind,
+            self.place,
+            [[s.target, s.function, *s.arguments] for s in self.statements],
+        ]
 
     @classmethod
     def from_json(cls, row: list[Any]) -> Edit:

@@ -109,8 +109,8 @@ class Mutator:
         if self.is_guided:
             kinds = infer(program.statements[:place])
             names = [name for name, kind in kinds.items() if kind == kinds[argument]]
-        new = random.choice(names)
-        return None if new == argument else _replaced(program, place, which, new)
+        names = [name for name in names if name != argument]
+        return _replaced(program, place, which, random.choice(names)) if names else None
 
     def _arguments(
         self, program: Program, place: int, function: str, random: Random
