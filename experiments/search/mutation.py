@@ -15,7 +15,7 @@ from random import Random
 from experiments.search.edits import DELETE, INSERT, REPLACE, Edit
 from experiments.search.language import INPUTS, OUTPUTS, Argument, LanguageError, Program, Statement
 from experiments.search.operations import OPERATIONS
-from experiments.search.types import SCALAR, infer, is_valid, result_kind
+from experiments.search.types import ARRAY, SCALAR, infer, is_valid, result_kind
 
 FUNCTIONS = tuple(name for name, one in OPERATIONS.items() if one.searched)
 MODIFY, WRAP, TUNE = "modify", "wrap", "tune"
@@ -59,7 +59,7 @@ class Mutator:
         if kind in (INSERT, WRAP) and length >= self.max_statements:
             return None
         if kind == INSERT:
-            return self._insert(program, random)
+            return self._insert(program, random.randrange(length + 1), random)
         if not length:
             return None
         place = random.randrange(length)
@@ -71,8 +71,11 @@ class Mutator:
             return _tune(program, random)
         return self._modify(program, place, random)
 
-    def _insert(self, program: Program, random: Random) -> Edit:
-        place = random.randrange(len(program.statements) + 1)
+    def append(self, program: Program, random: Random) -> Edit:
+        """A statement at the end; it may not be valid."""
+        return self._insert(program, len(program.statements), random)
+
+    def _insert(self, program: Program, place: int, random: Random) -> Edit:
         function = random.choice(FUNCTIONS)
         arguments = self._arguments(program, place, function, random)
         target = self._target(program, place, function, arguments, random)
@@ -121,12 +124,15 @@ class Mutator:
         kinds = infer(program.statements[:place]) if self.is_guided else {}
         drawn: list[Argument] = []
         for kind in operation.kinds:
-            if random.random() < (SCALAR_CONSTANT if kind == SCALAR else NEW_CONSTANT):
+            if self.is_guided and operation.alike and drawn:
+                kind = kinds.get(str(drawn[0]), SCALAR)
+            may_be_constant = kind != ARRAY
+            chance = SCALAR_CONSTANT if kind == SCALAR else NEW_CONSTANT
+            if may_be_constant and random.random() < chance:
                 drawn.append(random.gauss(0, 1))
                 continue
             if self.is_guided:
-                wanted = kinds.get(str(drawn[0]), SCALAR) if operation.alike and drawn else kind
-                names = [name for name, known in kinds.items() if wanted in ("any", known)]
+                names = [name for name, known in kinds.items() if kind in ("any", known)]
             drawn.append(random.choice(names))
         return tuple(drawn)
 
