@@ -1,0 +1,321 @@
+"""Exact symbolic execution of one step, for one weight: rational functions and named unknowns.
+
+Values are quotients of polynomials with rational coefficients, in lowest terms, in w, g, m, v, lr
+and in further unknowns: the sign of a polynomial (whose square is 1), a root (whose square or cube
+is what it is a root of), and every value that is no algebra (`tanh(...)`, `clip`, norms), named by
+its function and its arguments. So two values are equal if their quotients are, wherever no sign is
+taken of zero and nothing is divided by zero. `lr` is positive.
+
+A constant of a program is the decimal number that its text shows: 0.9 is 9/10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from sympy import QQ
+from sympy.polys.fields import field as make_field
+
+from experiments.search.language import INPUTS, Program
+from experiments.search.operations import OPERATIONS
+from experiments.search.polynomials import (
+    exact_root,
+    factorise,
+    is_number,
+    leads_negative,
+    to_fraction,
+)
+
+Value = Any
+"""An element of sympy's field of rational functions."""
+
+_POSITIVE = {"exp", "exp2", "exp10", "cosh", "norm", "global_norm"}
+_SIGN_KEEPING = {"tanh", "sinh", "arctan", "arcsinh", "cbrt"}
+"""Defined for every number, odd and increasing: their sign is that of their argument."""
+
+
+_MOST_TERMS = 500
+
+
+class Undecided(Exception):
+    """The algebra does not reach this far; says why."""
+
+
+class _TooFewUnknowns(Exception):
+    pass
+
+
+@dataclass
+class _Unknown:
+    """What is known of a generator beyond the inputs.
+
+    Attributes:
+        power, equals: The unknown to this power is that value; power 0: nothing of the kind.
+        sign: Its own sign: a value, or None if that is not known.
+        argument: For a sign: what it is the sign of.
+    """
+
+    power: int = 0
+    equals: Value = None
+    sign: Value = None
+    argument: Value = None
+
+
+@dataclass
+class Result:
+    """A step in symbols.
+
+    Attributes:
+        update, states: The values after the step; states by name.
+        algebra: The inputs and unknowns that the values are made of.
+    """
+
+    update: Value
+    states: dict[str, Value]
+    algebra: Algebra
+
+
+def execute(program: Program) -> Result:
+    """The update and both buffers after one step, as functions of the buffers before it.
+
+    Raises:
+        Undecided: a division by zero, or more unknowns than are worth following.
+    """
+    for num_unknowns in (4, 12, 40):
+        algebra = Algebra(num_unknowns)
+        try:
+            values: dict[str, Value] = dict(algebra.inputs)
+            for target, function, arguments in program.statements:
+                given = [algebra.read(argument, values) for argument in arguments]
+                values[target] = algebra.apply(function, given)
+            return Result(values["update"], {s: values[s] for s in ("m", "v")}, algebra)
+        except _TooFewUnknowns:
+            continue
+    raise Undecided("more than 40 signs, roots and functions that are no algebra")
+
+
+def constant(number: float) -> Fraction:
+    """The decimal number that the shortest text of a float shows."""
+    return Fraction(repr(number))
+
+
+@dataclass
+class Algebra:
+    """The field of values and what is known of its unknowns."""
+
+    num_unknowns: int
+    unknowns: list[_Unknown] = field(default_factory=list)
+    named: dict[Any, Value] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [*INPUTS, *(f"u{i}" for i in range(self.num_unknowns))]
+        self.field, *self.generators = make_field(names, QQ)
+        self.inputs = dict(zip(INPUTS, self.generators, strict=False))
+        self.zero, self.one = self.field.zero, self.field.one
+
+    def number(self, value: Fraction) -> Value:
+        return self.field(QQ(value.numerator, value.denominator))
+
+    def read(self, argument: str | float, values: dict[str, Value]) -> Value:
+        if isinstance(argument, str):
+            return values[argument]
+        return self.number(constant(argument))
+
+    def apply(self, function: str, arguments: list[Value]) -> Value:
+        """The value of a function; what is no algebra becomes an unknown."""
+        rule = _RULES.get(function)
+        found = rule(self, *arguments) if rule else self.opaque(function, arguments)
+        if len(found.numer) + len(found.denom) > _MOST_TERMS:
+            raise Undecided(f"a value of more than {_MOST_TERMS} terms")
+        return self.reduce(found)
+
+    def opaque(self, function: str, arguments: list[Value]) -> Value:
+        """An unknown named by its function and arguments, odd functions of a positive lead."""
+        factor = self.one
+        if OPERATIONS[function].odd and not arguments[0]:
+            return self.zero
+        if OPERATIONS[function].odd and leads_negative(arguments[0]):
+            arguments, factor = [-arguments[0]], -self.one
+        if OPERATIONS[function].commutative:
+            arguments = sorted(arguments, key=str)
+        sign = self.one if function in _POSITIVE else None
+        if function in _SIGN_KEEPING:
+            sign = self.sign(arguments[0])
+        return factor * self.unknown((function, *arguments), _Unknown(sign=sign))
+
+    def unknown(self, name: Any, known: _Unknown) -> Value:
+        if name not in self.named:
+            if len(self.unknowns) == self.num_unknowns:
+                raise _TooFewUnknowns
+            self.unknowns.append(known)
+            self.named[name] = self.generators[len(INPUTS) + len(self.unknowns) - 1]
+        return self.named[name]
+
+    def about(self, index: int) -> _Unknown | None:
+        """What is known of a generator; None for an input."""
+        return self.unknowns[index - len(INPUTS)] if index >= len(INPUTS) else None
+
+    # -- normal form ---------------------------------------------------------------------------
+
+    def reduce(self, value: Value) -> Value:
+        """Uses that the square of a sign is 1, and the like, above and below the line."""
+        value = self.lowered(value.numer) / self.lowered(value.denom)
+        for index in range(len(INPUTS), len(INPUTS) + len(self.unknowns)):
+            known = self.about(index)
+            assert known is not None
+            if known.power == 2 and any(m[index] for m in value.denom):
+                value = self.without_root_below(value, index)
+        return value
+
+    def lowered(self, polynomial: Any) -> Value:
+        """A polynomial in which no unknown stands at a power that is known."""
+        limits = [(i + len(INPUTS), u) for i, u in enumerate(self.unknowns) if u.power]
+        if not any(m[i] >= u.power for m in polynomial for i, u in limits):
+            return self.field(polynomial)
+        total = self.zero
+        for monomial, coefficient in polynomial.terms():
+            exponents, factor = list(monomial), self.field(coefficient)
+            for i, known in limits:
+                times, exponents[i] = divmod(exponents[i], known.power)
+                factor *= known.equals**times
+            for i, exponent in enumerate(exponents):
+                factor *= self.generators[i] ** exponent
+            total += factor
+        return self.reduce(total) if total else total
+
+    def without_root_below(self, value: Value, index: int) -> Value:
+        """Multiplies above and below with a - b r where a + b r stands below."""
+        root, below = self.generators[index], self.zero
+        flipped = self.zero
+        for monomial, coefficient in value.denom.terms():
+            term = self.field(self.field.ring.from_dict({monomial: coefficient}))
+            below += term
+            flipped += -term if monomial[index] % 2 else term
+        if all(monomial[index] for monomial in value.denom):
+            flipped = root
+        product = self.lowered((below * flipped).numer) / self.lowered((below * flipped).denom)
+        if not product:
+            raise Undecided("divides by a value that is zero for one sign")
+        above = self.field(value.numer) * flipped
+        return self.lowered(above.numer) / self.lowered(above.denom) / product
+
+    # -- signs and roots -----------------------------------------------------------------------
+
+    def factors(self, value: Value) -> tuple[Fraction, list[tuple[Any, int]]]:
+        """A value as a constant times powers of polynomials whose leading coefficient is > 0."""
+        number, parts = Fraction(1), []
+        for polynomial, direction in ((value.numer, 1), (value.denom, -1)):
+            coefficient, found = factorise(polynomial)
+            number *= coefficient**direction
+            parts += [(part, direction * power) for part, power in found]
+        return number, parts
+
+    def sign(self, value: Value) -> Value:
+        """The sign of a value: a product of 1, -1 and unknowns whose square is 1."""
+        if not value:
+            return self.zero
+        number, parts = self.factors(value)
+        found = self.one if number > 0 else -self.one
+        for polynomial, power in parts:
+            if power % 2:
+                found *= self.sign_of_factor(polynomial)
+        return self.reduce(found)
+
+    def sign_of_factor(self, polynomial: Any) -> Value:
+        used = [i for i in range(len(self.generators)) if any(m[i] for m in polynomial)]
+        if polynomial == polynomial.ring.gens[used[0]]:
+            known = self.about(used[0])
+            if known is None:
+                return self.one if INPUTS[used[0]] == "lr" else self.new_sign(polynomial)
+            if known.sign is not None:
+                return known.sign
+        if all(self.is_positive(i) for i in used) and all(c > 0 for c in polynomial.values()):
+            return self.one
+        return self.new_sign(polynomial)
+
+    def is_positive(self, index: int) -> bool:
+        known = self.about(index)
+        return INPUTS[index] == "lr" if known is None else known.sign == self.one
+
+    def new_sign(self, polynomial: Any) -> Value:
+        name = ("sign", self.field(polynomial))
+        made = self.unknown(name, _Unknown(2, self.one, None, self.field(polynomial)))
+        known = self.unknowns[self.generators.index(made) - len(INPUTS)]
+        known.sign = made
+        return made
+
+    def root(self, value: Value, power: int) -> Value:
+        """The square root of |value| or the cube root of value."""
+        if not value:
+            return value
+        number, parts = self.factors(value)
+        found, rest = self.one, self.one
+        for polynomial, exponent in parts:
+            whole, left = divmod(exponent, power)
+            part = self.field(polynomial)
+            found *= (self.absolute(part) if power == 2 else part) ** whole
+            rest *= part**left
+        exact = exact_root(number, power)
+        if exact is None:
+            rest *= self.number(number)
+        else:
+            found *= self.number(exact)
+        if rest == self.one:
+            return found
+        rest = self.absolute(rest) if power == 2 else rest
+        sign = self.one if power == 2 else self.sign(rest)
+        return found * self.unknown(("root", power, rest), _Unknown(power, rest, sign))
+
+    def absolute(self, value: Value) -> Value:
+        return self.reduce(value * self.sign(value))
+
+    def larger(self, x: Value, y: Value) -> Value:
+        return (x + y + self.absolute(x - y)) / 2
+
+    def over(self, x: Value, y: Value) -> Value:
+        if not y:
+            raise Undecided("divides by zero")
+        return x / y
+
+    def to_the(self, x: Value, y: Value) -> Value:
+        if y in (self.zero, self.one):
+            return x**0 if not y else x
+        if is_number(y):
+            exponent = to_fraction(y)
+            if exponent.denominator == 1 and abs(exponent) <= 8 and x:
+                return x ** int(exponent)
+            if exponent == Fraction(1, 2) and self.sign(x) == self.one:
+                return self.root(x, 2)
+        return self.opaque("power", [x, y])
+
+    def clipped(self, x: Value, limit: Value) -> Value:
+        """The share that clipping leaves is positive, and unknown: it depends on all weights."""
+        positive = self.one if self.sign(limit) == self.one else None
+        share = self.unknown(("clip_by_global_norm", x, limit), _Unknown(sign=positive))
+        return x * share
+
+
+_RULES: dict[str, Callable[..., Value]] = {
+    "add": lambda k, x, y: x + y,
+    "sub": lambda k, x, y: x - y,
+    "mul": lambda k, x, y: x * y,
+    "div": Algebra.over,
+    "negative": lambda k, x: -x,
+    "reciprocal": lambda k, x: k.over(k.one, x),
+    "copy": lambda k, x: x,
+    "interpolate": lambda k, x, y, a: (1 - a) * x + a * y,
+    "square": lambda k, x: x**2,
+    "cube": lambda k, x: x**3,
+    "sqrt": lambda k, x: k.root(x, 2),
+    "cbrt": lambda k, x: k.root(x, 3),
+    "sign": Algebra.sign,
+    "abs": Algebra.absolute,
+    "maximum": Algebra.larger,
+    "minimum": lambda k, x, y: -k.larger(-x, -y),
+    "power": Algebra.to_the,
+    "clip_by_global_norm": Algebra.clipped,
+    "get_eps": lambda k: k.number(Fraction(1, 10**8)),
+}
