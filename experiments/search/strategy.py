@@ -13,8 +13,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from experiments.search.language import Program
 from experiments.search.edits import Edit
+from experiments.search.language import Program
 
 INITIAL, CHILD, RECHECK = "initial", "child", "recheck"
 

@@ -47,13 +47,17 @@ FAMILIES = {
 }
 
 
-@cache
-def proxy(name: str) -> Proxy:
-    """The proxy of a family; made once per process.
+def check(name: str) -> None:
+    """Refuses a family that there is not.
 
     Raises:
-        ConfigError: for a family that there is not.
+        ConfigError: names those that there are.
     """
     if name not in FAMILIES:
         raise ConfigError(f"search.family={name}: no such family; there are: {', '.join(FAMILIES)}")
+
+
+@cache
+def proxy(name: str) -> Proxy:
+    """The proxy of a family; made once per process."""
     return FAMILIES[name].make()
