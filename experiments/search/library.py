@@ -48,7 +48,7 @@ def read_file(path: Path | str) -> Program:
         UserError: no such file, no readable text, or no valid program; one line with the place.
     """
     path = Path(path)
-    if not path.exists() and path.name == str(path) and path.name in names():
+    if not path.is_file() and path.name == str(path) and path.name in names():
         return load(path.name)
     try:
         content = path.read_text(encoding="utf-8")
