@@ -1,4 +1,4 @@
-"""What is known of programs by their functional hash: the fitness of each round they were judged in.
+"""What is known of programs, by their functional hash: their fitness in each round of data.
 
 A program that was judged on several streams of data counts with its mean, so that an incumbent
 that was lucky once falls back. Caches of several searches merge, if they judge alike.

@@ -126,14 +126,11 @@ class Mutator:
         for kind in operation.kinds:
             if self.is_guided and operation.alike and drawn:
                 kind = kinds.get(str(drawn[0]), SCALAR)
-            may_be_constant = kind != ARRAY
-            chance = SCALAR_CONSTANT if kind == SCALAR else NEW_CONSTANT
-            if may_be_constant and random.random() < chance:
-                drawn.append(random.gauss(0, 1))
-                continue
             if self.is_guided:
                 names = [name for name, known in kinds.items() if kind in ("any", known)]
-            drawn.append(random.choice(names))
+            chance = {ARRAY: 0.0, SCALAR: SCALAR_CONSTANT}.get(kind, NEW_CONSTANT)
+            is_constant = random.random() < chance or not names
+            drawn.append(random.gauss(0, 1) if is_constant else random.choice(names))
         return tuple(drawn)
 
     def _target(

@@ -39,8 +39,10 @@ def dot(x: Tensor, y: Tensor) -> Tensor:
     return (x * y).sum(-1, keepdim=True)
 
 
-def global_norm(x: Tensor) -> Tensor:
+def global_norm(x: Any) -> Any:
     """Euclidean norm over the last axis, which is kept."""
+    if not isinstance(x, Tensor):  # a constant beside a tensor, e.g. clip(2.0, lr)
+        return abs(x)
     return dot(x, x).sqrt()
 
 

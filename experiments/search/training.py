@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,7 +92,7 @@ def train(
     Raises:
         InterpreterError: for a fault of ours.
     """
-    with torch.no_grad(), one_thread():
+    with torch.no_grad(), one_thread(), np.errstate(all="ignore"):
         return _Race(programs, proxy, plan).run(limits)
 
 

@@ -83,7 +83,8 @@ class LanguageModel:
         n3, s3 = _norm(x2)
         a3 = n3 * w[8][:, None]
         losses, slope = cross_entropy(torch.bmm(a3, w[9]), batch.targets.reshape(flat))
-        return losses, (one_hot, n1, s1, a1, q, k, v, share, mixed, n2, s2, a2, hidden, n3, s3, a3, slope)  # fmt: skip
+        attended = n1, s1, a1, q, k, v, share, mixed
+        return losses, (one_hot, *attended, n2, s2, a2, hidden, n3, s3, a3, slope)
 
     def _backward(
         self, w: list[Tensor], to: list[Tensor], batch: Batch, kept: tuple[Tensor, ...]
