@@ -44,7 +44,7 @@ class Undecided(Exception):
     """The algebra does not reach this far; says why."""
 
 
-class _TooFewUnknowns(Exception):
+class _TooFewUnknowns(Undecided):
     pass
 
 
@@ -104,9 +104,14 @@ def constant(number: float) -> Fraction:
 
 @dataclass
 class Algebra:
-    """The field of values and what is known of its unknowns."""
+    """The field of values and what is known of its unknowns.
+
+    Once it is closed, a function that needs a new unknown is `Undecided`: its value is none of
+    those that were there.
+    """
 
     num_unknowns: int
+    is_closed: bool = False
     unknowns: list[_Unknown] = field(default_factory=list)
     named: dict[Any, Value] = field(default_factory=dict)
 
@@ -148,7 +153,7 @@ class Algebra:
 
     def unknown(self, name: Any, known: _Unknown) -> Value:
         if name not in self.named:
-            if len(self.unknowns) == self.num_unknowns:
+            if self.is_closed or len(self.unknowns) == self.num_unknowns:
                 raise _TooFewUnknowns
             self.unknowns.append(known)
             self.named[name] = self.generators[len(INPUTS) + len(self.unknowns) - 1]

@@ -115,7 +115,7 @@ _TENSOR_RULES: dict[str, Callable[..., Any]] = {
     "get_pi": numpy_rules.RULES["get_pi"],
     "get_e": numpy_rules.RULES["get_e"],
     "get_eps": numpy_rules.RULES["get_eps"],
-    "copy": lambda x: x,
+    "copy": torch.clone,  # a buffer that is a copy of the weights must not move with them
 }
 
 
