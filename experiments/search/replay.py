@@ -14,7 +14,7 @@ from experiments.search.evaluation import Outcome
 from experiments.search.events import Event
 from experiments.search.language import Program
 from experiments.search.screening import Screening
-from experiments.search.state import ORDERED, Rules, State, land, may_ask, take_off
+from experiments.search.state import ORDERED, Rules, State, is_ready, land, may_ask, take_off
 
 
 def restore(
@@ -93,6 +93,8 @@ class _Replay:
             flight.outcome = Outcome.from_json(event)
         if flight.needs_evaluation != (event["how"] == "evaluated"):
             raise self._other(event, f"it would not be {event['how']}")
+        if not is_ready(self.state, flight):
+            raise self._other(event, "what it repeats is not known")
         if (made := land(self.state, flight)) != event:
             differing = [key for key in made if made[key] != event.get(key)]
             raise self._other(event, f"{', '.join(differing) or 'a field'} would differ")
