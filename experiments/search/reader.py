@@ -44,13 +44,15 @@ def read(text: str) -> Program:
     try:
         return _Reader(function).read()
     except RecursionError as error:
-        raise LanguageError(f"line {function.lineno}: expressions are nested too deep") from error
+        raise LanguageError("expressions are nested too deep; use more statements") from error
 
 
 def _find_function(text: str) -> ast.FunctionDef:
     try:
         module = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except (RecursionError, MemoryError) as error:
+        raise LanguageError("expressions are nested too deep; use more statements") from error
+    except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
         raise LanguageError(f"line {line}: {getattr(error, 'msg', error)}") from error
     functions = [node for node in module.body if isinstance(node, ast.FunctionDef)]

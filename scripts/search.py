@@ -1,0 +1,196 @@
+"""Looks at programs: proves what they are, makes them shorter, puts them to use.
+
+python scripts/search.py prove FILE --json            # is it sign momentum, with which betas?
+python scripts/search.py prove FILE --certificate c.json
+python scripts/search.py check c.json                 # verify that proof independently
+python scripts/search.py simplify FILE --out short.txt  # leave out what training does not miss
+python scripts/search.py export FILE --out found.txt  # how to train with it
+
+FILE is a text as the paper prints programs, `def train(w, g, m, v, lr): ...`, or the name of a
+program of the library (experiments/search/programs), e.g. raw.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from experiments.config import UserError  # noqa: E402
+
+Commands = Any
+"""What argparse calls sub-parsers."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line; what the user can mend is one line and exit code 2."""
+    try:
+        args = parse(arguments)
+        return args.action(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line; `action` is the function to call."""
+    summary = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=summary)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in COMMANDS:
+        add(commands)
+    return parser.parse_args(arguments)
+
+
+def add_prove(commands: Commands) -> None:
+    """prove: exit code 0 if it could decide, 1 if not."""
+    command = commands.add_parser("prove", help="is a program sign momentum, is it Lion?")
+    command.add_argument("file", help="a program's text, or a name of the library")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+    command.add_argument("--certificate", type=Path, help="write the proof for `check`")
+    command.set_defaults(action=prove)
+
+
+def prove(args: argparse.Namespace) -> int:
+    """Decides about a program and prints the verdict."""
+    from experiments.search import library, proof
+
+    verdict = proof.prove(library.read_file(args.file))
+    if args.json:
+        print(json.dumps(verdict.to_json(), ensure_ascii=False))
+    else:
+        print(in_words(verdict))
+    if args.certificate is not None:
+        if not verdict.certificate:
+            raise UserError(f"{args.certificate}: nothing is proved, so there is no certificate")
+        write(args.certificate, json.dumps(verdict.certificate, indent=1) + "\n")
+    return 0 if verdict.is_decided else 1
+
+
+def in_words(verdict: Any) -> str:
+    """Two lines for people."""
+    if verdict.family is None:
+        said = "not sign momentum" if verdict.is_decided else "undecided"
+        return f"{said}\n{verdict.reason}"
+    said = f"betas ({verdict.beta1}, {verdict.beta2}), weight decay {verdict.weight_decay}"
+    return f"sign momentum: Lion with {said}, lr times {verdict.lr_scale}\n{verdict.reason}"
+
+
+def add_check(commands: Commands) -> None:
+    """check: exit code 1 if the certificate does not hold."""
+    command = commands.add_parser("check", help="verify a certificate of `prove`")
+    command.add_argument("file", type=Path, help="what `prove --certificate` wrote")
+    command.set_defaults(action=check)
+
+
+def check(args: argparse.Namespace) -> int:
+    """Verifies a certificate."""
+    from experiments.search import checker
+
+    try:
+        certificate = json.loads(args.file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{args.file}: no certificate: {error}") from error
+    try:
+        checker.verify(certificate)
+    except checker.Refused as error:
+        print(f"refused: {error}")
+        return 1
+    betas = f"{certificate['beta1']}, {certificate['beta2']}"
+    print(f"verified: the program is Lion with betas ({betas})")
+    return 0
+
+
+def add_simplify(commands: Commands) -> None:
+    """simplify: liveness, ablation on a proxy, rounding, exact rewriting, proof."""
+    command = commands.add_parser("simplify", help="the shortest program worth the same")
+    command.add_argument("file", help="a program's text, or a name of the library")
+    command.add_argument("--out", type=Path, help="write the last program")
+    command.add_argument("--exact", action="store_true", help="only what keeps every update")
+    command.add_argument("--family", default="mlp", help="proxy for the ablation (default: mlp)")
+    command.add_argument("--rounds", type=int, default=4, help="pairs of trainings (default: 4)")
+    command.add_argument("--steps", type=int, help="of a training (default: the proxy's)")
+    command.add_argument("--tolerance", type=float, default=0.01, help="nats (default: 0.01)")
+    command.add_argument(
+        "--drop",
+        action="append",
+        default=[],
+        choices=("decay", "buffers"),
+        help="let ablation take the weight decay or the buffers, too",
+    )
+    command.set_defaults(action=simplify)
+
+
+def simplify(args: argparse.Namespace) -> int:
+    """Simplifies a program and prints every step."""
+    from experiments.search import ablation, library
+    from experiments.search import simplify as simplification
+
+    if args.rounds < 1 or not args.tolerance >= 0 or (args.steps is not None and args.steps < 1):
+        raise UserError("--rounds and --steps must be at least 1, --tolerance at least 0")
+    program = library.read_file(args.file)
+    measure = None
+    if not args.exact:
+        measure = simplification.proxy_measure(program, args.family, args.rounds, args.steps)
+    keep = [one for one in ablation.KEPT if one not in args.drop]
+    way = simplification.simplify(program, measure, args.tolerance, keep)
+    for stage, said, _ in way.steps:
+        print(f"{stage}: {said}")
+    print(f"\n{way.program.text()}\n{in_words(way.verdict)}")
+    if args.out is not None:
+        write(args.out, way.program.text())
+    return 0
+
+
+def add_export(commands: Commands) -> None:
+    """export: a program's text as a file that optimizer=program takes."""
+    command = commands.add_parser("export", help="how to train with a program")
+    command.add_argument("file", help="a program's text, or a name of the library")
+    command.add_argument("--out", type=Path, help="write the program without what does not matter")
+    command.set_defaults(action=export)
+
+
+def export(args: argparse.Namespace) -> int:
+    """Writes the live part of a program, and prints the command that trains with it."""
+    from experiments.search import death, library, liveness
+
+    program = liveness.prune(library.read_file(args.file))
+    path = args.out or args.file
+    if args.out is not None:
+        write(args.out, program.text())
+    print(program.text())
+    flags = death.flags(program)
+    if not flags.scales_with_lr:
+        print("note: its step is not proportional to lr: a schedule changes more than its size")
+    print(f"python run.py experiment=vit_proxy optimizer=program optimizer.path={path}")
+    return 0
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a file as a whole, or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    from experiments.store import write_text
+
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    print(f"-> {path}", file=sys.stderr)
+
+
+COMMANDS: list[Callable[[Commands], None]] = [add_prove, add_check, add_simplify, add_export]
+"""One function per command; each adds its parser, whose `action` gets the arguments."""
+
+if __name__ == "__main__":
+    sys.exit(main())
