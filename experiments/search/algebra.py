@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import product
 from typing import Any
 
 from sympy import QQ
@@ -26,6 +27,7 @@ from experiments.search.polynomials import (
     factorise,
     is_number,
     leads_negative,
+    rational,
     to_fraction,
 )
 
@@ -37,7 +39,7 @@ _SIGN_KEEPING = {"tanh", "sinh", "arctan", "arcsinh", "cbrt"}
 """Defined for every number, odd and increasing: their sign is that of their argument."""
 
 
-_MOST_TERMS = 500
+_MOST_TERMS, _MOST_SIGNS = 500, 4
 
 
 class Undecided(Exception):
@@ -201,11 +203,11 @@ class Algebra:
             flipped += -term if monomial[index] % 2 else term
         if all(monomial[index] for monomial in value.denom):
             flipped = root
-        product = self.lowered((below * flipped).numer) / self.lowered((below * flipped).denom)
-        if not product:
+        whole = self.lowered((below * flipped).numer) / self.lowered((below * flipped).denom)
+        if not whole:
             raise Undecided("divides by a value that is zero for one sign")
         above = self.field(value.numer) * flipped
-        return self.lowered(above.numer) / self.lowered(above.denom) / product
+        return self.lowered(above.numer) / self.lowered(above.denom) / whole
 
     # -- signs and roots -----------------------------------------------------------------------
 
@@ -237,9 +239,27 @@ class Algebra:
                 return self.one if INPUTS[used[0]] == "lr" else self.new_sign(polynomial)
             if known.sign is not None:
                 return known.sign
+        if len(used) <= _MOST_SIGNS and all(self.is_sign(i) for i in used):
+            return self.sign_over_cases(polynomial, used)
         if all(self.is_positive(i) for i in used) and all(c > 0 for c in polynomial.values()):
             return self.one
         return self.new_sign(polynomial)
+
+    def sign_over_cases(self, polynomial: Any, used: list[int]) -> Value:
+        """The sign of a polynomial of signs alone, from its value in each case of +1 and -1."""
+        total = self.zero
+        for case in product((1, -1), repeat=len(used)):
+            found, share = polynomial, self.one
+            for index, value in zip(used, case, strict=True):
+                found = found.subs(index, value)
+                share *= (1 + value * self.generators[index]) / 2
+            number = rational(found.LC) if found else 0
+            total += share * ((number > 0) - (number < 0))
+        return total
+
+    def is_sign(self, index: int) -> bool:
+        known = self.about(index)
+        return known is not None and known.argument is not None
 
     def is_positive(self, index: int) -> bool:
         known = self.about(index)

@@ -102,8 +102,9 @@ def _power(*places: int) -> tuple[int, ...]:
 
 def _execute(text: str, signed: dict[str, Fraction]) -> dict[str, Terms]:
     """The values of all variables after one step, in terms of s instead of g."""
-    (function,) = ast.parse(text).body
-    assert isinstance(function, ast.FunctionDef)
+    function, *others = ast.parse(text).body
+    if others or not isinstance(function, ast.FunctionDef):
+        raise Refused("the text is not one function")
     if [a.arg for a in function.args.args] != ["w", "g", "m", "v", "lr"]:
         raise Refused("the inputs are not w, g, m, v, lr")
     places = {"w": W, "m": M, "v": V, "lr": LR}
