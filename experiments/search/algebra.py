@@ -12,13 +12,10 @@ A constant of a program is the decimal number that its text shows: 0.9 is 9/10.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
 from typing import Any
-
-from sympy import QQ
-from sympy.polys.fields import field as make_field
 
 from experiments.search.language import INPUTS, Program
 from experiments.search.operations import OPERATIONS
@@ -30,40 +27,21 @@ from experiments.search.polynomials import (
     rational,
     to_fraction,
 )
+from experiments.search.unknowns import (
+    TooFewUnknowns,
+    Undecided,
+    Unknown,
+    Unknowns,
+    Value,
+    constant,
+)
 
-Value = Any
-"""An element of sympy's field of rational functions."""
+__all__ = ["Algebra", "Result", "Undecided", "Value", "constant", "execute"]
 
 _POSITIVE = {"exp", "exp2", "exp10", "cosh", "norm", "global_norm"}
 _SIGN_KEEPING = {"tanh", "sinh", "arctan", "arcsinh", "cbrt"}
 """Defined for every number, odd and increasing: their sign is that of their argument."""
-
-
 _MOST_TERMS, _MOST_SIGNS = 500, 4
-
-
-class Undecided(Exception):
-    """The algebra does not reach this far; says why."""
-
-
-class _TooFewUnknowns(Undecided):
-    pass
-
-
-@dataclass
-class _Unknown:
-    """What is known of a generator beyond the inputs.
-
-    Attributes:
-        power, equals: The unknown to this power is that value; power 0: nothing of the kind.
-        sign: Its own sign: a value, or None if that is not known.
-        argument: For a sign: what it is the sign of.
-    """
-
-    power: int = 0
-    equals: Value = None
-    sign: Value = None
-    argument: Value = None
 
 
 @dataclass
@@ -94,42 +72,13 @@ def execute(program: Program) -> Result:
                 given = [algebra.read(argument, values) for argument in arguments]
                 values[target] = algebra.apply(function, given)
             return Result(values["update"], {s: values[s] for s in ("m", "v")}, algebra)
-        except _TooFewUnknowns:
+        except TooFewUnknowns:
             continue
     raise Undecided("more than 40 signs, roots and functions that are no algebra")
 
 
-def constant(number: float) -> Fraction:
-    """The decimal number that the shortest text of a float shows."""
-    return Fraction(repr(number))
-
-
-@dataclass
-class Algebra:
-    """The field of values and what is known of its unknowns.
-
-    Once it is closed, a function that needs a new unknown is `Undecided`: its value is none of
-    those that were there.
-    """
-
-    num_unknowns: int
-    is_closed: bool = False
-    unknowns: list[_Unknown] = field(default_factory=list)
-    named: dict[Any, Value] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        names = [*INPUTS, *(f"u{i}" for i in range(self.num_unknowns))]
-        self.field, *self.generators = make_field(names, QQ)
-        self.inputs = dict(zip(INPUTS, self.generators, strict=False))
-        self.zero, self.one = self.field.zero, self.field.one
-
-    def number(self, value: Fraction) -> Value:
-        return self.field(QQ(value.numerator, value.denominator))
-
-    def read(self, argument: str | float, values: dict[str, Value]) -> Value:
-        if isinstance(argument, str):
-            return values[argument]
-        return self.number(constant(argument))
+class Algebra(Unknowns):
+    """The functions of the language on exact values."""
 
     def apply(self, function: str, arguments: list[Value]) -> Value:
         """The value of a function; what is no algebra becomes an unknown."""
@@ -151,65 +100,7 @@ class Algebra:
         sign = self.one if function in _POSITIVE else None
         if function in _SIGN_KEEPING:
             sign = self.sign(arguments[0])
-        return factor * self.unknown((function, *arguments), _Unknown(sign=sign))
-
-    def unknown(self, name: Any, known: _Unknown) -> Value:
-        if name not in self.named:
-            if self.is_closed or len(self.unknowns) == self.num_unknowns:
-                raise _TooFewUnknowns
-            self.unknowns.append(known)
-            self.named[name] = self.generators[len(INPUTS) + len(self.unknowns) - 1]
-        return self.named[name]
-
-    def about(self, index: int) -> _Unknown | None:
-        """What is known of a generator; None for an input."""
-        return self.unknowns[index - len(INPUTS)] if index >= len(INPUTS) else None
-
-    # -- normal form ---------------------------------------------------------------------------
-
-    def reduce(self, value: Value) -> Value:
-        """Uses that the square of a sign is 1, and the like, above and below the line."""
-        value = self.lowered(value.numer) / self.lowered(value.denom)
-        for index in range(len(INPUTS), len(INPUTS) + len(self.unknowns)):
-            known = self.about(index)
-            assert known is not None
-            if known.power == 2 and any(m[index] for m in value.denom):
-                value = self.without_root_below(value, index)
-        return value
-
-    def lowered(self, polynomial: Any) -> Value:
-        """A polynomial in which no unknown stands at a power that is known."""
-        limits = [(i + len(INPUTS), u) for i, u in enumerate(self.unknowns) if u.power]
-        if not any(m[i] >= u.power for m in polynomial for i, u in limits):
-            return self.field(polynomial)
-        total = self.zero
-        for monomial, coefficient in polynomial.terms():
-            exponents, factor = list(monomial), self.field(coefficient)
-            for i, known in limits:
-                times, exponents[i] = divmod(exponents[i], known.power)
-                factor *= known.equals**times
-            for i, exponent in enumerate(exponents):
-                factor *= self.generators[i] ** exponent
-            total += factor
-        return self.reduce(total) if total else total
-
-    def without_root_below(self, value: Value, index: int) -> Value:
-        """Multiplies above and below with a - b r where a + b r stands below."""
-        root, below = self.generators[index], self.zero
-        flipped = self.zero
-        for monomial, coefficient in value.denom.terms():
-            term = self.field(self.field.ring.from_dict({monomial: coefficient}))
-            below += term
-            flipped += -term if monomial[index] % 2 else term
-        if all(monomial[index] for monomial in value.denom):
-            flipped = root
-        whole = self.lowered((below * flipped).numer) / self.lowered((below * flipped).denom)
-        if not whole:
-            raise Undecided("divides by a value that is zero for one sign")
-        above = self.field(value.numer) * flipped
-        return self.lowered(above.numer) / self.lowered(above.denom) / whole
-
-    # -- signs and roots -----------------------------------------------------------------------
+        return factor * self.unknown((function, *arguments), Unknown(sign=sign))
 
     def factors(self, value: Value) -> tuple[Fraction, list[tuple[Any, int]]]:
         """A value as a constant times powers of polynomials whose leading coefficient is > 0."""
@@ -267,7 +158,7 @@ class Algebra:
 
     def new_sign(self, polynomial: Any) -> Value:
         name = ("sign", self.field(polynomial))
-        made = self.unknown(name, _Unknown(2, self.one, None, self.field(polynomial)))
+        made = self.unknown(name, Unknown(2, self.one, None, self.field(polynomial)))
         known = self.unknowns[self.generators.index(made) - len(INPUTS)]
         known.sign = made
         return made
@@ -292,7 +183,7 @@ class Algebra:
             return found
         rest = self.absolute(rest) if power == 2 else rest
         sign = self.one if power == 2 else self.sign(rest)
-        return found * self.unknown(("root", power, rest), _Unknown(power, rest, sign))
+        return found * self.unknown(("root", power, rest), Unknown(power, rest, sign))
 
     def absolute(self, value: Value) -> Value:
         return self.reduce(value * self.sign(value))
@@ -319,7 +210,7 @@ class Algebra:
     def clipped(self, x: Value, limit: Value) -> Value:
         """The share that clipping leaves is positive, and unknown: it depends on all weights."""
         positive = self.one if self.sign(limit) == self.one else None
-        share = self.unknown(("clip_by_global_norm", x, limit), _Unknown(sign=positive))
+        share = self.unknown(("clip_by_global_norm", x, limit), Unknown(sign=positive))
         return x * share
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 Terms = dict[tuple[int, ...], Fraction]  # exponents of (lr, s, sign(s), w, m, v) -> coefficient
 LR, S, SIGN, W, M, V = range(6)
-ONE = (0, 0, 0, 0, 0, 0)
+ONE: tuple[int, ...] = (0, 0, 0, 0, 0, 0)
 
 
 class Refused(Exception):

@@ -29,6 +29,7 @@ _DROPPED_BITS = 24  # of the 52 of a float64's mantissa
 _COMMUTATIVE = frozenset(name for name, o in OPERATIONS.items() if o.commutative)
 _NAMES = {name: name.encode() for name in OPERATIONS}
 _INPUTS = {name: blake2b(name.encode(), digest_size=16).digest() for name in ("w", "g", "lr")}
+_PACK = struct.Struct("<d").pack
 _FIRST, _SECOND = (blake2b(n, digest_size=16).digest() for n in (b"state 1", b"state 2"))
 
 
@@ -51,7 +52,7 @@ def _digest(statements: list[Statement], states: tuple[str, ...]) -> bytes:
     known: dict[str | float, bytes] = dict(_INPUTS)  # type: ignore[arg-type]
     known.update(zip(states, (_FIRST, _SECOND), strict=False))
     for target, function, arguments in statements:
-        parts = [known[a] if type(a) is str else struct.pack("<d", a + 0.0) for a in arguments]
+        parts = [known[a] if type(a) is str else _PACK(a + 0.0) for a in arguments]  # type: ignore[operator]
         if function == "copy":
             known[target] = parts[0]
             continue

@@ -25,9 +25,9 @@ from typing import NamedTuple
 from experiments.config import UserError
 from experiments.search.operations import OPERATIONS
 
-INPUTS = ("w", "g", "m", "v", "lr")
-STATES = ("m", "v")
-OUTPUTS = ("update", "m", "v")
+INPUTS: tuple[str, ...] = ("w", "g", "m", "v", "lr")
+STATES: tuple[str, ...] = ("m", "v")
+OUTPUTS: tuple[str, ...] = ("update", "m", "v")
 
 Argument = str | float
 """A variable by its name, or a constant."""

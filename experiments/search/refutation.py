@@ -84,7 +84,7 @@ def _find_wrong_sign(program: Program, probe: probes.Probe, signs: np.ndarray) -
 
 def _differ(signs: np.ndarray, others: np.ndarray) -> bool:
     """More than a sign that rounding turned. The factors above are powers of two."""
-    return np.count_nonzero(signs != others) > 2
+    return int(np.count_nonzero(signs != others)) > 2
 
 
 def _a_filter_explains(signs: np.ndarray, g: np.ndarray) -> bool:
