@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from experiments.search.executors.pool import answer
 from experiments.search.training import InterpreterError
 
 POLL_SECONDS = 1.0
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class RayTasks:
@@ -26,8 +28,8 @@ class RayTasks:
         """
         self._ray = _import_ray()
         self.num_workers = num_workers
-        root = str(Path(__file__).resolve().parents[3])
-        environment = {"env_vars": {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}}
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {"env_vars": {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}}
         try:
             self._ray.init(address=address, runtime_env=environment, log_to_driver=False)
         except (ConnectionError, RuntimeError, ValueError) as error:

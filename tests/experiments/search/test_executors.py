@@ -154,7 +154,7 @@ def test_a_worker_without_a_queue_is_told_so(tmp_path: Path, capsys: Any) -> Non
 
 
 class Ray(types.ModuleType):
-    """`init`, `remote`, `wait`, `get`, `shutdown`, as far as they are used; runs when waited for."""
+    """What is used of Ray; a task runs when it is waited for."""
 
     exceptions = types.SimpleNamespace(WorkerCrashedError=KeyError)
 
