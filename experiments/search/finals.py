@@ -49,6 +49,12 @@ class Final:
             "best_rates": list(self.best_rates),
         }
 
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> Final:
+        """Reads back what `to_json` gave."""
+        gains = tuple(-math.inf if gain is None else gain for gain in row["gains"])
+        return cls(gains, tuple(row["best_rates"]))
+
 
 def fresh(tier: Tier) -> Tier:
     """A tier on fresh data, without early ends."""

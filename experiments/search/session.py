@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 from collections.abc import Iterator
@@ -102,11 +103,18 @@ def final_rows(
 
 def describe_final(row: dict[str, Any]) -> str:
     """One line for a person."""
-    mean, error = row["mean"], row["standard_error"]
-    gain = "failed" if mean is None else f"{mean:+.4f} nats" + (f" ± {error:.4f}" if error else "")
+    final = finals.Final.from_json(row)
     seen = row["on_search_data"]
     said = "" if seen is None else f" (on the search's own data {seen:+.4f})"
-    return f"{row['kind']} {row['number']}: {gain} on fresh data{said}"
+    return f"{row['kind']} {row['number']}: {gain_text(final)} nats on fresh data{said}"
+
+
+def gain_text(final: finals.Final) -> str:
+    """Mean and standard error."""
+    if not math.isfinite(final.mean):
+        return "failed"
+    error = final.standard_error
+    return f"{final.mean:+.4f}" + ("" if math.isnan(error) else f" ± {error:.4f}")
 
 
 def _import(folder: SearchFolder, settings: SearchSettings, tier: Tier, state: State) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -218,3 +219,48 @@ def test_real_ray_finds_the_same(inline: tuple[str, list[Any]]) -> None:
         assert (state.strategy.digest(), log) == inline
     finally:
         executor.close()
+
+
+class Slurm:
+    """submitit's executor for SLURM, which starts its tasks at once, as threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.parameters: dict[str, Any] = {}
+        self.threads: list[threading.Thread] = []
+        Slurm.last = self
+
+    last: Any = None
+
+    @staticmethod
+    def affinity() -> int:
+        return 2
+
+    def update_parameters(self, **parameters: Any) -> None:
+        self.parameters = parameters
+
+    @contextlib.contextmanager
+    def batch(self) -> Any:
+        yield
+
+    def submit(self, command: Any) -> Any:
+        assert command.command[1:3] == ["-m", "experiments.search.executors.worker"]
+        self.threads += started(Path(command.command[3]), 1)
+        return types.SimpleNamespace(job_id="7_0", cancel=lambda: None)
+
+
+def test_slurm_tasks_find_the_same(
+    tmp_path: Path, inline: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import submitit
+
+    monkeypatch.setattr(submitit, "SlurmExecutor", Slurm)
+    settings = SearchSettings(executor="slurm", num_workers=2, slurm={"partition": "cpu"})
+    executor = build.build(settings, tmp_path)
+    state, log = searched.search(RULES, executor)
+    assert (state.strategy.digest(), log) == inline
+    executor.close()
+    for thread in Slurm.last.threads:
+        thread.join()
+    parameters = Slurm.last.parameters
+    assert parameters["partition"] == "cpu" and parameters["time"] == 240
+    assert parameters["additional_parameters"] == {"requeue": True}
