@@ -31,7 +31,7 @@ COLUMNS = {
     "best": "highest mean fitness up to here of any program told; rechecks lower it",
     "num_statements": "of the program",
     "num_live": "statements that matter",
-    "flags": "warnings, e.g. own step size",
+    "warnings": "e.g. own step size",
     "key": "functional hash",
 }
 """Columns of `table`."""
@@ -102,7 +102,7 @@ class History:
                     "best": means.best,
                     "num_statements": len(program),
                     "num_live": len(liveness.analyse(program).kept),
-                    "flags": ", ".join(event.get("flags", ())),
+                    "warnings": ", ".join(event.get("flags", ())),
                 }
             )
         return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -174,6 +174,7 @@ def totals(table: Any) -> dict[str, float]:
         "cached %": 100 * float((table.how == "cached").mean()),
         "dead %": 100 * float((table.how == "dead").mean()),
         "invalid mutants %": 100 * float(1 - told / tries),
-        "redundant statements %": 100 * float(1 - table.num_live.sum() / table.num_statements.sum()),
-        "own step size %": 100 * float(table.flags.str.contains("own step size").mean()),
+        "redundant statements %": 100
+        * float(1 - table.num_live.sum() / table.num_statements.sum()),
+        "own step size %": 100 * float(table.warnings.str.contains("own step size").mean()),
     }

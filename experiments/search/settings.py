@@ -75,6 +75,8 @@ class SearchSettings:
                 raise ConfigError(f"search.{key}={getattr(self, key)}: must be at least 1")
         if self.num_steps % 10:
             raise ConfigError(f"search.num_steps={self.num_steps}: must be a multiple of 10")
+        if not all(isinstance(lr, int | float) and lr > 0 for lr in self.lrs):
+            raise ConfigError(f"search.lrs: must be positive numbers, not {self.lrs}")
         known = ("insert", "delete", "modify", "wrap", "tune")
         for kind, weight in self.mutations.items():
             if kind not in known:
