@@ -25,8 +25,9 @@ Measure = Callable[[Sequence[Program]], Sequence[Sequence[float]]]
 DECAY, BUFFERS = "decay", "buffers"
 KEPT = (DECAY, BUFFERS)
 """What ablation leaves alone: the way from the weights to the update, the buffers that are live."""
-MOST_RELATIVE_CHANGE = 0.02
-"""A constant is rounded to the fewest digits that change it by less than this."""
+MOST_CHANGE, MOST_CHANGE_TO_ONE = 0.02, 0.1
+"""A constant is rounded to the fewest digits that change it by at most 2 %, and its distance to 1
+by at most 10 %: of the weight of an average, 0.99, that distance is what matters."""
 
 
 @dataclass(frozen=True)
@@ -90,31 +91,40 @@ def _without_one(
     found: dict[str, tuple[Program, str]] = {}
     for index, statement in enumerate(program.statements):
         before, after = program.statements[:index], program.statements[index + 1 :]
-        bypass = ()
-        if _keeps_shape(statement):
-            bypass = (Statement(statement.target, "copy", statement.arguments[:1]),)
-        changed = Program((*before, *bypass, *after))
-        if not types.is_valid(changed):
-            continue
-        changed = rewriting.without_copies(changed)
-        live = liveness.analyse(changed)
-        moving = {s.target for s in changed.statements} & set(live.states)
-        is_shorter = len(changed) < len(program) and types.is_valid(changed)
-        if is_shorter and must_read <= live.read and must_move <= moving:
-            found.setdefault(structural_hash(changed, live), (changed, statement.text()))
+        for instead in _instead(statement):
+            changed = Program((*before, *instead, *after))
+            if not types.is_valid(changed):
+                continue
+            changed = rewriting.without_copies(changed)
+            live = liveness.analyse(changed)
+            moving = {s.target for s in changed.statements} & set(live.states)
+            is_shorter = _size(changed) < _size(program) and types.is_valid(changed)
+            if is_shorter and must_read <= live.read and must_move <= moving:
+                found.setdefault(structural_hash(changed, live), (changed, statement.text()))
     found.pop(structural_hash(program), None)
     return list(found.values())
 
 
-def _keeps_shape(statement: Statement) -> bool:
-    """Functions of one array, of which "left out" means that the array passes through."""
+def _size(program: Program) -> int:
+    """Statements that compute something."""
+    return sum(s.function != "copy" for s in program.statements)
+
+
+def _instead(statement: Statement) -> list[tuple[Statement, ...]]:
+    """What may stand in a statement's place: nothing, or its argument, or one of its terms."""
     operation = OPERATIONS[statement.function]
-    is_of_one = operation.arity == 1 or statement.function == "clip_by_global_norm"
-    return is_of_one and operation.result != "scalar" and isinstance(statement.arguments[0], str)
+    passed = statement.arguments[:1]
+    if statement.function in ("add", "sub"):
+        passed = statement.arguments
+    elif operation.arity != 1 and statement.function != "clip_by_global_norm":
+        passed = ()
+    if operation.result == "scalar":
+        passed = ()
+    return [(), *((Statement(statement.target, "copy", (a,)),) for a in passed)]
 
 
 def round_constants(program: Program, measure: Measure, tolerance: float) -> list[Removal]:
-    """Rounds each constant to the fewest digits within 2 %, if training does not miss the rest.
+    """Rounds each constant to as few digits as training does not miss; see `fewest_digits`.
 
     Args:
         program: What is left by then; with it the rounded programs are compared.
@@ -144,9 +154,10 @@ def _mean(gains: Sequence[float]) -> float:
 
 
 def fewest_digits(number: float) -> float:
-    """The number with the fewest significant digits that is less than 2 % away."""
+    """The number with the fewest significant digits that is near enough; see `MOST_CHANGE`."""
+    most = min(MOST_CHANGE * abs(number), MOST_CHANGE_TO_ONE * abs(1 - abs(number)))
     for digits in range(1, 17):
         rounded = float(f"{number:.{digits}g}")
-        if abs(rounded - number) <= MOST_RELATIVE_CHANGE * abs(number):
+        if abs(rounded - number) <= most:
             return rounded
     return number
