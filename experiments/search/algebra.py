@@ -39,6 +39,7 @@ from experiments.search.unknowns import (
 __all__ = ["Algebra", "Result", "Undecided", "Value", "constant", "execute"]
 
 _POSITIVE = {"exp", "exp2", "exp10", "cosh", "norm", "global_norm"}
+_ZERO_OF_ZERO = {"norm", "global_norm", "dot", "cosine_sim"}
 _SIGN_KEEPING = {"tanh", "sinh", "arctan", "arcsinh", "cbrt"}
 """Defined for every number, odd and increasing: their sign is that of their argument."""
 _MOST_TERMS, _MOST_SIGNS = 500, 4
@@ -91,7 +92,7 @@ class Algebra(Unknowns):
     def opaque(self, function: str, arguments: list[Value]) -> Value:
         """An unknown named by its function and arguments, odd functions of a positive lead."""
         factor = self.one
-        if OPERATIONS[function].odd and not arguments[0]:
+        if (OPERATIONS[function].odd or function in _ZERO_OF_ZERO) and not all(arguments):
             return self.zero
         if OPERATIONS[function].odd and leads_negative(arguments[0]):
             arguments, factor = [-arguments[0]], -self.one
@@ -192,9 +193,11 @@ class Algebra(Unknowns):
         return (x + y + self.absolute(x - y)) / 2
 
     def over(self, x: Value, y: Value) -> Value:
+        """x / y. The inverse comes first: 1 + sign(g) is zero half of the time, and 1 / y says so,
+        whereas (1 + sign(g)) / (1 + sign(g)) would become 1."""
         if not y:
             raise Undecided("divides by zero")
-        return x / y
+        return x * self.reduce(self.one / y)
 
     def to_the(self, x: Value, y: Value) -> Value:
         if y in (self.zero, self.one):
