@@ -2,8 +2,9 @@
 
     python scripts/bench_search_training.py           # into results/bench/search_training.csv
 
-Trainings: AdamW at the learning rates of the family, one thread, a micro-batch at a time; programs
-of one are trained alone. `two workers` trains in two processes at once. `simulated`: 64 workers on
+Trainings: AdamW at the learning rates of the family. `one process` has one thread, and counts
+seconds of processor time, so that a busy machine disturbs it less; `two workers` are two processes
+at once, by the clock on the wall. `simulated`: 64 workers on
 a clock that only counts, batches that take a log-normal 50 to 500 ms. Replay: a search of 100,000
 candidates with pretended fitnesses, made again from its log.
 """
@@ -78,12 +79,12 @@ def jobs_of(family: str, count: int) -> list[Any]:
 
 
 def rate_of(jobs: list[Any], seconds: float) -> float:
-    """Programs a second, after one round to warm up."""
+    """Programs per second of processor time, after one to warm up."""
     from experiments.search.evaluation import judge
 
     judge(jobs[:1])
-    count, began = 0, time.perf_counter()
-    while (spent := time.perf_counter() - began) < seconds:
+    count, began = 0, time.process_time()
+    while (spent := time.process_time() - began) < seconds:
         judge(jobs)
         count += len(jobs)
     return count / spent

@@ -1,5 +1,11 @@
-"""Looks at programs: proves what they are, makes them shorter, puts them to use.
+"""Looks after searches, and at programs: proves what they are, shortens them, puts them to use.
 
+python scripts/search.py status                       # every search, a line each
+python scripts/search.py status laptop-s0             # shares, final numbers, the best program
+python scripts/search.py lineage laptop-s0            # how its best program came about
+python scripts/search.py replay laptop-s0             # make it again from its log
+python scripts/search.py funnel laptop-s0             # which finalists hold on other families
+python scripts/search.py collect laptop-s0 laptop-s1 --study NAME  # tables for the figures
 python scripts/search.py prove FILE --json            # is it sign momentum, with which betas?
 python scripts/search.py prove FILE --certificate c.json
 python scripts/search.py check c.json                 # verify that proof independently
@@ -23,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments.config import UserError  # noqa: E402
+from experiments.search import commands  # noqa: E402
 
 Commands = Any
 """What argparse calls sub-parsers."""
@@ -44,9 +51,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line; `action` is the function to call."""
     summary = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=summary)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    group = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in COMMANDS:
-        add(commands)
+        add(group)
     return parser.parse_args(arguments)
 
 
@@ -189,7 +196,10 @@ def write(path: Path, text: str) -> None:
     print(f"-> {path}", file=sys.stderr)
 
 
-COMMANDS: list[Callable[[Commands], None]] = [add_prove, add_check, add_simplify, add_export]
+COMMANDS: list[Callable[[Commands], None]] = [
+    commands.add_to,
+    *(add_prove, add_check, add_simplify, add_export),
+]
 """One function per command; each adds its parser, whose `action` gets the arguments."""
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ class History:
         first_fitness: dict[str, float | None] = {}
         for told, event in enumerate(self.events):
             program = self.programs[event["number"]]
-            key = event.get("key")
+            key = event.get("key") or ""
             if event["how"] == "evaluated":
                 count += 1
                 means.add(key, event["fitness"])
