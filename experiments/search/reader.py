@@ -1,10 +1,10 @@
 """Reads a program from text: the paper's own form, and what people write who know Python.
 
-Besides straight assignments of one function each: comments, docstrings, nested expressions (taken
-apart into statements with temporaries `t1`, `t2`, ...), `x ** y`, `update += wd`, `a = b`, other
-names for the inputs (by position: weights, gradient, one or two buffers, learning rate), and a
-return of expressions; a buffer that is not returned stays as it is. The result always has the
-inputs w, g, m, v, lr and returns update, m, v.
+Besides straight assignments of one function each: comments, docstrings, code fences, nested
+expressions (taken apart into statements with temporaries `t1`, `t2`, ...), `x ** y`,
+`update += wd`, `a = b`, other names for the inputs (by position: weights, gradient, one or two
+buffers, learning rate), and a return of expressions; a buffer that is not returned stays as it is.
+The result always has the inputs w, g, m, v, lr and returns update, m, v.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import difflib
 import math
+import textwrap
 from collections.abc import Iterable
 
 from experiments.search.language import (
@@ -40,11 +41,17 @@ def read(text: str) -> Program:
     Raises:
         LanguageError: with the line and what is wrong in it.
     """
-    function = _find_function(text)
+    function = _find_function(_plain(text))
     try:
         return _Reader(function).read()
     except RecursionError as error:
         raise LanguageError("expressions are nested too deep; use more statements") from error
+
+
+def _plain(text: str) -> str:
+    """Without the fences of a code block and the indentation of all lines; lines keep numbers."""
+    lines = ["" if line.lstrip().startswith("```") else line for line in text.split("\n")]
+    return textwrap.dedent("\n".join(lines))
 
 
 def _find_function(text: str) -> ast.FunctionDef:

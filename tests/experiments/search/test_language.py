@@ -55,6 +55,8 @@ def test_ids_tell_programs_apart() -> None:
         "def train(w, g, v, m, lr):\n  x = interp(g, v, 0.9)\n  return lr * sign(x), v, m",
         "def train(a, b, c, d, e):\n  w = interp(b, c, 0.9)\n  return (e * sign(w), c, d)",
         HEAD + "x: float = interp(g, m, 0.9)\n  update, y = lr * sign(x), 3" + END,
+        "```python\n    def train(w, g, m, v, lr):\n      x = interp(g, m, 0.9)\n"
+        "      return sign(x) * lr, m, v\n```",
         HEAD + "update = lr * sign((1 - 0.9) * g + 0.9 * m)\n  return update, m",
     ],
 )
