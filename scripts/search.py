@@ -6,6 +6,7 @@ python scripts/search.py lineage laptop-s0            # how its best program cam
 python scripts/search.py replay laptop-s0             # make it again from its log
 python scripts/search.py funnel laptop-s0             # which finalists hold on other families
 python scripts/search.py collect laptop-s0 laptop-s1 --study NAME  # tables for the figures
+python scripts/search.py sightings laptop-s0          # every sign momentum that it met
 python scripts/search.py prove FILE --json            # is it sign momentum, with which betas?
 python scripts/search.py prove FILE --certificate c.json
 python scripts/search.py check c.json                 # verify that proof independently
@@ -55,6 +56,51 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     for add in COMMANDS:
         add(group)
     return parser.parse_args(arguments)
+
+
+def add_sightings(group: Commands) -> None:
+    """sightings: the programs of a search that are sign momentum."""
+    command = group.add_parser("sightings", help="which programs of a search are sign momentum?")
+    command.add_argument("name", help="of the search")
+    command.add_argument("--searches", type=Path, default=commands.SEARCHES)
+    command.add_argument("--out", type=Path, help="write them as CSV, too")
+    command.set_defaults(action=sightings)
+
+
+def sightings(args: argparse.Namespace) -> int:
+    """Prints every structure of the family that a search met, where it met it first."""
+    import csv
+    import io
+
+    from experiments.search import sightings as sighting
+    from experiments.search.folder import SearchFolder
+    from experiments.search.history import History
+
+    history = History.of(SearchFolder.find(args.name, args.searches))
+    numbers = [event["number"] for event in history.events]
+    found = list(sighting.find((n, history.programs[n]) for n in numbers))
+    columns = ("number", "beta1", "beta2", "weight_decay", "lr_scale", "left_out", "fitness")
+    rows = [
+        {
+            **{name: str(getattr(one.lion, name)) for name in columns[1:5]},
+            "number": one.number,
+            "left_out": " ".join(one.verdict.left_out),
+            "fitness": history.by_number[one.number].get("fitness"),
+        }
+        for one in found
+    ]
+    for row in rows:
+        print(", ".join(f"{name} {row[name]}" for name in columns if row[name] not in ("", None)))
+    exact = sum(one.verdict.family is not None for one in found)
+    print(f"{len(numbers)} programs: {exact} of sign momentum, {len(found) - exact} more without")
+    print("clip, arcsin and the like; each structure counts once")
+    if args.out is not None:
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write(args.out, buffer.getvalue())
+    return 0
 
 
 def add_prove(commands: Commands) -> None:
@@ -198,7 +244,7 @@ def write(path: Path, text: str) -> None:
 
 COMMANDS: list[Callable[[Commands], None]] = [
     commands.add_to,
-    *(add_prove, add_check, add_simplify, add_export),
+    *(add_sightings, add_prove, add_check, add_simplify, add_export),
 ]
 """One function per command; each adds its parser, whose `action` gets the arguments."""
 

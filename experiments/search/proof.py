@@ -11,7 +11,7 @@ exact arithmetic, wherever what is signed is not zero (there m / |m| is 0 / 0, a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -37,6 +37,8 @@ class Verdict:
         reason: In words.
         is_decided: False if neither a proof nor a refutation was found.
         certificate: For `checker.verify`; empty outside of the family.
+        left_out, without: Functions of an array (clip, arcsin) that hinder a proof, and what the
+            program is without them; None if that is not sign momentum either.
     """
 
     family: str | None
@@ -47,6 +49,8 @@ class Verdict:
     weight_decay: Fraction | None = None
     lr_scale: Fraction | None = None
     certificate: dict[str, Any] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    without: Verdict | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As `scripts/search.py prove --json` prints it: fractions as strings."""
@@ -56,6 +60,11 @@ class Verdict:
             for value in [getattr(self, name)]
         }
         equal = self.family is not None and self.weight_decay is not None and self.weight_decay >= 0
+        without = None
+        if self.without is not None:
+            inner = self.without.to_json()
+            kept = ("beta1", "beta2", "weight_decay", "lr_scale")
+            without = {"left_out": list(self.left_out), **{name: inner[name] for name in kept}}
         return {
             "family": self.family,
             "beta1": said["beta1"],
@@ -63,6 +72,7 @@ class Verdict:
             "equal_to_lion_with": [said["beta1"], said["beta2"]] if equal else None,
             "weight_decay": said["weight_decay"],
             "lr_scale": said["lr_scale"],
+            "without": without,
             "decided": self.is_decided,
             "reason": self.reason,
         }
@@ -82,23 +92,35 @@ def prove(program: Program) -> Verdict:
     Raises:
         LanguageError: the program has no valid types.
     """
+    verdict = recognise(program)
+    if verdict.is_decided:
+        return verdict
+    witness = refutation.find_witness(liveness.prune(program))
+    if witness is None:
+        return replace(verdict, reason=f"undecided: {verdict.reason}")
+    return replace(verdict, reason=f"{verdict.reason}; {witness}", is_decided=True)
+
+
+def recognise(program: Program) -> Verdict:
+    """As `prove`, without looking for an example against: quicker, and more often undecided.
+
+    Raises:
+        LanguageError: the program has no valid types.
+    """
     program = liveness.prune(program)
     types.check(program)
     verdict = _decide(program)
-    if verdict.family is not None or verdict.is_decided:
+    if verdict.is_decided:
         return verdict
-    reason, without = verdict.reason, _without_hindrance(program)
-    if without is not None:
-        names, other = without
-        reason = (
-            f"{names} of the gradient hinder an exact proof of equality; without them the program "
-            f"is sign momentum with beta1 = {other.beta1}, beta2 = {other.beta2}, weight decay "
-            f"{other.weight_decay}"
-        )
-    witness = refutation.find_witness(program)
-    if witness is None:
-        return Verdict(None, f"undecided: {reason}", is_decided=False)
-    return Verdict(None, f"{reason}; {witness}")
+    left_out, without = _without_hindrance(program)
+    if without is None:
+        return verdict
+    reason = (
+        f"{' and '.join(left_out)} of the gradient hinder an exact proof of equality; without them "
+        f"the program is sign momentum with beta1 = {without.beta1}, beta2 = {without.beta2}, "
+        f"weight decay {without.weight_decay}"
+    )
+    return replace(verdict, reason=reason, left_out=left_out, without=without)
 
 
 def _decide(program: Program) -> Verdict:
@@ -112,19 +134,19 @@ def _decide(program: Program) -> Verdict:
         return Verdict(None, str(error), is_decided=error.is_final)
 
 
-def _without_hindrance(program: Program) -> tuple[str, Verdict] | None:
+def _without_hindrance(program: Program) -> tuple[tuple[str, ...], Verdict | None]:
     """What the program would be with functions such as clip and arcsin of an array left out."""
-    present = [n for n in _HINDER if any(s.function == n for s in program.statements)]
+    present = tuple(n for n in _HINDER if any(s.function == n for s in program.statements))
     if not present:
-        return None
+        return (), None
     plain = Program(
         tuple(
             Statement(s.target, "copy", s.arguments[:1]) if s.function in present else s
             for s in program.statements
         )
     )
-    verdict = _decide(plain)
-    return (" and ".join(present), verdict) if verdict.family else None
+    verdict = _decide(liveness.prune(plain))
+    return (present, verdict) if verdict.family else ((), None)
 
 
 def _judge(program: Program, result: Result) -> Verdict:
