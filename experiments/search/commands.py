@@ -1,4 +1,4 @@
-"""What `scripts/search.py` does with searches: shows, replays, passes on, draws.
+"""What `scripts/search.py` does with searches: shows, replays, passes on, collects.
 
 Heavy imports are lazy: the script's other commands start quickly.
 """
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from experiments.search.folder import SearchFolder
     from experiments.search.history import History
 
-SEARCHES = Path("results/searches")
+SEARCHES, STUDIES = Path("results/searches"), Path("results/studies")
 FUNNEL = "funnel.jsonl"
 
 
 def add_to(commands: Any) -> None:
-    """Adds status, table, lineage, replay, funnel and figures to a command line."""
+    """Adds status, table, lineage, replay, funnel, meta and collect to a command line."""
     root = argparse.ArgumentParser(add_help=False)
     root.add_argument("--searches", type=Path, default=SEARCHES, help="folder of the searches")
     status = commands.add_parser("status", parents=[root], help="every search, or one more closely")
@@ -46,10 +46,15 @@ def add_to(commands: Any) -> None:
     funnel.add_argument("--rounds", type=int, default=5, help="seeds on each family (default: 5)")
     funnel.add_argument("--reference", help="program to beat (default: the search's reference)")
     funnel.set_defaults(action=run_funnel)
-    figures = commands.add_parser("figures", parents=[root], help="draw searches")
-    figures.add_argument("names", nargs="+", help="searches; those of one kind become a band")
-    figures.add_argument("--out", type=Path, help="folder (default: the first search's)")
-    figures.set_defaults(action=draw_figures)
+    meta = commands.add_parser("meta", parents=[root], help="meta-overfitting: the best, over time")
+    meta.add_argument("name")
+    meta.add_argument("--points", type=int, default=20)
+    meta.add_argument("--rounds", type=int, default=5, help="seeds on each family (default: 5)")
+    meta.set_defaults(action=run_meta)
+    collect = commands.add_parser("collect", parents=[root], help="tables of a study, and figures")
+    collect.add_argument("names", nargs="+", help="searches; those of one name become an arm")
+    collect.add_argument("--study", required=True, help="name below results/studies, or a folder")
+    collect.set_defaults(action=write_tables)
 
 
 def _find(name: str, root: Path) -> SearchFolder:
@@ -104,13 +109,11 @@ def _line(path: Path) -> str:
 
 def best_number(folder: SearchFolder, history: History) -> int:
     """The candidate with the best final numbers; without any, with the best mean so far."""
-    finals = [row for row in folder.final_rows() if row["kind"] == "finalist"]
-    known = [row for row in finals if row["mean"] is not None]
-    if known:
-        return max(known, key=lambda row: row["mean"])["number"]
-    from experiments.search import events
+    from experiments.search import collect, events
     from experiments.search.replay import restore
 
+    if final := collect.best_final(folder):
+        return final["number"]
     rules, state = folder.rules(), folder.empty_state()
     restore(rules, state, events.read(folder.events), folder.initial)
     best = state.strategy.best(1)
@@ -199,12 +202,29 @@ def _said(passage: Any) -> str:
     return f"{passage.gate}: {gains}: {'promoted' if passage.is_promoted else 'held back'}"
 
 
-def draw_figures(args: argparse.Namespace) -> int:
-    """Draws what the named searches have found."""
-    from experiments.search import figures
+def run_meta(args: argparse.Namespace) -> int:
+    """Judges the best programs of some moments on fresh data of every family."""
+    from experiments.search import collect
+    from experiments.search.proxies.families import FAMILIES
+
+    folder = _find(args.name, args.searches)
+    for row in collect.meta(folder, args.points, args.rounds, list(FAMILIES)):
+        means = {name: final["mean"] for name, final in row["families"].items()}
+        said = ", ".join(
+            f"{name} {'failed' if mean is None else f'{mean:+.4f}'}" for name, mean in means.items()
+        )
+        print(f"{row['told']:>8}  candidate {row['number']:>8}  search {row['best']:+.4f}  {said}")
+    return 0
+
+
+def write_tables(args: argparse.Namespace) -> int:
+    """Writes the tables that figures are drawn from."""
+    from experiments.search import collect
 
     folders = [_find(name, args.searches) for name in args.names]
-    out = args.out or folders[0].path / "figures"
-    for path in figures.draw_all(folders, out):
+    out = Path(args.study)
+    if out.name == args.study:
+        out = STUDIES / args.study
+    for path in collect.write(folders, out):
         print(path)
     return 0

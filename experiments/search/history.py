@@ -28,6 +28,7 @@ COLUMNS = {
     "round": "of the data",
     "fitness": "nats below the reference on that data; of a cached one, of its first evaluation",
     "num_evaluated": "trained programs up to here",
+    "best_number": "candidate that the best program was first met as",
     "best": "highest mean fitness up to here of any program told; rechecks lower it",
     "num_statements": "of the program",
     "num_live": "statements that matter",
@@ -90,7 +91,7 @@ class History:
             key = event.get("key") or ""
             if event["how"] == "evaluated":
                 count += 1
-                means.add(key, event["fitness"])
+                means.add(key, event["fitness"], event["number"])
                 first_fitness.setdefault(key, event["fitness"])
             rows.append(
                 {
@@ -100,6 +101,7 @@ class History:
                     "fitness": event.get("fitness", first_fitness.get(key)),
                     "num_evaluated": count,
                     "best": means.best,
+                    "best_number": means.best_number,
                     "num_statements": len(program),
                     "num_live": len(liveness.analyse(program).kept),
                     "warnings": ", ".join(event.get("flags", ())),
@@ -140,23 +142,31 @@ class Means:
     """Mean fitness by program, and the highest of them."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, tuple[float, int]] = {}
-        self._means: dict[str, float] = {}
-        self.best: float | None = None
+        self._all: dict[str, tuple[float, int, int]] = {}  # sum, count, number when first met
         self._best_key: str | None = None
 
-    def add(self, key: str, fitness: float | None) -> None:
+    @property
+    def best(self) -> float | None:
+        """The highest mean."""
+        return None if self._best_key is None else self._mean(self._best_key)
+
+    @property
+    def best_number(self) -> int | None:
+        """Number of the candidate that it was first met as."""
+        return None if self._best_key is None else self._all[self._best_key][2]
+
+    def add(self, key: str, fitness: float | None, number: int) -> None:
         """One more evaluation; None: failed, and the program is out."""
-        if fitness is None:
-            fitness = float("-inf")
-        total, count = self._sums.get(key, (0.0, 0))
-        self._sums[key] = total + fitness, count + 1
-        self._means[key] = mean = (total + fitness) / (count + 1)
-        if self.best is None or mean > self.best:
-            self.best, self._best_key = mean, key
+        total, count, first = self._all.get(key, (0.0, 0, number))
+        self._all[key] = total + (float("-inf") if fitness is None else fitness), count + 1, first
+        if self._best_key is None or self._mean(key) > self._mean(self._best_key):
+            self._best_key = key
         elif key == self._best_key:  # it fell back: another may be ahead now
-            self._best_key = max(self._means, key=self._means.__getitem__)
-            self.best = self._means[self._best_key]
+            self._best_key = max(self._all, key=self._mean)
+
+    def _mean(self, key: str) -> float:
+        total, count, _ = self._all[key]
+        return total / count
 
 
 def totals(table: Any) -> dict[str, float]:
