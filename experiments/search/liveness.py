@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from experiments.search.language import STATES, Program
+from experiments.search import types
+from experiments.search.language import STATES, Program, Statement
 
 
 class Liveness(NamedTuple):
@@ -50,12 +51,35 @@ def analyse(program: Program) -> Liveness:
         states = found
 
 
-def prune(program: Program) -> Program:
-    """The program without the statements that do not matter; its updates are the same bits."""
-    kept = analyse(program).kept
-    if len(kept) == len(program.statements):
+def prune(program: Program, live: Liveness | None = None) -> Program:
+    """The program without the statements that do not matter; its updates are the same bits.
+
+    A buffer that is not live may be left with a scalar, which was put there in passing. Then that
+    variable gets another name, so that the program that is left has valid types, too.
+
+    Args:
+        program: A program of valid types.
+        live: What `analyse` says of it, if that is known already.
+    """
+    live = live or analyse(program)
+    if len(live.kept) == len(program.statements):
         return program
-    return Program(tuple(program.statements[index] for index in kept))
+    left = tuple(program.statements[index] for index in live.kept)
+    kinds = types.infer(left)
+    for name in STATES:
+        if kinds[name] is not types.ARRAY:
+            left = tuple(_renamed(statement, name, _fresh(name, kinds)) for statement in left)
+    return Program(left)
+
+
+def _renamed(statement: Statement, old: str, new: str) -> Statement:
+    target, function, arguments = statement
+    read = tuple(new if argument == old else argument for argument in arguments)
+    return Statement(new if target == old else target, function, read)
+
+
+def _fresh(name: str, taken: dict[str, str]) -> str:
+    return next(n for i in range(1, len(taken) + 2) if (n := f"{name}_{i}") not in taken)
 
 
 def redundancy(program: Program) -> float:

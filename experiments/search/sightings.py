@@ -43,7 +43,7 @@ def find(programs: Iterable[tuple[int, Program]]) -> Iterator[Sighting]:
         if structure in met:
             continue
         met.add(structure)
-        pruned = Program(tuple(program.statements[index] for index in live.kept))
+        pruned = liveness.prune(program, live)
         if "g" not in live.read or not has_one_magnitude(pruned):
             continue
         verdict = proof.recognise(pruned)

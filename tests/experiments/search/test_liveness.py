@@ -60,6 +60,7 @@ def test_updates_of_long_random_programs_are_the_same_bits() -> None:
     for seed in range(300):
         program = from_seed(seed, 20)
         left = liveness.prune(program)
+        types.check(left)
         removed += len(program) - len(left)
         assert same_bits(program, left), program.text()
     assert removed > 1000
@@ -81,6 +82,13 @@ def test_a_buffer_lives_if_an_update_reads_it_sooner_or_later(
 ) -> None:
     found = liveness.analyse(program(body))
     assert found.states == states and len(found.kept) == num_kept
+
+
+def test_a_buffer_that_held_a_scalar_in_passing_is_renamed() -> None:
+    one = program("m = dot(g, w)\n  update = g * m\n  m = w")
+    left = liveness.prune(one)
+    types.check(left)
+    assert left.text().count("m_1") == 2 and same_bits(one, left)
 
 
 def test_inputs_are_followed_through_the_buffers() -> None:
