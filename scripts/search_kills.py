@@ -51,11 +51,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def page_of(num_candidates: int, num_workers: int) -> dict[str, Any]:
     """The settings: the smoke search, longer."""
-    import yaml
+    from experiments.jobs.search import read_page
 
-    page = yaml.safe_load((ROOT / "conf/search/smoke.yaml").read_text())
     executor = {"executor": "pool", "num_workers": num_workers} if num_workers else {}
-    return {**page, "num_candidates": num_candidates, **executor}
+    return {**read_page("smoke"), "num_candidates": num_candidates, **executor}
 
 
 def run(page: dict[str, Any], root: Path, kill_at: int | None) -> int:

@@ -32,15 +32,21 @@ def start(page: Mapping[str, Any], seed: int, root: Path) -> int:
     """Begins a search, or goes on with it.
 
     Args:
-        page: Settings; those that are missing come from `conf/search/laptop.yaml`, unless the page
-            has a name of its own.
+        page: Settings; one without a name is a change of `conf/search/laptop.yaml`.
         seed: Of everything random in it.
         root: Folder of the searches.
     """
+    settings = from_page(page if "name" in page else {**read_page(DEFAULT_PAGE), **page})
+    return session.run(SearchFolder.create(settings, seed, root), settings)
+
+
+def read_page(name: str) -> dict[str, Any]:
+    """A page with the defaults that it builds on, as Hydra composes it."""
     import yaml
 
-    if "name" not in page:
-        text = (PAGES / f"{DEFAULT_PAGE}.yaml").read_text()
-        page = {**yaml.safe_load(text), **page}
-    settings = from_page(page)
-    return session.run(SearchFolder.create(settings, seed, root), settings)
+    page = yaml.safe_load((PAGES / f"{name}.yaml").read_text())
+    merged = read_page("defaults") if page.pop("defaults", None) else {}
+    for key, value in page.items():
+        within = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = {**merged[key], **value} if within else value
+    return merged

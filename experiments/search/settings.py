@@ -1,4 +1,4 @@
-"""The settings of a search, from a page of `conf/search`. Standard library only."""
+"""The settings of a search, from a page of `conf/search`, which explains the keys."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class SearchSettings:
     patience: int = 0  # candidates without a better one until a restart; 0: none
     restart_from: str = "initial"  # initial | best
     mutations: dict[str, float] = field(
-        default_factory=lambda: {"insert": 1.0, "delete": 1.0, "modify": 1.0}
-    )  # weights; also wrap, tune
+        default_factory=lambda: {"insert": 1, "delete": 1, "modify": 1, "wrap": 0, "tune": 0}
+    )  # weights
     guided: bool = False  # draw only arguments that fit
     max_statements: int = 60
     family: str = "lm"  # lm | mlp | conv
@@ -62,7 +62,7 @@ class SearchSettings:
     num_workers: int | None = None  # null: one per core
     batch_size: int = 16  # programs trained side by side
     address: str | None = None  # ray: of the cluster
-    slurm: dict[str, Any] = field(default_factory=dict)  # partition, account, timeout_min, ...
+    slurm: dict[str, Any] = field(default_factory=dict)  # see conf/search/defaults.yaml
 
     def __post_init__(self) -> None:
         for key, known in CHOICES.items():
@@ -90,6 +90,7 @@ class SearchSettings:
         """What decides what is found, apart from the seed."""
         left_out = (*OPERATIONAL, *NAMES)
         kept = {key: value for key, value in asdict(self).items() if key not in left_out}
+        kept["mutations"] = {kind: float(w) for kind, w in self.mutations.items() if w}
         if self.mode == "free":  # then the batches decide who comes first
             kept["batch_size"] = self.batch_size
         return kept

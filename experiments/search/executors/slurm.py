@@ -34,7 +34,8 @@ class SlurmQueue(Queue):
         if unknown := [key for key in options if key not in known]:
             raise ConfigError(f"search.slurm.{unknown[0]}: there are: {', '.join(known)}")
         super().__init__(folder, num_workers)
-        self._jobs = _submit(folder.resolve(), num_workers, {**DEFAULTS, **options})
+        given = {key: value for key, value in options.items() if value is not None}
+        self._jobs = _submit(folder.resolve(), num_workers, {**DEFAULTS, **given})
         print(f"submitted: job array {self._jobs[0].job_id} of {num_workers} tasks", flush=True)
 
     def close(self) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import searched
-import yaml
 
+from experiments.compose import compose
 from experiments.config import ConfigError, UserError
-from experiments.jobs.search import PAGES, start
+from experiments.jobs.search import read_page, start
 from experiments.search import commands, session
+from experiments.search.executors import slurm
 from experiments.search.folder import SearchFolder
 from experiments.search.history import COLUMNS, History, totals
 from experiments.search.live import Live, summary
@@ -22,7 +23,7 @@ from experiments.search.settings import SearchSettings, from_page
 from experiments.search.training import InterpreterError
 from experiments.store import HeldError, read_json
 
-SMOKE = yaml.safe_load((PAGES / "smoke.yaml").read_text())
+SMOKE = read_page("smoke")
 SHORT = {**SMOKE, "num_candidates": 120, "rotate_every": 40, "num_incumbents": 2, "window": 12}
 
 
@@ -147,12 +148,15 @@ def test_bad_settings_cost_one_line(tmp_path: Path, change: dict[str, Any], said
 
 @pytest.mark.parametrize("page", ["smoke", "laptop", "paper"])
 def test_every_page_composes(page: str) -> None:
-    settings = from_page(yaml.safe_load((PAGES / f"{page}.yaml").read_text()))
+    settings = from_page(read_page(page))
+    composed = compose(["job=search", f"search={page}", "search.num_workers=3"])
+    assert composed.search == {**read_page(page), "num_workers": 3}
     assert settings.name == page and settings.reference == "adamw_early"
     if page == "paper":
         assert (settings.population, settings.tournament) == (1000, 2)
         assert settings.num_candidates == 300_000 and not settings.guided
-        assert settings.mutations == {"insert": 1, "delete": 1, "modify": 1}
+        used = {kind for kind, weight in settings.mutations.items() if weight}
+        assert used == {"insert", "delete", "modify"}
 
 
 @pytest.mark.parametrize("strategy", ["random", "constants"])
@@ -288,5 +292,8 @@ def test_the_live_view_tells_pace_hits_and_the_best(capsys: Any) -> None:
 
 def test_defaults_of_the_schema_are_valid() -> None:
     assert from_page(asdict(SearchSettings())) == SearchSettings()
+    page = from_page(read_page("defaults"))
+    assert replace(page, slurm={}) == SearchSettings()
+    assert page.slurm == {"partition": None, "account": None, **slurm.DEFAULTS}
     with pytest.raises(ConfigError):
         SearchSettings(mode="chaotic")
