@@ -23,6 +23,7 @@ from experiments.search.language import Program, parse
 from experiments.search.mutation import CONSTANTS_ONLY, Mutator
 from experiments.search.proxies import families
 from experiments.search.random_search import RandomSearch
+from experiments.search.screening import Screen
 from experiments.search.settings import SearchSettings, from_page
 from experiments.search.state import Budget, Rules, State
 from experiments.search.strategy import Searcher
@@ -121,7 +122,8 @@ class SearchFolder:
         """What the search knows before its first candidate."""
         header = self.read()
         settings = from_page(header["settings"])
-        return State(strategy_of(settings, header["seed"], parse(header["initial_text"])))
+        strategy = strategy_of(settings, header["seed"], parse(header["initial_text"]))
+        return State(strategy, Screen(frozenset(settings.forbid)))
 
 
 def rules_of(settings: SearchSettings, reference_text: str) -> Rules:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from experiments.search import death, hashing, liveness, probes
 from experiments.search.language import Program
+from experiments.search.settings import WARNINGS
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,19 @@ class _Known:
 
 @dataclass
 class Screen:
-    """Screens programs, and remembers."""
+    """Screens programs, and remembers.
 
+    Attributes:
+        forbidden: Warnings of `warnings_of` that are a cause of death.
+        num_confirmations: Hits of the small probe so far.
+        num_told_apart: Those that the large ones did not confirm.
+    """
+
+    forbidden: frozenset[str] = frozenset()
     _verdicts: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
     _known: dict[str, list[_Known]] = field(default_factory=dict)
     num_confirmations: int = 0
-    num_told_apart: int = 0  # hits of the small probe that the large ones did not confirm
+    num_told_apart: int = 0
 
     def __call__(self, program: Program) -> Screening:
         """Dead, known or new."""
@@ -56,15 +64,11 @@ class Screen:
             return Screening(structure, key, cause, is_new=False)
         pruned = Program(tuple(program.statements[place] for place in live.kept))
         stream = probes.stream(pruned, probes.small())
-        cause = death.cause_of_death(pruned, stream, live)
+        cause, key, flags = death.cause_of_death(pruned, stream, live), None, ()
         if cause is None:
-            key, flags = self._key(hashing.stream_hash(stream), pruned)
-            if key is None:
-                cause = "no gradient"
-            self._verdicts[structure] = key, cause
-            return Screening(structure, key, cause, flags=flags)
-        self._verdicts[structure] = None, cause
-        return Screening(structure, None, cause)
+            key, cause, flags = self._meet(hashing.stream_hash(stream), pruned)
+        self._verdicts[structure] = key, cause
+        return Screening(structure, key, cause, flags=flags)
 
     def restore(self, structure: str, key: str | None, cause: str | None, program: Program) -> None:
         """Takes what a log says of a program, in the order of the log."""
@@ -76,21 +80,27 @@ class Screen:
             if all(one.key != key for one in met):
                 met.append(_Known(key, liveness.prune(program)))
 
-    def _key(self, small: str, program: Program) -> tuple[str | None, tuple[str, ...]]:
-        """The functional hash, told apart from others that the small probe takes for the same."""
-        met = self._known.setdefault(small, [])
+    def _meet(self, small: str, program: Program) -> tuple[str | None, str | None, tuple[str, ...]]:
+        """Functional hash, cause of death and warnings of a program of a new structure.
+
+        The hash is told apart from others that the small probe takes for the same.
+        """
+        met = self._known.get(small, [])
         if met:
             self.num_confirmations += 1
             confirming = hashing.confirming_hash(program)
             for one in met:
                 if one.confirmed() == confirming:
-                    return one.key, ()
+                    return one.key, None, ()
             self.num_told_apart += 1
         elif death.ignores_gradient(program):
-            return None, ()
+            return None, "no gradient", ()
+        flags = warnings_of(program)
+        if refused := self.forbidden.intersection(flags):
+            return None, min(refused), ()
         key = f"{small}-{len(met)}" if met else small
-        met.append(_Known(key, program))
-        return key, warnings_of(program)
+        self._known.setdefault(small, []).append(_Known(key, program))
+        return key, None, flags
 
 
 def warnings_of(program: Program) -> tuple[str, ...]:
@@ -100,9 +110,6 @@ def warnings_of(program: Program) -> tuple[str, ...]:
     not give twice the update, so that it wins on one horizon and follows no schedule.
     """
     pruned = liveness.prune(program)
-    found = []
-    if any(statement.target == "lr" for statement in pruned.statements):
-        found.append("overwrites lr")
-    if not death.flags(pruned).scales_with_lr:
-        found.append("own step size")
-    return tuple(found)
+    overwrites = any(statement.target == "lr" for statement in pruned.statements)
+    found = overwrites, not death.flags(pruned).scales_with_lr
+    return tuple(said for said, holds in zip(WARNINGS, found, strict=True) if holds)

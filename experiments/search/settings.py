@@ -21,6 +21,8 @@ CHOICES = {
     "mode": ("ordered", "free"),
     "executor": ("inline", "pool", "queue", "slurm", "ray"),
 }
+WARNINGS = ("overwrites lr", "own step size")
+"""Of programs; see `experiments.search.screening.warnings_of`."""
 AT_LEAST_ONE = (
     *("num_candidates", "population", "tournament", "max_statements", "window", "batch_size"),
     *("num_steps", "num_seeds", "num_finalists", "num_incumbents", "final_rounds"),
@@ -45,6 +47,7 @@ class SearchSettings:
     )  # weights
     guided: bool = False  # draw only arguments that fit
     max_statements: int = 60
+    forbid: list[str] = field(default_factory=list)  # warnings that are a cause of death
     family: str = "lm"  # lm | mlp | conv
     num_steps: int = 100
     lrs: list[float] = field(default_factory=list)  # peak learning rates; none: the family's
@@ -77,6 +80,9 @@ class SearchSettings:
             raise ConfigError(f"search.num_steps={self.num_steps}: must be a multiple of 10")
         if not all(isinstance(lr, int | float) and lr > 0 for lr in self.lrs):
             raise ConfigError(f"search.lrs: must be positive numbers, not {self.lrs}")
+        for warning in self.forbid:
+            if warning not in WARNINGS:
+                raise ConfigError(f"search.forbid={warning}: choose of: {', '.join(WARNINGS)}")
         known = ("insert", "delete", "modify", "wrap", "tune")
         for kind, weight in self.mutations.items():
             if kind not in known:

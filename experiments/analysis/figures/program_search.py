@@ -29,9 +29,10 @@ SHARES = {
 FAMILIES = {"lm": "language", "mlp": "perceptron", "conv": "convolutions"}
 CAPTION = (
     "Gain: nats of held-out loss below that of the reference (AdamW without bias correction), both "
-    "at the best of the same learning rates, same initial weights and batches. On search data it is "
-    "biased upwards: it picks the best. Lines: mean over seeds, band: standard error. Fresh data and seeds: mean and standard error over rounds. A proxy of some thousand "
-    "weights and few steps; nothing here is a claim about large models."
+    "at the best of the same learning rates, same initial weights and batches. On search data it "
+    "is biased upwards: it picks the best. Lines: mean over seeds, band: standard error. Fresh "
+    "data and seeds: mean and standard error over rounds. A proxy of some thousand weights and few "
+    "steps; nothing here is a claim about large models."
 )
 
 
@@ -117,10 +118,10 @@ def _fitness(axis: Any, curves: pd.DataFrame, colours: dict[str, str]) -> None:
 
 def _finals(axis: Any, finals: pd.DataFrame, colours: dict[str, str]) -> None:
     """The best finalist of each search, and where the search itself placed it."""
-    figure_style.panel_title(axis, "The best of each search on fresh data (open: on search data)")
-    dot_panels.as_proxy(axis)
+    figure_style.panel_title(axis, "The best on fresh data (open: search data)")
     if finals.empty:
         return _nothing(axis, "no final numbers yet")
+    dot_panels.as_proxy(axis)
     found = finals[finals.kind == "finalist"].dropna(subset="mean")
     best = found.loc[found.groupby("search")["mean"].idxmax()]
     best = best.sort_values(["arm", "seed"]).reset_index(drop=True)
@@ -155,9 +156,9 @@ def _shares(axis: Any, curves: pd.DataFrame, arm: str) -> None:
 def _meta(axis: Any, meta: pd.DataFrame) -> None:
     """The best so far on search data, and the same program on fresh data of each family."""
     figure_style.panel_title(axis, "Meta-overfitting: the best so far, elsewhere")
-    dot_panels.as_proxy(axis)
     if meta.empty:
         return _nothing(axis, "not measured yet (scripts/search.py meta)")
+    dot_panels.as_proxy(axis)
     once = meta.drop_duplicates(["search", "told"])
     lines = [("on search data", once.assign(value=once.best), figure_style.INK)]
     for (family, part), colour in zip(meta.groupby("family", sort=False), PALETTE, strict=False):
@@ -195,7 +196,7 @@ def lineage(of: dict[str, pd.DataFrame], search: str | None = None) -> Figure:
     caption = (
         f"Search {rows.search.iloc[0]}. Each row: candidate number, its change (+ inserted, - "
         f"deleted, ~ modified statement), its gain on the data it was first judged on. {neutral} "
-        "changes without any effect on the updates are not shown. Rows of different rounds of data "
+        "changes that left every update as it was are not shown. Rows of different rounds of data "
         "compare only roughly."
     )
     figure, axes = figure_style.canvas(

@@ -57,7 +57,7 @@ def test_trained_fitness_does_not_see_the_batches() -> None:
 def test_a_search_cut_anywhere_goes_on_to_the_same_end() -> None:
     rules = searched.rules(400)
     whole, log = searched.search(rules, searched.Pretended(3))
-    cuts = random.Random(0).sample(range(400), 20)
+    cuts = random.Random(0).sample(range(400), 5)
     for cut in [0, 1, 399, 400, *cuts]:
         again, again_log = searched.search(rules, searched.Pretended(2, reverse=True), log[:cut])
         assert again_log == log and again.strategy.digest() == whole.strategy.digest()

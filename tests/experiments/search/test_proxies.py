@@ -111,6 +111,14 @@ def test_parts_of_the_text_do_not_overlap() -> None:
     assert int(window.targets[0, -1, -1]) == int(following.inputs[0, 0, 0].argmax())
 
 
+def test_without_the_bible_pythons_own_help_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.search.proxies.text.find_spec", lambda name: None)
+    text = Text()
+    assert text.source == "pydoc_data.topics"
+    batch = text.training(0, 2)[1]
+    assert batch.inputs.shape == (1, 8, 16, 32) and len(set(batch.targets.flatten().tolist())) > 5
+
+
 def test_cross_entropy_is_torchs() -> None:
     logits = 3 * torch.randn(4, 6, 5, generator=torch.Generator().manual_seed(0)).double()
     targets = torch.randint(0, 5, (4, 6), generator=torch.Generator().manual_seed(1))

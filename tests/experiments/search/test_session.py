@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import searched
 
@@ -137,6 +138,7 @@ def test_seed_and_what_is_searched_name_the_folder_and_workers_do_not(tmp_path: 
     ({"lrs": [0.1, -1]}, "search.lrs: must be positive numbers"),
     ({"mutations": {"swap": 1}}, "search.mutations.swap: there are: insert, delete"),
     ({"mutations": {"insert": 0}}, "at least one weight must be positive"),
+    ({"forbid": ["sign"]}, "search.forbid=sign: choose of: overwrites lr, own step size"),
     ({"initial": "adamm"}, "adamm: no such file"),
     ({"cache_from": ["nobody"]}, "nobody: no such search"),
 ])  # fmt: skip
@@ -221,7 +223,7 @@ def test_a_lineage_leads_from_the_initial_program_without_holes(whole: SearchFol
 
 def test_a_program_that_sets_its_own_step_size_is_flagged() -> None:
     from experiments.search.language import parse
-    from experiments.search.screening import warnings_of
+    from experiments.search.screening import Screen, warnings_of
 
     head, tail = "def train(w, g, m, v, lr):\n", "  update = sign(g)\n  update = update * lr\n"
     body = f"{head}{{}}{tail}  return update, m, v\n"
@@ -229,6 +231,9 @@ def test_a_program_that_sets_its_own_step_size_is_flagged() -> None:
     assert warnings_of(parse(body.format("  lr = lr * 0.5\n"))) == ("overwrites lr",)
     fixed = warnings_of(parse(body.format("  lr = get_eps()\n")))
     assert fixed == ("overwrites lr", "own step size")
+    screen = Screen(frozenset(["own step size"]))
+    assert screen(parse(body.format("  lr = get_eps()\n"))).cause == "own step size"
+    assert screen(parse(body.format("  lr = lr * 0.5\n"))).flags == ("overwrites lr",)
 
 
 def run(name: str, *more: str, root: Path) -> int:
@@ -297,3 +302,20 @@ def test_defaults_of_the_schema_are_valid() -> None:
     assert page.slurm == {"partition": None, "account": None, **slurm.DEFAULTS}
     with pytest.raises(ConfigError):
         SearchSettings(mode="chaotic")
+
+
+def test_searches_are_collected_as_the_tables_of_a_study(
+    whole: SearchFolder, tmp_path: Path, capsys: Any
+) -> None:
+    root = whole.path.parent
+    assert run("meta", "smoke", "--points", "2", "--rounds", "1", root=root) == 0
+    assert run("collect", "smoke", "--study", str(tmp_path / "study"), root=root) == 0
+    tables = {path.stem: pd.read_csv(path) for path in (tmp_path / "study").iterdir()}
+    assert {"searches", "curves", "finals", "lineage", "meta"} <= set(tables)
+    curves = tables["curves"]
+    assert curves.told.iloc[-1] == 120 and curves.evaluated.is_monotonic_increasing
+    assert tables["searches"].population_hash[0] == read_json(whole.status)["population"]
+    best = tables["finals"].query("kind == 'finalist'").sort_values("mean").number.iloc[-1]
+    assert tables["lineage"].number.iloc[-1] == best and tables["lineage"].number[0] == 0
+    assert list(tables["meta"].family) == ["mlp", "lm", "conv"] * 2
+    assert tables["meta"].best.iloc[-1] == pytest.approx(curves.best.iloc[-1])
