@@ -17,7 +17,9 @@ from fractions import Fraction
 from itertools import product
 from typing import Any
 
-from experiments.search.language import INPUTS, Program
+import numpy as np
+
+from experiments.search.language import INPUTS, STATES, Program
 from experiments.search.operations import OPERATIONS
 from experiments.search.polynomials import (
     exact_root,
@@ -51,11 +53,13 @@ class Result:
 
     Attributes:
         update, states: The values after the step; states by name.
+        zeros: Buffers that are zero at every step, since they start so and this step keeps it.
         algebra: The inputs and unknowns that the values are made of.
     """
 
     update: Value
     states: dict[str, Value]
+    zeros: tuple[str, ...]
     algebra: Algebra
 
 
@@ -65,14 +69,38 @@ def execute(program: Program) -> Result:
     Raises:
         Undecided: a division by zero, or more unknowns than are worth following.
     """
+    for zeros in (STATES, *((name,) for name in STATES)):
+        if _seem_zero(program, zeros):
+            try:
+                result = _execute(program, zeros)
+            except Undecided:
+                continue
+            if not any(result.states[name] for name in zeros):
+                return result
+    return _execute(program, ())
+
+
+def _seem_zero(program: Program, names: tuple[str, ...]) -> bool:
+    """Whether buffers are zero after a step from zero, in numbers: a quick look."""
+    from experiments.search import probes
+    from experiments.search.execution import numpy_step
+
+    probe = probes.small()
+    zero = np.zeros(probe.g.shape[1])
+    with np.errstate(all="ignore"):
+        _, m, v = numpy_step(program, probe.sizes)(probe.w[0], probe.g[0], zero, zero, probe.lr[0])
+    return not any(np.any({"m": m, "v": v}[name]) for name in names)
+
+
+def _execute(program: Program, zeros: tuple[str, ...]) -> Result:
     for num_unknowns in (4, 12, 40):
         algebra = Algebra(num_unknowns)
         try:
-            values: dict[str, Value] = dict(algebra.inputs)
+            values: dict[str, Value] = {**algebra.inputs, **dict.fromkeys(zeros, algebra.zero)}
             for target, function, arguments in program.statements:
                 given = [algebra.read(argument, values) for argument in arguments]
                 values[target] = algebra.apply(function, given)
-            return Result(values["update"], {s: values[s] for s in ("m", "v")}, algebra)
+            return Result(values["update"], {s: values[s] for s in STATES}, zeros, algebra)
         except TooFewUnknowns:
             continue
     raise Undecided("more than 40 signs, roots and functions that are no algebra")

@@ -10,7 +10,8 @@ everything that is no such sum is refused. Then all is checked that makes the pr
     D = k (1 - beta1),  C x = k beta1 p x,  k > 0              s is k times what Lion signs
     p B = 1 - beta2,  p A r = beta2 p r  for r in {B, A B}     p x moves as Lion's momentum
 
-with buffers x <- A x + B g, from zero, so that they never leave the span of B and A B.
+with buffers x <- A x + B g, from zero, so that they never leave the span of B and A B. Buffers that
+are named zero must be zero after a step that started with them at zero.
 """
 
 from __future__ import annotations
@@ -40,9 +41,12 @@ def verify(certificate: dict[str, Any]) -> None:
         decay = Fraction(certificate["weight_decay"])
         signed = {k: Fraction(v) for k, v in certificate["signed"].items()}
         momentum = {k: Fraction(v) for k, v in certificate["momentum"].items()}
-        values = _execute(certificate["program"], signed)
+        zeros = [name for name in certificate["zero"] if name in ("m", "v")]
+        values = _execute(certificate["program"], signed, zeros)
     except (KeyError, ValueError, SyntaxError, ZeroDivisionError, AttributeError) as error:
         raise Refused(f"unreadable: {error!r}") from error
+    if any(values[name] for name in zeros) or set(zeros) & set(signed):
+        raise Refused("a buffer that is said to stay zero does not")
     beta1, beta2, scale = number["beta1"], number["beta2"], number["lr_scale"]
     if not (0 <= beta1 < 1 and 0 <= beta2 < 1 and scale > 0):
         raise Refused("the betas must be in [0, 1), the scale positive")
@@ -100,7 +104,7 @@ def _power(*places: int) -> tuple[int, ...]:
     return tuple(exponents)
 
 
-def _execute(text: str, signed: dict[str, Fraction]) -> dict[str, Terms]:
+def _execute(text: str, signed: dict[str, Fraction], zeros: list[str]) -> dict[str, Terms]:
     """The values of all variables after one step, in terms of s instead of g."""
     function, *others = ast.parse(text).body
     if others or not isinstance(function, ast.FunctionDef):
@@ -109,6 +113,7 @@ def _execute(text: str, signed: dict[str, Fraction]) -> dict[str, Terms]:
         raise Refused("the inputs are not w, g, m, v, lr")
     places = {"w": W, "m": M, "v": V, "lr": LR}
     values: dict[str, Terms] = {n: {_power(i, 1): Fraction(1)} for n, i in places.items()}
+    values.update({name: {} for name in zeros})
     values["g"] = {_power(S, 1): 1 / signed["g"]}
     for name, c in signed.items():
         if name != "g":
@@ -212,8 +217,16 @@ def _negative(x: Terms) -> Terms:
     return {k: -v for k, v in x.items()}
 
 
+def _of_zero(x: Terms) -> Terms:
+    if x:
+        raise Refused("a function that is no algebra")
+    return {}
+
+
+_ODD = ("sin", "tan", "arcsin", "arctan", "sinh", "tanh", "arcsinh", "arctanh", "cbrt")
 RULES: dict[str, Callable[..., Terms]] = {
     **{"Add": _add, "Mult": _times, "interp": _interpolate, "sign": _sign, "abs": _absolute},
+    **{name: _of_zero for name in _ODD},
     **{"sqrt": _root, "reciprocal": _inverse, "negative": _negative},
     "Sub": lambda x, y: _add(x, _negative(y)),
     "Div": lambda x, y: _times(x, _inverse(y)),

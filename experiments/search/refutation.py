@@ -78,8 +78,9 @@ def _find_wrong_sign(program: Program, probe: probes.Probe, signs: np.ndarray) -
     if _differ(np.sign(paces), signs):
         return "the signs of its updates depend on lr"
     w = _FACTOR * random.normal(size=probe.g.shape)
-    change = probes.stream(program, probe._replace(w=w)) / probe.lr[:, None]
-    change = (change - probes.stream(program, probe) / probe.lr[:, None]) / w
+    with np.errstate(all="ignore"):
+        change = probes.stream(program, probe._replace(w=w)) / probe.lr[:, None]
+        change = (change - probes.stream(program, probe) / probe.lr[:, None]) / w
     if not np.ptp(change) <= _RELATIVE * max(1.0, abs(np.median(change))):
         return "the weights enter its updates otherwise than as decay"
     return None

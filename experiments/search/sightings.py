@@ -15,6 +15,7 @@ import numpy as np
 
 from experiments.search import hashing, liveness, probes, proof
 from experiments.search.language import Program
+from experiments.search.verdict import Verdict
 
 
 class Sighting(NamedTuple):
@@ -22,10 +23,10 @@ class Sighting(NamedTuple):
 
     number: int
     program: Program
-    verdict: proof.Verdict
+    verdict: Verdict
 
     @property
-    def lion(self) -> proof.Verdict:
+    def lion(self) -> Verdict:
         """The betas of the program, or those that it has without what is left out."""
         return self.verdict.without or self.verdict
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from experiments.search import ablation, liveness, proof, rewriting
 from experiments.search.language import Program
+from experiments.search.verdict import Verdict
 
 
 @dataclass
@@ -25,7 +26,7 @@ class Simplified:
     """
 
     steps: list[tuple[str, str, Program]] = field(default_factory=list)
-    verdict: proof.Verdict | None = None
+    verdict: Verdict | None = None
 
     @property
     def program(self) -> Program:
