@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import RunConfig
+from experiments.pages import CONF
 from experiments.search import session
 from experiments.search.folder import SearchFolder
 from experiments.search.settings import from_page
 
-PAGES = Path(__file__).resolve().parents[2] / "conf" / "search"
 DEFAULT_PAGE = "laptop"
 
 
@@ -44,7 +44,7 @@ def read_page(name: str) -> dict[str, Any]:
     """A page with the defaults that it builds on, as Hydra composes it."""
     import yaml
 
-    page = yaml.safe_load((PAGES / f"{name}.yaml").read_text())
+    page = yaml.safe_load((CONF / "search" / f"{name}.yaml").read_text())
     merged = read_page("defaults") if page.pop("defaults", None) else {}
     for key, value in page.items():
         within = isinstance(value, dict) and isinstance(merged.get(key), dict)
