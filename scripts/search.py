@@ -79,7 +79,15 @@ def sightings(args: argparse.Namespace) -> int:
     history = History.of(SearchFolder.find(args.name, args.searches))
     numbers = [event["number"] for event in history.events]
     found = list(sighting.find((n, history.programs[n]) for n in numbers))
-    columns = ("number", "beta1", "beta2", "weight_decay", "lr_scale", "left_out", "fitness")
+    columns: tuple[str, ...] = (
+        "number",
+        "beta1",
+        "beta2",
+        "weight_decay",
+        "lr_scale",
+        "left_out",
+        "fitness",
+    )
     rows = [
         {
             **{name: str(getattr(one.lion, name)) for name in columns[1:5]},
