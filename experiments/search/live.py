@@ -53,7 +53,7 @@ class Live:
         )
         facts = summary(state, self._rules, *rates)
         if self._is_terminal:
-            self._view.update(_table(self._name, facts, state), refresh=True)
+            self._view.update(as_table(self._name, facts, state), refresh=True)
         else:
             print(", ".join(f"{value} {key}" for key, value in facts.items()), flush=True)
 
@@ -103,7 +103,7 @@ def _time_left(state: State, rules: Rules, told_per_s: float, evaluated_per_s: f
     return duration(least) if math.isfinite(least) else ""
 
 
-def _table(name: str, facts: dict[str, str], state: State) -> Any:
+def as_table(name: str, facts: dict[str, str], state: State) -> Any:
     """Facts on the left, the best program on the right."""
     from rich.columns import Columns
     from rich.panel import Panel

@@ -30,7 +30,7 @@ class Text:
 
     num_symbols = len(SYMBOLS)
 
-    def __init__(self, length: int = 16, batch_size: int = 8, num_validation: int = 64) -> None:
+    def __init__(self, length: int = 16, batch_size: int = 4, num_validation: int = 64) -> None:
         self.length, self.batch_size, self.num_validation = length, batch_size, num_validation
 
     @cached_property

@@ -116,7 +116,7 @@ def test_without_the_bible_pythons_own_help_stands_in(monkeypatch: pytest.Monkey
     text = Text()
     assert text.source == "pydoc_data.topics"
     batch = text.training(0, 2)[1]
-    assert batch.inputs.shape == (1, 8, 16, 32) and len(set(batch.targets.flatten().tolist())) > 5
+    assert batch.inputs.shape == (1, 4, 16, 32) and len(set(batch.targets.flatten().tolist())) > 5
 
 
 def test_cross_entropy_is_torchs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 from dataclasses import asdict, replace
@@ -11,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import searched
+from rich.console import Console
 
 from experiments.compose import compose
 from experiments.config import ConfigError, UserError
@@ -19,7 +21,7 @@ from experiments.search import commands, session
 from experiments.search.executors import slurm
 from experiments.search.folder import SearchFolder
 from experiments.search.history import COLUMNS, History, totals
-from experiments.search.live import Live, summary
+from experiments.search.live import Live, as_table, summary
 from experiments.search.settings import SearchSettings, from_page
 from experiments.search.training import InterpreterError
 from experiments.store import HeldError, read_json
@@ -288,6 +290,9 @@ def test_the_live_view_tells_pace_hits_and_the_best(capsys: Any) -> None:
     facts = summary(state, rules, told_per_s=2.0, evaluated_per_s=1.0)
     assert facts["of 60 programs"] == "60" and facts["best gain"].endswith("nats")
     assert {"programs/s", "cached", "dead", "invalid mutants"} <= set(facts)
+    console = Console(record=True, width=140, file=io.StringIO())
+    console.print(as_table("name", facts, state))
+    assert "def train" in (said := console.export_text()) and "cached" in said
     with Live("name", rules) as live:
         live(state)
         live._shown_at -= 1000.0
