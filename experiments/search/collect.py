@@ -4,6 +4,7 @@
     curves.csv     some hundred points of each search: best fitness, shares since the point before
     finals.csv     the best programs on fresh data and seeds, with their texts
     lineage.csv    the way to the best of them, a row per change
+    sightings.csv  programs that are sign momentum, with their betas, in the order they were met
     funnel.csv     a row per program, gate and family
     meta.csv       a row per point and family: the best so far on other data (meta-overfitting)
 
@@ -52,6 +53,7 @@ def write(folders: Sequence[SearchFolder], out: Path) -> list[Path]:
             "curves": curve(table),
             "finals": _finals(folder),
             "lineage": _lineage(folder, history),
+            "sightings": sightings_of(history),
             "funnel": _by_family(folder.path / "funnel.jsonl"),
             "meta": _by_family(folder.path / "meta.jsonl"),
         }.items():
@@ -115,6 +117,26 @@ def _lineage(folder: SearchFolder, history: History) -> Iterator[dict[str, Any]]
     best = best_final(folder)
     for place, step in enumerate(history.lineage(best["number"]) if best else ()):
         yield {"step": place, "number": step.number, "change": step.change, "fitness": step.fitness}
+
+
+def sightings_of(history: History) -> Iterator[dict[str, Any]]:
+    """Each program of the sign-momentum family that a search met, the first of its structure."""
+    from experiments.search import sightings
+
+    candidates = ((event["number"], history.programs[event["number"]]) for event in history.events)
+    for one in sightings.find(candidates):
+        event = history.by_number[one.number]
+        lion = one.lion
+        yield {
+            "number": one.number,
+            "is_exact": one.verdict.family is not None,  # else: without clip, arcsin and the like
+            "beta1": str(lion.beta1),
+            "beta2": str(lion.beta2),
+            "beta1_value": float(lion.beta1) if lion.beta1 is not None else None,
+            "beta2_value": float(lion.beta2) if lion.beta2 is not None else None,
+            "fitness": history.fitness(event),
+            "text": one.program.text(),
+        }
 
 
 def _by_family(path: Path) -> Iterator[dict[str, Any]]:

@@ -129,11 +129,12 @@ class History:
         while at is not None:
             event = self.by_number[at]
             if event["kind"] != "recheck":
-                steps.append(Step(at, self.change(event), self._fitness(event), self.programs[at]))
+                steps.append(Step(at, self.change(event), self.fitness(event), self.programs[at]))
             at = event.get("parent")
         return steps[::-1]
 
-    def _fitness(self, event: Event) -> float | None:
+    def fitness(self, event: Event) -> float | None:
+        """On the data that its program was first judged on; None if dead or failed."""
         origin = self.by_number[event["of"]] if event["how"] == "cached" else event
         return origin.get("fitness")
 

@@ -42,7 +42,7 @@ def tables(folder: Path) -> dict[str, pd.DataFrame]:
     Raises:
         UserError: if there is none.
     """
-    names = ("searches", "curves", "finals", "lineage", "funnel", "meta")
+    names = ("searches", "curves", "finals", "lineage", "sightings", "funnel", "meta")
     paths = {name: folder / f"{name}.csv" for name in names}
     found = {name: pd.read_csv(path) for name, path in paths.items() if path.exists()}
     if "curves" not in found:
@@ -213,6 +213,43 @@ def lineage(of: dict[str, pd.DataFrame], search: str | None = None) -> Figure:
     right.axvline(0, color=figure_style.FAINT, linewidth=0.8)
     right.set_yticks([])
     right.set_xlabel("gain (nats)")
+    return figure
+
+
+def betas(of: dict[str, pd.DataFrame]) -> Figure:
+    """Every sign momentum that the searches met, by its two betas.
+
+    Raises:
+        UserError: if they met none.
+    """
+    rows = of.get("sightings", pd.DataFrame(columns=["beta1_value"])).dropna(subset="beta1_value")
+    if rows.empty:
+        raise UserError("no search of this study met sign momentum: there is nothing to draw")
+    spread = rows[rows.beta1_value.between(-0.5, 1.5) & rows.beta2_value.between(-0.5, 1.5)]
+    caption = (
+        f"{len(rows)} programs that are proved to be sign momentum (diamonds: without clip, arcsin "
+        f"and the like), of {rows.search.nunique()} searches; {len(rows) - len(spread)} lie "
+        "outside. Colour: gain in nats on the data that each was first judged on. Crosses: the "
+        "paper's Lion, (0.9, 0.99) and (0.95, 0.98). On the diagonal there is one average only."
+    )
+    figure, axes = figure_style.canvas("Sign momentum, as it was met", caption, (7.2, 6.2))
+    axis = axes[0, 0]
+    drawn = None
+    limit = float(spread.fitness.abs().max()) or 1.0
+    for is_exact, part in spread.groupby("is_exact"):
+        look = {"linewidths": 0.8, "edgecolors": figure_style.INK} if is_exact else {}
+        marker = "o" if is_exact else "d"
+        drawn = axis.scatter(part.beta1_value, part.beta2_value, c=part.fitness, cmap="PuOr",
+                             vmin=-limit, vmax=limit, s=34, marker=marker, **look)  # fmt: skip
+    if drawn is not None:
+        figure.colorbar(drawn, ax=axis, label="gain (nats)", shrink=0.8)
+    for beta1, beta2 in ((0.9, 0.99), (0.95, 0.98)):
+        axis.plot([beta1], [beta2], marker="x", color=figure_style.INK, markersize=9)
+    low, high = min(axis.get_xlim()[0], axis.get_ylim()[0]), 1.02
+    axis.plot([low, high], [low, high], color=figure_style.FAINT, linewidth=0.8)
+    axis.set_xlabel("beta1 (weight of the momentum in the update)")
+    axis.set_ylabel("beta2 (weight of the momentum in the momentum)")
+    dot_panels.as_proxy(axis)
     return figure
 
 

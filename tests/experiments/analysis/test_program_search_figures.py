@@ -73,6 +73,15 @@ def test_the_lineage_leaves_out_changes_without_effect(tables) -> None:
         program_search.lineage(tables, "nobody")
 
 
+def test_the_map_of_betas_needs_a_sighting(tables) -> None:
+    rows = {"search": "a", "beta1_value": [0.9, 0.5, 9.0], "beta2_value": [0.99, 0.5, 0.1]}
+    seen = pd.DataFrame({**rows, "is_exact": [True, False, True], "fitness": [0.1, None, 0.2]})
+    assert "3 programs" in texts(figure := program_search.betas({"sightings": seen}))
+    assert "1 lie outside" in figure.get_supxlabel().replace("\n", " ")
+    with pytest.raises(UserError, match="met sign momentum"):
+        program_search.betas(tables)
+
+
 def test_the_funnel_has_a_panel_for_each_gate(tables) -> None:
     figure = program_search.funnel(tables)
     assert [axis.get_title("left") for axis in figure.axes] == ["T1", "T2"]

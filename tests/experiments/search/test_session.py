@@ -18,6 +18,7 @@ from experiments.compose import compose
 from experiments.config import ConfigError, UserError
 from experiments.jobs.search import read_page, start
 from experiments.search import commands, session
+from experiments.search.collect import sightings_of
 from experiments.search.executors import slurm
 from experiments.search.folder import SearchFolder
 from experiments.search.history import COLUMNS, History, totals
@@ -324,3 +325,12 @@ def test_searches_are_collected_as_the_tables_of_a_study(
     assert tables["lineage"].number.iloc[-1] == best and tables["lineage"].number[0] == 0
     assert list(tables["meta"].family) == ["mlp", "lm", "conv"] * 2
     assert tables["meta"].best.iloc[-1] == pytest.approx(curves.best.iloc[-1])
+
+
+def test_sign_momentum_that_was_met_is_collected_with_its_betas(tmp_path: Path) -> None:
+    page = {**SHORT, "initial": "lion", "num_candidates": 40}
+    assert start(page, 0, tmp_path) == 0
+    folder = SearchFolder(next(tmp_path.iterdir()))
+    seen = list(sightings_of(History.of(folder)))
+    assert (seen[0]["number"], seen[0]["beta1"], seen[0]["beta2"]) == (0, "9/10", "99/100")
+    assert seen[0]["is_exact"] and seen[0]["fitness"] is not None
