@@ -5,7 +5,9 @@ python scripts/search.py status laptop-s0             # shares, final numbers, t
 python scripts/search.py lineage laptop-s0            # how its best program came about
 python scripts/search.py replay laptop-s0             # make it again from its log
 python scripts/search.py funnel laptop-s0             # which finalists hold on other families
+python scripts/search.py meta laptop-s0               # is it over-fitting its proxy?
 python scripts/search.py collect laptop-s0 laptop-s1 --study NAME  # tables for the figures
+python scripts/search.py figures NAME                 # draw what was collected
 python scripts/search.py sightings laptop-s0          # every sign momentum that it met
 python scripts/search.py prove FILE --json            # is it sign momentum, with which betas?
 python scripts/search.py prove FILE --certificate c.json
@@ -56,6 +58,32 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     for add in COMMANDS:
         add(group)
     return parser.parse_args(arguments)
+
+
+def add_figures(group: Commands) -> None:
+    """figures: of the tables that `collect` has written."""
+    command = group.add_parser("figures", help="draw what was collected")
+    command.add_argument("study", help="name below results/studies, or a folder")
+    command.add_argument("--out", type=Path, help="folder (default: figures in the study's)")
+    command.set_defaults(action=draw_figures)
+
+
+def draw_figures(args: argparse.Namespace) -> int:
+    """Draws each figure that there are tables for."""
+    from experiments.analysis.drawing import figure_style
+    from experiments.analysis.figures import program_search
+
+    folder = commands.study_folder(args.study)
+    tables, out = program_search.tables(folder), args.out or folder / "figures"
+    for name, draw in program_search.ALL.items():
+        try:
+            figure = draw(tables)
+        except UserError as error:
+            print(f"{name}: {error}")
+            continue
+        for path in figure_style.save(figure, out, f"program_search_{name}"):
+            print(path)
+    return 0
 
 
 def add_sightings(group: Commands) -> None:
@@ -252,7 +280,7 @@ def write(path: Path, text: str) -> None:
 
 COMMANDS: list[Callable[[Commands], None]] = [
     commands.add_to,
-    *(add_sightings, add_prove, add_check, add_simplify, add_export),
+    *(add_figures, add_sightings, add_prove, add_check, add_simplify, add_export),
 ]
 """One function per command; each adds its parser, whose `action` gets the arguments."""
 

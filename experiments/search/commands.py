@@ -222,9 +222,12 @@ def write_tables(args: argparse.Namespace) -> int:
     from experiments.search import collect
 
     folders = [_find(name, args.searches) for name in args.names]
-    out = Path(args.study)
-    if out.name == args.study:
-        out = STUDIES / args.study
-    for path in collect.write(folders, out):
+    for path in collect.write(folders, study_folder(args.study)):
         print(path)
     return 0
+
+
+def study_folder(name: str) -> Path:
+    """Where a study lies, given its name or its folder."""
+    path = Path(name)
+    return STUDIES / name if path.name == name else path

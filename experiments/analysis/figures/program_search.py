@@ -302,3 +302,7 @@ def _gate(axis: Any, rows: pd.DataFrame, names: Sequence[str], labelled: bool) -
 def _nothing(axis: Any, said: str) -> None:
     axis.set_axis_off()
     axis.text(0.02, 0.8, said, color=figure_style.FAINT, transform=axis.transAxes)
+
+
+ALL = {"overview": overview, "lineage": lineage, "betas": betas, "funnel": funnel}
+"""Every figure of a study, by name; each takes the tables, and says what it lacks."""

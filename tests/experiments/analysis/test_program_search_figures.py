@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pandas as pd
@@ -92,3 +93,19 @@ def test_the_funnel_has_a_panel_for_each_gate(tables) -> None:
 def test_a_folder_without_searches_says_what_writes_them(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="scripts/search.py collect writes them"):
         program_search.tables(tmp_path)
+
+
+def test_the_script_draws_what_there_are_tables_for(tables, tmp_path: Path, capsys) -> None:
+    del tables["meta"], tables["funnel"]
+    for name, table in tables.items():
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    path = Path(__file__).parents[3] / "scripts" / "search.py"
+    spec = importlib.util.spec_from_file_location("search_script", path)
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.main(["figures", str(tmp_path)]) == 0
+    drawn = sorted(path.name for path in (tmp_path / "figures").glob("*.png"))
+    assert drawn == ["program_search_lineage.png", "program_search_overview.png"]
+    assert "funnel: no funnel yet" in capsys.readouterr().out
+    assert script.main(["figures", str(tmp_path / "none")]) == 2
