@@ -176,14 +176,17 @@ def run_funnel(args: argparse.Namespace) -> int:
     if args.reference:
         reference = library.read_file(args.reference).text()
     programs = [parse(row["text"]) for row in finalists]
-    passages = funnel.run(programs, folder.settings.num_steps, reference, args.rounds)
+
+    def say(place: int, passage: Any) -> None:
+        print(f"candidate {finalists[place]['number']}, {_said(passage)}", flush=True)
+
+    passages = funnel.run(programs, folder.settings.num_steps, reference, args.rounds, say)
     rows = []
     for row, of in zip(finalists, passages, strict=True):
         for passage in of:
             families = {name: final.to_json() for name, final in passage.finals.items()}
             verdict = {"gate": passage.gate, "promoted": passage.is_promoted}
             rows.append({"number": row["number"], **verdict, "families": families})
-            print(f"candidate {row['number']}, {_said(passage)}")
     write_text(folder.path / FUNNEL, "".join(json.dumps(row) + "\n" for row in rows), durable=True)
     survivors = funnel.survivors(passages)
     names = ", ".join(str(finalists[n]["number"]) for n in survivors)

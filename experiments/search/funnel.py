@@ -13,7 +13,7 @@ Source: arXiv:2302.06675, section 2.3 (the funnel; its rule is not published, th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from experiments.search import finals
@@ -94,9 +94,24 @@ def pass_gate(
 
 
 def run(
-    programs: Sequence[Program], num_steps: int, reference: str, num_rounds: int
+    programs: Sequence[Program],
+    num_steps: int,
+    reference: str,
+    num_rounds: int,
+    on_passage: Callable[[int, Passage], None] = lambda number, passage: None,
 ) -> list[list[Passage]]:
-    """Each program's passages, up to the gate where it was held back."""
+    """Takes programs through the gates.
+
+    Args:
+        programs: Valid ones.
+        num_steps: Of the search.
+        reference: Text of the program to beat.
+        num_rounds: Seeds on each family.
+        on_passage: Told each program's place and passage as soon as it is known.
+
+    Returns:
+        Each program's passages, up to the gate where it was held back.
+    """
     passages: list[list[Passage]] = [[] for _ in programs]
     here = list(range(len(programs)))
     for gate in GATES:
@@ -105,6 +120,7 @@ def run(
         of_gate = pass_gate(gate, [programs[n] for n in here], num_steps, reference, num_rounds)
         for number, passage in zip(here, of_gate, strict=True):
             passages[number].append(passage)
+            on_passage(number, passage)
         here = [n for n, passage in zip(here, of_gate, strict=True) if passage.is_promoted]
     return passages
 
