@@ -74,9 +74,7 @@ class Dead:
 
 def test_a_batch_that_kills_workers_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "_Worker", Dead)
-    with pytest.raises(
-        UserError, match=r"3 workers died \(exit code -9\).*Lower search"
-    ):
+    with pytest.raises(UserError, match=r"3 workers died \(exit code -9\).*Lower search"):
         Pool(8).submit(0, JOBS)
 
 
