@@ -26,7 +26,11 @@ WARNINGS = ("overwrites lr", "own step size")
 AT_LEAST_ONE = (
     *("num_candidates", "population", "tournament", "max_statements", "window", "batch_size"),
     *("num_steps", "num_seeds", "num_finalists", "num_incumbents", "final_rounds"),
+    *("max_evaluations", "num_workers"),
 )
+AT_LEAST_ZERO = ("patience", "rotate_every", "kill_margin")
+HELD_IN_MEMORY = ("population", "window", "batch_size", "num_seeds")
+MOST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -73,12 +77,15 @@ class SearchSettings:
                 raise ConfigError(
                     f"search.{key}={value}: choose {', '.join(known[:-1])} or {known[-1]}"
                 )
-        for key in AT_LEAST_ONE:
-            if not getattr(self, key) >= 1:
-                raise ConfigError(f"search.{key}={getattr(self, key)}: must be at least 1")
+        for key in (*AT_LEAST_ONE, *AT_LEAST_ZERO):
+            least, value = int(key in AT_LEAST_ONE), getattr(self, key)
+            if value is not None and not least <= value:
+                raise ConfigError(f"search.{key}={value}: must be at least {least}")
+            if key in HELD_IN_MEMORY and value > MOST:
+                raise ConfigError(f"search.{key}={value}: must be at most {MOST:,}")
         if self.num_steps % 10:
             raise ConfigError(f"search.num_steps={self.num_steps}: must be a multiple of 10")
-        if not all(isinstance(lr, int | float) and lr > 0 for lr in self.lrs):
+        if not all(isinstance(lr, int | float) and 0 < lr < float("inf") for lr in self.lrs):
             raise ConfigError(f"search.lrs: must be positive numbers, not {self.lrs}")
         for warning in self.forbid:
             if warning not in WARNINGS:
