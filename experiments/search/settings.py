@@ -79,7 +79,9 @@ class SearchSettings:
                 )
         for key in (*AT_LEAST_ONE, *AT_LEAST_ZERO):
             least, value = int(key in AT_LEAST_ONE), getattr(self, key)
-            if value is not None and not least <= value:
+            if value is None:
+                continue
+            if not least <= value:
                 raise ConfigError(f"search.{key}={value}: must be at least {least}")
             if key in HELD_IN_MEMORY and value > MOST:
                 raise ConfigError(f"search.{key}={value}: must be at most {MOST:,}")
