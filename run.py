@@ -38,6 +38,7 @@ Train one model with one optimizer; record it, resume it, compare it.
   python run.py -m optimizer=lion,adamw seed=0,1,2 ...     every combination: a sweep
   python run.py -m sweep=lr_wd launcher=local ...          a fair grid for each optimizer
   python run.py job=landscape run=RUN_ID                   how flat a finished run lies
+  python run.py job=search search=laptop                   evolve optimizers as the paper has Lion
 
 Calling the same command again goes on where it stopped; a finished run is not repeated.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -98,11 +99,27 @@ def finish(
     plain.update(experiment=choices["experiment"], optimizer_name=choices["optimizer"])
     config = from_dict({str(key): value for key, value in plain.items()})
     _check_recipe(choices, folders)
+    _name_contents(config.optimizer)
     if config.run:
         config = _recorded(config, overrides)
     check(config)
     expand_home(config)
     return config
+
+
+def _name_contents(optimizer: dict[str, Any]) -> None:
+    """An optimizer read from a file is known by what stands in the file, not by the file's name.
+
+    Raises:
+        ConfigError: a digest was given, and is not the file's.
+    """
+    path = optimizer.get("path")
+    if "digest" not in optimizer or not path or not Path(path).is_file():
+        return
+    found = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
+    if optimizer["digest"] not in (None, found):
+        raise ConfigError(f"optimizer.digest={optimizer['digest']}: {path} has {found}; leave it")
+    optimizer["digest"] = found
 
 
 def _recorded(asked: RunConfig, overrides: Sequence[str]) -> RunConfig:

@@ -14,6 +14,7 @@ JOBS = {
     "train": "experiments.runner",
     "evaluate": "experiments.jobs.evaluate",
     "landscape": "experiments.jobs.landscape",
+    "search": "experiments.jobs.search",
 }
 """Name of a job: the module whose `main(config)` does it and returns the exit code."""
 
@@ -134,7 +135,7 @@ class LandscapeConfig:
 class RunConfig:
     """One training run. `experiments.identity` says which parts make it another run."""
 
-    job: str = "train"  # train | evaluate | landscape (both: the last checkpoint of this run)
+    job: str = "train"  # train | evaluate | landscape (both: this run's last checkpoint) | search
     run: str = ""  # id of a recorded run to take instead of pages; not with job=train
     evaluation: str = ""  # job=evaluate: name of what to measure; empty: what a run ends with
     experiment: str = ""  # name of the page in conf/experiment, set while composing
@@ -164,6 +165,7 @@ class RunConfig:
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     landscape: LandscapeConfig = field(default_factory=LandscapeConfig)
+    search: dict[str, Any] = field(default_factory=dict)  # see experiments.search.settings
     provenance: ProvenanceConfig = field(default_factory=ProvenanceConfig)
     results_dir: str = "results/runs"
 

@@ -16,7 +16,7 @@ from experiments.pages import CONF
 from experiments.ranges import TREE, Range
 from experiments.sweep.space import SweepPage
 
-SECTIONS = {"task", "data", "model", "optimizer", "start_from"}
+SECTIONS = {"task", "data", "model", "optimizer", "start_from", "search"}
 BUILT_ONLY = {"channels", "global_pool", "weight_init"}
 """Arguments of models that show when they are built."""
 RANGES = {

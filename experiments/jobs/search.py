@@ -1,0 +1,52 @@
+"""`job=search`: looks for optimizers by evolving programs, as the paper has found Lion.
+
+    python run.py job=search                              # search=laptop
+    python run.py job=search search=smoke seed=1
+    python run.py job=search search=paper search.executor=slurm search.num_workers=64
+
+Called again, it goes on where it stopped; a finished search is only reported. Everything lies in
+`results/searches/NAME/`; `python scripts/search.py status` shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.config import RunConfig
+from experiments.pages import CONF
+from experiments.search import session
+from experiments.search.folder import SearchFolder
+from experiments.search.settings import from_page
+
+DEFAULT_PAGE = "laptop"
+
+
+def main(config: RunConfig) -> int:
+    """Searches; returns the exit code."""
+    return start(config.search, config.seed, Path(config.results_dir).parent / "searches")
+
+
+def start(page: Mapping[str, Any], seed: int, root: Path) -> int:
+    """Begins a search, or goes on with it.
+
+    Args:
+        page: Settings; one without a name is a change of `conf/search/laptop.yaml`.
+        seed: Of everything random in it.
+        root: Folder of the searches.
+    """
+    settings = from_page(page if "name" in page else {**read_page(DEFAULT_PAGE), **page})
+    return session.run(SearchFolder.create(settings, seed, root), settings)
+
+
+def read_page(name: str) -> dict[str, Any]:
+    """A page with the defaults that it builds on, as Hydra composes it."""
+    import yaml
+
+    page = yaml.safe_load((CONF / "search" / f"{name}.yaml").read_text())
+    merged = read_page("defaults") if page.pop("defaults", None) else {}
+    for key, value in page.items():
+        within = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = {**merged[key], **value} if within else value
+    return merged

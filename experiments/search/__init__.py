@@ -1,0 +1,1 @@
+"""The program search that found the optimizer of the paper: language, evolution, funnel, proof."""

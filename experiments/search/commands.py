@@ -1,0 +1,236 @@
+"""What `scripts/search.py` does with searches: shows, replays, passes on, collects.
+
+Heavy imports are lazy: the script's other commands start quickly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.config import UserError
+from experiments.store import read_json, write_text
+
+if TYPE_CHECKING:
+    from experiments.search.folder import SearchFolder
+    from experiments.search.history import History
+
+SEARCHES, STUDIES = Path("results/searches"), Path("results/studies")
+FUNNEL = "funnel.jsonl"
+
+
+def add_to(commands: Any) -> None:
+    """Adds status, table, lineage, replay, funnel, meta and collect to a command line."""
+    root = argparse.ArgumentParser(add_help=False)
+    root.add_argument("--searches", type=Path, default=SEARCHES, help="folder of the searches")
+    status = commands.add_parser("status", parents=[root], help="every search, or one more closely")
+    status.add_argument("name", nargs="?")
+    status.set_defaults(action=show_status)
+    table = commands.add_parser("table", parents=[root], help="the log as a table (CSV)")
+    table.add_argument("name")
+    table.add_argument("--out", type=Path, help="file (default: print it)")
+    table.set_defaults(action=show_table)
+    lineage = commands.add_parser("lineage", parents=[root], help="how a program came about")
+    lineage.add_argument("name")
+    lineage.add_argument("number", type=int, nargs="?", help="candidate (default: the best)")
+    lineage.set_defaults(action=show_lineage)
+    replay = commands.add_parser("replay", parents=[root], help="make a search again from its log")
+    replay.add_argument("name")
+    replay.add_argument("--again", action="store_true", help="every mutation, too")
+    replay.set_defaults(action=show_replay)
+    funnel = commands.add_parser("funnel", parents=[root], help="which finalists hold elsewhere")
+    funnel.add_argument("name")
+    funnel.add_argument("--rounds", type=int, default=5, help="seeds on each family (default: 5)")
+    funnel.add_argument("--reference", help="program to beat (default: the search's reference)")
+    funnel.set_defaults(action=run_funnel)
+    meta = commands.add_parser("meta", parents=[root], help="meta-overfitting: the best, over time")
+    meta.add_argument("name")
+    meta.add_argument("--points", type=int, default=20)
+    meta.add_argument("--rounds", type=int, default=5, help="seeds on each family (default: 5)")
+    meta.set_defaults(action=run_meta)
+    collect = commands.add_parser("collect", parents=[root], help="tables of a study, and figures")
+    collect.add_argument("names", nargs="+", help="searches; those of one name become an arm")
+    collect.add_argument("--study", required=True, help="name below results/studies, or a folder")
+    collect.set_defaults(action=write_tables)
+
+
+def _find(name: str, root: Path) -> SearchFolder:
+    from experiments.search.folder import SearchFolder
+
+    return SearchFolder.find(name, root)
+
+
+def _history(folder: SearchFolder) -> History:
+    from experiments.search.history import History
+
+    return History.of(folder)
+
+
+def show_status(args: argparse.Namespace) -> int:
+    """A line for each search; of one search, its finals and its best program too."""
+    if args.name is None:
+        folders = sorted(path.parent for path in args.searches.glob("*/search.json"))
+        for path in folders:
+            print(_line(path))
+        if not folders:
+            print("no search yet; start one: python run.py job=search")
+        return 0
+    folder = _find(args.name, args.searches)
+    print(_line(folder.path))
+    history = _history(folder)
+    from experiments.search.history import totals
+    from experiments.search.session import describe_final
+
+    table = history.table()
+    for name, value in totals(table).items():
+        print(f"  {name}: {value:.1f}" if isinstance(value, float) else f"  {name}: {value}")
+    for row in folder.final_rows():
+        print(f"  {describe_final(row)}")
+    number = best_number(folder, history)
+    print(f"\nbest, candidate {number}:\n{history.programs[number].text()}")
+    return 0
+
+
+def _line(path: Path) -> str:
+    from experiments.search.folder import SearchFolder
+
+    folder = SearchFolder(path)
+    status = read_json(folder.status)
+    state = status.get("state", "not started")
+    if state == "running" and not folder.lock.is_held():
+        state = "stopped; the same command goes on"
+    wanted = folder.settings.num_candidates
+    counts = f"{status.get('told', 0)} of {wanted} programs, {status.get('evaluated', 0)} trained"
+    return f"{folder.path.name}: {state}, {counts}"
+
+
+def best_number(folder: SearchFolder, history: History) -> int:
+    """The candidate with the best final numbers; without any, with the best mean so far."""
+    from experiments.search import collect, events
+    from experiments.search.replay import restore
+
+    if final := collect.best_final(folder):
+        return final["number"]
+    rules, state = folder.rules(), folder.empty_state()
+    restore(rules, state, events.read(folder.events), folder.initial)
+    best = state.strategy.best(1)
+    return best[0].number if best else 0
+
+
+def show_table(args: argparse.Namespace) -> int:
+    """The log with its programs' sizes and changes, one line per candidate."""
+    table = _history(_find(args.name, args.searches)).table()
+    text = table.to_csv(index=False)
+    if args.out is None:
+        print(text, end="")
+    else:
+        write_text(args.out, text)
+        print(f"{len(table)} rows -> {args.out}")
+    return 0
+
+
+def show_lineage(args: argparse.Namespace) -> int:
+    """Each step from the initial program, with its change and fitness."""
+    folder = _find(args.name, args.searches)
+    history = _history(folder)
+    number = best_number(folder, history) if args.number is None else args.number
+    steps = history.lineage(number)
+    for step in steps:
+        worth = "dead or failed" if step.fitness is None else f"{step.fitness:+.4f}"
+        print(f"{step.number:>8}  {worth:>14}  {step.change}")
+    print(f"\n{steps[-1].program.text()}")
+    return 0
+
+
+def show_replay(args: argparse.Namespace) -> int:
+    """The population's hash from the log, and whether it is the one that was noted."""
+    from experiments.search import events
+    from experiments.search.replay import restore
+
+    folder = _find(args.name, args.searches)
+    rules, state = folder.rules(), folder.empty_state()
+    began = time.perf_counter()
+    count = restore(rules, state, events.read(folder.events), folder.initial, args.again)
+    seconds = time.perf_counter() - began
+    digest = state.strategy.digest()
+    noted = read_json(folder.status).get("population")
+    said = "" if noted is None else ", as noted" if noted == digest else f", but noted was {noted}"
+    print(f"{folder.path.name}: {count} candidates in {seconds:.1f} s; population {digest}{said}")
+    return 0 if noted in (None, digest) else 1
+
+
+def run_funnel(args: argparse.Namespace) -> int:
+    """Takes the finalists through the gates, and prints who comes through."""
+    from experiments.search import funnel, library
+    from experiments.search.language import parse
+
+    folder = _find(args.name, args.searches)
+    finalists = [row for row in folder.final_rows() if row["kind"] == "finalist"]
+    if not finalists:
+        raise UserError(f"{folder.path.name}: no finalists yet; let the search end first")
+    header = folder.read()
+    reference = header["reference_text"]
+    if args.reference:
+        reference = library.read_file(args.reference).text()
+    programs = [parse(row["text"]) for row in finalists]
+
+    def say(place: int, passage: Any) -> None:
+        print(f"candidate {finalists[place]['number']}, {_said(passage)}", flush=True)
+
+    passages = funnel.run(programs, folder.settings.num_steps, reference, args.rounds, say)
+    rows = []
+    for row, of in zip(finalists, passages, strict=True):
+        for passage in of:
+            families = {name: final.to_json() for name, final in passage.finals.items()}
+            verdict = {"gate": passage.gate, "promoted": passage.is_promoted}
+            rows.append({"number": row["number"], **verdict, "families": families})
+    write_text(folder.path / FUNNEL, "".join(json.dumps(row) + "\n" for row in rows), durable=True)
+    survivors = funnel.survivors(passages)
+    names = ", ".join(str(finalists[n]["number"]) for n in survivors)
+    print(f"through all gates, the best worst family first: {names or 'none'}")
+    for n in survivors:
+        path = folder.path / f"survivor-{finalists[n]['number']}.txt"
+        write_text(path, finalists[n]["text"])
+        print("\n".join(funnel.commands(str(path), 0.004)))
+    return 0
+
+
+def _said(passage: Any) -> str:
+    from experiments.search.session import gain_text
+
+    gains = ", ".join(f"{name} {gain_text(final)}" for name, final in passage.finals.items())
+    return f"{passage.gate}: {gains}: {'promoted' if passage.is_promoted else 'held back'}"
+
+
+def run_meta(args: argparse.Namespace) -> int:
+    """Judges the best programs of some moments on fresh data of every family."""
+    from experiments.search import collect
+    from experiments.search.proxies.families import FAMILIES
+
+    folder = _find(args.name, args.searches)
+    for row in collect.meta(folder, args.points, args.rounds, list(FAMILIES)):
+        means = {name: final["mean"] for name, final in row["families"].items()}
+        said = ", ".join(
+            f"{name} {'failed' if mean is None else f'{mean:+.4f}'}" for name, mean in means.items()
+        )
+        print(f"{row['told']:>8}  candidate {row['number']:>8}  search {row['best']:+.4f}  {said}")
+    return 0
+
+
+def write_tables(args: argparse.Namespace) -> int:
+    """Writes the tables that figures are drawn from."""
+    from experiments.search import collect
+
+    folders = [_find(name, args.searches) for name in args.names]
+    for path in collect.write(folders, study_folder(args.study)):
+        print(path)
+    return 0
+
+
+def study_folder(name: str) -> Path:
+    """Where a study lies, given its name or its folder."""
+    path = Path(name)
+    return STUDIES / name if path.name == name else path

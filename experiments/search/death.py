@@ -1,0 +1,97 @@
+"""Finds programs that cannot train anything, before any training; and what an update depends on.
+
+Every cause is a fact about the updates on a probe, or about the text, and none is a guess about
+fitness: NaN or infinity, no gradient in the update, a constant zero, an absurd scale.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.search import liveness, probes
+from experiments.search.language import Program
+
+TOO_LARGE, TOO_SMALL = 1e4, 1e-12
+"""Root mean square of an update at learning rates up to 1 outside of which no step size helps."""
+_TOLERANCE = 1e-6
+
+
+class Flags(NamedTuple):
+    """What the update of a program depends on.
+
+    Attributes:
+        uses_g, uses_w, uses_lr: Whether gradient, weights, learning rate reach the update.
+        scales_with_lr: Twice the learning rate gives twice the update. A program for which it does
+            not, trains at a step size of its own and will not follow a schedule.
+        scale_free: Gradients of a thousandth give the same updates, apart from those of the weights
+            (sign, and what divides by a second moment).
+    """
+
+    uses_g: bool
+    uses_w: bool
+    uses_lr: bool
+    scales_with_lr: bool
+    scale_free: bool
+
+
+def cause_of_death(
+    program: Program, stream: np.ndarray | None = None, live: liveness.Liveness | None = None
+) -> str | None:
+    """Why a program needs no training; None if nothing speaks against one.
+
+    Args:
+        program: A program of valid types.
+        stream: Its updates on the small probe, if they are known already.
+        live: What `liveness.analyse` says of it, if that is known already.
+
+    Returns:
+        "no gradient", "not finite", "constant zero", "too large", "too small", or None.
+    """
+    live = live or liveness.analyse(program)
+    if "g" not in live.read:
+        return "no gradient"
+    if stream is None:
+        stream = probes.stream(program, probes.small())
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean_square = np.square(stream).mean(axis=1)
+    if not np.isfinite(stream).all():
+        return "not finite"
+    if not mean_square.any():
+        return "constant zero"
+    if not mean_square.max() <= TOO_LARGE**2:
+        return "too large"
+    if mean_square.max() < TOO_SMALL**2:
+        return "too small"
+    return None
+
+
+def ignores_gradient(program: Program) -> bool:
+    """Whether other gradients give the same updates, though g stands in the text (`g - g`)."""
+    probe = probes.small()
+    other = probe._replace(g=-0.5 * probe.g[:, ::-1])
+    return _close(probes.stream(program, probe), probes.stream(program, other))
+
+
+def flags(program: Program) -> Flags:
+    """What the update depends on, found on the text and on the small probe."""
+    read = liveness.analyse(program).read
+    probe = probes.small()
+    stream = probes.stream(program, probe)
+    faster = probes.stream(program, probe._replace(lr=2 * probe.lr))
+    still = probe._replace(w=np.zeros_like(probe.w))
+    unscaled = probes.stream(program, still)
+    scaled = probes.stream(program, still._replace(g=1e-3 * probe.g))
+    return Flags(
+        uses_g="g" in read,
+        uses_w="w" in read,
+        uses_lr="lr" in read,
+        scales_with_lr=_close(2 * stream, faster),
+        scale_free=_close(unscaled, scaled),
+    )
+
+
+def _close(a: np.ndarray, b: np.ndarray) -> bool:
+    """Equal up to rounding, everywhere; NaN is equal to NaN."""
+    return bool(np.allclose(a, b, rtol=_TOLERANCE, atol=0.0, equal_nan=True))

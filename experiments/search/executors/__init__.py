@@ -1,0 +1,1 @@
+"""Where programs are judged: in this process, in others, on other machines."""

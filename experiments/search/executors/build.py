@@ -1,0 +1,39 @@
+"""Makes the executor that the settings ask for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from experiments.search.executors.executor import Executor, Inline
+from experiments.search.settings import SearchSettings
+
+
+def build(settings: SearchSettings, folder: Path) -> Executor:
+    """The executor, with its workers started or submitted.
+
+    Args:
+        settings: Of the search.
+        folder: For the queue of `executor=queue` and `executor=slurm`.
+
+    Raises:
+        UserError: for what is missing, e.g. Ray or SLURM.
+    """
+    num_workers = settings.num_workers or len(os.sched_getaffinity(0))
+    if settings.executor == "pool":
+        from experiments.search.executors.pool import Pool
+
+        return Pool(num_workers)
+    if settings.executor == "ray":
+        from experiments.search.executors.ray_tasks import RayTasks
+
+        return RayTasks(num_workers, settings.address)
+    if settings.executor == "slurm":
+        from experiments.search.executors.slurm import SlurmQueue
+
+        return SlurmQueue(folder, num_workers, **settings.slurm)
+    if settings.executor == "queue":
+        from experiments.search.executors.queue import Queue
+
+        return Queue(folder, num_workers)
+    return Inline()

@@ -1,0 +1,80 @@
+"""Long-lived SLURM tasks as workers on the queue of a shared folder, through submitit.
+
+A task that SLURM takes back or ends is queued again by `sbatch --requeue`; the batch that it had is
+taken over by another worker when its lease has run out.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from experiments.config import ConfigError, UserError
+from experiments.search.executors.queue import Queue
+
+DEFAULTS: dict[str, Any] = {"timeout_min": 240, "cpus_per_task": 1, "mem_gb": 2}
+
+
+class SlurmQueue(Queue):
+    """A queue whose workers are the tasks of one job array."""
+
+    def __init__(self, folder: Path, num_workers: int, **options: Any) -> None:
+        """Submits the array.
+
+        Args:
+            folder: Of the queue.
+            num_workers: Tasks.
+            options: partition, account, timeout_min, cpus_per_task, mem_gb.
+
+        Raises:
+            UserError: without submitit or SLURM, or if SLURM refuses the job.
+        """
+        known = ("partition", "account", *DEFAULTS)
+        if unknown := [key for key in options if key not in known]:
+            raise ConfigError(f"search.slurm.{unknown[0]}: there are: {', '.join(known)}")
+        super().__init__(folder, num_workers)
+        given = {key: value for key, value in options.items() if value is not None}
+        self._jobs = _submit(folder.resolve(), num_workers, {**DEFAULTS, **given})
+        print(f"submitted: job array {self._jobs[0].job_id} of {num_workers} tasks", flush=True)
+
+    def close(self) -> None:
+        """The workers leave by themselves; those still queued are cancelled."""
+        super().close()
+        for job in self._jobs:
+            job.cancel()
+
+
+def _submit(folder: Path, num_workers: int, options: dict[str, Any]) -> list[Any]:
+    try:
+        import submitit
+    except ImportError as error:
+        raise UserError(
+            "search.executor=slurm needs submitit: pip install 'submitit>=1.5'"
+        ) from error
+    if not submitit.SlurmExecutor.affinity() > 0:
+        raise UserError(
+            "search.executor=slurm: there is no SLURM here (no srun); take executor=pool"
+        )
+    executor = submitit.SlurmExecutor(folder=folder / "slurm" / "%j")
+    root = Path(__file__).resolve().parents[3]
+    parameters = {
+        "job_name": "search-worker",
+        "time": options["timeout_min"],
+        "cpus_per_task": options["cpus_per_task"],
+        "mem": f"{round(options['mem_gb'] * 1024)}M",
+        "partition": options.get("partition"),
+        "account": options.get("account"),
+        "setup": [f'export PYTHONPATH="{root}:$PYTHONPATH"'],
+        "additional_parameters": {"requeue": True},
+    }
+    executor.update_parameters(**{k: v for k, v in parameters.items() if v is not None})
+    command = submitit.helpers.CommandFunction(
+        [sys.executable, "-m", "experiments.search.executors.worker", str(folder)]
+    )
+    try:
+        with executor.batch():
+            jobs = [executor.submit(command) for _ in range(num_workers)]
+    except Exception as error:  # submitit's own error holds what sbatch has said
+        raise UserError(f"SLURM refuses the job: {' '.join(str(error).split())}") from error
+    return jobs

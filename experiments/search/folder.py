@@ -1,0 +1,161 @@
+"""The folder of a search, `results/searches/NAME/`.
+
+search.json       what the search is: settings, seed, the programs' texts; its sessions
+events.jsonl      one line for every candidate; see `events`
+imported.jsonl    what other searches knew (`cache_from`), so that a resumed search knows the same
+finals.jsonl      the best programs on fresh data and seeds
+status.json       how it goes
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from experiments.config import UserError
+from experiments.search import library
+from experiments.search.evaluation import Tier
+from experiments.search.evolution import Evolution, EvolutionSettings
+from experiments.search.language import Program, parse
+from experiments.search.mutation import CONSTANTS_ONLY, Mutator
+from experiments.search.proxies import families
+from experiments.search.random_search import RandomSearch
+from experiments.search.screening import Screen
+from experiments.search.settings import SearchSettings, from_page
+from experiments.search.state import Budget, Rules, State
+from experiments.search.strategy import Searcher
+from experiments.store import Folder as RunFolder
+from experiments.store import read_json, write_text
+
+SCHEMA_VERSION = 1
+SEARCHES = Path("results/searches")
+
+
+class SearchFolder:
+    """A search on disk, with all that follows from its header."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.header = path / "search.json"
+        self.events = path / "events.jsonl"
+        self.imported = path / "imported.jsonl"
+        self.finals = path / "finals.jsonl"
+        self.status = path / "status.json"
+        self.lock = RunFolder(path)
+
+    @classmethod
+    def create(cls, settings: SearchSettings, seed: int, root: Path = SEARCHES) -> SearchFolder:
+        """The folder of a search, made where it is missing.
+
+        Raises:
+            UserError: for a family that there is not, or a program that cannot be read.
+        """
+        families.check(settings.family)
+        programs = {
+            "initial_text": library.read_file(settings.initial).text(),
+            "reference_text": library.read_file(settings.reference).text(),
+        }
+        folder = cls(root / settings.id(seed, programs))
+        folder.path.mkdir(parents=True, exist_ok=True)
+        if not folder.header.exists():
+            header = {"schema_version": SCHEMA_VERSION, "seed": seed, **programs}
+            folder.write({**header, "settings": asdict(settings), "sessions": []})
+        return folder
+
+    @classmethod
+    def find(cls, name: str, root: Path = SEARCHES) -> SearchFolder:
+        """A search by its name, by the beginning of it if that is enough, or by its folder.
+
+        Raises:
+            UserError: if there is none, or more than one.
+        """
+        if (Path(name) / "search.json").exists():
+            return cls(Path(name))
+        known = sorted(path.parent.name for path in root.glob("*/search.json"))
+        found = [one for one in known if one == name] or [
+            one for one in known if one.startswith(name)
+        ]
+        if len(found) == 1:
+            return cls(root / found[0])
+        there = ", ".join(found or known) or "none; start one: python run.py job=search"
+        raise UserError(f"{name}: {'several searches' if found else 'no such search'}; {there}")
+
+    def read(self) -> dict[str, Any]:
+        """The header.
+
+        Raises:
+            UserError: if there is none, or one of another version.
+        """
+        header = read_json(self.header)
+        if header.get("schema_version") != SCHEMA_VERSION:
+            raise UserError(f"{self.header}: missing, damaged or of another version")
+        return header
+
+    def write(self, header: dict[str, Any]) -> None:
+        """Replaces the header."""
+        write_text(self.header, json.dumps(header, indent=2) + "\n", durable=True)
+
+    @property
+    def settings(self) -> SearchSettings:
+        """As it was started."""
+        return from_page(self.read()["settings"])
+
+    @property
+    def initial(self) -> Program:
+        """The program that it starts from."""
+        return parse(self.read()["initial_text"])
+
+    def final_rows(self) -> Iterator[dict[str, Any]]:
+        """Lines of `finals.jsonl`."""
+        from experiments.search.events import read
+
+        return read(self.finals)
+
+    def rules(self) -> Rules:
+        """How it is run."""
+        return rules_of(self.settings, self.read()["reference_text"])
+
+    def empty_state(self) -> State:
+        """What the search knows before its first candidate."""
+        header = self.read()
+        settings = from_page(header["settings"])
+        strategy = strategy_of(settings, header["seed"], parse(header["initial_text"]))
+        return State(strategy, Screen(frozenset(settings.forbid)))
+
+
+def rules_of(settings: SearchSettings, reference_text: str) -> Rules:
+    """Tier, budget, mode and window of some settings."""
+    tier = Tier(
+        family=settings.family,
+        num_steps=settings.num_steps,
+        lrs=tuple(settings.lrs),
+        num_seeds=settings.num_seeds,
+        kill_margin=settings.kill_margin,
+        reference=reference_text,
+    )
+    budget = Budget(settings.num_candidates, settings.max_evaluations)
+    sizes = (settings.window, settings.batch_size, settings.rotate_every)
+    return Rules(tier, budget, settings.mode, *sizes)
+
+
+def strategy_of(settings: SearchSettings, seed: int, initial: Program) -> Searcher:
+    """Evolution, random search or tuning of constants."""
+    rechecks = {"recheck_every": settings.rotate_every, "num_incumbents": settings.num_incumbents}
+    if settings.strategy == "random":
+        lengths = (3, min(12, settings.max_statements))
+        return RandomSearch(seed, initial, lengths, **rechecks)
+    evolution = EvolutionSettings(
+        seed=seed,
+        population=settings.population,
+        tournament=settings.tournament,
+        patience=settings.patience,
+        restart_from=settings.restart_from,
+        **rechecks,
+    )
+    only_constants = settings.strategy == "constants"
+    weights = CONSTANTS_ONLY if only_constants else settings.mutations
+    mutator = Mutator(tuple(weights.items()), settings.guided, settings.max_statements)
+    return Evolution(evolution, initial, mutator)

@@ -1,0 +1,147 @@
+"""From a search's best programs to those that hold elsewhere: three gates, each ten times larger.
+
+    T1   every family, fresh seeds and data, three learning rates
+    T2   the same with 10 times the steps
+    T3   the suite's own proxies through run.py, with the exported program (`commands`)
+
+A program is promoted if it beats the reference (tuned alike: the best of the same learning rates in
+each round) by more than 2 standard errors on one family at least, and is not worse by more than 2
+on any other. Survivors are ranked by their worst family.
+Source: arXiv:2302.06675, section 2.3 (the funnel; its rule is not published, this one is ours).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from experiments.search import finals
+from experiments.search.evaluation import Tier
+from experiments.search.finals import Final
+from experiments.search.language import Program
+from experiments.search.proxies.families import FAMILIES
+
+STANDARD_ERRORS = 2.0
+FACTOR = 10
+GATES = ("T1", "T2")
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One program at one gate."""
+
+    gate: str
+    finals: dict[str, Final]  # by family
+
+    @property
+    def is_promoted(self) -> bool:
+        """Better on one family, and not worse on any."""
+        scores = [score(one) for one in self.finals.values()]
+        return max(scores) > STANDARD_ERRORS and min(scores) >= -STANDARD_ERRORS
+
+    @property
+    def worst(self) -> float:
+        """Standard errors by which it beats the reference on its worst family."""
+        return min(score(one) for one in self.finals.values())
+
+
+def score(final: Final) -> float:
+    """Mean gain in standard errors; a failed round is -inf, no difference at all is 0."""
+    if not math.isfinite(final.mean):
+        return -math.inf
+    if final.standard_error == 0:
+        return math.copysign(math.inf, final.mean) if final.mean else 0.0
+    return final.mean / final.standard_error
+
+
+def tier_of(gate: str, family: str, num_steps: int, reference: str) -> Tier:
+    """How a gate judges on a family: its three middle learning rates, a factor of 4 apart.
+
+    Args:
+        gate: T1 | T2.
+        family: Of `proxies.families`.
+        num_steps: Of the search.
+        reference: Text of the program to beat.
+    """
+    steps = num_steps * FACTOR ** GATES.index(gate)
+    return Tier(family, steps, FAMILIES[family].lrs[:3], reference=reference)
+
+
+def pass_gate(
+    gate: str, programs: Sequence[Program], num_steps: int, reference: str, num_rounds: int
+) -> list[Passage]:
+    """Judges programs on every family.
+
+    Args:
+        gate: T1 | T2.
+        programs: Those that came here.
+        num_steps: Of the search.
+        reference: Text of the program to beat.
+        num_rounds: Seeds; rounds of fresh data that no final number of the search has used.
+    """
+    first = 1000 * (1 + GATES.index(gate))
+    by_family = {
+        family: finals.evaluate(
+            programs, tier_of(gate, family, num_steps, reference), num_rounds, first
+        )
+        for family in FAMILIES
+    }
+    return [
+        Passage(gate, {family: of[number] for family, of in by_family.items()})
+        for number in range(len(programs))
+    ]
+
+
+def run(
+    programs: Sequence[Program],
+    num_steps: int,
+    reference: str,
+    num_rounds: int,
+    on_passage: Callable[[int, Passage], None] = lambda number, passage: None,
+) -> list[list[Passage]]:
+    """Takes programs through the gates.
+
+    Args:
+        programs: Valid ones.
+        num_steps: Of the search.
+        reference: Text of the program to beat.
+        num_rounds: Seeds on each family.
+        on_passage: Told each program's place and passage as soon as it is known.
+
+    Returns:
+        Each program's passages, up to the gate where it was held back.
+    """
+    passages: list[list[Passage]] = [[] for _ in programs]
+    here = list(range(len(programs)))
+    for gate in GATES:
+        if not here:
+            break
+        of_gate = pass_gate(gate, [programs[n] for n in here], num_steps, reference, num_rounds)
+        for number, passage in zip(here, of_gate, strict=True):
+            passages[number].append(passage)
+            on_passage(number, passage)
+        here = [n for n, passage in zip(here, of_gate, strict=True) if passage.is_promoted]
+    return passages
+
+
+def survivors(passages: Sequence[Sequence[Passage]]) -> list[int]:
+    """Programs that were promoted at every gate, the best worst family first."""
+    through = [n for n, of in enumerate(passages) if len(of) == len(GATES) and of[-1].is_promoted]
+    return sorted(through, key=lambda number: -passages[number][-1].worst)
+
+
+def commands(path: str, lr: float, experiments: Sequence[str] = ("vit_proxy",)) -> list[str]:
+    """T3: how the suite trains an exported program on its own proxies, five seeds each.
+
+    Args:
+        path: File with the program.
+        lr: Around which three learning rates, a factor of 4 apart, are tried.
+        experiments: Pages of conf/experiment.
+    """
+    rates = ",".join(f"{lr * factor:g}" for factor in (0.25, 1.0, 4.0))
+    return [
+        f"python run.py -m experiment={page} optimizer=program optimizer.path={path} "
+        f"optimizer.lr={rates} seed=0,1,2,3,4"
+        for page in experiments
+    ]

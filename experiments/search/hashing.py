@@ -1,0 +1,90 @@
+"""Two names for what a program computes: by its structure, and by the updates that it makes.
+
+The structural hash follows the data from inputs to outputs, as the paper's: it forgets names, the
+order of independent statements, statements that do not matter, which buffer is called m and which
+v, and the order of the arguments of commutative functions.
+
+The functional hash is of the stream of updates on probes, rounded to 28 bits, so that `m * m` and
+`square(m)`, or `m / sqrt(m * m)` and `sign(m)`, meet. Equal programs are told apart by rounding
+about once in 10,000; different ones meet only if their streams agree to 4e-9 everywhere. A small
+probe serves to look up; a hit counts only if the streams on the large probes agree too.
+
+Source: arXiv:2302.06675, appendix "Abstract Execution": deduplicating with functional hash
+"""
+
+from __future__ import annotations
+
+import struct
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from experiments.search import liveness
+from experiments.search.language import Program, Statement
+from experiments.search.operations import OPERATIONS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_DROPPED_BITS = 24  # of the 52 of a float64's mantissa
+_COMMUTATIVE = frozenset(name for name, o in OPERATIONS.items() if o.commutative)
+_NAMES = {name: name.encode() for name in OPERATIONS}
+_INPUTS = {name: blake2b(name.encode(), digest_size=16).digest() for name in ("w", "g", "lr")}
+_PACK = struct.Struct("<d").pack
+_FIRST, _SECOND = (blake2b(n, digest_size=16).digest() for n in (b"state 1", b"state 2"))
+
+
+def structural_hash(program: Program, live: liveness.Liveness | None = None) -> str:
+    """32 hexadecimal digits that equal programs up to names and order share.
+
+    Args:
+        program: A program of valid types.
+        live: What `liveness.analyse` says of it, if that is known already.
+    """
+    live = live or liveness.analyse(program)
+    kept = [program.statements[index] for index in live.kept]
+    if len(live.states) < 2:
+        return _digest(kept, live.states).hex()
+    return min(_digest(kept, ("m", "v")), _digest(kept, ("v", "m"))).hex()
+
+
+def _digest(statements: list[Statement], states: tuple[str, ...]) -> bytes:
+    """Hash of the update and of the live buffers, numbered in the order given."""
+    known: dict[str | float, bytes] = dict(_INPUTS)  # type: ignore[arg-type]
+    known.update(zip(states, (_FIRST, _SECOND), strict=False))
+    for target, function, arguments in statements:
+        parts = [known[a] if type(a) is str else _PACK(a + 0.0) for a in arguments]  # type: ignore[operator]
+        if function == "copy":
+            known[target] = parts[0]
+            continue
+        if function in _COMMUTATIVE:
+            parts.sort()
+        known[target] = blake2b(b" ".join((_NAMES[function], *parts)), digest_size=16).digest()
+    outputs = b" ".join(known[name] for name in ("update", *states))
+    return blake2b(outputs, digest_size=16).digest()
+
+
+def stream_hash(stream: np.ndarray) -> str:
+    """32 hexadecimal digits of a stream of updates, rounded to 28 bits.
+
+    Args:
+        stream: Float64, any shape, finite; zeros of either sign are one.
+    """
+    import numpy as np
+
+    bits = np.ascontiguousarray(stream + 0.0).view(np.int64)
+    rounded = (bits + (1 << (_DROPPED_BITS - 1))) >> _DROPPED_BITS
+    return blake2b(rounded.tobytes(), digest_size=16).hexdigest()
+
+
+def functional_hash(program: Program) -> str:
+    """Hash of the updates on the small probe: to look a program up."""
+    from experiments.search import probes
+
+    return stream_hash(probes.stream(program, probes.small()))
+
+
+def confirming_hash(program: Program) -> str:
+    """Hash of the updates on the large probes: to confirm that two programs are one."""
+    from experiments.search import probes
+
+    return "".join(stream_hash(probes.stream(program, probe)) for probe in probes.large())

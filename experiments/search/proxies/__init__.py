@@ -1,0 +1,1 @@
+"""The small real tasks that programs are judged on; see `experiments.search.proxies.proxy`."""

@@ -1,0 +1,129 @@
+"""Numbers that speak for or against sign momentum: streams of updates in float64.
+
+A proof is algebra, but a refutation may be one example. Updates that are lr (scale sign(s) +
+decay w), s a linear filter of the gradients, have one magnitude in all weights once the weights are
+zero, and signs that some linear filter explains.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import cache
+
+import numpy as np
+
+from experiments.search import probes
+from experiments.search.language import Program
+
+_RELATIVE = 1e-6
+_FACTOR = 1024.0
+_ROUNDING = 1e-3  # share of signs that rounding may turn
+
+
+@cache
+def _probe(num_weights: int = 1024, num_steps: int = 8) -> probes.Probe:
+    """Weights of zero, one learning rate, gradients of all sizes below 1, quiet and loud steps."""
+    random = np.random.default_rng(20230213)
+    pace = 10.0 ** random.uniform(-2, 0, (num_steps, 1))
+    small = 10.0 ** np.where(np.arange(num_weights) % 2, random.uniform(-9, 0, num_weights), 0)
+    g = pace * small * random.uniform(-0.99, 0.99, (num_steps, num_weights))
+    sizes = (num_weights // 2, num_weights // 2)
+    return probes.Probe(np.zeros_like(g), g, np.full(num_steps, 0.1), sizes)
+
+
+@cache
+def _ordinary_probe(num_weights: int = 512, num_steps: int = 12) -> probes.Probe:
+    """Gradients of ordinary size, whose sixth powers are far from the epsilon of divisions.
+
+    Some are above 1, where arcsin is not defined, even if it cancels.
+    """
+    random = np.random.default_rng(20230214)
+    shape = (num_steps, num_weights)
+    g = random.uniform(0.05, 1.5, shape) * random.choice([-1.0, 1.0], shape)
+    lr = 2.0 ** random.integers(-6, 1, num_steps)
+    return probes.Probe(random.normal(size=shape), g, lr, (num_weights,))
+
+
+def find_witness(program: Program) -> str | None:
+    """What a stream of updates shows against sign momentum; None if nothing.
+
+    Args:
+        program: A program of valid types.
+    """
+    probe = _probe()
+    stream = probes.stream(program, probe)
+    if not np.isfinite(stream).all():
+        return "its updates are not finite for some gradients"
+    size = np.abs(stream)
+    if not size.any():
+        return "its updates are zero where the weights are"
+    if np.any(size < (1 - _RELATIVE) * size.max()):
+        return "its updates differ in magnitude between weights, or between steps of one lr"
+    return _find_wrong_sign(program, probe, np.sign(stream)) or (
+        None
+        if _a_filter_explains(np.sign(stream), probe.g)
+        else "no linear filter of the gradients has the signs of its updates"
+    )
+
+
+def _find_wrong_sign(program: Program, probe: probes.Probe, signs: np.ndarray) -> str | None:
+    """Whether the signs depend on what those of a linear filter cannot depend on."""
+    loud = probes.stream(program, probe._replace(g=_FACTOR * probe.g))
+    if not np.isfinite(loud).all():
+        return "its updates are not finite for large gradients"
+    if _differ(np.sign(loud), signs):
+        return "the signs of its updates change when all gradients are multiplied by 1024"
+    random = np.random.default_rng(20230213)
+    paces = probes.stream(program, probe._replace(lr=2.0 ** random.integers(-9, 9, len(probe.lr))))
+    if _differ(np.sign(paces), signs):
+        return "the signs of its updates depend on lr"
+    w = _FACTOR * random.normal(size=probe.g.shape)
+    with np.errstate(all="ignore"):
+        change = probes.stream(program, probe._replace(w=w)) / probe.lr[:, None]
+        change = (change - probes.stream(program, probe) / probe.lr[:, None]) / w
+    if not np.ptp(change) <= _RELATIVE * max(1.0, abs(np.median(change))):
+        return "the weights enter its updates otherwise than as decay"
+    return None
+
+
+def _differ(signs: np.ndarray, others: np.ndarray) -> bool:
+    """More than a sign that rounding turned. The factors above are powers of two."""
+    return int(np.count_nonzero(signs != others)) > 2
+
+
+def _a_filter_explains(signs: np.ndarray, g: np.ndarray) -> bool:
+    """Whether some h has signs[t] = sign(sum_k h[k] g[t - k]) everywhere: a linear program."""
+    from scipy.optimize import linprog
+
+    steps = len(g)
+    rows = []
+    for t in range(steps):
+        past = np.zeros((g.shape[1], steps))
+        past[:, : t + 1] = g[t::-1].T
+        rows.append(signs[t][:, None] * past)
+    matrix = np.concatenate(rows)
+    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+    margin = np.ones((len(matrix), 1))
+    found = linprog(
+        [*[0.0] * steps, -1.0],
+        A_ub=np.hstack([-matrix, margin]),
+        b_ub=np.zeros(len(matrix)),
+        bounds=[*[(-1, 1)] * steps, (None, 1)],
+    )
+    return not (found.success and -found.fun <= 1e-12)
+
+
+def agrees(
+    program: Program, beta1: Fraction, beta2: Fraction, scale: Fraction, decay: Fraction
+) -> bool:
+    """Whether the updates on a probe are lr (scale sign(beta1 m + (1 - beta1) g) + decay w)."""
+    probe = _ordinary_probe()
+    b1, b2, size = float(beta1), float(beta2), float(scale)
+    stream = probes.stream(program, probe)
+    m, wrong = np.zeros(probe.g.shape[1]), 0
+    for t, lr in enumerate(probe.lr):
+        update = lr * (size * np.sign(b1 * m + (1 - b1) * probe.g[t]) + float(decay) * probe.w[t])
+        m = b2 * m + (1 - b2) * probe.g[t]
+        far = lr * (size * _RELATIVE + _RELATIVE * abs(float(decay)) * np.abs(probe.w[t]))
+        wrong += np.count_nonzero(~(np.abs(update - stream[t]) <= far))
+    return wrong <= _ROUNDING * stream.size

@@ -1,0 +1,63 @@
+"""Programs that cannot train die before training, for a reason that is a fact."""
+
+from __future__ import annotations
+
+import pytest
+
+from experiments.search import death, library
+from experiments.search.language import parse
+
+
+@pytest.mark.parametrize(
+    ("body", "cause"),
+    [
+        ("update = w * lr", "no gradient"),
+        ("update = sign(w)\n  m = g", "no gradient"),
+        ("x = arcsin(3.0)\n  update = g * x", "not finite"),
+        ("x = exp(1000.0)\n  update = g * x", "not finite"),
+        ("x = g - g\n  update = x * w", "constant zero"),
+        ("update = g * 1000000.0", "too large"),
+        ("update = g / 1e+20", "too small"),
+        ("m = 5.0 * m\n  m = exp(m)\n  update = g * m", "not finite"),  # after some steps
+        ("update = g * lr", None),
+    ],
+)
+def test_causes_of_death(body: str, cause: str | None) -> None:
+    program = parse(f"def train(w, g, m, v, lr):\n  {body}\n  return update, m, v\n")
+    assert death.cause_of_death(program) == cause
+
+
+@pytest.mark.parametrize("name", library.names())
+def test_known_optimizers_live(name: str) -> None:
+    assert death.cause_of_death(library.load(name)) is None
+    assert not death.ignores_gradient(library.load(name))
+
+
+def test_a_gradient_that_cancels_is_found() -> None:
+    program = parse(
+        "def train(w, g, m, v, lr):\n  x = g + w\n  update = x - g\n  return update, m, v"
+    )
+    assert death.cause_of_death(program) is None and death.ignores_gradient(program)
+
+
+@pytest.mark.parametrize(
+    ("name", "uses_w", "scales", "scale_free"),
+    [
+        ("lion", True, True, True),
+        ("momentum_sgd", False, True, False),
+        ("adamw", True, True, True),
+        ("raw", True, False, False),  # clips at lr
+        ("lars_like", True, True, True),
+    ],
+)
+def test_flags(name: str, uses_w: bool, scales: bool, scale_free: bool) -> None:
+    flags = death.flags(library.load(name))
+    assert flags.uses_g and flags.uses_lr
+    assert (flags.uses_w, flags.scales_with_lr) == (uses_w, scales)
+    assert flags.scale_free == scale_free
+
+
+def test_a_program_that_sets_its_own_lr_is_found() -> None:
+    text = "def train(w, g, m, v, lr):\n  lr = 0.01\n  update = g * lr\n  return update, m, v"
+    flags = death.flags(parse(text))
+    assert not flags.uses_lr and not flags.scales_with_lr

@@ -1,0 +1,132 @@
+"""Regularized evolution: who is a parent, who leaves, when it begins anew."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from experiments.search import library
+from experiments.search.evolution import Evolution, EvolutionSettings
+from experiments.search.mutation import Mutator
+from experiments.search.random_search import RandomSearch
+from experiments.search.strategy import CHILD, INITIAL, RECHECK, Candidate, Verdict
+
+ADAMW = library.load("adamw_early")
+
+
+def evolution(**settings) -> Evolution:
+    return Evolution(EvolutionSettings(**settings), ADAMW, Mutator())
+
+
+def tell(of: Evolution, candidate: Candidate, fitness: float) -> None:
+    of.tell(candidate.number, Verdict(fitness, f"key {candidate.number}"))
+
+
+def test_it_starts_from_copies_of_the_initial_program() -> None:
+    of = evolution(population=5)
+    first = of.ask()
+    assert (first.kind, first.program, first.number) == (INITIAL, ADAMW, 0)
+    tell(of, first, 0.25)
+    assert [(one.number, one.fitness) for one in of.population()] == [(0, 0.25)] * 5
+    child = of.ask()
+    assert child.kind == CHILD and child.parent == 0 and child.edit is not None
+    assert child.edit.apply(ADAMW) == child.program
+
+
+def test_the_oldest_leaves_however_good_it_is() -> None:
+    of = evolution(population=4)
+    for number in range(10):
+        tell(of, of.ask(), 100.0 - number)
+    assert [one.number for one in of.population()] == [6, 7, 8, 9]
+    assert of.best(1)[0].number == 0  # the archive still knows it
+
+
+def test_the_fitter_of_the_tournament_is_the_parent() -> None:
+    of = evolution(population=4, tournament=40)
+    for number in range(5):
+        tell(of, of.ask(), 10.0 if number == 3 else float(-number))
+    assert [of.ask().parent for _ in range(5)] == [3] * 5
+
+
+def test_a_dead_child_joins_but_never_wins_against_a_living_one() -> None:
+    of = evolution(population=3, tournament=30)
+    for fitness in (0.0, -math.inf, -1.0, -math.inf):
+        tell(of, of.ask(), fitness)
+    assert {of.ask().parent for _ in range(5)} == {2}
+
+
+def test_a_stalled_search_begins_anew_from_the_initial_or_the_best_program() -> None:
+    for origin, expected in (("initial", 0), ("best", 2)):
+        of = evolution(population=3, patience=3, restart_from=origin)
+        for fitness in (0.0, -1.0, 5.0, 1.0, 1.0, 1.0):
+            tell(of, of.ask(), fitness)
+        late = of.ask()  # of the era that ends now
+        tell(of, of.ask(), 1.0)
+        assert of.num_restarts == 1
+        assert [one.number for one in of.population()] == [expected] * 3
+        tell(of, late, 50.0)
+        assert [one.number for one in of.population()] == [expected] * 3
+        assert of.ask().era == 1
+
+
+def test_incumbents_are_judged_anew_and_fall_back() -> None:
+    of = evolution(population=4, recheck_every=5, num_incumbents=2)
+    for number in range(4):
+        tell(of, of.ask(), float(number))
+    child, again = of.ask(), [of.ask(), of.ask()]
+    assert child.kind == CHILD
+    assert [(one.kind, one.parent) for one in again] == [(RECHECK, 3), (RECHECK, 2)]
+    assert of.ask().kind == CHILD
+    of.tell(again[0].number, Verdict(-1.0, "key 3"))
+    assert [one.number for one in of.best(2)] == [2, 1]
+    assert [one.fitness for one in of.population()] == [0.0, 1.0, 2.0, -1.0]
+
+
+def test_a_candidate_depends_on_seed_number_and_what_was_told() -> None:
+    def asked(seed: int, count: int) -> list[Candidate]:
+        of = evolution(population=4, seed=seed)
+        candidates = []
+        for number in range(count):
+            candidates.append(of.ask())
+            tell(of, candidates[-1], math.sin(number))
+        return candidates
+
+    assert asked(0, 20) == asked(0, 25)[:20] and asked(0, 20) != asked(1, 20)
+
+
+def test_the_digest_sees_whatever_the_next_candidates_depend_on() -> None:
+    def after(fitness: float, seed: int = 0, more: int = 0) -> str:
+        of = evolution(population=4, seed=seed)
+        for _ in range(3):
+            tell(of, of.ask(), fitness)
+        for _ in range(more):
+            of.ask()
+        return of.digest()
+
+    assert after(1.0) == after(1.0)
+    assert len({after(1.0), after(1.5), after(1.0, seed=1), after(1.0, more=1)}) == 4
+
+
+def test_adopting_a_log_is_asking() -> None:
+    asked, adopted = (evolution(population=4, recheck_every=6, num_incumbents=2) for _ in "ab")
+    for number in range(20):
+        candidate = asked.ask()
+        adopted.adopt(dataclasses.replace(candidate))
+        for of in (asked, adopted):
+            tell(of, candidate, math.cos(number)) if candidate.kind != RECHECK else of.tell(
+                candidate.number, Verdict(0.0, f"key {candidate.parent}")
+            )
+        assert asked.digest() == adopted.digest()
+
+
+def test_random_search_learns_nothing_but_keeps_the_best() -> None:
+    def programs(sign: float) -> list[Candidate]:
+        of = RandomSearch(0, ADAMW)
+        candidates = []
+        for number in range(10):
+            candidates.append(of.ask())
+            of.tell(number, Verdict(sign * number, f"key {number}"))
+        assert of.best(1)[0].number == (9 if sign > 0 else 0)
+        return candidates
+
+    assert programs(1.0) == programs(-1.0)

@@ -1,0 +1,264 @@
+"""Executors: nothing is lost when workers die, faults come back as faults, all find the same."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import searched
+
+from experiments.config import ConfigError, UserError
+from experiments.search import library, torch_rules
+from experiments.search.evaluation import Job, judge
+from experiments.search.executors import build, pool, queue, ray_tasks, slurm
+from experiments.search.executors.executor import Executor, Inline
+from experiments.search.executors.pool import Pool
+from experiments.search.executors.queue import Queue, QueueWorker
+from experiments.search.executors.ray_tasks import RayTasks
+from experiments.search.executors.worker import main as worker_main
+from experiments.search.settings import SearchSettings
+from experiments.search.training import InterpreterError
+from experiments.sweep.leases import Leases
+
+RULES = searched.rules(60, window=16)
+JOBS = [Job(library.load(name), RULES.tier, 0) for name in ("lion", "adamw_early", "sgd")]
+
+
+def collected(executor: Executor, count: int) -> dict[int, list[Any]]:
+    answers: dict[int, list[Any]] = {}
+    while len(answers) < count:
+        answers.update(executor.collect())
+    return answers
+
+
+@pytest.fixture(scope="module")
+def inline() -> tuple[str, list[Any]]:
+    """What an ordered search finds in this process."""
+    state, log = searched.search(RULES, Inline())
+    return state.strategy.digest(), log
+
+
+def test_the_pool_finds_the_same_and_outlives_its_workers(inline: tuple[str, list[Any]]) -> None:
+    workers = Pool(2)
+    try:
+        state, log = searched.search(RULES, workers)
+        assert (state.strategy.digest(), log) == inline
+        workers.submit(7, JOBS)
+        victims = [worker.process for worker in workers.workers if worker.batch is not None]
+        os.kill(victims[0].pid or 0, signal.SIGKILL)
+        assert collected(workers, 1)[7] == judge(JOBS)
+        assert all(worker.process.is_alive() for worker in workers.workers)
+    finally:
+        workers.close()
+
+
+class Dead:
+    """A worker that is gone before it answers."""
+
+    def __init__(self) -> None:
+        self.batch = None
+        self.pipe = types.SimpleNamespace(send=self.send)
+        self.process = types.SimpleNamespace(join=lambda s: None, kill=lambda: None, exitcode=-9)
+
+    def send(self, jobs: object) -> None:
+        raise BrokenPipeError
+
+
+def test_a_batch_that_kills_workers_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_Worker", Dead)
+    with pytest.raises(UserError, match=r"3 workers died \(exit code -9\).*Lower search"):
+        Pool(8).submit(0, JOBS)
+
+
+def test_a_fault_in_a_worker_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise TypeError("no such axis")
+
+    monkeypatch.setitem(torch_rules.RULES, "sign", broken)
+    state, content = pool.answer(JOBS[:1])
+    assert state == "fault" and "no such axis" in content
+
+
+def started(folder: Path, count: int) -> list[threading.Thread]:
+    threads = [threading.Thread(target=QueueWorker(folder).work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_workers_on_a_queue_find_the_same(
+    tmp_path: Path, inline: tuple[str, list[Any]], count: int
+) -> None:
+    executor = Queue(tmp_path, count)
+    threads = started(tmp_path, count)
+    state, log = searched.search(RULES, executor)
+    assert (state.strategy.digest(), log) == inline
+    assert not [path for path in tmp_path.iterdir() if path.suffix in (".job", ".answer", ".lease")]
+    executor.close()
+    for thread in threads:
+        thread.join()
+
+
+def test_the_batch_of_a_killed_queue_worker_is_taken_over(tmp_path: Path) -> None:
+    executor = Queue(tmp_path, 2)
+    executor.submit(4, JOBS)
+    leases = Leases(tmp_path, 60.0)
+    (name,) = [path.stem for path in tmp_path.glob("*.job")]
+    lease = leases.claim(name, [])
+    assert lease is not None and QueueWorker(tmp_path).work(wait=False) == 0  # it is held
+    gone = {**lease.facts, "born": "0"}  # a process of that number is no longer the same one
+    lease.path.write_text(json.dumps(gone))
+    assert worker_main([str(tmp_path), "--no-wait"]) == 0
+    assert collected(executor, 1) == {4: judge(JOBS)}
+
+
+def test_a_queue_forgets_what_a_killed_controller_has_left(tmp_path: Path) -> None:
+    Queue(tmp_path, 1).submit(0, JOBS)
+    executor = Queue(tmp_path, 1)
+    assert not list(tmp_path.glob("*.job"))
+    executor.submit(0, JOBS[:1])
+    QueueWorker(tmp_path).work(wait=False)
+    assert len(collected(executor, 1)[0]) == 1
+
+
+def test_a_queue_tells_faults_and_batches_that_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = Queue(tmp_path, 1)
+    monkeypatch.setattr(queue, "answer", lambda jobs: ("fault", "no such axis"))
+    executor.submit(0, JOBS)
+    QueueWorker(tmp_path).work(wait=False)
+    with pytest.raises(InterpreterError, match="no such axis"):
+        executor.collect()
+    executor = Queue(tmp_path, 1)
+    executor.submit(1, JOBS)
+    (job,) = tmp_path.glob("*.job")
+    (tmp_path / f"{job.stem}.4.lease").touch()
+    with pytest.raises(UserError, match="3 workers died at one batch"):
+        executor.collect()
+
+
+def test_a_worker_without_a_queue_is_told_so(tmp_path: Path, capsys: Any) -> None:
+    assert worker_main([str(tmp_path / "none")]) == 2
+    assert "start the search first" in capsys.readouterr().err
+
+
+class Ray(types.ModuleType):
+    """What is used of Ray; a task runs when it is waited for."""
+
+    exceptions = types.SimpleNamespace(WorkerCrashedError=KeyError)
+
+    def __init__(self) -> None:
+        super().__init__("ray")
+        self.calls: list[Any] = []
+
+    def init(self, **options: Any) -> None:
+        self.calls.append(("init", options["address"]))
+
+    def remote(self, **options: Any) -> Any:
+        self.calls.append(("remote", options["max_retries"]))
+        return lambda function: types.SimpleNamespace(remote=lambda jobs: Reference(function, jobs))
+
+    def wait(self, waiting: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
+        return waiting[-1:], waiting[:-1]
+
+    def get(self, task: Any) -> Any:
+        return task.run()
+
+    def shutdown(self) -> None:
+        self.calls.append("shutdown")
+
+
+class Reference:
+    """A task that has not run yet."""
+
+    def __init__(self, function: Any, jobs: Any) -> None:
+        self.run = lambda: function(jobs)
+
+
+def test_tasks_of_ray_find_the_same(
+    inline: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = Ray()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    executor = RayTasks(3, "auto")
+    state, log = searched.search(RULES, executor)
+    executor.close()
+    assert (state.strategy.digest(), log) == inline
+    assert ray.calls == [("init", "auto"), ("remote", 2), "shutdown"]
+
+
+def test_without_ray_or_slurm_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match="pip install 'ray"):
+        RayTasks(1)
+    with pytest.raises(UserError, match="there is no SLURM here"):
+        build.build(SearchSettings(executor="slurm"), tmp_path)
+    with pytest.raises(ConfigError, match="search.slurm.partitoin: there are: partition"):
+        slurm.SlurmQueue(tmp_path, 1, partitoin="gpu")
+
+
+def test_real_ray_finds_the_same(inline: tuple[str, list[Any]]) -> None:
+    pytest.importorskip("ray")
+    executor = ray_tasks.RayTasks(2)
+    try:
+        state, log = searched.search(RULES, executor)
+        assert (state.strategy.digest(), log) == inline
+    finally:
+        executor.close()
+
+
+class Slurm:
+    """submitit's executor for SLURM, which starts its tasks at once, as threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.parameters: dict[str, Any] = {}
+        self.threads: list[threading.Thread] = []
+        Slurm.last = self
+
+    last: Any = None
+
+    @staticmethod
+    def affinity() -> int:
+        return 2
+
+    def update_parameters(self, **parameters: Any) -> None:
+        self.parameters = parameters
+
+    @contextlib.contextmanager
+    def batch(self) -> Any:
+        yield
+
+    def submit(self, command: Any) -> Any:
+        assert command.command[1:3] == ["-m", "experiments.search.executors.worker"]
+        self.threads += started(Path(command.command[3]), 1)
+        return types.SimpleNamespace(job_id="7_0", cancel=lambda: None)
+
+
+def test_slurm_tasks_find_the_same(
+    tmp_path: Path, inline: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import submitit
+
+    monkeypatch.setattr(submitit, "SlurmExecutor", Slurm)
+    settings = SearchSettings(executor="slurm", num_workers=2, slurm={"partition": "cpu"})
+    executor = build.build(settings, tmp_path)
+    state, log = searched.search(RULES, executor)
+    assert (state.strategy.digest(), log) == inline
+    executor.close()
+    for thread in Slurm.last.threads:
+        thread.join()
+    parameters = Slurm.last.parameters
+    assert parameters["partition"] == "cpu" and parameters["time"] == 240
+    assert parameters["additional_parameters"] == {"requeue": True}

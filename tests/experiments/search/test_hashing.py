@@ -1,0 +1,146 @@
+"""Hashes: equal for what is written otherwise, different for what computes otherwise."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from programs import from_seed, programs
+
+from experiments.search import disguises, hashing, library, probes
+from experiments.search.language import Program, Statement, parse
+
+HEAD = "def train(w, g, m, v, lr):\n  "
+
+
+def program(body: str) -> Program:
+    return parse(f"{HEAD}{body}\n  return update, m, v\n")
+
+
+def renamed(program: Program, names: dict[str, str]) -> Program:
+    return Program(
+        tuple(
+            Statement(
+                names.get(s.target, s.target),
+                s.function,
+                tuple(names.get(a, a) if isinstance(a, str) else a for a in s.arguments),
+            )
+            for s in program.statements
+        )
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(programs())
+def test_names_and_roles_and_dead_statements_do_not_matter(program: Program) -> None:
+    found = hashing.structural_hash(program)
+    assert hashing.structural_hash(renamed(program, {"a": "b1", "b": "a", "c": "b"})) == found
+    assert hashing.structural_hash(renamed(program, {"m": "v", "v": "m"})) == found
+    dead = Statement("unused", "cosh", ("update",))
+    assert hashing.structural_hash(Program((*program.statements, dead))) == found
+
+
+def test_order_of_independent_statements_does_not_matter() -> None:
+    source = random.Random(0)
+    for name in library.names():
+        one = library.load(name)
+        for _ in range(3):
+            other = disguises._shuffle(one, source)
+            assert hashing.structural_hash(other) == hashing.structural_hash(one)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_equal"),
+    [
+        ("update = g + w", "update = w + g", True),
+        ("update = g - w", "update = w - g", False),
+        ("update = g * 2.0", "update = 2.0 * g", True),
+        ("update = g * 2.0", "update = g * 2.0000000000000004", False),
+        ("update = g / -1.0", "update = g / -2.0", False),  # hash(-1) == hash(-2) in Python
+        ("x = g\n  update = x", "update = g", True),
+        ("update = m\n  m = g", "update = v\n  v = g", True),
+        ("update = m\n  m = g", "update = m\n  m = w", False),
+        ("update = m + v\n  m = g\n  v = w", "update = v + m\n  v = g\n  m = w", True),
+        ("update = m - v\n  m = g\n  v = w", "update = v - m\n  m = g\n  v = w", False),
+        ("update = g * 0.0", "update = g * -0.0", True),
+    ],
+)
+def test_the_structural_hash_follows_the_data(one: str, other: str, is_equal: bool) -> None:
+    hashes = [hashing.structural_hash(program(body)) for body in (one, other)]
+    assert (hashes[0] == hashes[1]) == is_equal
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("update = square(g)", "update = g * g"),
+        ("update = interp(g, m, 0.9)\n  m = g", "update = 0.9 * m + (1 - 0.9) * g\n  m = g"),
+        ("update = g / sqrt(g * g)", "update = sign(g)"),
+        ("update = g / abs(g)", "update = sign(g)"),
+        ("update = (g + w) * lr", "update = lr * g + w * lr"),
+        ("update = g - w", "update = negative(w - g)"),
+        ("update = exp(log(abs(g)))", "update = abs(g)"),
+    ],
+)
+def test_the_functional_hash_sees_through_algebra(one: str, other: str) -> None:
+    for hash_of in (hashing.functional_hash, hashing.confirming_hash):
+        assert hash_of(program(one)) == hash_of(program(other))
+    assert hashing.structural_hash(program(one)) != hashing.structural_hash(program(other))
+
+
+def test_the_functional_hash_tells_programs_apart() -> None:
+    """All of the library, but for the evolved program, which is Lion; and Lions of other betas."""
+    names = [name for name in library.names() if name != "evolved_plain"]
+    hashes = {hashing.functional_hash(library.load(name)) for name in names}
+    assert len(hashes) == len(names)
+    lion, evolved = library.load("lion"), library.load("evolved_plain")
+    assert hashing.functional_hash(lion) == hashing.functional_hash(evolved)
+    assert hashing.confirming_hash(lion) == hashing.confirming_hash(evolved)
+    near = parse(lion.text().replace("0.99)", "0.989)"))
+    assert hashing.functional_hash(near) != hashing.functional_hash(lion)
+
+
+def test_equal_structure_is_equal_function() -> None:
+    by_structure: dict[str, str] = {}
+    for seed in range(400):
+        one = from_seed(seed, 5)
+        function = hashing.functional_hash(one)
+        structure = hashing.structural_hash(one)
+        assert by_structure.setdefault(structure, function) == function
+
+
+def test_rounding_does_not_split_and_zeros_have_no_sign() -> None:
+    stream = np.random.default_rng(0).normal(size=4096)
+    assert hashing.stream_hash(stream) == hashing.stream_hash(stream * (1 + 1e-16))
+    assert hashing.stream_hash(np.zeros(3)) == hashing.stream_hash(-np.zeros(3))
+    assert hashing.stream_hash(stream) != hashing.stream_hash(stream * (1 + 1e-7))
+
+
+def test_hashes_are_those_of_another_process() -> None:
+    """Python's own hash of text differs between processes; caches are shared by files."""
+    body = (
+        "from experiments.search import hashing, library\n"
+        "p = library.load('raw')\n"
+        "print(hashing.structural_hash(p), hashing.functional_hash(p), p.id)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", body], capture_output=True, text=True, check=True
+    ).stdout.split()
+    raw = library.load("raw")
+    assert done == [hashing.structural_hash(raw), hashing.functional_hash(raw), raw.id]
+
+
+def test_probes_are_what_they_say() -> None:
+    small, (first, second) = probes.small(), probes.large()
+    assert small.g.shape == (8, 512) and first.g.shape == second.g.shape == (12, 2048)
+    for probe in (small, first, second):
+        size = np.abs(probe.g)
+        assert size.max() < 0.99 and np.quantile(size, 0.05) < 1e-5 and size.max() > 0.5
+        norms = np.linalg.norm(probe.g, axis=1)
+        assert norms.min() < 1 < norms.max()  # clipping at 1 acts in some steps only
+        assert sum(probe.sizes) == probe.g.shape[1] and (probe.lr > 0).all()
+    assert not np.array_equal(first.g, second.g)
