@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from experiments import settings, start_from
@@ -18,6 +19,8 @@ OPERATIONAL_DATA_KEYS = ("root", "eval_roots", "cache_dir", "num_workers")
 
 OPERATIONAL_EVAL_KEYS = ("batch_size", "weights")
 """Keys of `eval` that change neither the training nor what is measured."""
+OPERATIONAL_TASK_KEYS = ("judge",)
+"""Keys of `task` that say how a model is measured: every row says so itself."""
 TASK_DEFAULTS = [asdict(schema()) for schema in settings.TASKS.values()]
 """Every field of the task schemas at its default; a page composes them all."""
 
@@ -40,6 +43,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
         kept["data"].pop(key, None)
     for key in OPERATIONAL_EVAL_KEYS:
         kept["eval"].pop(key)
+    for key in OPERATIONAL_TASK_KEYS if isinstance(kept["task"], dict) else ():
+        kept["task"].pop(key, None)
     kept["train"]["precision"] = "auto" if (found := resolved(config)) == "fp32" else found
     kept["optimizer"] = {k: v for k, v in kept["optimizer"].items() if v is not None}
     default["task"] = next((t for t in TASK_DEFAULTS if t["_target_"] == _target(kept["task"])), {})
@@ -62,6 +67,11 @@ def run_id(config: RunConfig) -> str:
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
     names = f"{config.experiment}-{config.optimizer_name}".replace("/", ".")
     return f"{names}-s{config.seed}-{digest}"
+
+
+def folder_of(config: RunConfig) -> Path:
+    """Where the run is recorded."""
+    return Path(config.results_dir) / run_id(config)
 
 
 def _target(section: Any) -> Any:

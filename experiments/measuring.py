@@ -13,6 +13,7 @@ from torch import nn
 
 from experiments.config import EvalConfig, RunConfig, UserError
 from experiments.data.order import BatchPlan, derive, seed_all
+from experiments.identity import folder_of
 from experiments.parts import Parts
 from experiments.precision import resolved
 from experiments.recorder import Recorder
@@ -73,7 +74,8 @@ def evaluate(parts: Parts, step: int, evaluations: Sequence[Evaluation]) -> list
             for evaluation in evaluations:
                 seed = derive(parts.config.seed, "evaluation", evaluation.name)
                 seed_all(seed)
-                context = Context(parts.world, seed, parts.config.eval.batch_size, step)
+                size, folder = parts.config.eval.batch_size, folder_of(parts.config)
+                context = Context(parts.world, seed, size, step, weights, folder)
                 for found in evaluation.measure(module, context):
                     rows.append(_measured(parts, found, evaluation.name, weights, step))
     return rows

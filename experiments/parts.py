@@ -127,6 +127,8 @@ def facts(parts: Parts) -> dict[str, Any]:
     headline = task.headline
     if parts.config.eval.weights is not None:
         headline = replace(headline, weights=parts.config.eval.weights)
+    elif parts.average is None:
+        headline = replace(headline, weights="raw")
     fingerprint = _fingerprint(parts)
     return {
         **({"data_fingerprint": fingerprint} if fingerprint else {}),

@@ -66,6 +66,7 @@ SCHEMA = {
     "weights": "raw, or ema for averaged weights",
     "evaluation": "of the task, that measured this; empty for the training itself",
     "n": "examples behind the value",
+    "instrument": "what it was measured with, as JSON: sampler, extractor; empty: the data alone",
     "seconds": "training time so far, without evaluation and checkpoints",
     "session": "which start or resume of the run measured this",
     "state": "running, interrupted, finished, diverged or failed",

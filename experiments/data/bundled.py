@@ -72,12 +72,16 @@ def _generate_mnist1d(num_val: int, val_seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def digits(name: str) -> InMemoryImages:
+def digits(name: str, pixels: str = "standardised") -> InMemoryImages:
     """The 1,797 real 8x8 digits that scikit-learn ships: 1,151 to train, 287 val, 359 test.
 
-    Split within each class by a fixed seed; standardised by the training pixels. Read from the
-    package's file, so scikit-learn itself is not imported.
+    Split within each class by a fixed seed. Read from the package's file, so scikit-learn itself
+    is not imported.
     Source: UCI "Optical Recognition of Handwritten Digits"; package scikit-learn (BSD).
+
+    Args:
+        name: For the ledger.
+        pixels: standardised (by the training pixels) or signed (17 levels over [-1, 1]).
     """
     table = np.loadtxt(digits_file(), delimiter=",")
     images, labels = table[:, :64].reshape(-1, 1, 8, 8) / 16.0, table[:, 64].astype(np.int64)
@@ -87,6 +91,8 @@ def digits(name: str) -> InMemoryImages:
     val = _hold_out(labels, rest, 0.2, random_state)
     parts = {"train": np.setdiff1d(rest, val), "val": val, "test": test}
     mean, std = images[parts["train"]].mean(), images[parts["train"]].std()
+    if pixels == "signed":
+        mean = std = 0.5
     images = (images - mean) / std
     splits = {split: (images[part], labels[part]) for split, part in parts.items()}
     return _in_memory(name, splits, background=float(-mean / std))

@@ -23,6 +23,7 @@ FASHION_FILES = {
 }
 """Files of Fashion-MNIST, compressed or not, and the shapes of what they hold."""
 
+DIGIT_PIXELS = ("standardised", "signed")
 _NAME = {"name": Rule(str)}
 
 
@@ -33,7 +34,9 @@ def check_digits(section: Mapping[str, Any], proxy: str) -> None:
         DataMissing: its package is not there.
         ConfigError: a value that cannot be.
     """
-    check_values(section, _NAME)
+    check_values(section, {**_NAME, "pixels": Rule(str)})
+    if (pixels := section.get("pixels", DIGIT_PIXELS[0])) not in DIGIT_PIXELS:
+        raise ConfigError(f"data.pixels={pixels}: choose one of {', '.join(DIGIT_PIXELS)}")
     digits_file()
 
 

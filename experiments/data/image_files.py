@@ -59,6 +59,7 @@ class ImageFiles:
     honours: ClassVar[frozenset[str]] = frozenset(
         {
             *("randaug_layers", "randaug_magnitude", "crop_scale_min", "horizontal_flip"),
+            "train_crop",
             *("eval_crop_fraction", "interpolation", "mean", "std"),
         }
     )
@@ -215,6 +216,9 @@ class ImageFiles:
         return self._opened[split]
 
     def _open_anew(self, split: str) -> EvalImages | None:
+        if split == "train":
+            images, rows, _ = self._train
+            return EvalImages(images, rows, images.labels[rows])
         if split == "minival":
             images, _, held_out = self._train
             return EvalImages(images, held_out, images.labels[held_out])

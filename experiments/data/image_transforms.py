@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from experiments.config import ConfigError
 from experiments.settings.image import ImageTaskConfig
 
 Transform = Callable[[Image.Image], Tensor]
@@ -22,9 +23,12 @@ _CUTOUT = 40 / 224  # half side at magnitude 10, of the image side
 
 
 def train_transform(input_size: int, settings: ImageTaskConfig) -> Transform:
-    """Random-resized crop, horizontal flip, RandAugment; (3, input_size, input_size) uint8.
+    """Random-resized or centre crop, horizontal flip, RandAugment; (3, side, side) uint8.
 
     Random numbers come from the global generators of Python, numpy and torch.
+
+    Raises:
+        ConfigError: for another crop.
     """
     from timm.data.transforms import MaybePILToTensor, RandomResizedCropAndInterpolation
     from torchvision import transforms
@@ -32,6 +36,12 @@ def train_transform(input_size: int, settings: ImageTaskConfig) -> Transform:
     crop = RandomResizedCropAndInterpolation(
         input_size, scale=(settings.crop_scale_min, 1.0), interpolation=settings.interpolation
     )
+    if settings.train_crop == "centre":
+        interpolation = transforms.InterpolationMode(settings.interpolation)
+        resize = transforms.Resize(input_size, interpolation)
+        crop = transforms.Compose([resize, transforms.CenterCrop(input_size)])
+    elif settings.train_crop != "random":
+        raise ConfigError(f"task.train_crop={settings.train_crop}: choose random or centre")
     steps: list[Any] = [crop]
     if settings.horizontal_flip > 0:
         steps.append(transforms.RandomHorizontalFlip(settings.horizontal_flip))

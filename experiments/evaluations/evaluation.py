@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -25,6 +26,8 @@ class Measurement:
     n: int  # examples behind the value
     better: Direction | None = None  # None: neither
     error: float | None = None  # standard error of the value over these examples, if known
+    instrument: str | None = None  # what it was measured with, as JSON: only like can be compared
+    picture: str | None = None  # of what was measured: a file in the run's folder
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,16 @@ class Context:
     seed: int
     batch_size: int  # examples per forward pass and process
     step: int  # optimizer steps done
+    weights: str = "raw"  # raw | ema: which of the run's weights the model has
+    folder: Path | None = (
+        None  # of the run, for what is worth keeping (`keep_in`); None: nothing is
+    )
+
+    def keep_in(self, evaluation: str) -> Path | None:
+        """Folder of one evaluation of these weights; made by whoever writes to it."""
+        if self.folder is None:
+            return None
+        return self.folder / "evaluations" / evaluation / f"step{self.step}_{self.weights}"
 
     def generator(self, number: int) -> torch.Generator:
         """Random numbers of one example, on the CPU.

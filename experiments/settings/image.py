@@ -17,6 +17,7 @@ class ImageTaskConfig:
     cutmix_alpha: float = 0.0  # 0: off
     randaug_layers: int = 0  # RandAugment operations per image; 0: off
     randaug_magnitude: float = 0.0  # 0..30 in the papers' scale; timm takes 0..10 and beyond
+    train_crop: str = "random"  # random (random-resized) | centre
     crop_scale_min: float = 0.08  # smallest area fraction of random-resized crop
     horizontal_flip: float = 0.5  # probability
     max_shift: float = 0.0  # pixels of random translation; this and the next two: data in memory

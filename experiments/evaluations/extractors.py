@@ -1,0 +1,143 @@
+"""What turns images into features, always from a local file whose hash is checked.
+
+Nothing is ever downloaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments.build import build
+from experiments.config import ConfigError
+from experiments.pages import CONF
+
+INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
+INCEPTION_URL = (
+    f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}"
+)
+INCEPTION_SHA256_BEGINS = "6726825d"  # the file's name tells it
+
+
+@dataclass
+class Extractor:
+    """Features of images, and how to name them.
+
+    `extract` takes uint8 images (N, C, H, W) on the model's device, and gives features (N, D)
+    float32 and, where it can classify, logits (N, num_classes).
+    """
+
+    prefix: str  # of the metric: fid for the Inception of the literature, else fd
+    name: str
+    sha256: str  # of the weights
+    resize: str
+    num_channels: int
+    model: nn.Module
+
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        raise NotImplementedError
+
+    def check_channels(self, num_channels: int) -> None:
+        """Refuses images of another kind.
+
+        Raises:
+            ConfigError: names both.
+        """
+        if num_channels != self.num_channels:
+            raise ConfigError(
+                f"task.judge.extractor: {self.name} needs images of {self.num_channels} "
+                f"channel(s), these have {num_channels}: choose an extractor for them, or other data"
+            )
+
+
+class _Inception(Extractor):
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        # torchmetrics resizes with antialiasing unless told otherwise; the literature's does not.
+        return self.model(images), None
+
+
+class _Classifier(Extractor):
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        pixels = images.float().div_(127.5).sub_(1.0)
+        model: Any = self.model
+        features = model.features(pixels)
+        return features, model.head(features)
+
+
+def inception(path: str | None = None, sha256: str | None = None) -> Extractor:
+    """The Inception network of the FID, 2048 features, as torch-fidelity converted it.
+
+    Args:
+        path: Of the weights on this machine.
+        sha256: That they must have; None: that of the known file.
+
+    Raises:
+        ConfigError: without a path, or for other weights.
+    """
+    if path is None:
+        raise ConfigError(
+            f"task.judge.extractor.path is not set: get {INCEPTION_URL} and set "
+            "task.judge.extractor.path=/path/to/it, or measure without samples: "
+            "task.judge.sampling={} with + or ~ as Hydra asks"
+        )
+    found = _checked(path, sha256 or INCEPTION_SHA256_BEGINS)
+    try:
+        from torchmetrics.image.fid import NoTrainInceptionV3
+
+        model = NoTrainInceptionV3("inception-v3-compat", ["2048"], path, antialias=False)
+    except ImportError as error:
+        raise ConfigError(f"FID needs torchmetrics and torch-fidelity: {error}") from error
+    resize = "299x299, bilinear as TensorFlow 1"
+    return _Inception("fid", "inception-v3-compat", found, resize, 3, model)
+
+
+def classifier(path: str, model: Mapping[str, Any], sha256: str | None = None) -> Extractor:
+    """A classifier of this suite with `features` and `head`.
+
+    Args:
+        path: Of its weights (safetensors), from here or from the repository's folder.
+        model: Section that builds it.
+        sha256: That the weights must have.
+
+    Raises:
+        ConfigError: for other weights.
+    """
+    from safetensors.torch import load_file
+
+    where = Path(path) if Path(path).exists() else CONF.parent / path
+    found = _checked(str(where), sha256 or "")
+    built: Any = build(dict(model), "task.judge.extractor.model")
+    try:
+        built.load_state_dict(load_file(where))
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{where} does not fit task.judge.extractor.model: {reason}") from error
+    name = type(built).__name__
+    return _Classifier("fd", name, found, "none", built.in_chans, built.eval())
+
+
+def _checked(path: str, wanted: str) -> str:
+    """SHA-256 of a file, if it begins as it must."""
+    try:
+        found = hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"task.judge.extractor.path={path}: {error.strerror}") from error
+    if not found.startswith(wanted):
+        raise ConfigError(
+            f"task.judge.extractor.path={path}: its sha256 is {found[:12]}..., not {wanted[:12]}...: "
+            "distances by other weights cannot be compared; get the right file"
+        )
+    return found
+
+
+@torch.no_grad()
+def quantised(images: Tensor, num_levels: int = 256) -> Tensor:
+    """Images in [-1, 1] as uint8, on the levels that the data's pixels have."""
+    places = ((images.float().clamp(-1, 1) + 1) / 2 * (num_levels - 1)).round_()
+    return (places * (255 / (num_levels - 1))).round_().to(torch.uint8)

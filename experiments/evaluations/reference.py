@@ -1,0 +1,110 @@
+"""Statistics of the training images' features, computed once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments.distributed import World
+from experiments.evaluations.extractors import Extractor
+from experiments.evaluations.frechet import Statistics
+
+NUM_KEPT = 10_000
+"""Features that are kept for the kernel distance."""
+
+
+def reference(
+    facts: dict[str, Any],
+    extractor: Extractor,
+    batches: Callable[[], Iterable[Tensor]],
+    cache_dir: str | None,
+    world: World,
+) -> Statistics:
+    """Statistics of all images that `batches` gives over all processes.
+
+    Args:
+        facts: What they depend on; another fact is another file.
+        extractor: Of the features.
+        batches: This process's images, uint8 (N, C, H, W).
+        cache_dir: Folder to keep them in; None: the user's cache.
+        world: The processes.
+    """
+    text = json.dumps(facts, sort_keys=True)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(cache_dir).expanduser() if cache_dir else Path(base) / "lion-experiments"
+    path = folder / f"reference-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
+    found = _load(path, text)
+    have = torch.tensor(float(found is not None), device=world.device)
+    if float(world.sum(have)) == world.size and found is not None:
+        return found
+    made = _measured(extractor, batches(), world)
+    if world.is_main:
+        _save(path, made, text)
+    return made
+
+
+def _measured(extractor: Extractor, batches: Iterable[Tensor], world: World) -> Statistics:
+    """In one pass, since a million features do not fit in memory."""
+    number, kept, places = 0, [], []
+    sums = products = None
+    for images in batches:
+        features = extractor.extract(images.to(world.device))[0].double()
+        if sums is None or products is None:
+            sums, products = features.new_zeros(features[0].shape), features.T @ features * 0
+        sums += features.sum(0)
+        products += features.T @ features
+        mine = (torch.arange(len(images)) + number) * world.size + world.rank
+        kept.append(features[mine.to(world.device) < NUM_KEPT])
+        places.append(mine[mine < NUM_KEPT])
+        number += len(images)
+    assert sums is not None and products is not None, "a training set has images for every process"
+    counted = int(world.sum(torch.tensor(number)))
+    mean = world.sum(sums) / counted
+    covariance = (world.sum(products) - counted * torch.outer(mean, mean)) / (counted - 1)
+    features = in_order(torch.cat(kept), torch.cat(places), world)
+    return Statistics(mean.cpu(), covariance.cpu(), counted, features.cpu())
+
+
+def in_order(rows: Tensor, numbers: Tensor, world: World) -> Tensor:
+    """Rows of all processes, sorted by the numbers (N,) that they have."""
+    everything = world.gather(rows.contiguous())
+    order = world.gather(numbers.to(rows.device)).argsort()
+    return everything[order]
+
+
+def _load(path: Path, text: str) -> Statistics | None:
+    """A file that cannot be read costs time only."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if str(file["facts"]) != text:
+                return None
+            tensors = [torch.from_numpy(file[key]) for key in ("mean", "covariance", "features")]
+            mean, covariance, features = tensors
+            return Statistics(mean, covariance, int(file["num_images"]), features)
+    except Exception:
+        return None
+
+
+def _save(path: Path, made: Statistics, text: str) -> None:
+    draft = path.with_name(f"{path.stem}.{os.getpid()}.tmp.npz")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(
+            draft,
+            mean=made.mean.numpy(),
+            covariance=made.covariance.numpy(),
+            features=made.features.numpy(),
+            num_images=np.array(made.num_images),
+            facts=np.array(text),
+        )
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,43 @@
+"""Exports the weights of a finished classifier as an extractor of features, and prints its hash.
+
+    python scripts/extractor.py RUN_ID results/extractors/digits_classifier.safetensors
+
+The hash belongs on the pages that use it (task.judge.extractor.sha256).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Writes the file; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("run", help="run id below --results")
+    parser.add_argument("path", type=Path, help="file to write")
+    parser.add_argument("--results", type=Path, default=ROOT / "results/runs")
+    options = parser.parse_args(arguments)
+
+    from safetensors.torch import save_file
+
+    from experiments import checkpoint
+
+    found = checkpoint.find_good(options.results / options.run / "checkpoints")
+    if found is None:
+        print(f"{options.results / options.run}: no checkpoint; train first", file=sys.stderr)
+        return 2
+    weights = {k: v.contiguous() for k, v in checkpoint.load(found)["model"].items()}
+    options.path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(weights, options.path)
+    print(f"{options.path}: sha256 {hashlib.sha256(options.path.read_bytes()).hexdigest()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
