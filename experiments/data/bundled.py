@@ -24,6 +24,7 @@ from experiments.config import UserError
 from experiments.data.bundled_paths import (
     FASHION_FILES,
     FASHION_NUM_TRAIN,
+    check_pixels,
     digits_file,
     fashion_file,
     package_folder,
@@ -83,6 +84,7 @@ def digits(name: str, pixels: str = "standardised") -> InMemoryImages:
         name: For the ledger.
         pixels: standardised (by the training pixels) or signed (17 levels over [-1, 1]).
     """
+    check_pixels(pixels)
     table = np.loadtxt(digits_file(), delimiter=",")
     images, labels = table[:, :64].reshape(-1, 1, 8, 8) / 16.0, table[:, 64].astype(np.int64)
     random_state = np.random.RandomState(0)

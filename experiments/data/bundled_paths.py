@@ -35,9 +35,18 @@ def check_digits(section: Mapping[str, Any], proxy: str) -> None:
         ConfigError: a value that cannot be.
     """
     check_values(section, {**_NAME, "pixels": Rule(str)})
-    if (pixels := section.get("pixels", DIGIT_PIXELS[0])) not in DIGIT_PIXELS:
-        raise ConfigError(f"data.pixels={pixels}: choose one of {', '.join(DIGIT_PIXELS)}")
+    check_pixels(section.get("pixels", DIGIT_PIXELS[0]))
     digits_file()
+
+
+def check_pixels(pixels: str) -> None:
+    """Refuses a scale of pixels that is none.
+
+    Raises:
+        ConfigError: names those that there are.
+    """
+    if pixels not in DIGIT_PIXELS:
+        raise ConfigError(f"data.pixels={pixels}: choose one of {', '.join(DIGIT_PIXELS)}")
 
 
 def check_mnist1d(section: Mapping[str, Any], proxy: str) -> None:

@@ -52,7 +52,7 @@ class Extractor:
         if num_channels != self.num_channels:
             raise ConfigError(
                 f"task.judge.extractor: {self.name} needs images of {self.num_channels} "
-                f"channel(s), these have {num_channels}: choose an extractor for them, or other data"
+                f"channel(s), these have {num_channels}: choose another extractor or other data"
             )
 
 
@@ -83,14 +83,20 @@ def inception(path: str | None = None, sha256: str | None = None) -> Extractor:
     if path is None:
         raise ConfigError(
             f"task.judge.extractor.path is not set: get {INCEPTION_URL} and set "
-            "task.judge.extractor.path=/path/to/it, or measure without samples: "
-            "task.judge.sampling={} with + or ~ as Hydra asks"
+            "task.judge.extractor.path=/path/to/it, or draw no samples while training: "
+            "task.judge.sampling.quick=null"
         )
     found = _checked(path, sha256 or INCEPTION_SHA256_BEGINS)
+    found_at = str(Path(path).expanduser())
+    try:
+        torch.load(found_at, weights_only=True)  # the library would unpickle whatever it is
+    except Exception as error:
+        reason = " ".join(str(error).split())[:80]
+        raise ConfigError(f"task.judge.extractor.path={path}: no weights ({reason})") from error
     try:
         from torchmetrics.image.fid import NoTrainInceptionV3
 
-        model = NoTrainInceptionV3("inception-v3-compat", ["2048"], path, antialias=False)
+        model = NoTrainInceptionV3("inception-v3-compat", ["2048"], found_at, antialias=False)
     except ImportError as error:
         raise ConfigError(f"FID needs torchmetrics and torch-fidelity: {error}") from error
     resize = "299x299, bilinear as TensorFlow 1"
@@ -98,7 +104,7 @@ def inception(path: str | None = None, sha256: str | None = None) -> Extractor:
 
 
 def classifier(path: str, model: Mapping[str, Any], sha256: str | None = None) -> Extractor:
-    """A classifier of this suite with `features` and `head`.
+    """A classifier of this suite with `features` and `head`; see scripts/extractor.py.
 
     Args:
         path: Of its weights (safetensors), from here or from the repository's folder.
@@ -130,14 +136,13 @@ def _checked(path: str, wanted: str) -> str:
         raise ConfigError(f"task.judge.extractor.path={path}: {error.strerror}") from error
     if not found.startswith(wanted):
         raise ConfigError(
-            f"task.judge.extractor.path={path}: its sha256 is {found[:12]}..., not {wanted[:12]}...: "
-            "distances by other weights cannot be compared; get the right file"
+            f"task.judge.extractor.path={path}: its sha256 is {found[:12]}..., not "
+            f"{wanted[:12]}...: distances by other weights cannot be compared; get the right file"
         )
     return found
 
 
 @torch.no_grad()
-def quantised(images: Tensor, num_levels: int = 256) -> Tensor:
-    """Images in [-1, 1] as uint8, on the levels that the data's pixels have."""
-    places = ((images.float().clamp(-1, 1) + 1) / 2 * (num_levels - 1)).round_()
-    return (places * (255 / (num_levels - 1))).round_().to(torch.uint8)
+def eight_bit(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as uint8, as they would be saved."""
+    return ((images.float().clamp(-1, 1) + 1) * 127.5).round_().to(torch.uint8)

@@ -38,7 +38,10 @@ def frechet_distance(ours: Statistics, theirs: Statistics) -> float:
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), by torchmetrics."""
     from torchmetrics.image.fid import FrechetInceptionDistance
 
-    metric: Any = FrechetInceptionDistance(feature=_Given(len(ours.mean)))
+    # Every process has all features: torchmetrics would add them up once more.
+    metric: Any = FrechetInceptionDistance(
+        feature=_Given(len(ours.mean)), sync_on_compute=False, dist_sync_on_step=False
+    )
     for kind, side in (("fake", ours), ("real", theirs)):
         number = side.num_images
         products = side.covariance * (number - 1) + number * torch.outer(side.mean, side.mean)

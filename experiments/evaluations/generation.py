@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.evaluations.evaluation import Context, Measurement
-from experiments.evaluations.extractors import Extractor, quantised
+from experiments.evaluations.extractors import Extractor, eight_bit
 from experiments.evaluations.frechet import (
     Statistics,
     frechet_distance,
@@ -38,7 +38,6 @@ class Generation:
 
     name: str  # of the sampling, e.g. 5k_ddim50
     num_samples: int
-    num_levels: int  # values that a pixel can have
     num_shown: int  # samples in the picture
     extractor: Extractor
     facts: dict[str, Any]  # for the rows: sampler, extractor, reference
@@ -127,7 +126,7 @@ def draw_all(model: nn.Module, generation: Generation, context: Context) -> _Dra
 
 
 def _draw(generation: Generation, numbers: list[int], device: torch.device) -> _Drawn:
-    images = quantised(generation.draw(numbers), generation.num_levels)
+    images = eight_bit(generation.draw(numbers))
     features, logits = generation.extractor.extract(images)
     right = torch.full((len(numbers),), float("nan"))
     if logits is not None and generation.asked is not None:

@@ -1,4 +1,4 @@
-"""A small classifier whose last hidden layer describes images, for distances between sets of them."""
+"""A small classifier whose last hidden layer describes images, to compare sets of them."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class JudgeConfig:
     """How models are measured. Nothing here changes which run this is."""
 
     num_draws: int = 4  # time steps, each with its own noise, per image behind eps_loss
-    sampling: dict[str, Any] = field(default_factory=dict)  # any name: a SamplingConfig; null: none
+    sampling: dict[str, SamplingConfig | None] = field(default_factory=dict)  # by any name; or null
     extractor: dict[str, Any] = field(
         default_factory=dict
     )  # of features; see evaluations.extractors

@@ -22,7 +22,7 @@ from experiments.diffusion.losses import Objective
 from experiments.diffusion.noise_schedule import NoiseSchedule
 from experiments.distributed import World
 from experiments.evaluations.denoising import denoise
-from experiments.evaluations.extractors import Extractor, quantised
+from experiments.evaluations.extractors import Extractor, eight_bit
 from experiments.evaluations.frechet import Statistics
 from experiments.evaluations.generation import Generation, judge
 from experiments.evaluations.reference import reference
@@ -158,7 +158,6 @@ class Diffusion(Task):
         generation = Generation(
             name=sampler.name_of(sampling),
             num_samples=sampling.num_samples,
-            num_levels=self.settings.num_levels,
             num_shown=self.judge.num_shown,
             extractor=extractor,
             facts={
@@ -215,9 +214,9 @@ class Diffusion(Task):
     def _reference(self, context: Context) -> Statistics:
         def images() -> Iterator[Tensor]:
             for found, _ in self._eval_batches(["train"], context):
-                yield quantised(self._signed(found), self.settings.num_levels)
+                yield eight_bit(self._signed(found))
 
-        facts = {**self._judged_by, "shape": self.shape, "levels": self.settings.num_levels}
+        facts = {**self._judged_by, "shape": self.shape}
         return reference(facts, self.extractor, images, self.judge.cache_dir, context.world)
 
     def _metric(self, sampling: SamplingConfig) -> str:

@@ -1,0 +1,113 @@
+"""Samplers draw what a perfect model knows, in any company; what they cannot do is one line."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from experiments.config import ConfigError
+from experiments.diffusion.losses import Objective
+from experiments.diffusion.noise_schedule import NoiseSchedule
+from experiments.diffusion.sampler import name_of, read, sample
+from experiments.settings.diffusion import SamplingConfig
+
+MEAN, DEVIATION = 0.2, 0.1
+
+
+def perfect(schedule: NoiseSchedule, mean: float = MEAN, variance: bool = False):
+    """E[eps | x_t] where the data are normal: known in closed form."""
+
+    def predict(noisy: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        signal, noise = (schedule.at(t, times, noisy) for t in ("signal", "noise"))
+        spread = signal**2 * DEVIATION**2 + noise**2
+        found = noise * (noisy - signal * mean) / spread
+        return torch.cat([found, torch.full_like(found, -1.0)], 1) if variance else found
+
+    return predict
+
+
+def drawn(sampling: SamplingConfig, number: int = 3000, variance: bool = False) -> torch.Tensor:
+    objective = Objective(NoiseSchedule("cosine", 200), learned_variance=variance)
+    generators = [torch.Generator().manual_seed(k) for k in range(number)]
+    start = torch.stack([torch.randn(1, 1, 1, generator=g) for g in generators])
+    predict = perfect(objective.schedule, variance=variance)
+    return sample(predict, None, objective, sampling, start, generators)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "steps", "variance"),
+    [("ddim", 50, False), ("ddpm", 200, False), ("ddpm", 200, True), ("ddim", 50, True)],
+)
+def test_samples_have_the_distribution_of_the_data(
+    sampler: str, steps: int, variance: bool
+) -> None:
+    number = 3000 if sampler == "ddim" else 600
+    found = drawn(SamplingConfig(sampler, steps), number, variance)
+    assert float(found.mean()) == pytest.approx(MEAN, abs=0.015)
+    assert float(found.std()) == pytest.approx(DEVIATION, abs=0.015)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_a_sample_does_not_depend_on_its_company(sampler: str) -> None:
+    sampling = SamplingConfig(sampler, 20)
+    torch.testing.assert_close(drawn(sampling, 9)[:4], drawn(sampling, 4), rtol=1e-6, atol=1e-7)
+
+
+def test_guidance_moves_away_from_the_unconditional() -> None:
+    objective = Objective(NoiseSchedule("cosine", 200))
+    generators = [torch.Generator().manual_seed(k) for k in range(200)]
+    start = torch.stack([torch.randn(1, 1, 1, generator=g) for g in generators])
+    here, there = perfect(objective.schedule), perfect(objective.schedule, mean=0.0)
+    means = [
+        float(
+            sample(
+                here, there, objective, SamplingConfig("ddim", 50, guidance=g), start, generators
+            ).mean()
+        )
+        for g in (0.0, 1.0, 2.0)
+    ]
+    assert means == pytest.approx([0.0, MEAN, 2 * MEAN], abs=0.04)
+
+
+def test_dynamic_thresholding_scales_where_clipping_cuts() -> None:
+    """Of a predicted image beyond [-1, 1] the ratios of pixels survive."""
+    objective = Objective(NoiseSchedule("cosine", 200))
+    goal = torch.tensor([[[[0.5, 1.0], [1.5, 3.0]]]])
+
+    def predict(noisy: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        signal, noise = (objective.schedule.at(t, times, noisy) for t in ("signal", "noise"))
+        return (noisy - signal * goal) / noise
+
+    generators = [torch.Generator().manual_seed(0)]
+    start = torch.randn(1, 1, 2, 2, generator=generators[0])
+    clipped, scaled = (
+        sample(predict, None, objective, SamplingConfig("ddim", 20, threshold=q), start, generators)
+        for q in (0.0, 0.99)
+    )
+    torch.testing.assert_close(clipped, goal.clamp(-1, 1), rtol=0, atol=0.02)
+    quantile = float(goal.flatten().quantile(0.99))
+    torch.testing.assert_close(scaled, goal.clamp(max=quantile) / quantile, rtol=0, atol=0.02)
+
+
+def test_names_say_number_and_sampler() -> None:
+    assert name_of(SamplingConfig()) == "5k_ddim50"
+    assert name_of(SamplingConfig("ddpm", 1000, 50_000)) == "50k_ddpm1000"
+    assert name_of(SamplingConfig("ddim", 20, 500, guidance=1.5)) == "500_ddim20_g1.5"
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"num_steps": 600}, "num_steps=600: must divide the 1000 time steps.*num_steps=500"),
+        ({"num_steps": 2000}, "num_steps=2000: must divide.*num_steps=1000"),
+        ({"num_steps": 0}, "num_steps=0: must divide"),
+        ({"sampler": "heun"}, "sampler=heun: choose ddim, ddpm"),
+        ({"when": "often"}, "when=often: choose every, last, asked"),
+        ({"num_samples": 3}, "num_samples=3: must be 4 or more"),
+        ({"steps": 3}, "steps: no such key; there are: sampler, num_steps"),
+        ({"threshold": 1.0}, "threshold=1.0 must lie in"),
+    ],
+)
+def test_what_a_sampler_cannot_do_is_refused(section: dict, said: str) -> None:
+    with pytest.raises(ConfigError, match=rf"task\.judge\.sampling\.quick.*{said}"):
+        read("quick", section, 1000)

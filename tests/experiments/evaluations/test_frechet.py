@@ -1,0 +1,146 @@
+"""Distances against torch-fidelity, closed forms, and what is known of their bias."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.config import ConfigError
+from experiments.evaluations import extractors, frechet
+from experiments.evaluations.extractors import eight_bit
+
+CLASSIFIER = {
+    "path": "results/extractors/digits_classifier.safetensors",
+    "model": {"_target_": "experiments.models.feature_classifier.FeatureClassifier"},
+}
+
+
+def normal(number: int, width: int, shift: float = 0.0, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    mix = torch.randn(width, width, generator=torch.Generator().manual_seed(9)) / width**0.5
+    return torch.randn(number, width, generator=generator) @ mix + shift
+
+
+def test_distance_is_that_of_torch_fidelity() -> None:
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+    ours, theirs = normal(300, 64), normal(400, 64, 0.3, seed=1)
+    stats = [fid_features_to_statistics(x.double()) for x in (ours, theirs)]
+    expected = fid_statistics_to_metric(*stats, verbose=False)["frechet_inception_distance"]
+    found = frechet.frechet_distance(frechet.statistics(ours), frechet.statistics(theirs))
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_distance_of_independent_features_is_the_closed_form() -> None:
+    """|m1 - m2|^2 + sum (s1 - s2)^2 where the covariances are diagonal."""
+    mean, other_mean = (
+        torch.tensor([0.0, 1.0, 2.0]).double(),
+        torch.tensor([1.0, 1.0, 0.0]).double(),
+    )
+    scale, other_scale = (
+        torch.tensor([1.0, 2.0, 0.5]).double(),
+        torch.tensor([2.0, 2.0, 1.5]).double(),
+    )
+    none = torch.zeros(0, 3)
+    one = frechet.Statistics(mean, scale.square().diag(), 10, none)
+    other = frechet.Statistics(other_mean, other_scale.square().diag(), 10, none)
+    assert frechet.frechet_distance(one, other) == pytest.approx(5 + 1 + 1, abs=1e-9)
+
+
+def test_kernel_distance_is_that_of_torch_fidelity_and_has_no_bias() -> None:
+    from torch_fidelity.metric_kid import kernel_mmd
+
+    ours, theirs = normal(200, 16).double(), normal(200, 16, 0.2, seed=1).double()
+    found, error, number = frechet.kernel_distance(ours, theirs)
+    kernels = {
+        "kid_kernel": "poly",
+        "kid_kernel_poly_degree": 3,
+        "kid_kernel_poly_gamma": None,
+        "kid_kernel_poly_coef0": 1.0,
+        "verbose": False,
+    }
+    assert found == pytest.approx(
+        float(kernel_mmd(theirs.numpy(), ours.numpy(), **kernels)), abs=1e-9
+    )
+    assert (error, number) == (None, 200)
+    same = [
+        frechet.kernel_distance(normal(40, 16, seed=2 * k), normal(40, 16, seed=2 * k + 1))[0]
+        for k in range(60)
+    ]
+    spread = np.std(same) / len(same) ** 0.5
+    assert abs(np.mean(same)) < 3 * spread
+    biased = [
+        frechet.frechet_distance(
+            frechet.statistics(normal(40, 16, seed=2 * k)),
+            frechet.statistics(normal(40, 16, seed=2 * k + 1)),
+        )
+        for k in range(8)
+    ]
+    assert min(biased) > 0.5  # the same distribution, and far from 0
+
+
+def test_half_as_many_samples_show_the_bias() -> None:
+    """In samples of one distribution the distance about halves when their number doubles."""
+    reference = frechet.statistics(normal(20_000, 16, seed=5))
+    whole = frechet.frechet_distance(frechet.statistics(normal(1000, 16)), reference)
+    half = frechet.halves(normal(1000, 16).double(), reference)
+    assert half == pytest.approx(2 * whole, rel=0.35)
+    assert abs(2 * whole - half) < 0.4 * whole
+
+
+def test_pixels_are_rounded_as_images_are_saved() -> None:
+    assert eight_bit(torch.tensor([-2.0, -1.0, 0.0, 1.0, 3.0])).tolist() == [0, 0, 128, 255, 255]
+    everything = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(eight_bit(everything.float() / 127.5 - 1), everything)
+
+
+def test_classifier_knows_the_digits(tmp_path: Path) -> None:
+    from experiments.data.bundled import digits
+
+    found = extractors.classifier(**CLASSIFIER)
+    images, labels = digits("digits", "signed").splits["test"]
+    features, logits = found.extract(eight_bit(images))
+    assert logits is not None and features.shape == (len(labels), 32)
+    assert float((logits.argmax(1) == labels).float().mean()) > 0.96
+    assert (found.prefix, found.resize, len(found.sha256)) == ("fd", "none", 64)
+    with pytest.raises(ConfigError, match=r"sha256 is 136feb.*, not 0123.*get the right file"):
+        extractors.classifier(**CLASSIFIER, sha256="0123" * 16)
+    with pytest.raises(ConfigError, match=r"needs images of 1 channel\(s\), these have 3"):
+        found.check_channels(3)
+    other = {**CLASSIFIER["model"], "num_features": 31}
+    with pytest.raises(ConfigError, match="does not fit task.judge.extractor.model"):
+        extractors.classifier(CLASSIFIER["path"], other)
+
+
+def test_inception_is_that_of_torch_fidelity_and_is_never_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With weights drawn at random, since the real ones cannot be had in a test."""
+    from torch_fidelity import feature_extractor_inceptionv3 as theirs
+
+    def no_network(*_: object, **__: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(theirs, "load_state_dict_from_url", no_network)
+    with pytest.raises(ConfigError, match="extractor.path is not set: get https.*6726825d.pth"):
+        extractors.inception()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "load", lambda *_, **__: None)
+        patch.setattr(torch.nn.Module, "load_state_dict", lambda *_, **__: None)
+        blank = theirs.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], "none")
+    path = tmp_path / "weights.pth"
+    torch.save(blank.state_dict(), path)
+    with pytest.raises(ConfigError, match=r"its sha256 is .*, not 6726825d"):
+        extractors.inception(str(path))
+    found = extractors.inception(str(path), sha256=extractors._checked(str(path), ""))
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    torch.testing.assert_close(found.extract(images)[0], blank(images)[0], rtol=1e-3, atol=1e-5)
+    assert found.prefix == "fid" and found.num_channels == 3
+    path.write_bytes(b"no weights")
+    with pytest.raises(ConfigError, match="no weights"):
+        extractors.inception(str(path), sha256=extractors._checked(str(path), ""))
+    with pytest.raises(ConfigError, match="No such file"):
+        extractors.inception(str(tmp_path / "nowhere.pth"))

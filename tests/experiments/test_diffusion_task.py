@@ -1,0 +1,314 @@
+"""Diffusion: what every task must hold, and what sampling adds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import forked
+import pytest
+import torch
+from PIL import Image
+
+from experiments import compose, runner
+from experiments.build import build
+from experiments.config import ConfigError, RunConfig
+from experiments.data.order import BatchPlan, seed_all
+from experiments.distributed import World
+from experiments.evaluations import generation
+from experiments.identity import run_id
+from experiments.jobs import evaluate
+from experiments.store import read_rows
+from experiments.sweep.grouping import why_alone
+from experiments.tasks.diffusion import Diffusion
+
+ALONE = World(0, 1, torch.device("cpu"))
+SMALL = (
+    *("train.steps=6", "train.batch_size=16", "schedule.warmup_steps=2", "eval.every_steps=6"),
+    *("task.num_time_steps=100", "task.judge.num_draws=1", "task.judge.num_shown=20"),
+    *("task.judge.sampling.quick.num_steps=2", "task.judge.sampling.quick.num_samples=40"),
+    *("model.block_out_channels=[8,16]", "launch.progress=false", "launch.log_every_steps=1"),
+    *("checkpoint.every_steps=3", "eval.batch_size=16"),
+    *("task.judge.sampling.paper.num_steps=4", "task.judge.sampling.paper.num_samples=40"),
+)
+SGD = ("optimizer=sgd", "optimizer.lr=0.05", "optimizer.momentum=0.9")
+DRAWN = "fd40_ddim2"
+
+
+@pytest.fixture(autouse=True)
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    made = config(tmp_path_factory.mktemp("finished"), *SGD)
+    runner.run(made)
+    return made
+
+
+def config(root: Path, *changes: str) -> RunConfig:
+    words = ["experiment=diffusion_proxy", f"results_dir={root}", *SMALL]
+    return compose.compose([*words, *changes])
+
+
+def task_of(made: RunConfig) -> Diffusion:
+    return build(made.task, "task", data=made.data, model=made.model)
+
+
+def rows_of(made: RunConfig, metric: str) -> list[dict[str, Any]]:
+    path = Path(made.results_dir) / run_id(made) / "metrics.jsonl"
+    return [row for row in read_rows(path) if row["metric"] == metric]
+
+
+def losses(made: RunConfig) -> list[float]:
+    return [row["value"] for row in rows_of(made, "loss") if row["split"] == "train"]
+
+
+def test_first_loss_is_one_and_every_parameter_is_trained(tmp_path: Path) -> None:
+    """The model begins by predicting no noise; after a step everything has a gradient."""
+    made = config(tmp_path, "task.learned_variance=true", "model.out_channels=2")
+    task = task_of(made)
+    seed_all(0)
+    model = task.build_model()
+    plan = BatchPlan(0, task.num_train, 256, 256)
+    batch = next(iter(task.batches(plan, 0, 1)))[0]
+    images, noise, times, *_ = batch
+    noisy = task.objective.schedule.add_noise(images, noise, times)
+    assert not model(noisy, times, batch[3]).any()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        task.loss(model, batch, ALONE).mean.backward()
+        optimizer.step()
+    assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    simple = task_of(config(tmp_path))
+    first = simple.loss(simple.build_model(), batch, ALONE).mean
+    assert float(first.detach()) == pytest.approx(1.0, abs=0.05)
+
+
+def test_one_batch_is_learnt_by_heart(tmp_path: Path) -> None:
+    task = task_of(config(tmp_path))
+    seed_all(0)
+    model = task.build_model()
+    batch = next(iter(task.batches(BatchPlan(0, task.num_train, 8, 8), 0, 1)))[0]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = task.loss(model, batch, ALONE).mean
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.3
+
+
+def test_example_batch_is_like_a_real_one(tmp_path: Path) -> None:
+    task = task_of(config(tmp_path))
+    real = next(iter(task.batches(BatchPlan(0, task.num_train, 8, 8), 0, 1)))[0]
+    shapes = [(x.shape, x.dtype) for x in task.example_batch(8)]
+    assert shapes == [(x.shape, x.dtype) for x in real]
+
+
+def test_killed_and_resumed_is_bit_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once in the middle of the training, once in the middle of drawing samples."""
+    whole, part = (config(tmp_path / name) for name in "ab")
+    runner.run(whole)
+    loss, calls = Diffusion.loss, iter(range(1, 99))
+
+    def dies(self: Any, *args: Any) -> Any:
+        if next(calls) == 5:
+            raise RuntimeError("killed")
+        return loss(self, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(Diffusion, "loss", dies)
+        runner.run(part)
+    draw, drawn = generation._draw, []
+
+    def dies_drawing(made: Any, numbers: list[int], device: Any) -> Any:
+        drawn.append(numbers[0])
+        if len(drawn) == 5:
+            raise RuntimeError("killed while drawing")
+        return draw(made, numbers, device)
+
+    monkeypatch.setattr(generation, "_draw", dies_drawing)
+    with pytest.raises(RuntimeError, match="killed while drawing"):
+        runner.run(part)
+    assert drawn == [0, 16, 32, 0, 16]  # of the raw weights, then of the averaged ones
+    runner.run(part)
+    assert drawn[5:] == [0, 16, 32, 16, 32]  # finished weights draw anew, kept chunks do not
+    forked.assert_same_end(whole, part)
+    folder = Path(part.results_dir) / run_id(part) / "evaluations" / DRAWN
+    assert sorted(p.name for p in folder.iterdir()) == ["step6_ema.png", "step6_raw.png"]
+
+
+def test_micro_batches_and_two_processes_train_like_one(
+    tmp_path: Path, finished: RunConfig
+) -> None:
+    cut = config(tmp_path / "cut", *SGD, "train.micro_batch_size=4")
+    two = config(
+        tmp_path / "two", *SGD, "train.micro_batch_size=4", "task.judge.sampling.quick=null"
+    )
+    runner.run(cut)
+    assert forked.run_ranks(two, 2) == [0, 0]
+    for other in (cut, two):
+        assert losses(finished) == pytest.approx(losses(other), rel=2e-5)
+        for name, tensor in forked.weights(finished)["model"].items():
+            torch.testing.assert_close(
+                tensor, forked.weights(other)["model"][name], rtol=1e-3, atol=1e-6
+            )
+    ours, theirs = (rows_of(made, "eps_loss") for made in (finished, two))
+    assert [row["n"] for row in ours] == [row["n"] for row in theirs] == [287, 359, 287, 359]
+    assert [r["value"] for r in ours] == pytest.approx([r["value"] for r in theirs], rel=1e-4)
+
+
+def test_two_processes_draw_the_same_images(
+    finished: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _measured(finished)
+    job = replace(finished, job="evaluate")
+    monkeypatch.setattr(runner, "run", lambda made: SimpleNamespace(exit_code=evaluate.main(made)))
+    assert forked.run_ranks(job, 2) == [0, 0]
+    after = _measured(finished)  # of a measurement made twice, the last counts
+    assert len(after) == len(before) == 14
+    for one, two in zip(before, after, strict=True):
+        assert one["value"] == pytest.approx(two["value"], rel=1e-6, abs=1e-12)
+        assert (one["metric"], one["weights"], one["n"]) == (
+            two["metric"],
+            two["weights"],
+            two["n"],
+        )
+
+
+def test_an_evaluation_later_is_that_of_the_training_and_another_adds_rows(
+    finished: RunConfig,
+) -> None:
+    before = {(r["metric"], r["split"], r["weights"]): r["value"] for r in _measured(finished)}
+    later = evaluate.measure(replace(finished, job="evaluate")).rows
+    found = {(r["metric"], r["split"], r["weights"]): r["value"] for r in later}
+    assert found == pytest.approx(before, rel=1e-6)
+    root = Path(finished.results_dir)
+    asked = config(root, *SGD, "job=evaluate", "task.judge.sampling.quick.num_steps=5")
+    assert run_id(asked) == run_id(finished)  # how it is judged does not make it another run
+    for name in ("fd40_ddim5", "fd40_ddpm4"):
+        asked.evaluation = name
+        evaluate.main(asked)
+    (row,) = [r for r in rows_of(finished, "fd40_ddpm4") if r["weights"] == "ema"]
+    instrument = json.loads(row["instrument"])
+    assert [instrument[k] for k in ("sampler", "steps", "num_samples")] == ["ddpm", 4, 40]
+    assert instrument["sha256"].startswith("136feb38") and instrument["resize"] == "none"
+    assert (row["better"], row["n"], row["split"]) == ("lower", 40, "samples")
+    assert len(rows_of(finished, "fd40_ddim5")) == 2
+
+
+def _measured(made: RunConfig) -> list[dict[str, Any]]:
+    path = Path(made.results_dir) / run_id(made) / "metrics.jsonl"
+    return [r for r in read_rows(path) if r["split"] not in ("train", "run")]
+
+
+def test_the_picture_shows_the_first_samples(finished: RunConfig) -> None:
+    row = next(r for r in rows_of(finished, DRAWN) if r["weights"] == "ema")
+    picture = Image.open(Path(finished.results_dir) / run_id(finished) / row["picture"])
+    assert picture.size == (10 * 34 + 2, 2 * 34 + 2)
+
+
+def test_the_reference_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from experiments.evaluations import reference
+
+    calls: list[int] = []
+    measured = reference._measured
+
+    def counted(*args: Any) -> Any:
+        calls.append(1)
+        return measured(*args)
+
+    monkeypatch.setattr(reference, "_measured", counted)
+    made = config(tmp_path)
+    runner.run(made)
+    first = rows_of(made, DRAWN)[0]["value"]
+    assert len(calls) == 1
+    (file,) = (tmp_path / "cache/lion-experiments").glob("reference-*.npz")
+    file.write_bytes(b"damaged")
+    assert evaluate.measure(replace(made, job="evaluate")).rows[2]["value"] == first
+    assert len(calls) == 2
+
+
+def test_the_headline_asks_for_averaged_weights_where_there_are_any(
+    tmp_path: Path, finished: RunConfig
+) -> None:
+    from experiments.store import read_json
+
+    none = ("train.steps=1", "schedule.warmup_steps=0", "task.judge.sampling.quick=null")
+    plain = config(tmp_path, "train.ema_decay=null", *none)
+    runner.run(plain)
+    for one, weights in ((finished, "ema"), (plain, "raw")):
+        header = read_json(Path(one.results_dir) / run_id(one) / "run.json")
+        headline = json.loads(header["headline"])
+        assert (headline["metric"], headline["weights"]) == ("eps_loss", weights)
+        assert (headline["better"], headline["tune"], headline["report"]) == (
+            "lower",
+            "val",
+            "test",
+        )
+
+
+def test_conditions_are_dropped_and_guidance_uses_that(tmp_path: Path) -> None:
+    changes = ("task.condition_dropout=0.5", "model.num_class_embeds=11")
+    guided = config(tmp_path, *changes, "task.judge.sampling.quick.guidance=2.0")
+    task = task_of(guided)
+    labels = torch.cat(
+        [b[3] for step in task.batches(BatchPlan(0, 1151, 64, 64), 0, 5) for b in step]
+    )
+    assert 0.4 < float((labels == 10).float().mean()) < 0.6
+    runner.run(guided)
+    assert len(rows_of(guided, "fd40_ddim2_g2")) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["task.judge.sampling.quick.num_steps=30"], "num_steps=30: must divide the 100 time"),
+        (["task.judge.sampling.quick.guidance=3"], "guidance=3.*needs a model.*condition_dropout"),
+        (["task.judge.extractor.sha256=abc"], "its sha256 is 136feb38c04f..., not abc"),
+        (["task.condition_dropout=0.1"], "model.num_class_embeds=10.*need 11"),
+        (["task.learned_variance=true"], "gives 1 channels.*set model.out_channels=2"),
+        (["task.noise_schedule=sqrt"], "choose one of linear, cosine"),
+        (["model.block_out_channels=[8,16,16,16,16]"], "cannot be halved 4 times"),
+        (
+            ["data.pixels=rgb", "train.steps=7"],
+            "data.pixels=rgb: choose one of standardised, signed",
+        ),
+    ],
+)
+def test_bad_settings_end_with_one_line(tmp_path: Path, changes: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as error:
+        runner.run(config(tmp_path, *changes))
+    assert "\n" not in str(error.value)
+
+
+def test_grey_images_do_not_go_into_inception(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from experiments.evaluations import extractors
+
+    rgb = extractors.Extractor("fid", "inception", "0" * 64, "none", 3, torch.nn.Identity())
+    monkeypatch.setattr(extractors, "classifier", lambda **_: rgb)
+    with pytest.raises(
+        ConfigError, match=r"inception needs images of 3 channel\(s\), these have 1"
+    ):
+        runner.run(config(tmp_path))
+
+
+def test_it_is_said_why_runs_are_trained_alone(tmp_path: Path) -> None:
+    assert "averaged" in why_alone(config(tmp_path))
+    assert why_alone(config(tmp_path, "train.ema_decay=null")) == ""
+
+
+def test_two_seeds_of_noise_are_two_runs(tmp_path: Path) -> None:
+    task = task_of(config(tmp_path))
+    batches = [
+        next(iter(task.batches(BatchPlan(seed, task.num_train, 8, 8), 0, 1)))[0] for seed in (0, 1)
+    ]
+    assert not torch.equal(batches[0][1], batches[1][1])
