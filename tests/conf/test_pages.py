@@ -82,7 +82,9 @@ def test_experiment_composes_and_says_where_its_numbers_come_from(
 ) -> None:
     config = composed(f"experiment={experiment}", "optimizer=lion")
     assert (config.experiment, config.optimizer_name) == (experiment, "lion")
-    assert config.scale == ("paper" if "_imagenet" in experiment else "proxy")
+    is_proxy = experiment.endswith("_proxy") or experiment == "fashion"
+    assert config.scale == ("proxy" if is_proxy else "paper")
+    assert bool(config.stands_for) == is_proxy
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
