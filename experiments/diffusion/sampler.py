@@ -104,7 +104,8 @@ def sample(
 
 
 def _scheduler(schedule: NoiseSchedule, sampling: SamplingConfig, learned_variance: bool) -> Any:
-    from diffusers import DDIMScheduler, DDPMScheduler
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
     shared: dict[str, Any] = {
         "num_train_timesteps": schedule.num_steps,

@@ -46,7 +46,7 @@ class DiffusionUNet(nn.Module):
         zero_init: bool = True,
     ) -> None:
         super().__init__()
-        from diffusers import UNet2DModel
+        from diffusers.models.unets.unet_2d import UNet2DModel
 
         sides = [sample_size // 2**level for level in range(len(block_out_channels))]
         if sample_size % 2 ** (len(block_out_channels) - 1):

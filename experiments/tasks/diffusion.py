@@ -40,10 +40,14 @@ class Diffusion(Task):
 
     example = "image"
     loss_unit = "mse"
+    reference_split = "train"
+    """Whose images samples are compared with."""
+    asks_for_classes = True
+    """Whether a sample should be recognised as a class."""
 
     def __init__(self, data: dict[str, Any], model: dict[str, Any], **settings: Any) -> None:
         judge_section = settings.pop("judge", {})
-        self.settings = DiffusionTaskConfig(**settings)
+        self.settings = self._read_settings(settings)
         self.judge = JudgeConfig(**judge_section) if judge_section else JudgeConfig()
         self.source: Any = build(data, "data")
         self._model = model
@@ -69,6 +73,10 @@ class Diffusion(Task):
             "eps_loss", "lower", "mse", tune=tune, report=report, weights="ema", digits=4
         )
         self.samplings = self._read_samplings()
+
+    @staticmethod
+    def _read_settings(settings: Mapping[str, Any]) -> Any:
+        return DiffusionTaskConfig(**settings)
 
     @property
     def data_name(self) -> str:
@@ -168,11 +176,11 @@ class Diffusion(Task):
                 "num_samples": sampling.num_samples,
                 "shape": list(self.shape),
                 "num_features": len(known.mean),
-                "reference": f"{known.num_images} training images",
+                "reference": f"{known.num_images} images of {self.reference_split}",
                 **self._judged_by,
             },
             draw=lambda numbers: self._draw(sampling, model, context, numbers),
-            asked=self._labels,
+            asked=self._labels if self.asks_for_classes else None,
         )
         yield from judge(model, generation, known, context)
 
@@ -212,12 +220,18 @@ class Diffusion(Task):
         }
 
     def _reference(self, context: Context) -> Statistics:
-        def images() -> Iterator[Tensor]:
-            for found, _ in self._eval_batches(["train"], context):
-                yield eight_bit(self._signed(found))
+        facts = {**self._judged_by, "shape": self.shape, "split": self.reference_split}
+        return reference(
+            facts,
+            self.extractor,
+            lambda: self._reference_images(context),
+            self.judge.cache_dir,
+            context.world,
+        )
 
-        facts = {**self._judged_by, "shape": self.shape}
-        return reference(facts, self.extractor, images, self.judge.cache_dir, context.world)
+    def _reference_images(self, context: Context) -> Iterator[Tensor]:
+        for found, _ in self._eval_batches([self.reference_split], context):
+            yield eight_bit(self._signed(found))
 
     def _metric(self, sampling: SamplingConfig) -> str:
         """Name of an evaluation, without opening the extractor."""
@@ -225,7 +239,7 @@ class Diffusion(Task):
         return f"{'fid' if is_inception else 'fd'}{sampler.name_of(sampling)}"
 
     def _read_samplings(self) -> list[SamplingConfig]:
-        sections: Mapping[str, Any] = self.judge.sampling or {}
+        sections: dict[str, Any] = dict(self.judge.sampling or {})
         found = [
             sampler.read(name, section, self.settings.num_time_steps)
             for name, section in sections.items()

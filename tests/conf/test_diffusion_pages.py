@@ -117,3 +117,49 @@ def test_256_page_states_the_claim_of_the_paper() -> None:
     assert "440K of 1M" in " ".join(claim.values()) and "440K of 1M steps" in page(
         "diffusion_imagenet256"
     )
+
+
+IMAGEN = {  # page: (model in the curves, millions of parameters, side)
+    "imagen_base64": ("base_64", "371.6", 64),
+    "imagen_sr256": ("superres_64to256", "556.5", 256),
+}
+
+
+@pytest.mark.parametrize("name", IMAGEN)
+def test_imagen_has_the_numbers_of_the_paper(name: str, composed: Compose) -> None:
+    curve, count, px = IMAGEN[name]
+    text = page(name)
+    rows = [r for r in read("hyperparameters") if r["model"] == "Imagen base & super-resolution"]
+    assert len(rows) == 2
+    for row in rows:
+        config = composed(f"experiment={name}", f"optimizer={OPTIMIZERS[row['optimizer']]}")
+        assert config.optimizer["lr"] == float(row["lr"])
+        assert config.optimizer["weight_decay"] == float(row["weight_decay"] or 0)
+        assert config.optimizer["betas"] == [float(row["beta1"]), float(row["beta2"])]
+    setup = {quantity: value for (group, quantity), value in SETUP.items() if group == "Imagen"}
+    assert config.train.batch_size == int(setup["batch size"])
+    assert config.schedule.name == setup["lr schedule"]
+    quick = sampler.read("quick", config.task["judge"]["sampling"]["quick"], 1000)
+    assert quick.guidance == float(setup["classifier-free guidance weight"])
+    assert f"{quick.num_samples // 1000}K MSCOCO" in setup["evaluation samples during training"]
+    curves = [r for r in read("imagen_curves") if r["model"] == curve]
+    assert config.train.steps == max(int(r["step"]) for r in curves)
+    for optimizer in OPTIMIZERS:
+        line = re.search(rf"#   {optimizer} +([.\d]+) +([.\d]+)\n", text)
+        assert line is not None
+        for metric, said, close in (("clip_score", line[1], 6e-5), ("fid30k", line[2], 0.06)):
+            mine = [r for r in curves if (r["metric"], r["optimizer"]) == (metric, optimizer)]
+            last = max(mine, key=lambda r: int(r["step"]))
+            assert float(said) == pytest.approx(float(last["value"]), abs=close)
+
+
+@pytest.mark.parametrize("name", IMAGEN)
+def test_imagen_models_have_the_count_that_their_pages_say(name: str, composed: Compose) -> None:
+    _, count, px = IMAGEN[name]
+    config = composed(f"experiment={name}", "optimizer=lion")
+    with torch.device("meta"):
+        model = build(config.model, "model")
+    assert f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f}" == count
+    assert f"({count} M parameters)" in page(name)
+    assert config.model["sample_size"] == config.data["input_size"] == px
+    assert bool(config.model.get("super_resolution")) == (config.task["low_resolution"] is not None)
