@@ -1,0 +1,74 @@
+"""Noisy curves held against a target: a value counts once it holds, and only like meets like.
+
+A noisy flat curve crosses a target by chance. The rule here: a target is reached at the first
+evaluation from which on `hold` evaluations in a row are at it or better (the last ones of a run
+count with those that there are).
+"""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+
+from experiments.analysis.statistics.targets import speed_up
+from experiments.analysis.statistics.uncertainty import Interval
+from experiments.store import UserError
+
+HOLD = 2
+"""Evaluations in a row, unless said."""
+
+
+def held(curves: pd.DataFrame, hold: int = HOLD) -> pd.DataFrame:
+    """Each value replaced by the worst of it and the `hold` - 1 that follow it in its curve.
+
+    Args:
+        curves: run_id, step, split, metric, weights, value and better, as `read_runs` gives them.
+        hold: 1 changes nothing.
+    """
+    curve = ["run_id", "split", "metric", "weights"]
+    ordered = curves.sort_values([*curve, "step"], kind="stable").reset_index(drop=True)
+    sign = ordered.better.map({"higher": 1.0, "lower": -1.0}).fillna(1.0)
+    backwards = ordered.assign(score=sign * ordered.value).iloc[::-1]
+    worst = backwards.groupby(curve, sort=False).score.transform(
+        lambda scores: scores.rolling(hold, min_periods=1).min()
+    )
+    return ordered.assign(value=worst.iloc[::-1] * sign)
+
+
+def check_instruments(curves: pd.DataFrame, metric: str) -> None:
+    """Refuses distances that were not measured alike: sampler, number, extractor, resize, data.
+
+    Raises:
+        UserError: names what differs.
+    """
+    if "instrument" not in curves:
+        return
+    found = curves.instrument[curves.metric == metric].dropna().replace("", None).dropna().unique()
+    if len(found) > 1:
+        said = [pd.Series(json.loads(text)).astype(str) for text in found[:2]]
+        names = sorted(k for k in said[0].index if said[0].get(k) != said[1].get(k))
+        raise UserError(
+            f"{metric} was not measured alike: the runs differ in {', '.join(names)}; evaluate "
+            "them again with the same judge (job=evaluate)"
+        )
+
+
+def compute_saving(
+    curves: pd.DataFrame,
+    runs: pd.DataFrame,
+    ours: str,
+    theirs: str,
+    *,
+    split: str | None = None,
+    metric: str | None = None,
+    hold: int = HOLD,
+) -> Interval:
+    """`targets.speed_up` by the rule of this module.
+
+    Raises:
+        UserError: as `speed_up`, and for values that were not measured alike.
+    """
+    if metric is not None:
+        check_instruments(curves[curves.run_id.isin(runs.run_id)], metric)
+    return speed_up(held(curves, hold), runs, ours, theirs, split=split, metric=metric)
