@@ -21,7 +21,7 @@ CLOSE_SECONDS = 60.0
 """How long the end of a run waits for a mirror to finish."""
 
 Rows = Iterable[dict[str, Any]]
-Writer = tuple[Callable[[int, dict[str, float]], None], Callable[[], None]]
+Writer = tuple[Callable[[int, dict[str, Any]], None], Callable[[], None]]
 
 
 class Mirror:
@@ -103,7 +103,15 @@ def _start_wandb(tracking: TrackingConfig, config: RunConfig, folder: Path, run_
         resume="allow",
         settings=wandb.Settings(x_disable_stats=True, console="off"),
     )
-    return (lambda step, values: run.log(values, step=step)), run.finish
+
+    def write(step: int, values: dict[str, Any]) -> None:
+        shown = {
+            name: wandb.Image(str(folder / value)) if isinstance(value, Path) else value
+            for name, value in values.items()
+        }
+        run.log(shown, step=step)
+
+    return write, run.finish
 
 
 def _start_tensorboard(folder: Path) -> Writer:
@@ -111,18 +119,35 @@ def _start_tensorboard(folder: Path) -> Writer:
 
     writer = SummaryWriter(str(folder / "tensorboard"))
 
-    def write(step: int, values: dict[str, float]) -> None:
+    def write(step: int, values: dict[str, Any]) -> None:
         for name, value in values.items():
-            writer.add_scalar(name, value, step)
+            if isinstance(value, Path):
+                writer.add_image(name, _pixels(folder / value), step, dataformats="HWC")
+            else:
+                writer.add_scalar(name, value, step)
 
     return write, writer.close
 
 
-def _by_step(rows: list[dict[str, Any]]) -> list[tuple[int, dict[str, float]]]:
-    """Groups rows to one entry per step, named split/metric (and /ema for averaged weights)."""
-    steps: dict[int, dict[str, float]] = {}
+def _pixels(path: Path) -> Any:
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _by_step(rows: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
+    """Groups rows to one entry per step, named split/metric (and /ema for averaged weights).
+
+    A row's picture, a file in the run's folder, is an entry of its own.
+    """
+    steps: dict[int, dict[str, Any]] = {}
     for row in rows:
         suffix = "" if row["weights"] == "raw" else f"/{row['weights']}"
         name = f"{row['split']}/{row['metric']}{suffix}"
-        steps.setdefault(row["step"], {})[name] = float(row["value"])
+        entry = steps.setdefault(row["step"], {})
+        entry[name] = float(row["value"])
+        if row.get("picture"):
+            entry[f"pictures/{name}"] = Path(row["picture"])
     return sorted(steps.items())

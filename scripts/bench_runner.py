@@ -1,6 +1,6 @@
 """Measures what the runner costs over a bare PyTorch loop, and how quickly it starts.
 
-    python scripts/bench_runner.py [--case small|tiny|vit_small] [--json] [--memory]
+    python scripts/bench_runner.py [--case small|tiny|vit_small|diffusion] [--json] [--memory]
 
 Throughput: the same model, batches and optimizer, once in the runner and once in the shortest loop
 that trains, in one process, in turns; medians over turns, and their ratio. Start-up: medians over
@@ -27,6 +27,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 VIT = {"_target_": "timm.models.VisionTransformer", "in_chans": 3, "num_classes": 10}
+CLASSIFY = {
+    "_target_": "experiments.tasks.image.ImageClassification",
+    "horizontal_flip": 0.0,
+}
 CASES: dict[str, dict[str, Any]] = {
     "small": {
         "about": "ViT, width 64, depth 2, 8x8 patches of 32x32 images, batch 64",
@@ -70,6 +74,30 @@ CASES: dict[str, dict[str, Any]] = {
         "steps": 6,
         "goal": 0.97,
     },
+    "diffusion": {
+        "about": "the U-Net of diffusion_proxy on 8x8 images of 3 channels, batch 32",
+        "task": {
+            "_target_": "experiments.tasks.diffusion.Diffusion",
+            "horizontal_flip": 0.0,
+            "judge": {"sampling": {}},
+        },
+        "model": {
+            "_target_": "experiments.models.diffusion_unet.DiffusionUNet",
+            "sample_size": 8,
+            "in_channels": 3,
+            "out_channels": 3,
+            "block_out_channels": [16, 32],
+            "layers_per_block": 1,
+            "attention_resolutions": [4],
+            "num_class_embeds": 10,
+            "attention_head_dim": 8,
+            "norm_num_groups": 8,
+        },
+        "size": 8,
+        "batch": 32,
+        "steps": 30,
+        "goal": 0.97,
+    },
 }
 
 
@@ -95,10 +123,7 @@ def configure(case: dict[str, Any], folder: Path, steps: int, seed: int) -> Any:
             "experiment": "bench",
             "optimizer_name": "adamw",
             "seed": seed,
-            "task": {
-                "_target_": "experiments.tasks.image.ImageClassification",
-                "horizontal_flip": 0.0,
-            },
+            "task": case.get("task", CLASSIFY),
             "data": {
                 "_target_": "bench_runner.images",
                 "name": "bench",
@@ -142,11 +167,28 @@ def bare_seconds(case: dict[str, Any]) -> float:
         if step == 1:
             start = time.perf_counter()
         chosen = torch.randint(0, len(labels), (case["batch"],))
-        loss = torch.nn.functional.cross_entropy(model(pixels[chosen]), labels[chosen])
-        loss.backward()
+        loss_of = _denoise if "task" in case else _classify
+        loss_of(model, pixels[chosen], labels[chosen]).backward()
         optimizer.step()
         optimizer.zero_grad()
     return (time.perf_counter() - start) / case["steps"]
+
+
+def _classify(model: Any, images: Any, labels: Any) -> Any:
+    from torch.nn import functional
+
+    return functional.cross_entropy(model(images), labels)
+
+
+def _denoise(model: Any, images: Any, labels: Any) -> Any:
+    """The simple loss of a diffusion model, with noise of the global generator."""
+    import torch
+
+    times = torch.randint(0, 1000, (len(images),))
+    share = torch.linspace(1.0, 0.0, 1000)[times][:, None, None, None]
+    noise = torch.randn_like(images)
+    noisy = share.sqrt() * images + (1 - share).sqrt() * noise
+    return (model(noisy, times, labels) - noise).square().mean()
 
 
 def throughput(name: str, turns: int) -> dict[str, Any]:

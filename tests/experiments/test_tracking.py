@@ -71,6 +71,22 @@ def test_rows_are_handed_on_by_step_under_their_names() -> None:
     assert service.is_finished
 
 
+def test_pictures_reach_tensorboard_and_wandb(tmp_path: Path) -> None:
+    from PIL import Image
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    Image.new("RGB", (5, 4), (10, 200, 30)).save(tmp_path / "grid.png")
+    mirror = Mirror("tensorboard", lambda: tracking._start_tensorboard(tmp_path))
+    mirror.add([{**row(4, 1.0), "picture": "grid.png"}])
+    mirror.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    (shown,) = events.Images("pictures/val/loss")
+    assert (shown.step, shown.width, shown.height) == (4, 5, 4)
+    (entry,) = tracking._by_step([{**row(4, 1.0), "picture": "grid.png"}])
+    assert entry == (4, {"val/loss": 1.0, "pictures/val/loss": Path("grid.png")})
+
+
 @pytest.mark.parametrize("fails_at", ["start", "write", "finish"])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_mirror_that_fails_is_a_warning_and_the_run_the_same(
