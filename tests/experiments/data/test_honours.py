@@ -23,7 +23,8 @@ OWN = ("label_smoothing", "mixup_alpha", "cutmix_alpha")  # what the task itself
 OTHER = {
     "randaug_layers": 2, "randaug_magnitude": 9.0, "crop_scale_min": 0.5, "horizontal_flip": 0.9,
     "max_shift": 2.0, "max_rotation": 0.3, "max_zoom": 0.2, "eval_crop_fraction": 0.5,
-    "interpolation": "nearest", "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.2],
+    "train_crop": "centre", "interpolation": "nearest",
+    "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.2],
 }  # fmt: skip
 """Another value than the default for each setting that is a source's business."""
 BASIS = {"randaug_magnitude": {"randaug_layers": 2}}
