@@ -124,4 +124,6 @@ def language_headline(source: TokenWindows, per_word: bool = False) -> Headline:
 
 def num_embeddings(model: nn.Module) -> int:
     """Rows of the largest embedding of a model: its vocabulary."""
-    return max((m.num_embeddings for m in model.modules() if isinstance(m, nn.Embedding)), default=0)
+    return max(
+        (m.num_embeddings for m in model.modules() if isinstance(m, nn.Embedding)), default=0
+    )
