@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import torch
 from torch import nn
 
 from experiments.config import ConfigError, UserError
@@ -16,6 +17,7 @@ def from_config(
     model_name: str,
     activation_checkpointing: bool = False,
     attention: str = "sdpa",
+    bidirectional: bool = False,
     **config: Any,
 ) -> nn.Module:
     """A model with fresh weights.
@@ -25,6 +27,7 @@ def from_config(
         activation_checkpointing: Whether a block's activations are computed again in the backward
             pass instead of kept: memory for a third more time. The numbers stay the same.
         attention: sdpa (PyTorch's fused attention) | eager.
+        bidirectional: Whether a model of the GPT-2 kind sees both sides, by a mask without holes.
         config: Keywords of its configuration class; others are refused.
 
     Raises:
@@ -48,9 +51,21 @@ def from_config(
     except ValueError as error:
         raise ConfigError(f"model: {str(error).splitlines()[0]}") from error
     if activation_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        enable = getattr(model, "activation_checkpointing_enable", None)  # its name since 5.24
+        (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
         model.config.use_cache = False
+    if bidirectional:
+        model.register_forward_pre_hook(_hide_nothing, with_kwargs=True)
     return model
+
+
+def _hide_nothing(model: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """Puts a mask of zeros, one for each pair of places, in the place of the causal one."""
+    tokens = arguments[0]
+    size, length = tokens.shape
+    dtype = next(model.parameters()).dtype
+    mask = torch.zeros((size, 1, length, length), dtype=dtype, device=tokens.device)
+    return arguments, {**named, "attention_mask": mask}
 
 
 def _config(config_class: Any, given: dict[str, Any]) -> Any:

@@ -165,16 +165,12 @@ def write(model: Any, inputs: Tensor, is_real: Tensor, source: TextPairs) -> Ten
     encoded = model.get_encoder()(input_ids=inputs, attention_mask=is_real)
     written = torch.full((len(inputs), source.max_answer + 1), pad, device=inputs.device)
     is_over = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
-    cache = None
-    for place in range(source.max_answer):
+    for place in range(source.max_answer):  # answers are short: what is written is read again
         output = model(
             encoder_outputs=encoded,
             attention_mask=is_real,
-            decoder_input_ids=written[:, place : place + 1],
-            past_key_values=cache,
-            use_cache=True,
+            decoder_input_ids=written[:, : place + 1],
         )
-        cache = output.past_key_values
         token = output.logits[:, -1].argmax(-1).masked_fill(is_over, pad)
         written[:, place + 1] = token
         is_over |= token == end
