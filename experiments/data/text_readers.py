@@ -74,15 +74,14 @@ def _text(path: Path) -> Iterator[Piece]:
 
 
 def in_pieces(chunks: Iterable[str]) -> Iterator[str]:
-    """The same text, cut behind ends of lines; a line longer than a piece is cut where it is."""
+    """The same text in pieces that end behind a line; a line longer than that is cut somewhere."""
     rest = ""
     for chunk in chunks:
-        text = rest + chunk
-        cut = text.rfind("\n") + 1
-        cut = cut or (len(text) if len(text) > PIECE else 0)
-        if cut:
-            yield text[:cut]
-        rest = text[cut:]
+        rest += chunk
+        if len(rest) >= PIECE:
+            cut = rest.rfind("\n") + 1 or len(rest)
+            yield rest[:cut]
+            rest = rest[cut:]
     if rest:
         yield rest
 

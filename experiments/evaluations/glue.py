@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.data.glue_answers import LABELS, class_of, number
+from experiments.data.glue_answers import LABELS as LABELS
+from experiments.data.glue_answers import class_of, number
 
 
 def scores(task: str, truth: Sequence[str], given: Sequence[str]) -> dict[str, float]:

@@ -171,12 +171,14 @@ def test_targets_in_the_header_are_the_papers(page: str) -> None:
     text = header(page)
     if family == "lm":
         for optimizer in ("AdamW", "Lion"):
-            wanted = (DATA_OF[data], size, optimizer, "125000")
-            value = next(
-                float(r["log_perplexity"])
+            wanted = (DATA_OF[data], size, optimizer)
+            curve = {
+                int(r["step"]): float(r["log_perplexity"])
                 for r in read("lm_curves")
-                if (r["dataset"], r["model_size"], r["optimizer"], r["step"]) == wanted
-            )
+                if (r["dataset"], r["model_size"], r["optimizer"]) == wanted
+            }
+            value = curve[max(curve)]
+            assert max(curve) >= 122_500
             shown = re.search(rf"^#   {optimizer} +(\d\.\d\d\d)$", text, re.M)
             assert shown and float(shown[1]) == pytest.approx(value, abs=0.001)  # as digitized
     elif family == "mlm":
