@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     digest = hashlib.sha256(content).hexdigest()
-    print(f"data.tokenizer={given.out.resolve()} data.tokenizer_sha256={digest}")
+    print(f"data.tokenizer_file={given.out.resolve()} data.tokenizer_sha256={digest}")
     return 0
 
 

@@ -32,7 +32,7 @@ class GlueFiles(TextPairs):
     Args:
         name: For the ledger's `data` column.
         root: Folder with a folder for each task.
-        tokenizer: Path of a SentencePiece model or a tokenizer.json.
+        tokenizer_file: Path of a SentencePiece model or a tokenizer.json.
         tokenizer_sha256: Of that file.
         tasks: Some of cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte; null: all.
         max_input: Tokens of an input; longer ones are cut.
@@ -48,7 +48,7 @@ class GlueFiles(TextPairs):
         self,
         name: str,
         root: str | None = None,
-        tokenizer: str | None = None,
+        tokenizer_file: str | None = None,
         tokenizer_sha256: str | None = None,
         tasks: Sequence[str] | None = None,
         *,
@@ -56,7 +56,7 @@ class GlueFiles(TextPairs):
         cache_dir: str | None = None,
         num_workers: int = 0,
     ) -> None:
-        opened = open_tokenizer(str(tokenizer), tokenizer_sha256, max(1, num_workers))
+        opened = open_tokenizer(str(tokenizer_file), tokenizer_sha256, max(1, num_workers))
         check_fits(opened, opened.vocab_size, needs=["eos", "pad"])
         folder = Path(root or ".").expanduser()
         train, exams, keys = [], [], []

@@ -29,7 +29,7 @@ class TextFiles(TokenWindows):
     Args:
         name: For the ledger's `data` column.
         root: Folder; see `text_paths.find_files` for what it may hold.
-        tokenizer: Path of a SentencePiece model or a tokenizer.json.
+        tokenizer_file: Path of a SentencePiece model or a tokenizer.json.
         tokenizer_sha256: Of that file.
         length: Tokens of a window.
         format: wiki40b | pg19 | c4 | text: which source it is; the readers go by the files' names.
@@ -49,7 +49,7 @@ class TextFiles(TokenWindows):
         self,
         name: str,
         root: str | None = None,
-        tokenizer: str | None = None,
+        tokenizer_file: str | None = None,
         tokenizer_sha256: str | None = None,
         length: int = 512,
         *,
@@ -62,7 +62,7 @@ class TextFiles(TokenWindows):
         cache_dir: str | None = None,
         num_workers: int = 0,
     ) -> None:
-        opened = open_tokenizer(str(tokenizer), tokenizer_sha256, max(1, num_workers))
+        opened = open_tokenizer(str(tokenizer_file), tokenizer_sha256, max(1, num_workers))
         check_fits(opened, opened.vocab_size, needs=["eos"])
         section = {"train_split": train_split, "val_split": val_split, "test_split": test_split}
         streams, keys = {}, []

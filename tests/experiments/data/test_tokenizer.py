@@ -49,7 +49,7 @@ def test_the_script_makes_what_a_run_takes(
         arguments = ["--root", str(tmp_path), "--kind", "bpe", "--vocab-size", "280"]
         assert train_tokenizer.main([*arguments, "--out", str(out)]) == 0
         said = dict(part.split("=") for part in capsys.readouterr().out.split())
-        opened = open_tokenizer(said["data.tokenizer"], said["data.tokenizer_sha256"])
+        opened = open_tokenizer(said["data.tokenizer_file"], said["data.tokenizer_sha256"])
         assert opened.vocab_size == 280
         contents.append(out.read_bytes())
     assert contents[0] == contents[1]
@@ -62,7 +62,7 @@ def test_the_script_makes_what_a_run_takes(
 
 def test_a_tokenizer_is_known_by_its_hash(tmp_path: Path) -> None:
     given = texts.save(texts.bpe(), tmp_path)
-    path, digest = given["tokenizer"], given["tokenizer_sha256"]
+    path, digest = given["tokenizer_file"], given["tokenizer_sha256"]
     assert open_tokenizer(path, digest).sha256 == digest
     with pytest.raises(ConfigError, match=f"data.tokenizer_sha256={digest}"):
         open_tokenizer(path, None)
