@@ -16,6 +16,7 @@ from experiments.data.order import BatchPlan
 from experiments.data.token_windows import TokenWindows, ahead
 from experiments.data.tokenizer import check_fits
 from experiments.distributed import World
+from experiments.evaluations.one_shot import measure_one_shot
 from experiments.evaluations.perplexity import TokenTally
 from experiments.headline import Headline
 from experiments.models.token_loss import (
@@ -86,7 +87,15 @@ class CausalLanguage(Task):
         return Loss(chunked_token_loss(hidden, head, targets, self.settings.loss_chunk))
 
     def evaluations(self) -> Sequence[Evaluation]:
-        return [Evaluation("perplexity", self._measure)]
+        return [
+            Evaluation("perplexity", self._measure),
+            Evaluation("one_shot", self._measure_one_shot, when="asked"),
+        ]
+
+    def _measure_one_shot(self, model: nn.Module, context: Context) -> Iterator[Measurement]:
+        yield from measure_one_shot(
+            model, context, self.source.tokenizer, self.one_shot, self.source.length
+        )
 
     def _measure(self, model: nn.Module, context: Context) -> Iterator[Measurement]:
         world = context.world
