@@ -61,8 +61,12 @@ class RotaryTransformer(nn.Module):
         nn.init.normal_(self.embedding.weight, std=self.embedding.embedding_dim**-0.5)
         nn.init.zeros_(self.head.bias)
 
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The first layer, under the name that transformers gives it."""
+        return self.embedding
+
     def get_output_embeddings(self) -> nn.Linear:
-        """The last layer, under the name that transformers gives it."""
+        """The last layer, likewise."""
         return self.head
 
     def forward(self, tokens_BT: Tensor) -> Tensor:

@@ -132,7 +132,10 @@ def language_headline(source: TokenWindows, per_word: bool = False) -> Headline:
 
 
 def num_embeddings(model: nn.Module) -> int:
-    """Rows of the largest embedding of a model: its vocabulary."""
+    """Rows of a model's token embedding, as it says itself; else of its largest embedding."""
+    find = getattr(model, "get_input_embeddings", None)
+    if find is not None:
+        return find().num_embeddings
     return max(
         (m.num_embeddings for m in model.modules() if isinstance(m, nn.Embedding)), default=0
     )
