@@ -114,7 +114,7 @@ def windows(length: int = 12, vocab: int = 23) -> TokenWindows:
 
 
 def pairs(num_train: int = 96) -> TextPairs:
-    """Inputs of 3 to 9 letters; the answer is the first one, for half of them and the one before."""
+    """Inputs of 3 to 9 letters; the answer is the first one, or it and the one before."""
     random = np.random.RandomState(0)
     tokenizer = CharacterTokenizer("~.abcdefghijklmnopqrst")
     tokenizer.pad_id, tokenizer.eos_id = 0, 1  # type: ignore[assignment]
