@@ -48,12 +48,12 @@ class CharacterTokenizer:
         alphabet: Characters; their order gives the ids.
     """
 
-    eos_id = pad_id = None
-
     def __init__(self, alphabet: Sequence[str]) -> None:
+        self.eos_id: int | None = None
+        self.pad_id: int | None = None
         self.alphabet = "".join(alphabet)
         self.unknown_id = len(self.alphabet)
-        self.mask_id = len(self.alphabet) + 1
+        self.mask_id: int | None = len(self.alphabet) + 1
         self.vocab_size = len(self.alphabet) + 2
         self.sha256 = hashlib.sha256(self.alphabet.encode()).hexdigest()
         codes = np.array([ord(c) for c in self.alphabet])

@@ -59,6 +59,7 @@ def measure_one_shot(
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
     try:
         import lm_eval
+        from lm_eval.evaluator import simple_evaluate
         from lm_eval.tasks import TaskManager
     except ImportError as error:
         raise UserError(f"{error}: pip install 'lion-experiments[llm-eval]'") from error
@@ -72,9 +73,9 @@ def measure_one_shot(
         for name, page in pages.items():
             Path(folder, f"{name}.yaml").write_text(_local_page(name, page, settings.data))
         try:
-            found = lm_eval.simple_evaluate(
+            found = simple_evaluate(
                 model=OneShotModel(model, tokenizer, max_length, context),
-                tasks=names,
+                tasks=[*names],
                 num_fewshot=settings.num_fewshot,
                 limit=settings.limit,
                 task_manager=TaskManager(include_path=folder, include_defaults=False),

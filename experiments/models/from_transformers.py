@@ -39,8 +39,8 @@ def from_config(
     except ImportError as error:
         raise UserError(f"{error}: pip install 'lion-experiments[text]'") from error
     transformers.logging.set_verbosity_error()
-    found = getattr(transformers, model_name, None)
-    if not (inspect.isclass(found) and hasattr(found, "config_class")):
+    found: Any = getattr(transformers, model_name, None)
+    if not hasattr(found, "config_class"):
         raise ConfigError(f"model.model_name={model_name}: transformers has no such model")
     if attention not in ATTENTION:
         raise ConfigError(f"model.attention={attention}: choose one of {', '.join(ATTENTION)}")

@@ -61,7 +61,7 @@ def defer_output(model: nn.Module) -> nn.Module:
     """
     find = getattr(model, "get_output_embeddings", None)
     head = find() if find else None
-    if type(head) not in (nn.Linear, DeferredLinear):
+    if head is None or type(head) not in (nn.Linear, DeferredLinear):
         raise ConfigError(
             f"task.loss_chunk: {type(model).__name__} has no linear output layer "
             "(get_output_embeddings): set task.loss_chunk=null"

@@ -117,7 +117,7 @@ def pairs(num_train: int = 96) -> TextPairs:
     """Inputs of 3 to 9 letters; the answer is the first one, or it and the one before."""
     random = np.random.RandomState(0)
     tokenizer = CharacterTokenizer("~.abcdefghijklmnopqrst")
-    tokenizer.pad_id, tokenizer.eos_id = 0, 1  # type: ignore[assignment]
+    tokenizer.pad_id, tokenizer.eos_id = 0, 1
 
     def rows(number: int) -> ArrayPairs:
         inputs = [random.randint(2, 22, random.randint(3, 10)) for _ in range(number)]
