@@ -44,8 +44,9 @@ def test_nothing_is_known_at_first_and_every_parameter_learns(case: str) -> None
     model = net(task)
     loss = task.loss(model, first_batch(task, 32), ALONE)
     loss.mean.backward()
-    # the rotary transformer and T5 begin with logits of variance 1: half a nat above
-    slack = 0.1 if "gpt2" in case or "nemotron" in case else 0.8
+    # the rotary transformer begins with logits of variance 1, half a nat above; T5, whose output
+    # is tied, with a strong belief that a token comes again
+    slack = 0.1 if "gpt2" in case or "nemotron" in case else 1.4
     assert math.log(22) - 0.1 < loss.mean.item() < math.log(24) + slack
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
