@@ -8,6 +8,7 @@ import json
 import os
 import signal
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,8 @@ CASES: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
     "text to text": ("Answers", "pairs", T5, {}),
 }
 """Task, data, model and settings of each kind."""
+if find_spec("transformers") is None:  # it needs Python 3.11
+    CASES = {case: found for case, found in CASES.items() if found[2]["_target_"] != TRANSFORMERS}
 
 
 def sections(case: str) -> dict[str, dict[str, Any]]:
