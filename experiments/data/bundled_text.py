@@ -21,7 +21,7 @@ BLOCK = 4_096
 """Characters; blocks of the held-out part go to validation and test by turns."""
 
 
-def kjv(name: str, length: int = 64, num_eval: int | None = None) -> TokenWindows:
+def kjv(name: str, length: int = 64, max_eval_windows: int | None = None) -> TokenWindows:
     """The King James Bible by characters: 4.18 million, verse numbers cut.
 
     The first nine tenths are trained on. Blocks of the last tenth are for validation and test in
@@ -31,7 +31,7 @@ def kjv(name: str, length: int = 64, num_eval: int | None = None) -> TokenWindow
     Args:
         name: For the ledger.
         length: Characters of a window.
-        num_eval: Windows of each held-out part that are measured; null: all.
+        max_eval_windows: Windows of each held-out part that are measured; null: all.
 
     Raises:
         UserError: where the package is missing.
@@ -45,7 +45,7 @@ def kjv(name: str, length: int = 64, num_eval: int | None = None) -> TokenWindow
     parts = {"train": ids[:cut], "val": np.concatenate(held[::2])}
     parts["test"] = np.concatenate(held[1::2])
     streams = {split: ArrayStream(part) for split, part in parts.items()}
-    return TokenWindows(name, streams, length, tokenizer, max_eval_windows=num_eval)
+    return TokenWindows(name, streams, length, tokenizer, max_eval_windows=max_eval_windows)
 
 
 @lru_cache(maxsize=1)
