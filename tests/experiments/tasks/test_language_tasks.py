@@ -19,8 +19,12 @@ from experiments.config import ConfigError, RunConfig
 from experiments.data.order import BatchPlan, seed_all
 from experiments.distributed import World
 from experiments.models.token_loss import logits_of
+from experiments.parts import build_parts
+from experiments.sweep.grouping import why_alone
+from experiments.sweep.stack import Stack
 from experiments.tasks.masked_language import PLACES, SHOWN, TARGETS, MaskedLanguage
-from experiments.tasks.task import Batch, Context
+from experiments.tasks.task import Batch, Context, check_task
+from run import compose
 
 ALONE = World(0, 1, torch.device("cpu"))
 KINDS = [kind for kind in ("causal", "masked", "text to text") if kind in texts.CASES]
@@ -343,3 +347,34 @@ def test_a_model_with_too_few_embeddings_is_refused() -> None:
         task._model = {**task._model, "vocab_size": 20}
         with pytest.raises(ConfigError, match="the tokenizer has"):
             task.build_model()
+
+
+@pytest.mark.parametrize("page", ["lm_proxy", "mlm_proxy"])
+def test_the_proxies_of_language_models_can_be_trained_together(page: str) -> None:
+    assert why_alone(compose([f"experiment={page}", "optimizer=lion"])) == ""
+
+
+@needs_transformers
+def test_what_cannot_be_trained_together_says_why() -> None:
+    assert "weighs micro-batches" in why_alone(compose(["experiment=t5_proxy"]))
+    assert "task.loss_chunk" in why_alone(compose(["experiment=lm_proxy", "task.loss_chunk=64"]))
+
+
+@pytest.mark.parametrize("case", ["causal", "masked"])
+def test_runs_trained_together_have_the_gradients_of_runs_alone(tmp_path: Path, case: str) -> None:
+    members = []
+    for seed in (0, 1):
+        own = config(tmp_path, case, seed=seed)
+        task = check_task(texts.build_task(case))
+        members.append(build_parts(own, task, ALONE))
+    stack = Stack(members)
+    batches = [first_batch(part.task, seed=part.config.seed) for part in members]
+    both = tuple(torch.stack(column) for column in zip(*batches, strict=True))
+    gradients, losses = stack.gradients(both, is_shared=False)
+    for row, (part, batch) in enumerate(zip(members, batches, strict=True)):
+        loss = part.task.loss(part.model, batch, ALONE).mean
+        loss.backward()
+        torch.testing.assert_close(losses[row], loss.detach())
+        for name, parameter in part.model.named_parameters():
+            assert parameter.grad is not None
+            torch.testing.assert_close(gradients[name][row], parameter.grad, rtol=1e-3, atol=1e-6)
