@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.config import ConfigError
 from experiments.data.locate import DataMissing
-from experiments.data.text_paths import check_tokenizer
+from experiments.data.text_paths import TOKENIZER, check_tokenizer
+from experiments.ranges import NAME, PATH, check_all, choice, count, listed, optional
 
 SOURCE = "https://huggingface.co/datasets/nyu-mll/glue or https://gluebenchmark.com/tasks"
 
@@ -79,17 +79,28 @@ TASKS = {
 """Sizes: arXiv:1804.07461 and T5's code (glue_utils.py)."""
 
 
+RANGES = {
+    **TOKENIZER,
+    "name": NAME,
+    "root": optional(PATH),
+    "tasks": optional(listed(choice(*TASKS), 1)),
+    "max_input": count(2, 10**6),
+    "cache_dir": optional(PATH),
+    "num_workers": count(0, 1024),
+}
+"""Settings of `GlueFiles`."""
+
+
 def check_glue(section: Mapping[str, Any], proxy: str) -> None:
     """Checks a `data` section for GLUE.
 
     Raises:
         DataMissing: a task or a tokenizer that is not there.
-        ConfigError: a task that GLUE does not have.
+        ConfigError: a value that cannot be, such as a task that GLUE does not have.
     """
+    check_all(section, RANGES, "data")
     try:
         for task in section.get("tasks") or TASKS:
-            if task not in TASKS:
-                raise ConfigError(f"data.tasks: {task} is none of {', '.join(TASKS)}")
             for split in TASKS[task].sizes:
                 find_files(section.get("root"), task, split)
     except DataMissing as error:

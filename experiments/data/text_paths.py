@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.config import ConfigError
 from experiments.data.bundled_paths import package_folder
 from experiments.data.locate import DataMissing
+from experiments.ranges import NAME, PATH, SEED, Range, check_all, choice, count, optional
 
 FORMATS = ("wiki40b", "pg19", "c4", "text")
 SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz", ".txt", ".txt.gz")
@@ -25,19 +25,38 @@ SOURCES = {
 _SYNONYMS = (("train", "training"), ("validation", "valid", "val", "dev"), ("test",))
 
 
+_DIGEST = Range(
+    "64 digits of 0-9 and a-f",
+    lambda value: isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None,
+)
+TOKENIZER = {"tokenizer_file": optional(PATH), "tokenizer_sha256": optional(_DIGEST)}
+RANGES = {
+    **TOKENIZER,
+    "name": NAME,
+    "root": optional(PATH),
+    "length": count(1, 10**6),
+    "format": choice(*FORMATS),
+    "markers": choice("keep", "strip"),
+    "train_split": PATH,
+    "val_split": optional(PATH),
+    "test_split": optional(PATH),
+    "max_eval_windows": optional(count(1)),
+    "cache_dir": optional(PATH),
+    "num_workers": count(0, 1024),
+}
+"""Settings of `TextFiles`."""
+KJV_KEYS = ("name", "length", "max_eval_windows")
+
+
 def check_files(section: Mapping[str, Any], proxy: str) -> None:
     """Checks a `data` section for text in files.
 
     Raises:
         DataMissing: a folder, a split or a tokenizer that is not there.
-        ConfigError: a format that nobody reads, or a tokenizer without its hash.
+        ConfigError: a value that cannot be.
     """
-    if (kind := section.get("format", "text")) not in FORMATS:
-        raise ConfigError(f"data.format={kind}: choose one of {', '.join(FORMATS)}")
-    length = section.get("length", 1)
-    if not isinstance(length, int) or isinstance(length, bool) or length < 1:
-        raise ConfigError(f"data.length={length}: must be a whole number of at least 1")
-    name = section.get("name", "the text")
+    check_all(section, RANGES, "data")
+    name, kind = section.get("name", "the text"), section.get("format", "text")
     try:
         for split in wanted_splits(section).values():
             find_files(section.get("root"), split)
@@ -51,13 +70,12 @@ def check_files(section: Mapping[str, Any], proxy: str) -> None:
 
 
 def check_tokenizer(section: Mapping[str, Any]) -> None:
-    """Checks that a `data` section names a tokenizer that is there, and its hash.
+    """Checks that a `data` section names a tokenizer that is there.
 
     Raises:
         DataMissing: says how to make one.
-        ConfigError: where the hash is no hash.
     """
-    file, sha256 = section.get("tokenizer_file"), section.get("tokenizer_sha256")
+    file = section.get("tokenizer_file")
     if not file or not Path(file).expanduser().is_file():
         problem = (
             f"data.tokenizer_file={file} is no file" if file else "data.tokenizer_file is not set"
@@ -66,8 +84,6 @@ def check_tokenizer(section: Mapping[str, Any]) -> None:
             f"{problem}: give the path of a SentencePiece model or a tokenizer.json; "
             "python scripts/train_tokenizer.py makes one from text"
         )
-    if sha256 and not re.fullmatch(r"[0-9a-f]{64}", str(sha256)):
-        raise ConfigError(f"data.tokenizer_sha256={sha256}: must be 64 digits of 0-9 and a-f")
 
 
 def wanted_splits(section: Mapping[str, Any]) -> dict[str, str]:
@@ -131,8 +147,19 @@ def check_kjv(section: Mapping[str, Any], proxy: str) -> None:
 
     Raises:
         DataMissing: its package is not there.
+        ConfigError: a value that cannot be.
     """
+    check_all(section, {key: RANGES[key] for key in KJV_KEYS}, "data")
     kjv_file()
+
+
+def check_names(section: Mapping[str, Any], proxy: str) -> None:
+    """Checks a `data` section for names of characters.
+
+    Raises:
+        ConfigError: a value that cannot be.
+    """
+    check_all(section, {"name": NAME, "num_labels": count(8), "label_seed": SEED}, "data")
 
 
 def kjv_file() -> Path:

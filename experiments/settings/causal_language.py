@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from experiments.config import ConfigError
+from experiments.ranges import FLAG, PATH, TEXT, TREE, check_all, count, listed, optional
 
 
 @dataclass
@@ -26,4 +30,34 @@ class CausalLanguageConfig:
     _target_: str = "experiments.tasks.causal_language.CausalLanguage"
     per_word: bool = False  # judge by nats per whitespace word, which no tokenizer can change
     loss_chunk: int | None = None  # tokens whose logits are held at a time; null: all
-    one_shot: OneShotConfig = field(default_factory=OneShotConfig)
+    one_shot: dict[str, Any] = field(default_factory=lambda: asdict(OneShotConfig()))
+
+
+RANGES = {
+    "per_word": FLAG,
+    "loss_chunk": optional(count(1)),
+    "one_shot": TREE,  # `one_shot` says what it may hold
+}
+"""The values that each setting may have."""
+_ONE_SHOT = {
+    "tasks": listed(TEXT),
+    "folder": optional(PATH),
+    "data": optional(PATH),
+    "num_fewshot": count(0, 1000),
+    "limit": optional(count(1)),
+}
+
+
+def one_shot(section: dict[str, Any]) -> OneShotConfig:
+    """The section `one_shot`, checked.
+
+    Raises:
+        ConfigError: for a key that there is not, or a value that cannot be.
+    """
+    for key in section:
+        if key not in _ONE_SHOT:
+            raise ConfigError(
+                f"task.one_shot.{key}: no such key; there are: {', '.join(_ONE_SHOT)}"
+            )
+    check_all(section, _ONE_SHOT, "task.one_shot")
+    return OneShotConfig(**section)

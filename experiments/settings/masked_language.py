@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from experiments.ranges import FLAG, number
+
 
 @dataclass
 class MaskedLanguageConfig:
@@ -14,3 +16,12 @@ class MaskedLanguageConfig:
     random_share: float = 0.1  # of these: shown as a random token
     kept_share: float = 0.1  # of these: shown as they are; the rest is shown as the mask
     eval_all_masked: bool = False  # evaluations show the mask for all of them
+
+
+RANGES = {
+    "masked_share": number(above=0, most=1),
+    "random_share": number(0, 1),
+    "kept_share": number(0, 1),
+    "eval_all_masked": FLAG,
+}
+"""The values that each setting may have."""

@@ -27,7 +27,7 @@ from experiments.models.token_loss import (
     mean_token_loss,
     token_losses,
 )
-from experiments.settings.causal_language import CausalLanguageConfig, OneShotConfig
+from experiments.settings.causal_language import CausalLanguageConfig, one_shot
 from experiments.tasks.task import Batch, Context, Evaluation, Loss, Measurement, Task
 
 TARGET = 1
@@ -46,7 +46,7 @@ class CausalLanguage(Task):
 
     def __init__(self, data: dict[str, Any], model: dict[str, Any], **settings: Any) -> None:
         self.settings = CausalLanguageConfig(**settings)
-        self.one_shot = OneShotConfig(**dict(settings.get("one_shot") or {}))
+        self.one_shot = one_shot(self.settings.one_shot)
         self.source: TokenWindows = build(data, "data")
         self._model = model
         self.example = f"sequence of {self.source.length:,} tokens"

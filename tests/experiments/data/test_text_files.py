@@ -149,7 +149,7 @@ def section(folder: Path, **changes: Any) -> dict[str, Any]:
         ({"root": None}, "data.root is not set; get c4 from https"),
         ({"root": "/nowhere"}, "data.root=/nowhere is not a folder"),
         ({"val_split": "later"}, "no text for the split 'later'"),
-        ({"format": "pdf"}, "data.format=pdf: choose one of"),
+        ({"format": "pdf"}, "data.format=pdf: must be one of"),
         ({"tokenizer_file": None}, "data.tokenizer_file is not set"),
         ({"tokenizer_file": "/no/file"}, "data.tokenizer_file=/no/file is no file"),
         ({"tokenizer_sha256": "123"}, "must be 64 digits"),
