@@ -36,7 +36,8 @@ NUM_HELD_OUT, SHARE_HELD_OUT = 150, 0.3
 PIECES, VOCAB_SIZE = 900, 1000
 """Of the tokenizer, and of the model: what is between are the marks of spans, from above."""
 SPAN_SHARE, MEAN_SPAN = 0.15, 3
-MAX_INPUT, MAX_ANSWER = 64, 32
+MAX_INPUT, MAX_ANSWER, MAX_WORD = 64, 32, 4
+"""Tokens of an input, of spans, and of a kind: a word has one, but a wrong answer may have more."""
 PREFIXES = ("<kind>", "<major>", "<direction>", "<span>")
 LEFT_OUT = ("CJK UNIFIED", "CJK COMPAT", "HANGUL SYLLABLE")
 """Names that are made by counting."""
@@ -66,7 +67,7 @@ def character_kinds(name: str, num_labels: int = 200, label_seed: int = 0) -> Te
             raise ConfigError(f"data.num_labels={num_labels}: must be a multiple of 8 up to {most}")
         chosen += members[:each]
     exams = [Exam(split, _kinds(rows)) for split, rows in (("val", val), ("test", test))]
-    return _pairs(name, _kinds(chosen), exams)
+    return _pairs(name, _kinds(chosen), exams, MAX_WORD)
 
 
 def character_names(name: str) -> TextPairs:
@@ -81,9 +82,9 @@ def character_names(name: str) -> TextPairs:
     rows = [row for part in parts for row in part]
     exams = [
         Exam("val", _array(_spans(val)), task="span", is_written=False),
-        Exam("val", _array(_majors(val)), task="major"),
+        Exam("val", _array(_majors(val)), task="major", max_answer=MAX_WORD),
     ]
-    return _pairs(name, _array(rows), exams)
+    return _pairs(name, _array(rows), exams, MAX_ANSWER)
 
 
 Row = tuple[str, str, str]
@@ -201,5 +202,5 @@ def _array(rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> ArrayPairs:
     return ArrayPairs([row[0] for row in rows], [row[1] for row in rows])
 
 
-def _pairs(name: str, train: ArrayPairs, exams: Sequence[Exam]) -> TextPairs:
-    return TextPairs(name, train, exams, _tokenizer(), max_input=MAX_INPUT, max_answer=MAX_ANSWER)
+def _pairs(name: str, train: ArrayPairs, exams: Sequence[Exam], max_answer: int) -> TextPairs:
+    return TextPairs(name, train, exams, _tokenizer(), max_input=MAX_INPUT, max_answer=max_answer)

@@ -89,6 +89,7 @@ class Exam:
     grading: str = "accuracy"  # "accuracy", or the task of GLUE whose metrics count
     task: str = ""  # put before the names of its metrics; empty: nothing
     is_written: bool = True  # whether the model writes answers; else only their loss counts
+    max_answer: int | None = None  # tokens that it may write; None: as long as any answer may be
 
 
 class TextPairs:

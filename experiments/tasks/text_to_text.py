@@ -126,12 +126,13 @@ class TextToText(Task):
             tally.add(losses, batch[2] != IGNORED)
             numbers.append(torch.tensor(list(chosen), device=world.device))
             if exam.is_written:
-                written.append(write(model, batch[0], batch[1], self.source))
+                written.append(write(model, batch[0], batch[1], self.source, exam.max_answer))
         for found in tally.measurements(exam.split):
             if found.metric == "loss":
                 yield Measurement(**{**vars(found), "metric": f"{prefix}loss"})
         if exam.is_written:
-            given = _of_all(numbers, written, world, self.source.max_answer)
+            width = exam.max_answer or self.source.max_answer
+            given = _of_all(numbers, written, world, width)
             yield from self._graded(exam, given, prefix)
 
     def _graded(self, exam: Exam, given: Tensor, prefix: str) -> Iterator[Measurement]:
@@ -149,23 +150,27 @@ class TextToText(Task):
 
 
 @torch.no_grad()
-def write(model: Any, inputs: Tensor, is_real: Tensor, source: TextPairs) -> Tensor:
+def write(
+    model: Any, inputs: Tensor, is_real: Tensor, source: TextPairs, longest: int | None = None
+) -> Tensor:
     """What a model answers: at each place the likeliest token.
 
     Args:
         model: An encoder and decoder of transformers.
         inputs: (n, S) int64.
         is_real: (n, S) bool.
-        source: Says how long an answer may be, and what ends it.
+        source: Says what ends an answer.
+        longest: Tokens that an answer may have; None: as the source says.
 
     Returns:
-        (n, `source.max_answer`) int64, filled up with the padding token.
+        (n, longest) int64, filled up with the padding token.
     """
     pad, end = source.tokenizer.pad_id or 0, source.tokenizer.eos_id
     encoded = model.get_encoder()(input_ids=inputs, attention_mask=is_real)
-    written = torch.full((len(inputs), source.max_answer + 1), pad, device=inputs.device)
+    longest = longest or source.max_answer
+    written = torch.full((len(inputs), longest + 1), pad, device=inputs.device)
     is_over = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
-    for place in range(source.max_answer):  # answers are short: what is written is read again
+    for place in range(longest):  # answers are short: what is written is read again
         output = model(
             encoder_outputs=encoded,
             attention_mask=is_real,
