@@ -3,7 +3,7 @@
     python scripts/text_entropies.py
 
 Cross entropies of unigram, bigram, trigram and four-gram, counted on the training part, on each
-held-out part; nats per character. Writes results/studies/language/kjv_entropies.csv (2 s).
+held-out part; nats per character. Writes results/studies/lm_proxy/kjv_entropies.csv (2 s).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-OUT = ROOT / "results/studies/language/kjv_entropies.csv"
+OUT = ROOT / "results/studies/lm_proxy/kjv_entropies.csv"
 LONGEST = 4
 
 

@@ -60,7 +60,7 @@ def test_the_published_entropies_are_those_of_the_text() -> None:
     source = kjv("kjv")
     train, val = (source.streams[s].read(0, len(source.streams[s])) for s in ("train", "val"))
     found = ngram_entropies(train, val, 67, longest=2)
-    with (ROOT / "results/studies/language/kjv_entropies.csv").open() as file:
+    with (ROOT / "results/studies/lm_proxy/kjv_entropies.csv").open() as file:
         rows = [r for r in csv.DictReader(file) if r["split"] == "val"]
     assert [float(r["nats"]) for r in rows[:2]] == pytest.approx(found, abs=1e-4)
 
