@@ -19,6 +19,7 @@ from experiments.distributed import World
 from experiments.evaluations.one_shot import measure_one_shot
 from experiments.evaluations.perplexity import TokenTally
 from experiments.headline import Headline
+from experiments.models.tied_weights import under_all_names
 from experiments.models.token_loss import (
     chunked_token_loss,
     defer_output,
@@ -85,6 +86,9 @@ class CausalLanguage(Task):
         with deferred(model) as head:
             hidden = logits_of(model(inputs))
         return Loss(chunked_token_loss(hidden, head, targets, self.settings.loss_chunk))
+
+    def adapt(self, state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+        return under_all_names(state, model)
 
     def evaluations(self) -> Sequence[Evaluation]:
         return [

@@ -20,6 +20,7 @@ from experiments.data.token_windows import TokenWindows, ahead
 from experiments.data.tokenizer import check_fits
 from experiments.distributed import World
 from experiments.evaluations.perplexity import TokenTally
+from experiments.models.tied_weights import under_all_names
 from experiments.models.token_loss import logits_of, token_losses
 from experiments.settings.masked_language import MaskedLanguageConfig
 from experiments.tasks.causal_language import language_headline, num_embeddings
@@ -108,6 +109,9 @@ class MaskedLanguage(Task):
         return Loss(
             functional.cross_entropy(logits.float().flatten(0, 1), batch[TARGETS].flatten())
         )
+
+    def adapt(self, state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+        return under_all_names(state, model)
 
     def evaluations(self) -> Sequence[Evaluation]:
         return [Evaluation("perplexity", self._measure)]

@@ -21,6 +21,7 @@ from experiments.distributed import World
 from experiments.evaluations import glue
 from experiments.evaluations.perplexity import TokenTally
 from experiments.headline import Headline
+from experiments.models.tied_weights import under_all_names
 from experiments.models.token_loss import (
     IGNORED,
     chunked_token_loss,
@@ -98,6 +99,9 @@ class TextToText(Task):
         shown[:, 0] = pad
         output = model(input_ids=inputs, attention_mask=is_real, decoder_input_ids=shown)
         return logits_of(output)
+
+    def adapt(self, state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+        return under_all_names(state, model)
 
     def evaluations(self) -> Sequence[Evaluation]:
         return [Evaluation("answers", self._measure)]

@@ -378,3 +378,26 @@ def test_runs_trained_together_have_the_gradients_of_runs_alone(tmp_path: Path, 
         for name, parameter in part.model.named_parameters():
             assert parameter.grad is not None
             torch.testing.assert_close(gradients[name][row], parameter.grad, rtol=1e-3, atol=1e-6)
+
+
+@needs_transformers
+@pytest.mark.parametrize("case", ["text to text", "causal gpt2"])
+def test_a_checkpoint_of_transformers_is_taken_as_it_is(tmp_path: Path, case: str) -> None:
+    """It holds a tied tensor once, and one of T5 1.0 a bias that nothing uses."""
+    from safetensors.torch import load_file, save_file
+
+    seed_all(7)
+    model: Any = texts.build_task(case).build_model()
+    model.save_pretrained(tmp_path / "hub")
+    path = tmp_path / "hub" / "model.safetensors"
+    saved = load_file(path)
+    assert len(saved) < len(model.state_dict())
+    if case == "text to text":
+        bias = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+        save_file({**saved, bias: torch.zeros(32, 2)}, path)
+    still = {"optimizer__lr": 0.0, "train__steps": 1, "train__ema_decay": None}
+    started = config(tmp_path / "run", case, start_from={"source": str(path)}, **still)
+    assert forked.run(started) == 0
+    found = forked.weights(started)["model"]
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(found[name], tensor), name
