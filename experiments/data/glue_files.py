@@ -18,7 +18,8 @@ from experiments.data.glue_paths import TASKS, find_files
 from experiments.data.text_files import cache_folder
 from experiments.data.text_pairs import Exam, JoinedPairs, StoredPairs, TextPairs
 from experiments.data.text_readers import Piece, UnreadableText, parquet_rows
-from experiments.data.token_store import StoredTokens, plan_of, tokenise
+from experiments.data.token_store import StoredTokens, plan_of
+from experiments.data.tokenising import tokenise
 from experiments.data.tokenizer import check_fits, open_tokenizer
 
 VERSION = 1

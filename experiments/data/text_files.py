@@ -11,8 +11,9 @@ from pathlib import Path
 from experiments.data import text_readers
 from experiments.data.text_paths import find_files, wanted_splits
 from experiments.data.text_readers import Piece, read_pieces
-from experiments.data.token_store import Plan, StoredTokens, plan_of, tokenise
+from experiments.data.token_store import Plan, StoredTokens, plan_of
 from experiments.data.token_windows import TokenWindows
+from experiments.data.tokenising import tokenise
 from experiments.data.tokenizer import Tokenizer, check_fits, open_tokenizer
 
 PG19_WORDS = {"train": 1_973_136_207, "validation": 3_007_061, "test": 6_966_499}

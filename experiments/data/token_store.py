@@ -10,16 +10,11 @@ locks; one that is killed leaves its part to the others.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
-import os
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,11 +25,8 @@ from experiments.data.tokenizer import Tokenizer
 VERSION = 1
 PART_BYTES = 64 << 20
 """Of text files that make a part, about; a larger file is a part of its own."""
-BATCH_CHARACTERS = 1 << 20
-"""That are handed to the tokenizer at a time."""
 EDGE_BYTES, NUM_EDGES = 1 << 16, 256
 """What of the files' content a fingerprint takes in: first and last bytes of so many of them."""
-POLL_SECONDS = 0.2
 Reader = Callable[[Path], Iterator[Piece]]
 
 
@@ -117,7 +109,7 @@ class StoredTokens:
 
     def __init__(self, plan: Plan) -> None:
         self._folder, self._dtype = plan.folder, plan.dtype
-        facts = [_facts(plan.folder, number) for number in range(len(plan.parts))]
+        facts = [facts_of(plan.folder, number) for number in range(len(plan.parts))]
         self._lengths = np.array([found["tokens"] for found in facts], np.int64)
         self._starts = np.concatenate([[0], np.cumsum(self._lengths)])
         self._maps: dict[int, np.ndarray] = {}
@@ -147,7 +139,7 @@ class StoredTokens:
 
     def _part(self, number: int) -> np.ndarray:
         if number not in self._maps:
-            path = _path(self._folder, number, "tokens")
+            path = part_path(self._folder, number, "tokens")
             length = int(self._lengths[number])
             try:
                 here = np.memmap(path, self._dtype, "r", shape=(length,)) if length else None
@@ -162,146 +154,29 @@ class StoredTokens:
         """Where each document ends in the row, (num_documents,) int64."""
         ends = []
         for number, start in enumerate(self._starts[:-1]):
-            path = _path(self._folder, number, "ends")
+            path = part_path(self._folder, number, "ends")
             ends.append(np.fromfile(path, np.int64) + start)
         return np.concatenate(ends) + (self._first is not None)
 
 
-def tokenise(plan: Plan) -> None:
-    """Makes the parts that are not there yet, together with other processes that do the same.
-
-    Raises:
-        UserError: for a file that cannot be read, or a disk that is full.
-    """
-    if all(_is_there(plan, number) for number in range(len(plan.parts))):
-        return
-    try:
-        plan.folder.mkdir(parents=True, exist_ok=True)
-        with _bar(plan) as show:
-            while waiting := [n for n in range(len(plan.parts)) if not _is_there(plan, n)]:
-                taken = [number for number in waiting if _make(plan, number, show)]
-                if not taken:
-                    time.sleep(POLL_SECONDS)
-                show(None)
-    except OSError as error:
-        raise UserError(
-            f"tokens of {plan.name} cannot be written to {plan.folder} ({error}): free some space "
-            "or set data.cache_dir; what is done is kept"
-        ) from error
-
-
-def _make(plan: Plan, number: int, show: Callable[[int | None], None]) -> bool:
-    """Makes a part, unless somebody else does so; whether it did."""
-    with _path(plan.folder, number, "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        if not _is_there(plan, number):
-            _write(plan, number, show)
-    return True
-
-
-def _write(plan: Plan, number: int, show: Callable[[int | None], None]) -> None:
-    tokens, ends = _path(plan.folder, number, "tokens"), _path(plan.folder, number, "ends")
-    drafts = [path.with_suffix(f"{path.suffix}.{os.getpid()}.tmp") for path in (tokens, ends)]
-    try:
-        with drafts[0].open("wb") as token_file, drafts[1].open("wb") as end_file:
-            facts = _encode(plan, plan.parts[number], token_file, end_file, show)
-            for file in (token_file, end_file):
-                file.flush()
-                os.fsync(file.fileno())
-        drafts[0].replace(tokens)
-        drafts[1].replace(ends)
-        note = _path(plan.folder, number, "json")
-        draft = note.with_suffix(f".{os.getpid()}.tmp")
-        draft.write_text(json.dumps(facts))
-        draft.replace(note)
-    finally:
-        for draft in drafts:
-            draft.unlink(missing_ok=True)
-
-
-def _encode(
-    plan: Plan,
-    files: Iterable[Path],
-    token_file: Any,
-    end_file: Any,
-    show: Callable[[int | None], None],
-) -> dict[str, int]:
-    facts = {"tokens": 0, "documents": 0, "words": 0}
-    end = np.array([plan.tokenizer.eos_id] if plan.adds_end else [], plan.dtype)
-    for batch in _batches(plan, files, show):
-        for (text, is_end), ids in zip(
-            batch, plan.tokenizer.encode([text for text, _ in batch]), strict=True
-        ):
-            row = np.concatenate([ids, end]) if is_end else ids
-            token_file.write(row.astype(plan.dtype).tobytes())
-            facts["tokens"] += len(row)
-            facts["words"] += len(text.split())
-            if is_end:
-                end_file.write(np.int64(facts["tokens"]).tobytes())
-                facts["documents"] += 1
-    return facts
-
-
-def _batches(
-    plan: Plan, files: Iterable[Path], show: Callable[[int | None], None]
-) -> Iterator[list[Piece]]:
-    held: list[Piece] = []
-    size = 0
-    for path in files:
-        for piece in plan.read(path):
-            held.append(piece)
-            size += len(piece[0])
-            if size >= BATCH_CHARACTERS:
-                yield held
-                held, size = [], 0
-        show(path.stat().st_size)
-    if held:
-        yield held
-
-
-def _path(folder: Path, number: int, suffix: str) -> Path:
+def part_path(folder: Path, number: int, suffix: str) -> Path:
+    """A file of a part: tokens, ends (where documents end), json (facts), lock."""
     return folder / f"part-{number:05d}.{suffix}"
 
 
-def _facts(folder: Path, number: int) -> dict[str, int]:
-    return json.loads(_path(folder, number, "json").read_text())
+def facts_of(folder: Path, number: int) -> dict[str, int]:
+    """Tokens, documents and words of a part that is there."""
+    return json.loads(part_path(folder, number, "json").read_text())
 
 
-def _is_there(plan: Plan, number: int) -> bool:
+def is_there(plan: Plan, number: int) -> bool:
     """Whether a part is done, and as long as it was then."""
     try:
-        facts = _facts(plan.folder, number)
-        size = _path(plan.folder, number, "tokens").stat().st_size
-        ends = _path(plan.folder, number, "ends").stat().st_size
+        facts = facts_of(plan.folder, number)
+        size = part_path(plan.folder, number, "tokens").stat().st_size
+        ends = part_path(plan.folder, number, "ends").stat().st_size
     except (OSError, ValueError):
         return False
     return (
         size == facts["tokens"] * np.dtype(plan.dtype).itemsize and ends == facts["documents"] * 8
     )
-
-
-@contextlib.contextmanager
-def _bar(plan: Plan) -> Iterator[Callable[[int | None], None]]:
-    """A progress bar on a terminal; bytes of finished files move it, None for what others did."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    sizes = [sum(path.stat().st_size for path in part) for part in plan.parts]
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(
-        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task(f"tokenising {plan.name}", total=sum(sizes))
-
-        def show(num_bytes: int | None) -> None:
-            if num_bytes is not None:
-                progress.advance(task, num_bytes)
-                return
-            done = sum(s for n, s in enumerate(sizes) if _is_there(plan, n))
-            progress.update(task, completed=done)
-
-        yield show

@@ -22,8 +22,9 @@ from experiments.data.order import BatchPlan
 from experiments.data.text_files import TextFiles
 from experiments.data.text_paths import check_files, find_files
 from experiments.data.text_readers import Piece, read_pieces, without_markers
-from experiments.data.token_store import StoredTokens, plan_of, tokenise
+from experiments.data.token_store import StoredTokens, plan_of
 from experiments.data.token_windows import ahead
+from experiments.data.tokenising import tokenise
 from experiments.data.tokenizer import CharacterTokenizer, JsonTokenizer
 
 SUFFIXES = [".parquet", ".json.gz", ".jsonl", ".txt"]
