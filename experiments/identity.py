@@ -14,12 +14,13 @@ from experiments.config import RunConfig, to_dict
 from experiments.precision import resolved
 
 OPERATIONAL_DATA_KEYS = ("root", "eval_roots", "cache_dir", "num_workers", "encoder")
+OPERATIONAL_DATA_KEYS += ("tokenizer_file",)
 """Keys of `data` that say where files lie and how they are read, not which examples they are."""
 
 
 OPERATIONAL_EVAL_KEYS = ("batch_size", "weights")
 """Keys of `eval` that change neither the training nor what is measured."""
-OPERATIONAL_TASK_KEYS = ("judge",)
+OPERATIONAL_TASK_KEYS = ("judge", "one_shot")
 """Keys of `task` that say how a model is measured: every row says so itself."""
 TASK_DEFAULTS = [asdict(schema()) for schema in settings.TASKS.values()]
 """Every field of the task schemas at its default; a page composes them all."""

@@ -134,6 +134,7 @@ KNOWN_OPTIMIZER: dict[str, Range] = {
 
 _SIDE = count(1, 100_000)
 _RATE = number(0, below=1)
+_TOKEN = count(0)
 _RATIO = number(above=0, most=1000)
 _SIDES = either(_SIDE, listed(_SIDE, 2, 2))
 KNOWN_MODEL: dict[str, Range] = {
@@ -154,8 +155,41 @@ KNOWN_MODEL: dict[str, Range] = {
     "pos_drop_rate": _RATE,
     "proj_drop_rate": _RATE,
     "attn_drop_rate": _RATE,
+    "causal": FLAG,
+    "rotary_base": number(above=0),
+    "activation_checkpointing": FLAG,
+    "attention": choice("sdpa", "eager"),
+    "bidirectional": FLAG,
+    "vocab_size": count(1),
+    "bos_token_id": _TOKEN,
+    "eos_token_id": _TOKEN,
+    "tie_word_embeddings": FLAG,
+    "n_positions": _SIDE,
+    "n_embd": _SIDE,
+    "n_layer": count(1, 10_000),
+    "n_head": _SIDE,
+    "resid_pdrop": _RATE,
+    "embd_pdrop": _RATE,
+    "attn_pdrop": _RATE,
+    "hidden_size": _SIDE,
+    "intermediate_size": count(1, 10**6),
+    "num_hidden_layers": count(1, 10_000),
+    "num_attention_heads": _SIDE,
+    "num_key_value_heads": _SIDE,
+    "head_dim": _SIDE,
+    "hidden_act": TEXT,
+    "rope_parameters": TREE,
+    "max_position_embeddings": count(1, 10**7),
+    "attention_bias": FLAG,
+    "mlp_bias": FLAG,
+    "d_model": _SIDE,
+    "d_kv": _SIDE,
+    "d_ff": count(1, 10**6),
+    "num_layers": count(1, 10_000),
+    "num_decoder_layers": count(1, 10_000),
+    "dropout_rate": _RATE,
 }
-"""Settings of the models of our pages: of timm and of experiments.models."""
+"""Settings of the models of our pages: of timm, transformers and experiments.models."""
 
 START_FROM: dict[str, Range] = {
     "source": optional(PATH),

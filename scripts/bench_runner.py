@@ -1,6 +1,6 @@
 """Measures what the runner costs over a bare PyTorch loop, and how quickly it starts.
 
-    python scripts/bench_runner.py [--case small|tiny|vit_small|diffusion] [--json] [--memory]
+    python scripts/bench_runner.py [--case NAME] [--json] [--memory]
 
 Throughput: the same model, batches and optimizer, once in the runner and once in the shortest loop
 that trains, in one process, in turns; medians over turns, and their ratio. Start-up: medians over
@@ -98,6 +98,38 @@ CASES: dict[str, dict[str, Any]] = {
         "steps": 30,
         "goal": 0.97,
     },
+    "lm_proxy": {
+        "about": "the model of lm_proxy, 16 sequences of 32 tokens",
+        "model": {
+            "_target_": "experiments.models.rotary_transformer.RotaryTransformer",
+            "vocab_size": 67,
+            "width": 32,
+        },
+        "tokens": 32,
+        "vocab": 67,
+        "batch": 16,
+        "steps": 200,
+        "goal": 0.97,
+    },
+    "lm_small": {
+        "about": "the model of lm_small_wiki40b, 4 sequences of 512 tokens",
+        "model": {
+            "_target_": "experiments.models.from_transformers.from_config",
+            "model_name": "GPT2LMHeadModel",
+            "vocab_size": 32000,
+            "n_positions": 1024,
+            "resid_pdrop": 0.0,
+            "embd_pdrop": 0.0,
+            "attn_pdrop": 0.0,
+            "bos_token_id": 1,
+            "eos_token_id": 1,
+        },
+        "tokens": 512,
+        "vocab": 32000,
+        "batch": 4,
+        "steps": 2,
+        "goal": 0.97,
+    },
 }
 
 
@@ -114,6 +146,37 @@ def images(name: str, size: int, number: int) -> Any:
     return InMemoryImages(name, splits, num_classes=10)
 
 
+def tokens(name: str, length: int, vocab: int, number: int) -> Any:
+    """Windows of random tokens in memory."""
+    import numpy as np
+
+    from experiments.data.token_windows import ArrayStream, TokenWindows
+    from experiments.data.tokenizer import CharacterTokenizer
+
+    row = np.random.RandomState(0).randint(0, vocab, number * length + 1).astype(np.uint16)
+    streams = {"train": ArrayStream(row), "val": ArrayStream(row[: length + 1])}
+    return TokenWindows(name, streams, length, CharacterTokenizer("a"))
+
+
+def sections(case: dict[str, Any]) -> dict[str, Any]:
+    """The sections `task` and `data` of a case."""
+    if "tokens" in case:
+        data = {"length": case["tokens"], "vocab": case["vocab"], "number": 4 * case["batch"]}
+        return {
+            "task": {"_target_": "experiments.tasks.causal_language.CausalLanguage"},
+            "data": {"_target_": "bench_runner.tokens", "name": "bench", **data},
+        }
+    return {
+        "task": case.get("task", CLASSIFY),
+        "data": {
+            "_target_": "bench_runner.images",
+            "name": "bench",
+            "size": case["size"],
+            "number": 4 * case["batch"],
+        },
+    }
+
+
 def configure(case: dict[str, Any], folder: Path, steps: int, seed: int) -> Any:
     """The run of a case: no evaluation or checkpoint in the middle."""
     from experiments.config import from_dict
@@ -123,13 +186,7 @@ def configure(case: dict[str, Any], folder: Path, steps: int, seed: int) -> Any:
             "experiment": "bench",
             "optimizer_name": "adamw",
             "seed": seed,
-            "task": case.get("task", CLASSIFY),
-            "data": {
-                "_target_": "bench_runner.images",
-                "name": "bench",
-                "size": case["size"],
-                "number": 4 * case["batch"],
-            },
+            **sections(case),
             "model": case["model"],
             "optimizer": {"_target_": "torch.optim.AdamW", "lr": 1e-4, "fused": True},
             "train": {"steps": steps, "batch_size": case["batch"]},
@@ -159,25 +216,27 @@ def bare_seconds(case: dict[str, Any]) -> float:
     from experiments.build import build
 
     torch.manual_seed(0)
-    pixels, labels = images("bench", case["size"], 4 * case["batch"]).splits["train"]
+    gather = bare_batches(case)
     model = build(case["model"], "model")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     start = 0.0
     for step in range(1 + case["steps"]):
         if step == 1:
             start = time.perf_counter()
-        chosen = torch.randint(0, len(labels), (case["batch"],))
+        inputs, labels = gather(torch.randint(0, 4 * case["batch"], (case["batch"],)))
         loss_of = _denoise if "task" in case else _classify
-        loss_of(model, pixels[chosen], labels[chosen]).backward()
+        loss_of(model, inputs, labels).backward()
         optimizer.step()
         optimizer.zero_grad()
     return (time.perf_counter() - start) / case["steps"]
 
 
 def _classify(model: Any, images: Any, labels: Any) -> Any:
-    from torch.nn import functional
+    import torch
 
-    return functional.cross_entropy(model(images), labels)
+    output = model(images)
+    logits = output if isinstance(output, torch.Tensor) else output.logits
+    return torch.nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
 
 
 def _denoise(model: Any, images: Any, labels: Any) -> Any:
@@ -189,6 +248,19 @@ def _denoise(model: Any, images: Any, labels: Any) -> Any:
     noise = torch.randn_like(images)
     noisy = share.sqrt() * images + (1 - share).sqrt() * noise
     return (model(noisy, times, labels) - noise).square().mean()
+
+
+def bare_batches(case: dict[str, Any]) -> Any:
+    """A function from example numbers to inputs and targets, on tensors in memory."""
+    import numpy
+
+    if "tokens" in case:
+        length = case["tokens"]
+        source = tokens("bench", length, case["vocab"], 4 * case["batch"])
+        whole = source.read("train", numpy.arange(4 * case["batch"]), 1)
+        return lambda chosen: (whole[chosen, :-1], whole[chosen, 1:])
+    pixels, labels = images("bench", case["size"], 4 * case["batch"]).splits["train"]
+    return lambda chosen: (pixels[chosen], labels[chosen])
 
 
 def throughput(name: str, turns: int) -> dict[str, Any]:

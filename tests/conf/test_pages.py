@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 import sys
@@ -18,6 +19,7 @@ from omegaconf import OmegaConf
 import run
 from experiments.config import RunConfig, UserError
 from experiments.data import locate
+from experiments.data.glue_paths import TASKS
 from experiments.pages import proxy_of
 
 Compose = Callable[..., RunConfig]
@@ -28,6 +30,7 @@ def names(group: str) -> list[str]:
     return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
 
 
+GLUE_SPLITS = ("train", "dev", "dev_matched", "dev_mismatched")
 EXPERIMENTS, OPTIMIZERS, RECIPES = names("experiment"), names("optimizer"), names("recipe")
 CHOICES = ("experiment=", "optimizer=", "recipe=")
 PAGES = sorted(run.CONF.rglob("*.yaml"))
@@ -157,28 +160,45 @@ def test_commands_in_the_header_parse(experiment: str, composed: Compose) -> Non
             # a plain value that composed once with this page need not do so again: time
             new = [v for v in values if v not in seen or v.startswith("optimizer.")]
             seen.update(values)
-            assert composed(*pages, *new).experiment == experiment
+            chosen = next(page for page in pages if page.startswith("experiment="))
+            assert f"experiment={composed(*pages, *new).experiment}" == chosen
+
+
+def tree(folder: Path, data: dict[str, Any]) -> dict[str, str]:
+    """Empty files where the data of a page should be; the settings that say so."""
+    kind = data["_target_"].rpartition(".")[2]
+    files = [f"{split}/n01440764/n01440764_1.JPEG" for split in ("train", "val")]
+    if kind == "TextFiles":
+        files = ["train/1.txt", "validation/1.txt"]
+    elif kind == "GlueFiles":
+        files = [f"{task.folder}/{split}.tsv" for task in TASKS.values() for split in GLUE_SPLITS]
+    for name in [*files, "tokenizer"]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    given = {"root": str(folder)}
+    if "tokenizer_file" in data:
+        digest = hashlib.sha256(b"").hexdigest()
+        given |= {"tokenizer_file": str(folder / "tokenizer"), "tokenizer_sha256": digest}
+    return given
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_the_first_command_in_the_header_runs_as_far_as_its_data_allow(
     experiment: str, tmp_path: Path
 ) -> None:
-    """A proxy trains a step; of ImageNet's pages the data are checked, in a tree of its shape."""
+    """A proxy trains a step; of the paper's pages the data are checked, in a tree of its shape."""
     text = (run.CONF / "experiment" / f"{experiment}.yaml").read_text()
     arguments = next(found for found in commands(text) if "-m" not in found)
     short = ["train.steps=1", "train.epochs=null", "launch.progress=false", "launch.device=cpu"]
     config = run.compose([*arguments, *short, f"results_dir={tmp_path}"])
-    if "root" in config.data and config.data["root"]:
-        root = config.data["root"]
+    if root := config.data.get("root"):
+        assert root.startswith("/data/")
         with pytest.raises(UserError, match=f"data.root={root}"):
-            locate.check_section({**config.data}, proxy=proxy_of(experiment))
-        if root != "/data/imagenet":
-            return
-        for split in ("train", "val"):
-            (tmp_path / split / "n01440764").mkdir(parents=True)
-            (tmp_path / split / "n01440764" / "n01440764_1.JPEG").touch()
-        locate.check_section({**config.data, "root": str(tmp_path)}, proxy=proxy_of(experiment))
+            bare = {k: v for k, v in config.data.items() if k != "tokenizer_sha256"}
+            locate.check_section(bare, proxy=proxy_of(experiment))
+        if root == "/data/imagenet" or "tokenizer_file" in config.data:
+            there = tree(tmp_path, config.data)
+            locate.check_section({**config.data, **there}, proxy=proxy_of(experiment))
         return
     try:
         assert run.run_job(config) == 0

@@ -22,16 +22,21 @@ from experiments.config import RunConfig, UserError  # noqa: E402
 from run import compose  # noqa: E402
 
 GOLDEN = ROOT / "tests/golden/proxies.json"
-CASES = [
-    "vit_proxy/lion",
-    "vit_proxy/adamw",
-    "vit_mnist1d_proxy/lion",
-    "mixer_proxy/adamw",
-    "resnet_proxy/sgd",
-    "fashion/lion",
-    "diffusion_proxy/lion",
-    "diffusion_proxy/adamw",
-]
+CASES = {  # page and optimizer: the first loss of a model that knows nothing
+    "vit_proxy/lion": math.log(10),
+    "vit_proxy/adamw": math.log(10),
+    "vit_mnist1d_proxy/lion": math.log(10),
+    "mixer_proxy/adamw": math.log(10),
+    "resnet_proxy/sgd": math.log(10),
+    "fashion/lion": math.log(10),
+    "diffusion_proxy/lion": 1.0,  # of the noise, whose variance is 1
+    "diffusion_proxy/adamw": 1.0,
+    # logits of variance 1 before anything is learnt: half a nat more
+    "lm_proxy/lion": math.log(67) + 0.5,
+    "mlm_proxy/adamw": math.log(67) + 0.5,
+    "t5_pretrain_proxy/adamw": math.log(1000) + 0.5,
+    "t5_proxy/lion": math.log(1000) + 0.5,
+}
 STEPS = 12
 RELATIVE_TOLERANCE = 2e-3
 """Kernels differ in the last bits between CPUs; over 12 steps that stays far below a changed rule,
@@ -61,13 +66,14 @@ def losses(case: str, results_dir: Path) -> list[float]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_first_losses_are_as_before(case: str, tmp_path: Path) -> None:
+    if case.startswith("t5"):
+        pytest.importorskip("transformers", reason="it needs Python 3.11")
     try:
         curve = losses(case, tmp_path)
     except UserError as error:
         assert case.startswith("fashion"), "only Fashion-MNIST has to be fetched"
         pytest.skip(str(error))
-    nothing_known = 1.0 if case.startswith("diffusion") else math.log(10)
-    assert curve[0] == pytest.approx(nothing_known, rel=0.15)
+    assert curve[0] == pytest.approx(CASES[case], rel=0.15)
     assert curve == pytest.approx(json.loads(GOLDEN.read_text())[case], rel=RELATIVE_TOLERANCE)
 
 

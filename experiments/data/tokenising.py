@@ -1,0 +1,145 @@
+"""Makes the parts of a token store, as many processes together as there are.
+
+Processes that start together share the parts out by locks; one that is killed leaves its part to
+the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.config import UserError
+from experiments.data.text_readers import Piece
+from experiments.data.token_store import Plan, is_there, part_path
+
+BATCH_CHARACTERS = 1 << 20
+"""That are handed to the tokenizer at a time."""
+POLL_SECONDS = 0.2
+
+
+def tokenise(plan: Plan) -> None:
+    """Makes the parts that are not there yet, together with other processes that do the same.
+
+    Raises:
+        UserError: for a file that cannot be read, or a disk that is full.
+    """
+    if all(is_there(plan, number) for number in range(len(plan.parts))):
+        return
+    try:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        with _bar(plan) as show:
+            while waiting := [n for n in range(len(plan.parts)) if not is_there(plan, n)]:
+                taken = [number for number in waiting if _make(plan, number, show)]
+                if not taken:
+                    time.sleep(POLL_SECONDS)
+                show(None)
+    except OSError as error:
+        raise UserError(
+            f"tokens of {plan.name} cannot be written to {plan.folder} ({error}): free some space "
+            "or set data.cache_dir; what is done is kept"
+        ) from error
+
+
+def _make(plan: Plan, number: int, show: Callable[[int | None], None]) -> bool:
+    """Makes a part, unless somebody else does so; whether it did."""
+    with part_path(plan.folder, number, "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        if not is_there(plan, number):
+            _write(plan, number, show)
+    return True
+
+
+def _write(plan: Plan, number: int, show: Callable[[int | None], None]) -> None:
+    tokens, ends = part_path(plan.folder, number, "tokens"), part_path(plan.folder, number, "ends")
+    drafts = [path.with_suffix(f"{path.suffix}.{os.getpid()}.tmp") for path in (tokens, ends)]
+    try:
+        with drafts[0].open("wb") as token_file, drafts[1].open("wb") as end_file:
+            facts = _encode(plan, plan.parts[number], token_file, end_file, show)
+            for file in (token_file, end_file):
+                file.flush()
+                os.fsync(file.fileno())
+        drafts[0].replace(tokens)
+        drafts[1].replace(ends)
+        note = part_path(plan.folder, number, "json")
+        draft = note.with_suffix(f".{os.getpid()}.tmp")
+        draft.write_text(json.dumps(facts))
+        draft.replace(note)
+    finally:
+        for draft in drafts:
+            draft.unlink(missing_ok=True)
+
+
+def _encode(
+    plan: Plan,
+    files: Iterable[Path],
+    token_file: Any,
+    end_file: Any,
+    show: Callable[[int | None], None],
+) -> dict[str, int]:
+    facts = {"tokens": 0, "documents": 0, "words": 0}
+    end = np.array([plan.tokenizer.eos_id] if plan.adds_end else [], plan.dtype)
+    for batch in _batches(plan, files, show):
+        for (text, is_end), ids in zip(
+            batch, plan.tokenizer.encode([text for text, _ in batch]), strict=True
+        ):
+            row = np.concatenate([ids, end]) if is_end else ids
+            token_file.write(row.astype(plan.dtype).tobytes())
+            facts["tokens"] += len(row)
+            facts["words"] += len(text.split())
+            if is_end:
+                end_file.write(np.int64(facts["tokens"]).tobytes())
+                facts["documents"] += 1
+    return facts
+
+
+def _batches(
+    plan: Plan, files: Iterable[Path], show: Callable[[int | None], None]
+) -> Iterator[list[Piece]]:
+    held: list[Piece] = []
+    size = 0
+    for path in files:
+        for piece in plan.read(path):
+            held.append(piece)
+            size += len(piece[0])
+            if size >= BATCH_CHARACTERS:
+                yield held
+                held, size = [], 0
+        show(path.stat().st_size)
+    if held:
+        yield held
+
+
+@contextlib.contextmanager
+def _bar(plan: Plan) -> Iterator[Callable[[int | None], None]]:
+    """A progress bar on a terminal; bytes of finished files move it, None for what others did."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    sizes = [sum(path.stat().st_size for path in part) for part in plan.parts]
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task(f"tokenising {plan.name}", total=sum(sizes))
+
+        def show(num_bytes: int | None) -> None:
+            if num_bytes is not None:
+                progress.advance(task, num_bytes)
+                return
+            done = sum(s for n, s in enumerate(sizes) if is_there(plan, n))
+            progress.update(task, completed=done)
+
+        yield show
