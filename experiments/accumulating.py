@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from experiments import global_batch
-from experiments.config import UserError
+from experiments.config import ConfigError, UserError
 from experiments.data.order import seed_all
 from experiments.distributed import average_gradients, without_sync
 from experiments.measuring import autocast
@@ -40,11 +40,16 @@ def accumulate(parts: Parts, step: int, batch: list[Batch]) -> Tensor:
         with without_sync(parts.forward, is_last), _naming_unused(parts):
             with autocast(parts.config, parts.world.device):
                 loss = parts.task.loss(parts.forward, _on_device(parts, micro), parts.world)
-                mean = loss.mean / len(batch) if loss.weight is None else loss.mean
+                mean = loss.mean / len(batch) if loss.weight is None else loss.counted()
             weight = None if loss.weight is None else loss.weight.detach().float()
             (mean if weight is None else mean * weight).backward()
         losses.append(mean.detach())
         weights += [] if weight is None else [weight]
+        if len(weights) not in (0, len(losses)):
+            raise ConfigError(
+                f"{type(parts.task).__name__}.loss gives a weight for some micro-batches and none "
+                "for others: give one for all, or for none"
+            )
     if not weights:
         return functools.reduce(torch.add, losses)
     return _divide(parts, torch.stack(losses), torch.stack(weights))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from experiments.config import ConfigError, RunConfig
 from experiments.distributed import World
-from experiments.tasks.task import Batch, GlobalTask, Task
+from experiments.tasks.task import Batch, GlobalTask, Loss, Task
 
 
 def accumulate(
@@ -46,7 +46,7 @@ def accumulate(
             before(number)
             rows.append(task.encode(model, batch))
     encoded = tuple(torch.cat(parts).requires_grad_() for parts in zip(*rows, strict=True))
-    loss = task.couple(model, encoded, world).mean
+    loss = _share_of(task.couple(model, encoded, world), world)
     loss.backward()
     sizes = [len(parts[0]) for parts in rows]
     shares = zip(*(torch.split(_gradient(e), sizes) for e in encoded), strict=True)
@@ -56,6 +56,15 @@ def accumulate(
         wanted = [(e, g) for e, g in zip(again, share, strict=True) if e.requires_grad]
         torch.autograd.backward([e for e, _ in wanted], [g for _, g in wanted])
     return loss.detach()
+
+
+def _share_of(loss: Loss, world: World) -> Tensor:
+    """What averages over the processes to the loss of all, each by its weight."""
+    if loss.weight is None:
+        return loss.mean
+    weight = loss.weight.detach().float()
+    whole = world.sum(weight.clone()).clamp_min(torch.finfo(torch.float32).tiny)
+    return loss.counted() * weight * world.size / whole
 
 
 def _gradient(encoded: Tensor) -> Tensor:

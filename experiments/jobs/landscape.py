@@ -72,7 +72,7 @@ def measure(config: RunConfig) -> list[dict[str, Any]]:
         step = restore_parts(parts, recorder)
         if step == 0:
             raise UserError(f"{recorder.folder.path}: no checkpoint is good; train first")
-        parts.model.eval()
+        parts.model.eval().float()  # bfloat16 would round small noise, and the loss, away
         recorder.resume_rows()
         job = _Job(parts, recorder, step, _examples(parts, config.landscape.num_examples))
         with explained(f"{what_is_trained(config)}: the measurement fails"):
@@ -136,7 +136,7 @@ class _Job:
 
         def losses() -> Iterator[tuple[Tensor, float]]:
             for index, batch in enumerate(batches):
-                yield self._loss(index, batch).mean, weights[index] / sum(weights)
+                yield self._loss(index, batch).counted(), weights[index] / sum(weights)
 
         try:
             found = top_eigenvalue(
@@ -163,7 +163,7 @@ class _Job:
         weights = [_weight(loss, batch) for loss, batch in found]
         whole = sum(weights)
         pairs = zip(found, weights, strict=True)
-        return sum(float(loss.mean) * weight / whole for (loss, _), weight in pairs)
+        return sum(float(loss.counted()) * weight / whole for (loss, _), weight in pairs)
 
     def _loss(self, index: int, batch: Batch) -> Loss:
         """The same random numbers (Mixup) for a batch each time."""

@@ -237,7 +237,7 @@ def find_unused(members: Sequence[Member]) -> frozenset[str]:
     for number in range(2):
         model.zero_grad(set_to_none=True)
         seed_all(parts.plan.noise_seed(0, number))
-        loss = parts.task.loss(model, batch, parts.world).mean
+        loss = parts.task.loss(model, batch, parts.world).counted()
         loss.backward()
         losses.append(loss.detach())
     grads = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
@@ -247,7 +247,8 @@ def find_unused(members: Sequence[Member]) -> frozenset[str]:
     if any(not torch.equal(buffers[name], b) for name, b in model.named_buffers()):
         raise CannotStack("training changes its buffers")
     unused = frozenset(name for name, grad in grads.items() if grad is None)
-    _compare(members[:2], unused, batch, losses[0], grads)
+    num_seeds = len({member.parts.plan.seed for member in members})
+    _compare(members[:2], unused, batch, losses[0], grads, is_shared=num_seeds == 1)
     return unused
 
 
@@ -257,10 +258,17 @@ def _compare(
     batch: Batch,
     loss: Tensor,
     grads: dict[str, Tensor | None],
+    *,
+    is_shared: bool,
 ) -> None:
-    """That the first row of a stack has this loss and these gradients."""
+    """That the first row of a stack has this loss and these gradients.
+
+    Runs of several seeds have a batch each; `vmap` may follow one of all, and not these.
+    """
+    if not is_shared:
+        batch = tuple(torch.stack([tensor] * len(members)) for tensor in batch)
     try:
-        stacked, losses = Stack([m.parts for m in members], unused).gradients(batch, True)
+        stacked, losses = Stack([m.parts for m in members], unused).gradients(batch, is_shared)
     except (RuntimeError, NotImplementedError, ValueError, TypeError, AttributeError) as error:
         raise CannotStack(f"vmap cannot follow it: {error}") from error
     if not torch.allclose(losses[0], loss, rtol=LOSS_TOLERANCE, equal_nan=True):

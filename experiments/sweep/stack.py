@@ -228,7 +228,7 @@ class Stack:
             def model(*arguments: Any, **named: Any) -> Any:
                 return functional_call(self._model, {**trained, **others}, arguments, named)
 
-            return self._task.loss(cast(nn.Module, model), inputs, self._world).mean
+            return self._task.loss(cast(nn.Module, model), inputs, self._world).counted()
 
         over = vmap(grad_and_value(loss), in_dims=(0, 0, None if is_shared else 0))
         # The fused attention of a CPU has no rule for vmap and would run model by model.

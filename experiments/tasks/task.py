@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from experiments.config import ConfigError
@@ -29,12 +30,23 @@ Coupling = Literal["none", "micro-batch", "global batch"]
 
 @dataclass(frozen=True)
 class Loss:
-    """The loss of a micro-batch."""
+    """The loss of a micro-batch.
+
+    Where nothing in it counts, the weight is 0 and the mean may be anything, NaN too, as long as
+    its gradient is finite (as `cross_entropy`'s is where it ignores all; a hand-written
+    `sum / count` must keep the count above 0).
+    """
 
     mean: Tensor  # scalar, to differentiate
     weight: Tensor | None = (
         None  # scalar: what the mean is over, e.g. scored tokens; None: examples
     )
+
+    def counted(self) -> Tensor:
+        """The mean, and 0 where nothing counts: 0 times NaN would be NaN."""
+        if self.weight is None:
+            return self.mean
+        return torch.where(self.weight != 0, self.mean, torch.zeros_like(self.mean))
 
 
 class Task(Protocol):
@@ -142,4 +154,19 @@ def check_task(task: Any) -> Task:
             f"task: {type(task).__name__}.coupling={task.coupling!r}: must be 'none', "
             "'micro-batch' or 'global batch'"
         )
+    _check_evaluations(task)
     return task
+
+
+def _check_evaluations(task: Any) -> None:
+    """That each can be asked for by its name, on a command line, and has its time."""
+    names: set[str] = set()
+    for evaluation in task.evaluations():
+        said = f"task: the evaluation {evaluation.name!r} of {type(task).__name__}"
+        if not evaluation.name or set(evaluation.name) & set(",'\""):
+            raise ConfigError(f"{said}: its name must be words, without commas and quotes")
+        if evaluation.name in names:
+            raise ConfigError(f"{said} is there twice: each needs a name of its own")
+        if evaluation.when not in ("every", "last", "asked"):
+            raise ConfigError(f"{said}: when={evaluation.when!r} must be every, last or asked")
+        names.add(evaluation.name)

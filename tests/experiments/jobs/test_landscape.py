@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import tiny
+import torch
 
 import run
 from experiments import runner
@@ -46,6 +48,15 @@ def folder(config: RunConfig) -> Folder:
 
 def lines(config: RunConfig) -> list[dict[str, Any]]:
     return [json.loads(text) for text in folder(config).metrics.read_text().splitlines()]
+
+
+def test_weights_kept_in_bfloat16_are_measured_in_float32(tmp_path: Path) -> None:
+    """bfloat16 would round the loss to 1/64, and numpy does not know it."""
+    kept = {"train__precision": "bf16", "train__param_dtype": "bfloat16", "train__ema_decay": None}
+    rows = landscape.measure(trained(tmp_path, **kept))
+    found = {row["metric"]: row["value"] for row in rows}
+    assert all(math.isfinite(value) for value in found.values())
+    assert torch.tensor(found["loss"]).bfloat16().item() != found["loss"]
 
 
 def test_rows_go_into_the_ledger_of_the_run(tmp_path: Path) -> None:
