@@ -44,8 +44,7 @@ def _check_judged_weights(config: RunConfig) -> None:
 
 
 def _check_start(config: RunConfig) -> None:
-    section = config.start_from
-    for entry in section if isinstance(section, list | tuple) else [section]:
+    for entry in start_from.entries(config):
         if isinstance(entry, dict):
             check_all(entry, limits.START_FROM, "start_from")
         elif entry:

@@ -44,6 +44,8 @@ def _quote_value(text: str) -> str:
 
     parser = OverridesParser.create()
     key, value = _OVERRIDE.fullmatch(text).groups()  # type: ignore[union-attr]
+    if key == "start_from" and value.startswith("["):  # Hydra puts no list in place of a section
+        key, text = "start_from.source", f"start_from.source={value}"
     if _PLAIN.fullmatch(value):
         return text
     attempts = [text, f"{key}={_in_quotes(value)}"]

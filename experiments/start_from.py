@@ -3,7 +3,7 @@
     start_from=vit_x-adamw-s0-0123456789          a run of this results folder, its end
     start_from.source=/models/vit.safetensors     a file of timm, transformers or this suite
     start_from={source: ID, weights: ema, leave_out: [head.*]}
-    start_from=[{source: A, into: image.}, {source: B, into: text.}]
+    start_from.source=[{source: A, into: image.}, {source: B, into: text.}]
 
 A run is known by its id, a file by its content, wherever it lies: so both are part of which run
 this is (`experiments.identity`). `experiments.warm_start` loads them.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -39,9 +40,24 @@ def sources(config: RunConfig) -> list[Source]:
     Raises:
         ConfigError: for a section that says something else.
     """
+    return [found for entry in entries(config) if (found := _source(entry)) is not None]
+
+
+def entries(config: RunConfig) -> list[Any]:
+    """What the section says of each source: all keys, an id or path alone, or nothing.
+
+    Raises:
+        ConfigError: where keys stand beside a list of sources, which have their own.
+    """
     section = config.start_from
-    entries = section if isinstance(section, list | tuple) else [section]
-    return [found for entry in entries if (found := _source(entry)) is not None]
+    listed = section.get("source") if isinstance(section, dict) else section
+    if not isinstance(listed, list | tuple):
+        return [section]
+    beside = section.items() if isinstance(section, dict) else ()
+    for key, value in beside:
+        if key != "source" and value and (key, value) != ("weights", "raw"):
+            raise ConfigError(f"start_from.{key} stands beside a list of sources: say it in each")
+    return list(listed)
 
 
 def _source(entry: Any) -> Source | None:
@@ -79,6 +95,7 @@ def folder_of_run(source: Source, results_dir: str) -> Path | None:
     """
     path = Path(source.source).expanduser()
     if (path / "run.json").exists():
+        _check_is_run(path)
         return path
     if path.exists():
         return None
@@ -89,6 +106,25 @@ def folder_of_run(source: Source, results_dir: str) -> Path | None:
     near = difflib.get_close_matches(source.source, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise UserError(f"start_from: {source.source} is no file, and no run in {results_dir}{hint}")
+
+
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""Files of a folder as transformers saves it; or shards of one, with an index."""
+
+
+def _check_is_run(folder: Path) -> None:
+    """A run is known by its folder's name, so that must be its own, and hold no other weights."""
+    if found := [p.name for name in WEIGHTS for p in folder.glob(f"{name}*")]:
+        raise UserError(
+            f"start_from: {folder} holds a run and {found[0]}: name the file that is meant"
+        )
+    try:
+        header = json.loads((folder / "run.json").read_text())
+        own = header.get("run_id", "")
+    except (OSError, ValueError, AttributeError):  # damaged; what needs it says so
+        return
+    if own and own != folder.resolve().name:
+        raise UserError(f"start_from: {folder} holds the run {own}: give the folder that name")
 
 
 def check(config: RunConfig) -> None:

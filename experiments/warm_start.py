@@ -7,6 +7,7 @@ names it. What was resized and what was left out goes into the run's header. Not
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -60,10 +61,12 @@ def _load(source: Source, config: RunConfig, task: Task, model: nn.Module) -> di
         )
     found = _renamed(_read(path, source), source)
     own = {n: t for n, t in model.state_dict().items() if n.startswith(source.into)}
-    kept = {n for n in own if any(fnmatchcase(n, pattern) for pattern in source.leave_out)}
+    kept = {n for n in own if _matches(n, source.leave_out)}
     taken = {n: t for n, t in found.items() if not _matches(n, source.leave_out)}
+    _check_patterns(source, [*own, *found])
     fitted = task.adapt(dict(taken), model)
     _check_fit(fitted, own, kept, source)
+    _check_values(fitted, own, source)
     with torch.no_grad():
         for name, tensor in fitted.items():
             own[name].copy_(tensor)
@@ -105,6 +108,11 @@ def _read(path: Path, source: Source) -> State:
         content = _read_folder(path) if path.is_dir() else _read_file(path)
     except UserError:
         raise
+    except pickle.UnpicklingError as error:  # in many lines, and coloured
+        raise UserError(
+            f"start_from: {path} cannot be read as weights: it is damaged, or would run code; save "
+            "its tensors alone, e.g. as safetensors"
+        ) from error
     except Exception as error:  # every reader has errors of its own for a damaged file
         reason = str(error).partition("\n")[0]
         raise UserError(f"start_from: {path} cannot be read as weights: {reason}") from error
@@ -140,7 +148,7 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 def _read_folder(path: Path) -> dict[str, Any]:
     """A folder as transformers saves it: one file, or shards with an index."""
-    for name in ("model.safetensors", "pytorch_model.bin"):
+    for name in start_from.WEIGHTS:
         if (path / name).exists():
             return _read_file(path / name)
         index = read_json(path / f"{name}.index.json").get("weight_map")
@@ -167,6 +175,8 @@ def _check_fit(fitted: State, own: State, kept: set[str], source: Source) -> Non
     misfit = [n for n in fitted if n in own and fitted[n].shape != own[n].shape]
     problems = [f"it lacks {_listed(missing)}"] if missing else []
     problems += [f"the model has no {_listed(foreign)}"] if foreign else []
+    if not (problems or fitted):
+        raise UserError(f"start_from: nothing of {source.source} is left to begin with: leave it")
     problems += [
         f"{n} is {tuple(fitted[n].shape)} there and {tuple(own[n].shape)} here"
         for n in misfit[:_SHOWN]
@@ -176,8 +186,30 @@ def _check_fit(fitted: State, own: State, kept: set[str], source: Source) -> Non
         raise UserError(
             f"start_from: {source.source} does not fit the model: {'; '.join(problems)}; what "
             f"shall keep fresh weights is left out by name, e.g. start_from.leave_out="
-            f"{json.dumps(_patterns(names), separators=(',', ':'))}".replace('"', "")
+            f"{json.dumps(_patterns(names, [*own, *fitted]), separators=(',', ':'))}".replace(
+                '"', ""
+            )
         )
+
+
+def _check_patterns(source: Source, names: list[str]) -> None:
+    """A pattern that leaves nothing out would only give the same run another id."""
+    for pattern in source.leave_out:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise UserError(
+                f"start_from.leave_out={pattern}: no tensor of {source.source} or of the model is "
+                "named so"
+            )
+
+
+def _check_values(fitted: State, own: State, source: Source) -> None:
+    """Weights that can be trained on: numbers of the same kind, finite."""
+    for name, tensor in fitted.items():
+        kind, ours = tensor.dtype, own[name].dtype
+        if tensor.is_floating_point() != own[name].is_floating_point():
+            raise UserError(f"start_from: {name} of {source.source} is {kind}, and {ours} here")
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(f"start_from: {name} of {source.source} is not finite")
 
 
 def _listed(names: list[str]) -> str:
@@ -185,7 +217,11 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _patterns(names: list[str]) -> list[str]:
-    """`head.*` for head.weight and head.bias; at most a few."""
-    owners = [f"{n.rpartition('.')[0]}.*" if "." in n else n for n in names]
-    return list(dict.fromkeys(owners))[:_SHOWN]
+def _patterns(names: list[str], all_names: list[str]) -> list[str]:
+    """`head.*` for head.weight and head.bias, where it means nothing else; at most a few."""
+    found = []
+    for name in names:
+        below = f"{name.rpartition('.')[0]}." if "." in name else name
+        others = {n for n in all_names if n.startswith(below)} - set(names)
+        found.append(name if others or "." not in name else f"{below}*")
+    return list(dict.fromkeys(found))[:_SHOWN]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,10 @@ REFUSED = {
     "nothing there": ({}, {"take": "tower."}, r"nothing in .* is named tower\.\.\."),
     "no average": ({}, {"weights": "ema", "source": "raw.safetensors"}, "holds no ema weights"),
     "other content": ({}, {"sha256": "0" * 64}, "another file"),
+    "a pattern of nothing": ({}, {"leave_out": ["hed.*"]}, r"leave_out=hed\.\*: no tensor of"),
+    "nothing is left": ({}, {"leave_out": ["*"]}, "nothing of .* is left to begin with"),
+    "not finite": ({}, {"source": "nan.safetensors"}, "body.0.weight of .* is not finite"),
+    "whole numbers": ({}, {"source": "int.safetensors"}, "is torch.int8, and torch.float32 here"),
 }
 
 
@@ -145,7 +150,13 @@ REFUSED = {
 def test_what_does_not_fit_is_named(source: Any, tmp_path: Path, case: str) -> None:
     root, before = source
     changes, section, message = REFUSED[case]
-    save_file(end_of(root, before)["model"], tmp_path / "raw.safetensors")
+    state = end_of(root, before)["model"]
+    save_file(state, tmp_path / "raw.safetensors")
+    for name, weight in (
+        ("nan", torch.full_like(state["body.0.weight"], torch.nan)),
+        ("int", state["body.0.weight"].to(torch.int8)),
+    ):
+        save_file(state | {"body.0.weight": weight}, tmp_path / f"{name}.safetensors")
     section = {"source": run_id(before), **section}
     if section["source"].endswith(".safetensors"):
         section["source"] = str(tmp_path / section["source"])
@@ -182,6 +193,43 @@ def test_no_code_is_unpickled(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read as weights"):
         runner.run(config(tmp_path, str(tmp_path / "evil.pt")))
     assert not (tmp_path / "pwned").exists()
+
+
+def test_only_what_does_not_fit_is_proposed_to_be_left_out(source: Any, tmp_path: Path) -> None:
+    """`body.*` would leave out all of the body, and nobody would see it."""
+    root, before = source
+    state = end_of(root, before)["model"]
+    save_file({n: t for n, t in state.items() if n != "body.0.bias"}, tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match=r"lacks body.0.bias;.*leave_out=\[body.0.bias\]$"):
+        runner.run(config(root, str(tmp_path / "a.safetensors")))
+    save_file({n: t for n, t in state.items() if "body.0" not in n}, tmp_path / "b.safetensors")
+    with pytest.raises(UserError, match=r"leave_out=\[body.0.\*\]$"):
+        runner.run(config(root, str(tmp_path / "b.safetensors")))
+
+
+def test_several_sources_in_one_line_each_for_its_part(tmp_path: Path) -> None:
+    """As the module's own text says it: on the command line, and beside keys of its own."""
+    from experiments.compose import compose
+
+    entries = [{"source": "a", "into": "image."}, {"source": "b", "leave_out": ["x.*"]}]
+    said = "[{source: a, into: image.}, {source: b, leave_out: [x.*]}]"
+    for key in ("start_from", "start_from.source"):
+        made = compose(["experiment=vit_proxy", f"{key}={said}"])
+        assert [found.source for found in start_from.sources(made)] == ["a", "b"]
+        assert start_from.identity(made) == start_from.identity(config(tmp_path, entries))
+    with pytest.raises(ConfigError, match="start_from.into stands beside a list"):
+        config(tmp_path, {"source": entries, "into": "text."})
+
+
+def test_a_folder_that_is_a_run_and_weights_or_has_another_name(source: Any) -> None:
+    root, before = source
+    copied = root / "elsewhere" / "renamed"
+    shutil.copytree(root / run_id(before), copied)
+    with pytest.raises(UserError, match=f"holds the run {run_id(before)}: give the folder that"):
+        start_from.check(config(root, str(copied)))
+    (copied / "model.safetensors").touch()
+    with pytest.raises(UserError, match=r"holds a run and model.safetensors: name the file"):
+        start_from.check(config(root, str(copied)))
 
 
 @pytest.mark.parametrize(
