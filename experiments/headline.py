@@ -38,6 +38,8 @@ class Headline:
     def __post_init__(self) -> None:
         if self.better not in ("higher", "lower"):
             raise UserError(f"{self.metric}: better={self.better!r} must be 'higher' or 'lower'")
+        if self.weights not in ("raw", "ema"):
+            raise UserError(f"{self.metric}: weights={self.weights!r} must be 'raw' or 'ema'")
 
     @property
     def sign(self) -> int:

@@ -78,7 +78,20 @@ def evaluate(parts: Parts, step: int, evaluations: Sequence[Evaluation]) -> list
                 context = Context(parts.world, seed, size, step, weights, folder)
                 for found in evaluation.measure(module, context):
                     rows.append(_measured(parts, found, evaluation.name, weights, step))
+    _check_sources(rows)
     return rows
+
+
+def _check_sources(rows: list[dict[str, Any]]) -> None:
+    """That no two evaluations give the same number: nobody could tell which of them counts."""
+    of: dict[tuple[str, str], str] = {}
+    for one in rows:
+        number, name = (one["split"], one["metric"]), one["evaluation"]
+        if of.setdefault(number, name) != name:
+            raise UserError(
+                f"the evaluations {of[number]!r} and {name!r} both measure {' '.join(number)}: "
+                "nobody could tell which counts; give one another metric or split"
+            )
 
 
 def _measured(
@@ -128,6 +141,26 @@ def divergence(parts: Parts, rows: list[dict[str, Any]]) -> str:
         if not torch.isfinite(weight).all():
             found = found or f"the weight {name} is not finite"
     return parts.world.share(f"{found} after the last step" if found else "")
+
+
+def not_judged(parts: Parts, rows: list[dict[str, Any]]) -> str:
+    """What is said at the end of a run that was not measured by the number that decides.
+
+    Args:
+        parts: After the last step.
+        rows: Of the last evaluation.
+    """
+    headline = parts.task.headline
+    weights = parts.config.eval.weights or (headline.weights if parts.average else "raw")
+    found = {r["split"] for r in rows if (r["metric"], r["weights"]) == (headline.metric, weights)}
+    lacking = [s for s in dict.fromkeys((headline.tune, headline.report)) if s not in found]
+    if not lacking:
+        return ""
+    there = dict.fromkeys(f"{row['split']} {row['metric']}" for row in rows)
+    return (
+        f"not measured: {headline.metric} on {' and '.join(lacking)}, by which this task says it "
+        f"is judged; measured: {', '.join(there) or 'nothing'}"
+    )
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ from experiments.measuring import (
     in_words,
     loss_rows,
     make_up,
+    not_judged,
     time_rows,
 )
 from experiments.parts import Parts, build_parts, facts, restore_parts, save_parts, set_training
@@ -116,12 +117,18 @@ def _train(parts: Parts, recorder: Recorder, stopper: Stopper, start: int) -> tu
             losses.clear()
         if is_measured:
             with explained(f"{what_is_trained(config)}: the first evaluation fails", active=is_new):
-                rows, is_new = evaluate(parts, done, due(parts.task, is_last)), False
+                try:
+                    rows, is_new = evaluate(parts, done, due(parts.task, is_last)), False
+                except Exception:  # what was trained is not lost: the next call measures again
+                    save_parts(parts, recorder, done, must=False)
+                    raise
             watch.lap("evaluate")
             recorder.add(rows)
             recorder.log(f"step {done}/{total}: " + ", ".join(in_words(rows)))
             if is_last and (bad := divergence(parts, rows)):
                 return done, "diverged", bad
+            if is_last and (warning := not_judged(parts, rows)):
+                recorder.log(warning)
         if save:
             save_parts(parts, recorder, done, must=is_last or wish == STOP)
             stopper.saved()

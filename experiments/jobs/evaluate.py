@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments import checkpoint
 from experiments.build import build, explained, what_is_trained
 from experiments.config import RunConfig, UserError
 from experiments.distributed import joined
@@ -55,10 +56,23 @@ def measure(config: RunConfig) -> Measured:
         asked = due(task, is_last=True, name=config.evaluation)
         step = restore_parts(parts, recorder, config.checkpoint.step)
         if step == 0:
-            raise UserError(f"{recorder.folder.path}: no checkpoint to evaluate; train first")
+            raise UserError(_nothing_to_evaluate(recorder, config.checkpoint.step))
         recorder.resume_rows()
         with explained(f"{what_is_trained(config)}: the evaluation fails"):
             rows = evaluate(parts, step, asked)
         recorder.add(rows)
         recorder.flush()
         return Measured(recorder.run_id, recorder.folder.path, step, rows)
+
+
+def _nothing_to_evaluate(recorder: Recorder, asked: int | None) -> str:
+    """Why no checkpoint was taken: there is none, or none is as it was written."""
+    kept = {
+        checkpoint.step_of(p) for p in checkpoint.list_newest_first(recorder.folder.checkpoints)
+    }
+    said = f"{recorder.folder.path}: no checkpoint to evaluate"
+    if not kept:
+        return f"{said}; train first"
+    damaged = f"that of step {asked} is" if asked else "all are"
+    others = ", ".join(map(str, sorted(kept - {asked}))) if asked else ""
+    return f"{said}: {damaged} damaged" + (f"; there are: {others}" if others else "")

@@ -16,6 +16,7 @@ from experiments.measuring import (
     in_words,
     loss_rows,
     make_up,
+    not_judged,
     time_rows,
 )
 from experiments.parts import Parts, build_parts, facts, restore_parts, save_parts
@@ -125,6 +126,8 @@ class Member:
         self.recorder.log(f"step {done}/{total}: {', '.join(in_words(rows))}")
         if done == total and (bad := divergence(self.parts, rows)):
             self._close("diverged", done, bad)
+        elif done == total and (warning := not_judged(self.parts, rows)):
+            self.recorder.log(warning)
 
     def save(self, done: int, must: bool) -> None:
         """Saves a checkpoint that `runner` reads, too."""

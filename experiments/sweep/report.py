@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.sweep.live import duration
 from experiments.sweep.manifest import Cell, Sweep
-from experiments.sweep.results import Best, best_cells, pace
+from experiments.sweep.results import Best, best_cells, not_judged, pace, runs_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,7 +80,8 @@ def _show_best(sweep: Sweep, console: Console, metric: str | None) -> None:
 
     chosen = best_cells(sweep, metric)
     if not chosen:
-        console.print("  no setting has finished with every seed yet")
+        why = not_judged(runs_table(sweep, metric)) or "no setting has finished with every seed yet"
+        console.print(f"  {why}", markup=False, soft_wrap=True)
         return
     scales = {cell.config["scale"] for cell in sweep.cells}
     note = "\n(a proxy: says nothing of full size)" if "proxy" in scales else ""
@@ -119,7 +120,7 @@ def _row(best: Best, columns: list[str], with_loss: bool, num_seeds: int) -> lis
         best.optimizer,
         *(f"{_text(best.settings.get(name))}{marks.get(name, '')}" for name in columns),
         f"{best.val:.{digits}f}",
-        f"{best.test:.{digits}f}{error}",
+        f"{best.test:.{digits}f}{error}" if best.test == best.test else "-",
         *loss,
         f"{best.num_seeds}{partly}",
         str(best.num_trials),

@@ -128,6 +128,8 @@ def collect(
         table = table[table.experiment == experiment]
     if table.empty:
         raise UserError(f"sweep {sweep.name}: no run{_of(experiment)} is over yet")
+    if said := not_judged(table):
+        raise UserError(f"sweep {sweep.name}: {said}")
     folder.mkdir(parents=True, exist_ok=True)
     keys = ["optimizer", "lr", "weight_decay", "beta1", "beta2", "batch_size", "seed"]
     write_outcomes(table.sort_values(keys, kind="stable"), folder / "runs.csv")
@@ -138,6 +140,19 @@ def collect(
             folder / "curves.csv", index=False
         )
     return folder / "runs.csv"
+
+
+def not_judged(table: pd.DataFrame) -> str:
+    """Why nothing can be picked from runs that have finished; "" where something can."""
+    finished = table[table.state == "finished"]
+    if finished.empty or finished.val.notna().any():
+        return ""
+    headline = headlines.of_table(finished)
+    return (
+        f"no finished run was measured by {headline.metric} on {headline.tune} "
+        f"({headline.weights} weights), by which its task says it is judged: name another number "
+        "with --metric, or add this one with job=evaluate"
+    )
 
 
 def _of(experiment: str | None) -> str:

@@ -15,50 +15,16 @@ import my_text
 import my_towers
 import pytest
 import torch
+from outsiders import PAGES, SGD, STILL, TASKS, assert_close, config, losses, rows_of, weights
 
-from experiments import checkpoint, compose, runner
-from experiments.config import ConfigError, RunConfig, UserError
+from experiments import compose, runner
+from experiments.config import ConfigError, UserError
 from experiments.data.order import seed_all
 from experiments.identity import run_id
 from experiments.jobs import evaluate, landscape
-from experiments.store import read_json, read_rows
+from experiments.store import read_json
 from experiments.sweep.grouping import why_alone
 from experiments.sweep.vectorised import groups, run_group
-
-PAGES = Path(__file__).resolve().parents[1] / "support/outside/pages"
-TASKS = ("fill_in", "match_halves")
-QUIET = ("launch.progress=false", "launch.log_every_steps=1", "checkpoint.every_steps=3")
-
-
-def config(root: Path, task: str, *changes: str) -> RunConfig:
-    words = [f"experiment={task}", f"results_dir={root}", *QUIET, "train.steps=6"]
-    return compose.compose([*words, *changes], str(PAGES))
-
-
-def rows_of(made: RunConfig, metric: str) -> list[dict[str, Any]]:
-    path = Path(made.results_dir) / run_id(made) / "metrics.jsonl"
-    return [row for row in read_rows(path) if row["metric"] == metric]
-
-
-def losses(made: RunConfig) -> list[float]:
-    return [row["value"] for row in rows_of(made, "loss") if row["split"] == "train"]
-
-
-def weights(made: RunConfig) -> dict[str, torch.Tensor]:
-    found = checkpoint.find_good(Path(made.results_dir) / run_id(made) / "checkpoints")
-    assert found is not None
-    return checkpoint.load(found)["model"]
-
-
-def assert_close(one: RunConfig, other: RunConfig) -> None:
-    """Losses and weights agree but for rounding. (With SGD: `sign` would blow rounding up.)"""
-    assert losses(one) == pytest.approx(losses(other), rel=2e-5)
-    for name, tensor in weights(one).items():
-        torch.testing.assert_close(tensor, weights(other)[name], rtol=1e-3, atol=1e-6)
-
-
-SGD = ("optimizer=sgd", "optimizer.lr=0.1", "optimizer.momentum=0.9")
-STILL = {"fill_in": (), "match_halves": ("+model.dropout=0.0",)}
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -150,6 +116,14 @@ def test_an_evaluation_that_is_only_asked_for_adds_rows(tmp_path: Path) -> None:
         evaluate.measure(replace(made, job="evaluate", evaluation="tarin"))
     made.checkpoint.step = 4
     with pytest.raises(UserError, match=r"checkpoint.step=4: .*; there are: 3, 6"):
+        evaluate.measure(replace(made, job="evaluate"))
+    made.checkpoint.step = 3
+    (torn,) = (tmp_path / run_id(made) / "checkpoints").glob("*3-*.pt")
+    torn.write_bytes(b"")
+    with (
+        pytest.warns(UserWarning, match="is damaged"),
+        pytest.raises(UserError, match="that of step 3 is damaged; there are: 6"),
+    ):
         evaluate.measure(replace(made, job="evaluate"))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ import tiny
 from rich.console import Console
 
 from experiments.analysis.statistics.comparison import choose, compare, final_results
+from experiments.config import UserError
 from experiments.headline import Headline, of_table
-from experiments.store import Ledger, write_json
+from experiments.store import Ledger, read_json, write_json
 from experiments.sweep import report, results
 from experiments.sweep.manifest import Cell, Sweep
 from experiments.table import read_runs
@@ -144,6 +147,22 @@ def test_status_shows_them(root: Path) -> None:
     assert "no setting has finished" not in text
     assert "books log_perplexity (nats), ema weights, lower is better" in text
     assert "dev" in text and "books loss" in text and "0.351" in text
+
+
+def test_a_headline_that_nobody_measured_is_said(root: Path, tmp_path: Path) -> None:
+    sweep = made(tmp_path)
+    for cell in sweep.cells:
+        header = read_json(sweep.folder(cell).header)
+        lie = replace(LM, metric="perplexity").to_json()
+        write_json(sweep.folder(cell).header, header | {"headline": lie})
+    said = "no finished run was measured by perplexity on dev \\(ema weights\\)"
+    with pytest.raises(UserError, match=f"sweep .*: {said}.*with --metric"):
+        results.collect(sweep, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+    console = Console(file=io.StringIO(), width=120, highlight=False)
+    report.show(sweep, console)
+    assert re.search(said, console.file.getvalue())  # type: ignore[attr-defined]
+    assert {best.settings["lr"] for best in results.best_cells(sweep, LM.metric)} == {2e-3, 4e-3}
 
 
 def test_another_metric_on_request(root: Path, tmp_path: Path) -> None:

@@ -1,0 +1,188 @@
+"""Tasks of one's own that weigh, name or measure oddly: what is right, said, or refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import forked
+import my_text
+import my_towers
+import pytest
+import torch
+from outsiders import SGD, STILL, assert_close, config
+from torch.nn import functional
+
+from experiments import runner
+from experiments.config import ConfigError, RunConfig, UserError
+from experiments.headline import Headline
+from experiments.identity import run_id
+from experiments.jobs import landscape
+from experiments.store import read_json
+from experiments.sweep.vectorised import run_group
+from experiments.tasks.task import Evaluation, Loss
+
+
+class FewBlanks(my_text.FillIn):
+    """Most lines have nothing to fill in: their mean is NaN and weighs nothing."""
+
+    def loss(self, model: Any, batch: Any, world: Any) -> Any:
+        blanks, truth = batch
+        scored = (blanks.sum(1, keepdim=True) % 5) == 0
+        return super().loss(model, (blanks, torch.where(scored, truth, my_text.IGNORED)), world)
+
+
+class UnequalPairs(my_towers.MatchHalves):
+    """Pairs weigh otherwise in a loss that couples the global batch."""
+
+    def couple(self, model: Any, encoded: Any, world: Any) -> Loss:
+        upper, lower = encoded
+        weights = (lower.detach()[:, 0] > 0).float()
+        right = torch.arange(len(upper)) + world.rank * len(upper)
+        each = functional.cross_entropy(upper @ world.gather(lower).T, right, reduction="none")
+        return Loss((each * weights).sum() / weights.sum(), weights.sum())
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("kind", [FewBlanks, UnequalPairs])
+def test_weights_of_nothing_and_of_coupled_losses(tmp_path: Path, kind: Any, ranks: int) -> None:
+    task = {FewBlanks: "fill_in", UnequalPairs: "match_halves"}[kind]
+    target = f"task._target_={__name__}.{kind.__name__}"
+    changes = [*SGD, *STILL[task], target]
+    one = config(tmp_path / "one", task, *changes)
+    cut = config(tmp_path / "cut", task, *changes, "train.micro_batch_size=4")
+    runner.run(one)
+    assert forked.run_ranks(cut, ranks) == [0] * ranks
+    assert_close(one, cut)
+
+
+def test_the_landscape_leaves_out_what_weighs_nothing(tmp_path: Path) -> None:
+    small = ["landscape.num_draws=4", "landscape.sigmas=[]", "landscape.relative_scales=[]"]
+    small += ["landscape.hessian_examples=48"]
+    target = f"task._target_={__name__}.FewBlanks"
+    made = config(tmp_path, "fill_in", *small, target, "landscape.num_examples=96")
+    runner.run(made)
+    found = []
+    for size in (96, 2):
+        made.landscape.batch_size = size
+        rows = landscape.measure(replace(made, job="landscape"))
+        found.append({row["metric"]: row["value"] for row in rows})
+    assert found[0]["loss"] == pytest.approx(found[1]["loss"], rel=1e-5)
+
+
+def test_weights_for_some_micro_batches_only_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weighs = iter([False, True, False, False])
+    plain = my_text.FillIn.loss
+
+    def loss(*args: Any) -> Loss:
+        found = plain(*args)
+        return found if next(weighs) else Loss(found.mean)
+
+    monkeypatch.setattr(my_text.FillIn, "loss", loss)
+    with pytest.raises(ConfigError, match="gives a weight for some micro-batches and none for oth"):
+        runner.run(config(tmp_path, "fill_in", "train.micro_batch_size=8"))
+
+
+NAMELESS = {
+    "twice": (["a", "a"], "every", "'a' of FillIn is there twice"),
+    "comma": (["a, b"], "every", "its name must be words, without commas"),
+    "time": (["a"], "never", "when='never' must be every, last or asked"),
+}
+
+
+@pytest.mark.parametrize("case", NAMELESS)
+def test_evaluations_that_cannot_be_asked_for_are_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    names, when, said = NAMELESS[case]
+    made = config(tmp_path, "fill_in")
+    found = [Evaluation(name, lambda model, context: [], when) for name in names]  # type: ignore[arg-type]
+    monkeypatch.setattr(my_text.FillIn, "evaluations", lambda self: found)
+    with pytest.raises(ConfigError, match=said):
+        runner.run(made)
+    assert not losses_begun(made)
+
+
+def losses_begun(made: RunConfig) -> bool:
+    return (Path(made.results_dir) / run_id(made) / "metrics.jsonl").exists()
+
+
+def test_two_evaluations_of_one_number_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = my_text.FillIn.evaluations
+
+    def both(self: Any) -> list[Evaluation]:
+        return [*plain(self), Evaluation("again", self._measure)]
+
+    monkeypatch.setattr(my_text.FillIn, "evaluations", both)
+    with pytest.raises(UserError, match="'fill in' and 'again' both measure val loss"):
+        runner.run(config(tmp_path, "fill_in"))
+
+
+def test_an_evaluation_that_fails_loses_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, made = (config(tmp_path / name, "fill_in", "train.steps=5") for name in "ab")
+    runner.run(whole)
+
+    def fails(self: Any, model: Any, context: Any) -> Any:
+        raise OSError("no room for the answers")
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="no room"):
+        patch.setattr(my_text.FillIn, "_measure", fails)
+        runner.run(made)
+    monkeypatch.setattr(my_text.FillIn, "loss", None)  # nothing is trained again
+    assert runner.run(made).state == "finished"
+    forked.assert_same_end(whole, made)
+
+
+def test_a_headline_that_nobody_measures_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headline = Headline("los", better="lower")
+    monkeypatch.setattr(my_text.FillIn, "headline", headline)
+    made = config(tmp_path, "fill_in")
+    assert runner.run(made).state == "finished"
+    log = (tmp_path / run_id(made) / "log.txt").read_text()
+    assert "not measured: los on val and test, by which this task says it is judged" in log
+    assert "measured: val loss, val filled in, test loss, test filled in" in log
+    together = [config(tmp_path, "fill_in", f"seed={seed}") for seed in (1, 2)]
+    assert [entry.state for entry in run_group(together, compile=False)] == ["finished"] * 2
+    assert "not measured: los" in (tmp_path / run_id(together[0]) / "log.txt").read_text()
+
+
+def test_weights_that_are_not_averaged_are_not_judged_as_averaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that judges averaged weights, in a run that has none: the raw ones count."""
+    headline = replace(my_text.FillIn.headline, weights="ema")
+    monkeypatch.setattr(my_text.FillIn, "headline", headline)
+    made = config(tmp_path, "fill_in")
+    runner.run(made)
+    assert '"weights": "raw"' in read_json(tmp_path / run_id(made) / "run.json")["headline"]
+    assert "not measured" not in (tmp_path / run_id(made) / "log.txt").read_text()
+    with pytest.raises(UserError, match="weights='averaged' must be 'raw' or 'ema'"):
+        replace(headline, weights="averaged")
+
+
+class Masking(my_text.FillIn):
+    """`vmap` follows the mask of a batch that all share, and no mask of its own for each run."""
+
+    def loss(self, model: Any, batch: Any, world: Any) -> Any:
+        blanks, truth = batch
+        truth = truth.clone()
+        truth[blanks.sum(1) % 2 == 0] = my_text.IGNORED
+        return super().loss(model, (blanks, truth), world)
+
+
+def test_seeds_whose_batches_vmap_cannot_follow_train_one_after_another(tmp_path: Path) -> None:
+    target = f"task._target_={__name__}.Masking"
+    one = [config(tmp_path, "fill_in", target, f"optimizer.lr={lr}") for lr in ("1e-3", "2e-3")]
+    assert [entry.state for entry in run_group(one, compile=False)] == ["finished"] * 2
+    seeds = [config(tmp_path, "fill_in", target, f"seed={seed}") for seed in (1, 2)]
+    with pytest.warns(UserWarning, match="one after another: vmap cannot follow it"):
+        assert [entry.state for entry in run_group(seeds, compile=False)] == ["finished"] * 2
