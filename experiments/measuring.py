@@ -13,6 +13,7 @@ from torch import nn
 
 from experiments.config import EvalConfig, RunConfig, UserError
 from experiments.data.order import BatchPlan, derive, seed_all
+from experiments.headline import Headline
 from experiments.identity import folder_of
 from experiments.parts import Parts
 from experiments.precision import resolved
@@ -78,12 +79,15 @@ def evaluate(parts: Parts, step: int, evaluations: Sequence[Evaluation]) -> list
                 context = Context(parts.world, seed, size, step, weights, folder)
                 for found in evaluation.measure(module, context):
                     rows.append(_measured(parts, found, evaluation.name, weights, step))
-    _check_sources(rows)
+    _check_rows(parts.task.headline, rows)
     return rows
 
 
-def _check_sources(rows: list[dict[str, Any]]) -> None:
-    """That no two evaluations give the same number: nobody could tell which of them counts."""
+def _check_rows(headline: Headline, rows: list[dict[str, Any]]) -> None:
+    """That no two evaluations give the same number, and none says the headline is wrong.
+
+    Nobody could tell which of them counts, nor which way is better.
+    """
     of: dict[tuple[str, str], str] = {}
     for one in rows:
         number, name = (one["split"], one["metric"]), one["evaluation"]
@@ -91,6 +95,12 @@ def _check_sources(rows: list[dict[str, Any]]) -> None:
             raise UserError(
                 f"the evaluations {of[number]!r} and {name!r} both measure {' '.join(number)}: "
                 "nobody could tell which counts; give one another metric or split"
+            )
+        way = one.get("better")
+        if one["metric"] == headline.metric and way not in (None, headline.better):
+            raise UserError(
+                f"the evaluation {name!r} says that {way} is better of {headline.metric}, and the "
+                f"headline of the task says {headline.better}: one of them is wrong"
             )
 
 

@@ -123,6 +123,15 @@ def test_two_evaluations_of_one_number_are_refused(
         runner.run(config(tmp_path, "fill_in"))
 
 
+def test_a_headline_and_an_evaluation_that_disagree_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headline = replace(my_text.FillIn.headline, better="higher")
+    monkeypatch.setattr(my_text.FillIn, "headline", headline)
+    with pytest.raises(UserError, match="says that lower is better of loss, and .* says higher"):
+        runner.run(config(tmp_path, "fill_in"))
+
+
 def test_an_evaluation_that_fails_loses_no_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
