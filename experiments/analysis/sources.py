@@ -57,7 +57,7 @@ def study(name: str, results: Path = RESULTS, experiment: str | None = None) -> 
     Args:
         name: Of the study.
         results: Folder of all results.
-        experiment: Whose study; by default that which `studies.study_path` finds.
+        experiment: Whose study; by default that of `DEFAULT_EXPERIMENT`.
 
     Raises:
         UserError: where its table is damaged.

@@ -79,15 +79,11 @@ def study_path(results: Path, name: str, experiment: str | None = None) -> Path 
     Args:
         results: Folder of all results.
         name: Of the study.
-        experiment: Its experiment; by default `DEFAULT_EXPERIMENT` where that has such a study,
-            else the first in the alphabet that has.
+        experiment: Its experiment; by default `DEFAULT_EXPERIMENT`. That of another experiment, of
+            a language model, say, never stands in for it unasked: it would answer another question.
     """
-    if experiment is not None:
-        path = results / "studies" / experiment / name / "runs.csv"
-        return path if path.exists() else None
-    found = sorted(results.glob(f"studies/*/{name}/runs.csv"))
-    default = [path for path in found if path.parent.parent.name == DEFAULT_EXPERIMENT]
-    return next(iter([*default, *found]), None)
+    path = results / "studies" / (experiment or DEFAULT_EXPERIMENT) / name / "runs.csv"
+    return path if path.exists() else None
 
 
 def name_betas(study: pd.DataFrame) -> pd.DataFrame:

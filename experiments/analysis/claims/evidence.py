@@ -63,7 +63,7 @@ class Evidence:
         self._tables = lru_cache(maxsize=None)(read_study)
 
     def study(self, name: str) -> pd.DataFrame:
-        """A study on a proxy: that of vit_proxy, where it has been run.
+        """A study on a proxy: that of vit_proxy.
 
         Raises:
             NotRun: if it has not been collected.

@@ -8,7 +8,12 @@ import known_truth
 import pandas as pd
 import pytest
 
-from experiments.analysis.studies import name_betas, read_study
+from experiments.analysis.studies import (
+    DEFAULT_EXPERIMENT,
+    name_betas,
+    read_study,
+    study_path,
+)
 from experiments.store import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -44,6 +49,19 @@ def test_what_is_no_study_is_said(tmp_path: Path, text: str, said: str) -> None:
         read_study(tmp_path / "runs.csv")
     with pytest.raises(UserError, match="no such study; scripts/sweep.py collect"):
         read_study(tmp_path / "nothing.csv")
+
+
+def test_a_study_of_another_experiment_stands_in_for_none(tmp_path: Path) -> None:
+    """A claim on images must not be answered by a sweep of a language model with that name."""
+    path = tmp_path / "studies" / "a_language_proxy" / "heatmap" / "runs.csv"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert study_path(tmp_path, "heatmap") is None
+    assert study_path(tmp_path, "heatmap", "a_language_proxy") == path
+    ours = tmp_path / "studies" / DEFAULT_EXPERIMENT / "heatmap" / "runs.csv"
+    ours.parent.mkdir(parents=True)
+    ours.touch()
+    assert study_path(tmp_path, "heatmap") == ours
 
 
 def test_betas_become_arms() -> None:
