@@ -188,6 +188,21 @@ KNOWN_MODEL: dict[str, Range] = {
     "num_layers": count(1, 10_000),
     "num_decoder_layers": count(1, 10_000),
     "dropout_rate": _RATE,
+    "sample_size": _SIDE,
+    "in_channels": _SIDE,
+    "out_channels": _SIDE,
+    "block_out_channels": listed(_SIDE, 1, 16),
+    "layers_per_block": either(_SIDE, listed(_SIDE, 1, 16)),
+    "attention_resolutions": listed(_SIDE, 0, 16),
+    "attention_head_dim": _SIDE,
+    "num_class_embeds": optional(count(1)),
+    "norm_num_groups": _SIDE,
+    "dropout": _RATE,
+    "cross_attention": listed(FLAG, 1, 16),
+    "cross_attention_dim": _SIDE,
+    "super_resolution": FLAG,
+    "side": _SIDE,
+    "num_features": _SIDE,
 }
 """Settings of the models of our pages: of timm, transformers and experiments.models."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from experiments.ranges import FLAG, PATH, TREE, check_all, choice, count, number, optional
 
 
 @dataclass
@@ -17,6 +19,9 @@ class SamplingConfig:
     guidance: float = 1.0  # 1: none; needs conditions dropped while training
     threshold: float = 0.0  # quantile of dynamic thresholding; 0: clip to [-1, 1]
 
+    def __post_init__(self) -> None:
+        check_all(asdict(self), SAMPLING, "task.judge.sampling")
+
 
 @dataclass
 class JudgeConfig:
@@ -24,11 +29,12 @@ class JudgeConfig:
 
     num_draws: int = 4  # time steps, each with its own noise, per image behind eps_loss
     sampling: dict[str, SamplingConfig | None] = field(default_factory=dict)  # by any name; or null
-    extractor: dict[str, Any] = field(
-        default_factory=dict
-    )  # of features; see evaluations.extractors
+    extractor: dict[str, Any] = field(default_factory=dict)  # see evaluations.extractors
     num_shown: int = 64  # samples in the picture of each sampling
     cache_dir: str | None = None  # of the reference's statistics; null: the user's cache folder
+
+    def __post_init__(self) -> None:
+        check_all(vars(self), JUDGE, "task.judge")
 
 
 @dataclass
@@ -45,3 +51,34 @@ class DiffusionTaskConfig:
     horizontal_flip: float = 0.5  # probability
     interpolation: str = "bicubic"  # of images from files
     judge: JudgeConfig = field(default_factory=JudgeConfig)
+
+
+RANGES = {
+    "noise_schedule": choice("cosine", "linear"),
+    "num_time_steps": count(1, 100_000),
+    "learned_variance": FLAG,
+    "bound_weight": number(0, 1000),
+    "num_levels": count(2, 65_536),
+    "condition_dropout": number(0, below=1),
+    "horizontal_flip": number(0, 1),
+    "interpolation": choice("bicubic", "bilinear", "nearest", "lanczos", "box", "hamming"),
+    "judge": TREE,  # see JUDGE
+}
+"""The values that each setting may have."""
+JUDGE = {
+    "num_draws": count(1, 100_000),
+    "sampling": TREE,  # see SAMPLING
+    "extractor": TREE,
+    "num_shown": count(0, 10_000),
+    "cache_dir": optional(PATH),
+}
+"""Those of `judge`."""
+SAMPLING = {
+    "sampler": choice("ddim", "ddpm"),
+    "num_steps": count(1, 100_000),
+    "num_samples": count(2),
+    "when": choice("every", "last", "asked"),
+    "guidance": number(0, 1000),
+    "threshold": number(0, 1),
+}
+"""Those of each way of drawing samples."""

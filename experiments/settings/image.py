@@ -39,6 +39,7 @@ RANGES = {
     "cutmix_alpha": number(0, 1000),
     "randaug_layers": count(0, 100),
     "randaug_magnitude": number(0, 100),
+    "train_crop": choice("random", "centre"),
     "crop_scale_min": number(above=0, most=1),
     "horizontal_flip": number(0, 1),
     "max_shift": number(0, 10_000),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from experiments.ranges import count, number, optional
+from experiments.settings import diffusion
 from experiments.settings.diffusion import JudgeConfig
 
 
@@ -24,3 +26,12 @@ class TextToImageTaskConfig:
     max_augmentation: float = 1.0  # share of the time steps from which noise on the copy is drawn
     sampling_augmentation: float = 0.1  # the same while sampling
     judge: JudgeConfig = field(default_factory=JudgeConfig)
+
+
+RANGES = {
+    **diffusion.RANGES,
+    "low_resolution": optional(count(1, 100_000)),
+    "max_augmentation": number(0, 1),
+    "sampling_augmentation": number(0, 1),
+}
+"""The values that each setting may have."""

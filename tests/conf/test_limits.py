@@ -13,7 +13,7 @@ from experiments import limits, settings
 from experiments.config import ConfigError, RunConfig
 from experiments.data import locate
 from experiments.pages import CONF
-from experiments.ranges import TREE, Range
+from experiments.ranges import TREE, Range, check_all
 from experiments.sweep.space import SweepPage
 
 SECTIONS = {"task", "data", "model", "optimizer", "start_from", "search"}
@@ -59,9 +59,8 @@ def test_the_defaults_lie_in_their_ranges() -> None:
         if key not in SECTIONS:
             limits.RUN[key].check(key, value)
     for schema in settings.TASKS.values():
-        for key, value in leaves(schema()):
-            if key != "_target_":
-                settings.RANGES[schema()._target_][key].check(key, value)
+        ranges = settings.RANGES[schema()._target_]
+        check_all(dataclasses.asdict(schema()), ranges, "task")  # what lies deeper checks itself
 
 
 def test_every_key_of_start_from_has_a_range_that_its_default_fits() -> None:
