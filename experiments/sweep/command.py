@@ -196,7 +196,7 @@ def check_data(cells: Sequence[Cell], is_here: bool) -> None:
             if is_here:
                 raise
     begun = {json.dumps(c.config["start_from"], sort_keys=True): c.config for c in cells}
-    for config in begun.values() if is_here else ():
+    for config in begun.values():  # run ids come from their content, so they must be here
         start_from.check(from_dict(config))
 
 
