@@ -57,8 +57,11 @@ def _out_of_range(text: str, overrides: Sequence[str]) -> str:
     """What a key must be, where it got a value of another type; "" where that is not the error."""
     found = re.search(r"full_key: ([\w.]+)", text)
     ranges = dict(limits.RUN)
-    for of_task in settings.RANGES.values():
-        ranges |= {f"task.{name}": known for name, known in of_task.items()}
+    of_class = re.search(r"object_type=(\w+)", text)
+    for schema in settings.TASKS.values():
+        if of_class and schema.__name__ == of_class[1]:
+            of_task = settings.RANGES[schema()._target_]
+            ranges |= {f"task.{name}": known for name, known in of_task.items()}
     sections = {field.name: TREE for field in fields(RunConfig) if field.name not in ranges}
     known = (sections | ranges).get(found[1]) if found else None
     if found is None or known is None or "' not in '" in text:

@@ -42,7 +42,7 @@ _OURS = (
     *("experiments.tasks.", "experiments.data.", "experiments.models.", "experiments.evaluations."),
     *("experiments.search.export.", "lion."),
 )
-_FUNCTIONS = ("experiments.models.", "experiments.data.bundled.")
+_FUNCTIONS = ("experiments.models.", "experiments.data.bundled", "experiments.evaluations.")
 _CLASSES = (*_OURS, "torch.nn.", "torch.optim.", "torchvision.models.", "timm.models.")
 _CLASSES += ("timm.layers.", "timm.optim.", "transformers.models.", "diffusers.models.")
 _RUNS_CODE = ("trust_remote_code", "custom_pipeline", "checkpoint_path", "pretrained_cfg")
