@@ -67,7 +67,9 @@ def main() -> int:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(HELP.format(pages="\n".join(list_pages())))
         return 0
-    sys.argv[1:] = quoted_arguments(_without_trust(sys.argv[1:]))
+    if _report(_read_trust):
+        return 2
+    sys.argv[1:] = quoted_arguments(sys.argv[1:])
     if any(re.match(r"(-m|--multirun)$|(sweep|launcher)[.=]", a) for a in sys.argv[1:]):
         from experiments.sweep import command
 
@@ -139,6 +141,12 @@ def _report(work: Callable[[], int], is_composing: Callable[[], bool] = lambda: 
     return 2
 
 
+def _read_trust() -> int:
+    """Takes `--trust NAME` off the command line."""
+    sys.argv[1:] = _without_trust(sys.argv[1:])
+    return 0
+
+
 def _without_trust(arguments: list[str]) -> list[str]:
     """The command line without `--trust NAME`, which is noted."""
     left: list[str] = []
@@ -150,6 +158,8 @@ def _without_trust(arguments: list[str]) -> list[str]:
             trust.add(text.partition("=")[2])
         else:
             left.append(text)
+    if left and left[-1] == "--trust":
+        raise UserError("--trust needs a NAME: a dotted path or a package")
     return left
 
 

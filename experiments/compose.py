@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,13 @@ def finish(
         if not isinstance(choices.get(group), str):
             raise ConfigError(f"{group}=null: choose a page of conf/{group}")
     plain.update(experiment=choices["experiment"], optimizer_name=choices["optimizer"])
-    config = from_dict({str(key): value for key, value in plain.items()})
+    try:
+        config = from_dict({str(key): value for key, value in plain.items()})
+    except ConfigError as error:  # +KEY=value
+        unknown = re.search(r"argument '(\w+)'", str(error))
+        raise ConfigError(
+            f"{unknown[1]}: no such key; see --cfg job" if unknown else f"{error}"
+        ) from error
     _check_recipe(choices, folders)
     _name_contents(config.optimizer)
     if config.run:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from experiments import pages
+from experiments import limits, pages, settings
+from experiments.config import RunConfig
+from experiments.ranges import TREE
 
 
 def explain(error: BaseException, overrides: Sequence[str], config_dir: str | None = None) -> str:
@@ -34,16 +37,61 @@ def explain(error: BaseException, overrides: Sequence[str], config_dir: str | No
         return f"{key}: no such key{nearest(key, _known_keys(overrides, config_dir))}"
     if unknown := re.search(r"Key '.*' (?:is )?not in .*\n\s*full_key: (\S+)", text):
         return f"{unknown[1]}: no such key{nearest(unknown[1], _known_keys(overrides, config_dir))}"
+    if of_range := _out_of_range(text, overrides):
+        return of_range
     if wrong := re.search(r"(Value '.*' of type .* could not be .*)\n\s*full_key: (\S+)", text):
         return f"{wrong[2]}: {wrong[1][0].lower()}{wrong[1][1:]}"
     if dangling := re.search(r"(Interpolation key .* not found|Environment .* not found).*", text):
         key = re.search(r"full_key: (\S+)", text)
         return f"{key[1] if key else 'a value'}: {dangling[1].strip()}; quote $ as \\${{...}}"
     if null := re.search(r"Config group override must be a string", text):
-        groups = [o for o in overrides if o.partition("=")[2].lower() in ("null", "none")]
+        groups = [o for o in overrides if _is_no_page(o, config_dir)]
         return f"{' '.join(groups) or null[0]}: choose a page of this group"
+    if "LexerNoViableAlt" in text or "Error parsing override" in text:
+        return f"{_unreadable(overrides)!r} cannot be read: say key=value; see --help"
     line = " ".join(text.split("\nSee https")[0].split())
     return line if len(line) <= 400 else f"{line[:397]}..."
+
+
+def _out_of_range(text: str, overrides: Sequence[str]) -> str:
+    """What a key must be, where it got a value of another type; "" where that is not the error."""
+    found = re.search(r"full_key: ([\w.]+)", text)
+    ranges = dict(limits.RUN)
+    of_class = re.search(r"object_type=(\w+)", text)
+    for schema in settings.TASKS.values():
+        if of_class and schema.__name__ == of_class[1]:
+            of_task = settings.RANGES[schema()._target_]
+            ranges |= {f"task.{name}": known for name, known in of_task.items()}
+    sections = {field.name: TREE for field in fields(RunConfig) if field.name not in ranges}
+    known = (sections | ranges).get(found[1]) if found else None
+    if found is None or known is None or "' not in '" in text:
+        return ""
+    key = found[1]
+    given = [o.partition("=")[2] for o in overrides if o.partition("=")[0].lstrip("+") == key]
+    given += re.findall(r"Value '([^'\n]*)' of type", text)[:1]  # of an axis of a sweep
+    return f"{key}{f'={given[0]}' if given else ''}: must be {known.must_be}"
+
+
+def _is_no_page(override: str, config_dir: str | None) -> bool:
+    """Whether it chooses a page that there is not, e.g. null."""
+    folders = [pages.CONF, *([Path(config_dir)] if config_dir else [])]
+    group, _, page = override.partition("=")
+    found = [folder / group / f"{page}.yaml" for folder in folders]
+    return group in pages.groups_of(folders) and not any(file.exists() for file in found)
+
+
+def _unreadable(overrides: Sequence[str]) -> str:
+    """The first override that Hydra's parser does not take."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    for text in overrides:
+        try:
+            if not text.startswith("-"):
+                OverridesParser.create().parse_override(text)
+        except HydraException:
+            return text
+    return " ".join(overrides)
 
 
 def _known_keys(overrides: Sequence[str], config_dir: str | None) -> list[str]:

@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
+from experiments.config import UserError
+
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of the errors of a disk without room."""
 
@@ -50,6 +52,21 @@ def write_text(path: Path, text: str, durable: bool = False) -> None:
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder, with those above it, where it is missing.
+
+    Raises:
+        UserError: where that cannot be; names the folder.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"cannot make the folder {path} ({reason}): choose another with results_dir=PATH"
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:

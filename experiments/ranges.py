@@ -84,8 +84,12 @@ def choice(*names: str) -> Range:
 FLAG = Range("true or false", lambda value: isinstance(value, bool))
 TEXT = Range("text", lambda value: isinstance(value, str))
 NAME = Range(
-    "a name without /, not beginning with a dot",
-    lambda value: isinstance(value, str) and re.fullmatch(r"(?!\.)[^/\\\0\n]*", value) is not None,
+    "a name of at most 200 bytes, without /, not beginning with a dot",
+    lambda value: (
+        isinstance(value, str)
+        and re.fullmatch(r"(?!\.)[^/\\\0\n]*", value) is not None
+        and len(value.encode(errors="replace")) <= 200
+    ),
 )
 """Of a folder that we make; empty where the default is to be taken."""
 PATH = Range(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments import header, sources
+from experiments import checkpoint, header, sources
 from experiments.config import RunConfig, UserError
 from experiments.distributed import World
 from experiments.identity import run_id
@@ -117,6 +117,10 @@ class Recorder:
         place = f"{self.run_id}: {status['state']} at step {status.get('step')}"
         if lacks_end(status, read_rows(self.folder.metrics)):
             self.tell(f"{place}, but {self.folder.metrics} lacks the evaluation there: going on")
+            return False
+        has_header = header.sessions_of(read_json(self.folder.header)) is not None
+        if not has_header and checkpoint.list_newest_first(self.folder.checkpoints):
+            self.tell(f"{place}, but {self.folder.header} is missing or damaged: making it again")
             return False
         lost = num_lost(self.folder.metrics, status.get("num_rows"), status.get("step", 0))
         if lost:

@@ -1,8 +1,9 @@
 """Which setting wins: the one rule by which every tool here picks, and what it must say with it.
 
 Settings (cells) are compared on the seeds that they share. Those are the seeds of the largest
-complete block of runs: seeds x cells, so a late extra seed, a seed that was lost, or a grid that
-was extended with fewer seeds changes neither the pick nor the edge of the grid. A cell that lacks
+complete block of runs, seeds x cells, that has two cells and a third of all. So late extra seeds of
+a few cells, however many, a seed that was lost, or a grid that was extended with fewer seeds change
+neither the pick nor the edge of the grid. A cell that lacks
 a shared seed is incomplete: it is named, and cannot win. A cell of which a shared seed diverged
 was tried: it cannot win either, but it does belong to the grid, whose edge it may be.
 """
@@ -13,6 +14,7 @@ was tried: it cannot win either, but it does belong to the grid, whose edge it m
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,8 +80,8 @@ def pick(
         axes: Keys that have an edge; by default all that are numbers.
 
     Raises:
-        ValueError: where no setting has finished with every shared seed, or a seed of a setting is
-            there twice.
+        ValueError: where no setting has finished with every shared seed, too few settings share
+            a seed, or a seed of a setting is there twice.
     """
     import pandas as pd
 
@@ -87,6 +89,8 @@ def pick(
     if cells.duplicated([*keys, "seed"]).any():
         raise ValueError(f"several runs of one setting ({', '.join(keys)}) and seed")
     seeds = shared_seeds(cells, keys)
+    if len(cells) and not seeds:
+        raise ValueError("too few settings share a seed to compare them")
     on_shared = cells[cells.seed.isin(seeds)]
     value = on_shared.val.where(on_shared.state != "diverged")
     grouped = on_shared.assign(value=value).groupby(keys, dropna=False, sort=True)
@@ -121,6 +125,8 @@ def pick(
 def shared_seeds(cells: pd.DataFrame, keys: Sequence[str]) -> list[int]:
     """The seeds of the largest complete block of seeds x cells; of equal blocks, more seeds.
 
+    Empty where no block has two cells and a third of all: then there is nothing to compare.
+
     Args:
         cells: A row per run that is over, diverged ones included.
         keys: Columns that make a setting.
@@ -129,11 +135,12 @@ def shared_seeds(cells: pd.DataFrame, keys: Sequence[str]) -> list[int]:
     having = {seed: sum(seed in own for own in by_cell) for seed in set(cells.seed)}
     ordered = sorted(having, key=lambda seed: (-having[seed], seed))
     best, most = ordered[:0], 0
+    least = min(len(by_cell), max(2, math.ceil(len(by_cell) / 3)))
     for count in range(1, len(ordered) + 1):
         block = set(ordered[:count])
-        runs = count * sum(block <= own for own in by_cell)
-        if runs and runs >= most:
-            best, most = ordered[:count], runs
+        num_cells = sum(block <= own for own in by_cell)
+        if num_cells >= least and num_cells * count >= most:
+            best, most = ordered[:count], num_cells * count
     return sorted(best)
 
 

@@ -97,7 +97,7 @@ def folder_of_run(source: Source, results_dir: str) -> Path | None:
     if (path / "run.json").exists():
         _check_is_run(path)
         return path
-    if path.exists():
+    if path.is_file() or path.is_dir():
         return None
     folder = Path(results_dir) / source.source
     if (folder / "run.json").exists():
@@ -147,7 +147,8 @@ def identity(config: RunConfig) -> list[dict[str, Any]]:
             if (value := getattr(source, key)) and value != "raw"
         }
         path = Path(source.source).expanduser()
-        if path.exists() and not (path / "run.json").exists():
+        is_there = path.is_file() or path.is_dir()  # no device, which has no end
+        if is_there and not (path / "run.json").exists():
             plain["sha256"] = source.sha256 or checksum(path)
         else:  # a run, whether or not it is still there
             plain["run"] = path.resolve().name

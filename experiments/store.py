@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import UserError
+from experiments.files import make_folder
 from experiments.files import now as now
 from experiments.files import read_json as read_json
 from experiments.files import write_json as write_json
@@ -120,8 +121,9 @@ class Folder:
 
         Raises:
             HeldError: if another process is at this run.
+            UserError: if the folder cannot be made.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         _lock_handles.add(handle)
         try:

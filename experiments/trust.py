@@ -5,7 +5,8 @@ A page that you chose runs whatever it names. A configuration that was *recorded
 are called that
 
 - build models, optimizers, data and tasks in this suite, torch, torchvision, timm, transformers or
-  diffusers (nothing that reads pickles, fetches or runs code), or
+  diffusers (nothing that unpickles objects, or runs what it fetches; weights by the name of a
+  library's own model are data), or
 - you trust: named by `--trust NAME,NAME` or `LION_TRUST`, a dotted path or a package; or used by a
   command of yours before. The latter are noted in `~/.config/lion-experiments/trusted`
   (`$XDG_CONFIG_HOME`), one dotted path a line.
@@ -41,6 +42,7 @@ _OURS = (
     *("experiments.tasks.", "experiments.data.", "experiments.models.", "experiments.evaluations."),
     *("experiments.search.export.", "lion."),
 )
+_FUNCTIONS = ("experiments.models.", "experiments.data.bundled", "experiments.evaluations.")
 _CLASSES = (*_OURS, "torch.nn.", "torch.optim.", "torchvision.models.", "timm.models.")
 _CLASSES += ("timm.layers.", "timm.optim.", "transformers.models.", "diffusers.models.")
 _RUNS_CODE = ("trust_remote_code", "custom_pipeline", "checkpoint_path", "pretrained_cfg")
@@ -158,7 +160,8 @@ def _dangerous(section: Any, name: str) -> Iterator[str]:
     """Dotted keys of arguments that run code, where they are set."""
     if isinstance(section, dict):
         for key, value in section.items():
-            if key in _RUNS_CODE and value not in (None, False, "", {}):
+            is_elsewhere = key == "model_name" and ":" in str(value)  # timm's hf-hub:, local-dir:
+            if is_elsewhere or (key in _RUNS_CODE and value not in (None, False, "", {})):
                 yield f"{name}.{key}"
             yield from _dangerous(value, f"{name}.{key}")
 
@@ -187,8 +190,8 @@ def _is_builder(found: Any, home: str) -> bool:
         return home.startswith(_OURS) or (home.startswith(_CLASSES) and _is_part(found))
     if not inspect.isfunction(found) or "." in found.__qualname__:
         return False  # methods, builtins, anything else
-    if home.startswith(_OURS):
-        return True
+    if home.startswith("experiments."):  # functions of other files of ours write, or compile
+        return home.startswith(_FUNCTIONS)
     name = found.__name__
     if home.startswith("timm.models."):
         import timm

@@ -115,6 +115,8 @@ def _read(path: Path, source: Source) -> State:
         ) from error
     except Exception as error:  # every reader has errors of its own for a damaged file
         reason = str(error).partition("\n")[0]
+        if isinstance(error, pickle.UnpicklingError):  # whose text names a way round the safety
+            reason = "it is no torch file of tensors alone"
         raise UserError(f"start_from: {path} cannot be read as weights: {reason}") from error
     found = next((content[k] for k in _KEYS[source.weights] if _is_state(content.get(k))), None)
     if found is None and source.weights == "raw" and _is_state(content):

@@ -55,7 +55,7 @@ LEARNING_RATES: dict[str, Grid] = {
 NUM_SEEDS = 5
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Trains what is missing, then reports."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
@@ -65,13 +65,20 @@ def main() -> int:
     parser.add_argument("--publish", action="store_true", help="write results/proxies/, too")
     parser.add_argument("--metric", help="to judge by (default: the task's own headline)")
     parser.add_argument("overrides", nargs="*", help="key=value for every run, e.g. train.epochs=1")
-    args = parser.parse_args()
-    started = time.monotonic()
+    args = parser.parse_args(arguments)
     try:
-        cells = plan_cells(args.experiment, args.seeds, args.out / "runs", args.overrides)
+        return work(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def work(args: argparse.Namespace) -> int:
+    """The three steps."""
+    started = time.monotonic()
+    if args.seeds < 1 or args.workers < 1:
+        raise UserError("--seeds and --workers must be 1 or more")
+    cells = plan_cells(args.experiment, args.seeds, args.out / "runs", args.overrides)
     sweep = manifest.write(args.out / "sweeps" / sweep_name(args), cells)
     num_missing = sum(sweep.final_state(cell) is None for cell in cells)
     if num_missing:
@@ -83,9 +90,8 @@ def main() -> int:
         print(f"Trained {num_missing} runs in {time.monotonic() - started:.0f} s.")
     try:
         results, figure = report(cells, args.experiment, args.out, args.metric)
-    except (UserError, ValueError) as error:  # the metric; a grid of which nothing has finished
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except ValueError as error:  # a grid of which nothing has finished
+        raise UserError(str(error)) from error
     if args.publish:
         publish(results, figure, args.experiment)
     return 0

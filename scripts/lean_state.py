@@ -52,6 +52,8 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="ledger")
     parser.add_argument("--publish", action="store_true", help="write results/lean_state/, too")
     args = parser.parse_args()
+    if args.seeds < 1 or args.workers < 1:
+        parser.error("--seeds and --workers must be 1 or more")
     cells = plan(args.seeds, args.runs)
     if not train(list(cells.values()), args.workers):
         print("Not all runs are done; call the same command again to go on.")

@@ -19,8 +19,10 @@ sys.path.insert(0, str(ROOT))
 
 from experiments import trust  # noqa: E402
 from experiments.config import UserError  # noqa: E402
+from experiments.ranges import NAME  # noqa: E402
 from experiments.sweep import command, confirm, report, results  # noqa: E402
 from experiments.sweep.manifest import Sweep  # noqa: E402
+from experiments.sweep.request import MOST_VALUES  # noqa: E402
 
 SWEEPS = Path("results/sweeps")
 STUDIES = Path("results/studies")
@@ -117,7 +119,10 @@ def seeds_of(text: str) -> list[int]:
     for part in text.split(","):
         first, dash, last = part.partition("-")
         try:
-            seeds += range(int(first), int(last) + 1) if dash else [int(first)]
+            some = range(int(first), int(last) + 1) if dash else [int(first)]
+            if len(some) > MOST_VALUES:
+                raise argparse.ArgumentTypeError(f"{text}: more than {MOST_VALUES:,} seeds")
+            seeds += some
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text}: say e.g. 100-109 or 7,8,9") from None
     if not seeds:
@@ -137,6 +142,7 @@ def train_picks(args: argparse.Namespace) -> int:
 def write_tables(args: argparse.Namespace) -> int:
     """Writes the study's tables."""
     sweep = find(args.name)
+    NAME.check("--study", args.study or sweep.name)
     states = sweep.states()
     left = [c.title for c in sweep.cells if states[c.run_id] not in ("finished", "diverged")]
     names = sweep.manifest["experiment"].split(",")

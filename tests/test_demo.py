@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,3 +76,16 @@ def test_a_metric_that_nobody_measured_is_one_line(tmp_path: Path) -> None:
     assert done.stderr.strip().endswith(
         "error: no evaluation has the metric nosuch; there are: loss, top1"
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--seeds", "0"], "error: --seeds and --workers must be 1 or more"),
+        (["--out", "/dev/null"], "error: cannot make the folder /dev/null/"),
+    ],
+)
+def test_a_slip_is_one_line(arguments: list[str], said: str, capsys: Any) -> None:
+    demo = runpy.run_path(str(ROOT / "scripts/demo.py"))
+    assert demo["main"](arguments) == 2
+    assert capsys.readouterr().err.startswith(said)

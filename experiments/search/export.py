@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
+from experiments.config import UserError
 from experiments.search import library, liveness, types
 from experiments.search.language import Program
 from experiments.search.operations import ARRAY
@@ -54,6 +55,11 @@ class ProgramOptimizer(Optimizer):
     ) -> None:
         check_lr(lr)
         check_number("weight_decay", weight_decay)
+        if not isinstance(path, str | Path) or not str(path):
+            raise UserError(
+                "optimizer.path: name a file with a program's text, or one of the library, "
+                f"e.g. {', '.join(library.names()[:3])}"
+            )
         if digest is not None and digest != file_digest(path):
             raise ValueError(f"{path} is not the file that it was (digest {digest})")
         self.program = liveness.prune(library.read_file(path))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import UserError
+from experiments.files import make_folder
 from experiments.search import library
 from experiments.search.evaluation import Tier
 from experiments.search.evolution import Evolution, EvolutionSettings
@@ -59,7 +60,7 @@ class SearchFolder:
             "reference_text": library.read_file(settings.reference).text(),
         }
         folder = cls(root / settings.id(seed, programs))
-        folder.path.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.path)
         if not folder.header.exists():
             header = {"schema_version": SCHEMA_VERSION, "seed": seed, **programs}
             folder.write({**header, "settings": asdict(settings), "sessions": []})

@@ -50,6 +50,8 @@ def read_file(path: Path | str) -> Program:
     path = Path(path)
     if not path.is_file() and path.name == str(path) and path.name in names():
         return load(path.name)
+    if path.exists() and not path.is_dir() and not path.is_file():
+        raise UserError(f"{path}: is a device; a program is a text file")
     try:
         content = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:

@@ -19,11 +19,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from experiments import limits
+from experiments import limits, start_from
 from experiments.build import build, check_target
 from experiments.compose import compose_cells
-from experiments.config import ConfigError, RunConfig
+from experiments.config import ConfigError, RunConfig, from_dict
 from experiments.data import locate
+from experiments.explain import nearest
 from experiments.identity import OPERATIONAL_DATA_KEYS
 from experiments.pages import CONF, from_dotlist, groups_of, load_page, proxy_of
 from experiments.ranges import SEED, check_all
@@ -137,10 +138,14 @@ def sweep_page(request: Request, folders: Sequence[Path]) -> SweepPage:
     chosen: Any = from_dotlist("sweep", request.page_changes)
     if request.page:
         chosen = load_page("sweep", request.page, request.page_changes, folders)
+    plain: Any = OmegaConf.to_container(chosen)
+    for key in plain:
+        if key not in limits.SWEEP:
+            raise ConfigError(f"sweep.{key}: no such key{nearest(str(key), list(limits.SWEEP))}")
+    check_all(plain, limits.SWEEP, "sweep")  # before OmegaConf, which names no remedy
     merged = OmegaConf.merge(OmegaConf.structured(SweepPage), chosen)
     page = OmegaConf.to_object(merged)
     assert isinstance(page, SweepPage)
-    check_all(vars(page), limits.SWEEP, "sweep")
     return page
 
 
@@ -174,7 +179,7 @@ def prepare(
 
 
 def check_data(cells: Sequence[Cell], is_here: bool) -> None:
-    """Checks each data section once, before anything is written.
+    """Checks each data section and each source of weights once, before anything is written.
 
     Args:
         cells: Of the sweep.
@@ -190,6 +195,9 @@ def check_data(cells: Sequence[Cell], is_here: bool) -> None:
         except locate.DataMissing:
             if is_here:
                 raise
+    begun = {json.dumps(c.config["start_from"], sort_keys=True): c.config for c in cells}
+    for config in begun.values():  # run ids come from their content, so they must be here
+        start_from.check(from_dict(config))
 
 
 def launcher_section(

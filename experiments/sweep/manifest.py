@@ -19,6 +19,7 @@ from typing import Any
 
 from experiments import trust
 from experiments.config import ConfigError, RunConfig, UserError, from_dict, to_dict
+from experiments.files import make_folder
 from experiments.identity import run_id
 from experiments.precision import resolved
 from experiments.store import (
@@ -76,6 +77,7 @@ class Sweep:
         self.path = path
         self._stamp = 0.0
         self._final: dict[str, str] = {}
+        self._known: set[str] = set()  # cells whose configuration was looked at
         self.refresh()
         self.leases = Leases(path / "leases", float(self.manifest["lease_seconds"]))
 
@@ -102,10 +104,19 @@ class Sweep:
         """The configuration of a cell, quiet: the sweep speaks for it.
 
         Raises:
-            ConfigError: if it would run code that is not trusted; see `experiments.trust`.
+            ConfigError: if it would run code that is not trusted (see `experiments.trust`), or
+                would be another run than the cell waits for.
         """
         config = from_dict(cell.config)
-        trust.check(config, f"the sweep {self.path}")
+        if cell.run_id not in self._known:
+            trust.check(config, f"the sweep {self.path}")
+            if run_id(config) != cell.run_id:
+                raise ConfigError(
+                    f"the sweep {self.path} was planned by another version, or changed: its cell "
+                    f"{cell.run_id} would be the run {run_id(config)}; move the folder away and "
+                    "call the sweep's own command again (what is finished is not trained again)"
+                )
+            self._known.add(cell.run_id)
         config.launch.progress = False
         return config
 
@@ -181,7 +192,8 @@ def write(
         UserError: if the budget would be unequal, or the sweep there is another one.
     """
     trust.note(cell.config for cell in cells)
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
+    make_folder(Path(cells[0].config["results_dir"]))
     with _locked(path):
         before = read_sweep(path) if (path / "manifest.json").exists() else {}
         runs_dir = cells[0].config["results_dir"]
@@ -229,11 +241,17 @@ def cells_of(manifest: dict[str, Any], path: Path) -> list[Cell]:
         cells = [Cell(**cell) for cell in manifest["cells"]]
         needed = ("lease_seconds", "max_tries", "runs_dir", "budget", "seeds", "fixed")
         missing = [key for key in needed if key not in manifest]
+        missing += [str(cell.run_id) for cell in cells if not _is_plain_name(cell.run_id)]
     except (KeyError, TypeError) as error:
         cells, missing = [], [str(error)]
     if missing:
         raise damaged_sweep(path / "manifest.json")
     return cells
+
+
+def _is_plain_name(name: Any) -> bool:
+    """Whether it names a folder or file right in another folder, and nothing elsewhere."""
+    return isinstance(name, str) and name == os.path.basename(name) and name not in ("", ".", "..")
 
 
 def _check_same(path: Path, before: dict[str, Any], fixed: list[str], runs_dir: str) -> None:

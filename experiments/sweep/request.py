@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from experiments.config import ConfigError
 from experiments.overrides import quoted
+
+MOST_VALUES = 100_000
+"""Of one key: more would be a slip, and no manifest could hold them."""
 
 
 @dataclass
@@ -39,6 +43,8 @@ def parse(overrides: Sequence[str], groups: Sequence[str]) -> Request:
     request = Request()
     for text in quoted(overrides):
         key, _, value = text.partition("=")
+        if key == "sweep" and request.page:
+            raise ConfigError(f"sweep={request.page} and sweep={value}: choose one page")
         if key == "sweep":
             request.page = value
         elif key == "launcher":
@@ -63,7 +69,9 @@ def _sort(override: Any, text: str, request: Request, groups: Sequence[str]) -> 
     kind = type(override.value()).__name__
     if kind not in ("ChoiceSweep", "RangeSweep"):
         raise ConfigError(f"{text}: list the values, e.g. {key}=1,2,3")
-    texts = list(override.sweep_string_iterator())
+    texts = list(islice(override.sweep_string_iterator(), MOST_VALUES + 1))
+    if len(texts) > MOST_VALUES:
+        raise ConfigError(f"{text}: more than {MOST_VALUES:,} values: name fewer")
     if not texts:
         raise ConfigError(f"{text}: there is no value in it, so nothing would be trained")
     if key in groups:

@@ -75,6 +75,29 @@ def test_a_slip_on_the_command_line_passes_or_is_one_line(key: str) -> None:
         assert "\n" not in str(error) and len(str(error)) < 500
 
 
+IN_WORDS = {
+    "train.compile=foo": "train.compile=foo: must be true or false",
+    "job=null": "job=null: must be one of train",
+    "landscape.sigmas=[a]": "landscape.sigmas=[a]: must be a list, each a finite number",
+    "task.max_shift=null": "task.max_shift=null: must be a finite number",
+    "train=3": "train=3: must be a mapping",
+    "start_from=[1,2]": "start_from=[1,2]: must be a mapping",
+    "data=3": "data=3: choose a page",
+    "+foo=1": "foo: no such key",
+    "+train.foo=1": "foo: no such key",
+    "foo": "'foo' cannot be read: say key=value",
+    "a b=c": "'a b=c' cannot be read: say key=value",
+    "${foo}": "'${foo}' cannot be read: say key=value",
+}
+
+
+@pytest.mark.parametrize("slip", IN_WORDS)
+def test_what_hydra_refuses_is_said_with_the_remedy(slip: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(IN_WORDS[slip])}") as caught:
+        run.compose([slip])
+    assert "full_key" not in str(caught.value)
+
+
 TOO_FAR = {  # accepted by no range
     "task.mixup_alpha": -1,
     "task.label_smoothing": -0.5,

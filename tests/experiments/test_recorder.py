@@ -221,3 +221,15 @@ def test_without_progress_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> No
 def test_time_left_reads_like_a_clock(seconds: float, text: str) -> None:
     assert recorder._duration(seconds) == text
     assert recorder._duration(float("inf")).count(":") == 2
+
+
+def test_a_finished_run_whose_header_is_damaged_makes_it_again(tmp_path: Path) -> None:
+    """As the table promises: until the run's command is called again."""
+    config = tiny.config(tmp_path, train__epochs=1.0)
+    folder = runner.run(config).folder
+    num_params = read_json(folder / "run.json")["num_params"]
+    rows = (folder / "metrics.jsonl").read_text()
+    (folder / "run.json").write_text("garbage")
+    assert runner.run(config).state == "finished"
+    assert read_json(folder / "run.json")["num_params"] == num_params
+    assert (folder / "metrics.jsonl").read_text().startswith(rows)

@@ -39,6 +39,7 @@ UNBALANCED = {
     "an extra seed of another diverged": grid() + [row(5.0, 3, 0.0, "diverged")],
     "a seed of another cell was lost": [r for r in grid() if (r["lr"], r["seed"]) != (5.0, 1)],
     "the grid was extended with one lucky seed": grid() + [row(6.0, 0, 99.0), row(7.0, 0, 98.0)],
+    "many late seeds of the worst": grid() + [row(5.0, s, 99.0) for s in range(3, 30)],
     "a single run that is best of all": grid() + [row(9.0, 1, 99.9)],
 }
 
@@ -70,6 +71,12 @@ def test_a_diverged_cell_is_an_edge_that_was_tried() -> None:
     assert of([r for r in rows if r["lr"] < 4]).edges == ("lr",)
 
 
+def test_settings_that_share_no_seed_are_not_compared() -> None:
+    with pytest.raises(ValueError, match="too few settings share a seed"):
+        of([row(lr, seed, 80.0) for seed, lr in enumerate(LRS)])
+    assert of([row(1.0, seed, 80.0) for seed in SEEDS]).seeds == SEEDS, "but one needs no other"
+
+
 def test_ties_are_said_and_the_smaller_wins() -> None:
     rows = [row(lr, s, 80.0 + s + (lr > 3) * 1e-4) for lr in (2.0, 3.0, 4.0) for s in SEEDS]
     found = of(rows)
@@ -89,3 +96,10 @@ def test_the_shared_seeds_are_the_largest_block() -> None:
     assert shared_seeds(pd.DataFrame(grid() + [row(2.0, 9, 1.0)]), ["lr"]) == [0, 1, 2]
     two_grids = grid(LRS, (0,)) + grid((1.0, 2.0), (1, 2, 3))
     assert shared_seeds(pd.DataFrame(two_grids), ["lr"]) == [0, 1, 2, 3]  # 8 runs, not 5
+
+
+def test_many_late_seeds_of_two_cells_do_not_take_over_a_grid() -> None:
+    lrs = tuple(float(lr) for lr in range(1, 10))
+    late = [row(lr, seed, 99.0) for lr in (8.0, 9.0) for seed in range(3, 40)]
+    found = of(grid(lrs) + late)
+    assert found.setting["lr"] == 3.0 and found.seeds == SEEDS

@@ -58,6 +58,17 @@ STRANGE: dict[str, tuple[dict[str, Any], str]] = {
         {"_target_": "experiments.build.build", "section": {"_target_": "os.system"}},
         "is no model|lies outside",
     ),
+    "our compiler": ({"_target_": "lion.native.build", "source": "x"}, "is no model"),
+    "our caches": ({"_target_": "experiments.data.archive_index.write_cached"}, "is no model"),
+    "our search": ({"_target_": "experiments.search.export.run"}, "is no model"),
+    "somebody's folder, through timm": (
+        {"_target_": "timm.create_model", "model_name": "local-dir:x", "pretrained": True},
+        "sets model.model_name, which can run code of others",
+    ),
+    "somebody's account, through timm": (
+        {"_target_": "timm.create_model", "model_name": "hf-hub:x/y"},
+        "sets model.model_name, which can run code of others",
+    ),
     "deeper": (
         {"_target_": "torch.nn.Sequential", "parts": [{"image": {"_target_": "os.remove"}}]},
         r"model.parts.0.image._target_=os.remove",

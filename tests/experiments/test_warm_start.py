@@ -184,13 +184,21 @@ def test_unfinished_unknown_and_damaged_sources_are_refused(source: Any, tmp_pat
     status.write_text(text)
 
 
+def test_a_device_is_no_file_of_weights_and_is_never_read(tmp_path: Path) -> None:
+    """/dev/zero has no end: neither its checksum nor its content is asked for."""
+    made = config(tmp_path, "/dev/zero")
+    with pytest.raises(UserError, match="/dev/zero is no file, and no run in"):
+        start_from.check(made)
+    assert start_from.identity(made) == [{"run": "zero"}]
+
+
 def test_no_code_is_unpickled(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> Any:
             return (Path(tmp_path / "pwned").touch, ())
 
     torch.save({"model": {"body.0.weight": Evil()}}, tmp_path / "evil.pt")
-    with pytest.raises(UserError, match="cannot be read as weights"):
+    with pytest.raises(UserError, match="cannot be read as weights: it is no torch file of tens"):
         runner.run(config(tmp_path, str(tmp_path / "evil.pt")))
     assert not (tmp_path / "pwned").exists()
 

@@ -127,6 +127,11 @@ def leave_one_out(results: pd.DataFrame, optimizer: str) -> pd.DataFrame:
     if found.num_settings == 1 or len(found.seeds) < 3:
         return found.runs.set_index("seed")
     mine = results[(results.optimizer == optimizer) & results.seed.isin(found.seeds)]
+    # Else it would win for the very seed on which it diverged, and that seed would fall out unsaid.
+    keys = [key for key in SETTING if key in mine]
+    diverged = mine[(mine.state == "diverged") | mine.val.isna()][keys].drop_duplicates()
+    for setting in diverged.to_dict("records"):
+        mine = mine.drop(with_setting(mine, setting).index)
     rows = []
     for seed in found.seeds:
         setting = _pick(mine[mine.seed != seed], optimizer).setting

@@ -67,7 +67,8 @@ class Difference:
     def reason(self) -> str:
         """Why nothing is shown; empty where it is."""
         if self.n < MIN_SEEDS:
-            return f"{self.n} seeds show nothing: it takes {MIN_SEEDS}"
+            of_seeds = "1 seed shows" if self.n == 1 else f"{self.n} seeds show"
+            return f"{of_seeds} nothing: it takes {MIN_SEEDS}"
         if not math.isfinite(self.low):
             return "no spread over the seeds, and the steps of the metric are not known"
         if self.low <= 0 <= self.high:

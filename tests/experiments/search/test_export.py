@@ -234,6 +234,15 @@ def test_only_buffers_that_matter_are_kept() -> None:
     assert all(set(state) == {"v"} for state in optimizer.state.values())
 
 
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("/dev/zero", "/dev/zero: is a device"), (None, "name a file"), ("", "name a file")],
+)
+def test_what_is_no_file_is_one_line(path: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ProgramOptimizer([torch.zeros(2, requires_grad=True)], path=path)
+
+
 def test_a_buffer_is_not_the_gradient_itself(tmp_path: Path) -> None:
     params = start(torch.float32)
     path = write(tmp_path, "update = m * lr\nm = g")

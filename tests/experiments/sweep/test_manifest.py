@@ -94,7 +94,9 @@ def test_a_missing_sweep_names_those_that_are_there(tmp_path: Path) -> None:
         read_sweep(path.parent)
 
 
-@pytest.mark.parametrize("how", ["cut", "empty", "a list", "no cells", "odd cells", "a folder"])
+@pytest.mark.parametrize(
+    "how", ["cut", "empty", "a list", "no cells", "odd cells", "a way out", "a folder"]
+)
 def test_a_damaged_manifest_is_one_line_and_is_never_written_over(tmp_path: Path, how: str) -> None:
     cells = fair(tmp_path)
     swept.sweep(tmp_path, cells)
@@ -103,6 +105,8 @@ def test_a_damaged_manifest_is_one_line_and_is_never_written_over(tmp_path: Path
     texts = {"cut": path.read_text()[:300], "empty": "", "a list": "[]"}
     texts["no cells"] = json.dumps({k: v for k, v in whole.items() if k != "cells"})
     texts["odd cells"] = json.dumps({**whole, "cells": [{"run_id": "x"}]})
+    out = {**whole["cells"][0], "run_id": "../../elsewhere"}
+    texts["a way out"] = json.dumps({**whole, "cells": [out]})
     path.unlink()
     if how == "a folder":
         path.mkdir()
@@ -112,6 +116,18 @@ def test_a_damaged_manifest_is_one_line_and_is_never_written_over(tmp_path: Path
         with pytest.raises(UserError, match="manifest.json is damaged: move it away and call"):
             call()
     assert path.is_dir() or path.read_text() == texts[how]
+
+
+def test_a_cell_that_would_be_another_run_is_refused(tmp_path: Path) -> None:
+    """Else a worker would train that run, find its cell still waiting, and train it for ever."""
+    path = swept.sweep(tmp_path, fair(tmp_path)).path / "manifest.json"
+    plain = json.loads(path.read_text())
+    plain["cells"][0]["config"]["seed"] = 99
+    path.write_text(json.dumps(plain))
+    changed = Sweep(path.parent)
+    with pytest.raises(ConfigError, match="planned by another version, or changed: its cell"):
+        changed.config(changed.cells[0])
+    assert changed.config(changed.cells[1]).seed == 0
 
 
 def test_trials_do_not_count_seeds_and_axes_are_sorted(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from experiments import runner
 from experiments.analysis.statistics.comparison import (
     choose,
     final_results,
+    leave_one_out,
     paired_difference,
 )
 from experiments.store import SCHEMA
@@ -101,6 +102,9 @@ def test_a_diverged_seed_rules_its_setting_out_and_is_counted() -> None:
     chosen = choose(table, "lion")
     assert chosen.lr == 1e-3
     assert (chosen.num_diverged, chosen.num_settings, chosen.n) == (1, 3, 3)
+    left_out = leave_one_out(table, "lion")
+    assert list(left_out.lr) == [1e-3] * 3, "nor does it win for the seed on which it diverged"
+    assert left_out.test.notna().all(), "which would then fall out of the comparison unsaid"
 
 
 def test_betas_are_part_of_a_setting_where_the_table_has_them() -> None:

@@ -1,0 +1,33 @@
+"""scripts/sweep.py: a slip on its command line costs one line."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import swept
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["confirm", "x", "--seeds", "0-1000000000000"], "more than 100,000 seeds"),
+        (["confirm", "x", "--seeds", "5-3"], "no seed"),
+    ],
+)
+def test_odd_seeds_are_one_line(arguments: list[str], said: str, capsys: Any) -> None:
+    script = runpy.run_path(str(ROOT / "scripts/sweep.py"))
+    with pytest.raises(SystemExit):
+        script["main"](arguments)
+    assert said in capsys.readouterr().err
+
+
+def test_a_study_stays_within_its_folder(tmp_path: Path, capsys: Any) -> None:
+    sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 1))
+    script = runpy.run_path(str(ROOT / "scripts/sweep.py"))
+    assert script["main"](["collect", str(sweep.path), "--study", "../../x"]) == 2
+    assert "--study=../../x: must be a name" in capsys.readouterr().err
