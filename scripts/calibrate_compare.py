@@ -1,0 +1,280 @@
+"""How often `compare` is wrong, and how often it finds what is there: on made-up models.
+
+    python scripts/calibrate_compare.py                     # all tables, some minutes
+    python scripts/calibrate_compare.py --pairs 200 --budgets 25 --out /tmp/tables
+
+A user is two surfaces of true mean validation value over (log10 lr, log10 weight decay), the
+baseline's and the contestant's: a quadratic top, a steeper fall and divergence at high lr, a
+plateau below and a fall above in weight decay, noise that grows off the top. Ranges: those of the
+committed studies. The protocol that is run is `experiments.compare.protocol`, the very code of
+`compare`. All numbers are in standard deviations of one run at a good setting. Everything below
+holds in this made-up world; surfaces with several tops are not in it.
+
+Written: tuning.csv (regret and luck, by budget) and verdicts.csv (shares of the verdicts, by true
+difference), with Monte-Carlo standard errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from experiments.compare import protocol  # noqa: E402
+from experiments.compare.asking import Answer, Ask, Dialogue, Notice, Setting  # noqa: E402
+from experiments.compare.protocol import Contestant, Plan  # noqa: E402
+from experiments.config import UserError  # noqa: E402
+
+START = Setting(1e-3, 0.1)
+FACTOR = 5.5
+PLAN = Plan(
+    Contestant("adamw", "AdamW"),
+    (Contestant("lion", "Lion", 1 / FACTOR, FACTOR),),
+    START,
+    budget=25,
+    effect=2.0,
+    effect_in_sd=False,
+)
+SKEW_SHAPE = 8.0
+"""Of the gamma noise: skewed to the left by -0.7, excess kurtosis 0.75, as accuracies are."""
+NUM_FINALS = 4
+"""Finals with fresh seeds of every tuned pair and true difference."""
+
+
+@dataclass
+class Surface:
+    """One optimizer on one model; coordinates are decades from `START`."""
+
+    best: np.ndarray  # where the true optimum lies
+    a: float  # curvature in lr, sd per decade^2
+    b: float  # in weight decay
+    r: float  # interaction, as a correlation
+    skew: float  # how much steeper the high-lr side is
+    cliff: float  # decades above the best lr where runs begin to diverge
+    plateau: float  # most that a too small weight decay costs
+    crash: float  # chance that a run is lost whatever its setting
+    step: float  # of a quantised metric; 0: continuous
+
+    def deficit(self, x: np.ndarray) -> np.ndarray:
+        """True loss against the optimum, sd."""
+        u, v = np.moveaxis(np.atleast_2d(x) - self.best, -1, 0)
+        lr = self.a * u**2 * (1 + self.skew * np.tanh(2 * u))
+        low = self.plateau * -np.expm1(-self.b * np.minimum(v, 0) ** 2 / self.plateau)
+        high = self.b * np.maximum(v, 0) ** 2 * (1 + np.maximum(v - 0.7, 0) * 4)
+        mixed = 2 * self.r * np.sqrt(self.a * self.b) * u * v * np.exp(-(u**2 + v**2) / 0.5)
+        return 40 * np.tanh(np.maximum(lr + low + high + mixed, 0) / 40)
+
+
+@dataclass
+class User:
+    """Two surfaces, and the answers that they give."""
+
+    surfaces: dict[str, Surface]
+    ratio: np.ndarray  # log10 of the true (lr, weight decay) ratio, contestant over baseline
+    rng: np.random.Generator
+    gain: dict[str, float] = field(default_factory=dict)  # true advantage of the reported metric
+
+    def answer(self, ask: Ask) -> Answer:
+        """One run."""
+        surface = self.surfaces[ask.optimizer]
+        x = np.log10([ask.lr / START.lr, ask.weight_decay / START.weight_decay])
+        d = float(surface.deficit(x)[0])
+        over = (x[0] - surface.best[0] - surface.cliff) / 0.3
+        lost = self.rng.random() < max(surface.crash, min(max(over, 0.0), 1.0))
+        if lost and ask.phase != "final":  # the final is of settings that train
+            return Answer()
+        sd = 1 + 0.3 * min(d, 10.0)
+        noise = (SKEW_SHAPE - self.rng.gamma(SKEW_SHAPE)) / math.sqrt(SKEW_SHAPE)
+        value = -d + sd * noise
+        report = value + self.gain.get(ask.optimizer, 0.0)
+        return Answer(self._rounded(value, surface), self._rounded(report, surface), seconds=1.0)
+
+    @staticmethod
+    def _rounded(value: float, surface: Surface) -> float:
+        return round(value / surface.step) * surface.step if surface.step else value
+
+
+def draw_user(
+    rng: np.random.Generator, reach: float = 1.0, crash: float = 0.0, step: float = 0.0
+) -> User:
+    """A made-up user whose baseline is up to `reach` decades off its optimum."""
+    best = rng.uniform(-reach, reach, 2)
+    ratio = rng.uniform(np.log10(1.5), np.log10(30), 2) * (-1, 1)
+
+    def surface(at: np.ndarray) -> Surface:
+        a, b = np.clip(rng.lognormal(np.log([15, 2]), [0.6, 0.8]), [4, 0.3], [60, 10])
+        shape = [rng.uniform(*ends) for ends in ((-0.3, 0.5), (0, 0.5), (0.25, 0.9), (0.5, 4))]
+        return Surface(at, a, b, *shape, crash, step)
+
+    return User({"adamw": surface(best), "lion": surface(best + ratio)}, ratio, rng)
+
+
+def answered(dialogue: Dialogue, user: User) -> Any:
+    """Runs a dialogue against a user; returns its result."""
+    told: Sequence[Answer] = []
+    while True:
+        try:
+            question = dialogue.send(told) if told else next(dialogue)
+        except StopIteration as end:
+            return end.value
+        told = [] if isinstance(question, Notice) else [user.answer(ask) for ask in question]
+
+
+def one_pair(
+    number: int, plan: Plan, reach: float, differences: Sequence[float], num_finals: int
+) -> dict[str, Any]:
+    """Tunes one user's pair, and judges it under several true differences of equal optimizers."""
+    rng = np.random.default_rng([number, plan.budget])
+    user = draw_user(rng, reach, rng.choice([0, 0.02, 0.05, 0.1]), rng.choice([0, 0.3, 1.0]))
+    try:
+        pilot = answered(protocol._pilot(plan), user)
+        tuned, budget = answered(protocol.tune_all(plan, pilot), user)
+    except UserError as refused:
+        return {"pair": number, "refused": str(refused)[:40]}
+    row: dict[str, Any] = {"pair": number, "refused": "", "trials": budget, "pilot_sd": pilot.sd}
+    for name, one in tuned.items():
+        at = np.log10([one.pick.lr / START.lr, one.pick.weight_decay / START.weight_decay])
+        row[f"regret_{name}"] = float(user.surfaces[name].deficit(at)[0])
+        row[f"sd_{name}"] = one.search.sd
+    row["verdicts"] = []
+    for difference in differences:
+        user.gain = {"lion": difference}
+        for _ in range(num_finals):
+            result = answered(protocol.finish(plan, pilot, tuned, budget), user)
+            row["verdicts"].append(_verdict(result, difference))
+            ratios = result.judged[0].ratios
+    for axis, ratio in enumerate(ratios):
+        row[f"ratio_{axis}"] = ratio.reason or ""
+        if ratio.low is not None and ratio.high is not None:
+            low, high = math.log10(ratio.low), math.log10(ratio.high)
+            row[f"covers_{axis}"] = float(low <= user.ratio[axis] <= high)
+    return row
+
+
+def _verdict(result: protocol.Result, difference: float) -> dict[str, Any]:
+    judged = result.judged[0]
+    found = judged.interval
+    return {
+        "difference": difference,
+        "verdict": judged.verdict if judged.reason not in ("edge",) else "edge",
+        "n": result.n,
+        "used": found.n_ours if found else math.nan,
+        "covers": float(found.low <= difference <= found.high) if found else math.nan,
+        "bare": float(found.low_settings <= difference <= found.high_settings)
+        if found
+        else math.nan,
+    }
+
+
+def simulate(
+    plan: Plan,
+    num_pairs: int,
+    reach: float = 1.0,
+    differences: Sequence[float] | None = None,
+    num_finals: int = NUM_FINALS,
+    workers: int = 1,
+) -> list[dict[str, Any]]:
+    """Rows of `one_pair` for as many users."""
+    if differences is None:
+        differences = (0.0, plan.effect / 2, plan.effect, 2 * plan.effect)
+    work = partial(
+        one_pair, plan=plan, reach=reach, differences=differences, num_finals=num_finals
+    )
+    if workers == 1:
+        return [work(number) for number in range(num_pairs)]
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        return pool.map(work, range(num_pairs), chunksize=8)
+
+
+def summary_of_tuning(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Regret, luck (sd of the difference of the regrets) and coverage of the ratios."""
+    whole = [r for r in rows if not r["refused"]]
+    judged = [r for r in whole if all(v["verdict"] != "edge" for v in r["verdicts"])]
+    luck = np.array([r["regret_adamw"] - r["regret_lion"] for r in judged])
+    found: dict[str, float] = {"pairs": len(rows), "refused_percent": _percent(
+        [bool(r["refused"]) for r in rows])}  # fmt: skip
+    found["edge_percent"] = _percent(
+        [any(v["verdict"] == "edge" for v in r["verdicts"]) for r in whole]
+    )
+    found["extended_percent"] = _percent([r["trials"] > min(x["trials"] for x in whole)
+                                          for r in whole])  # fmt: skip
+    for name in ("adamw", "lion"):
+        values = [r[f"regret_{name}"] for r in judged]
+        found[f"regret_{name}"] = float(np.mean(values))
+        found[f"regret_{name}_error"] = float(np.std(values) / math.sqrt(len(values)))
+    found["luck"] = float(luck.std())
+    found["bias"] = float(luck.mean())
+    found["bias_error"] = float(luck.std() / math.sqrt(len(luck)))
+    found["sd_of_fit"] = float(np.mean([r["sd_adamw"] for r in judged]))
+    for axis, name in enumerate(("lr", "weight_decay")):
+        covers = [r[f"covers_{axis}"] for r in judged if f"covers_{axis}" in r]
+        found[f"{name}_ratio_given_percent"] = 100 * len(covers) / len(judged)
+        found[f"{name}_ratio_covers_percent"] = _percent(covers)
+    return found
+
+
+def summary_of_verdicts(rows: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """Shares of the verdicts by true difference; errors count pairs, not finals."""
+    whole = [r for r in rows if not r["refused"]]
+    table = []
+    for difference in sorted({v["difference"] for r in whole for v in r["verdicts"]}):
+        mine = [[v for v in r["verdicts"] if v["difference"] == difference] for r in whole]
+        row: dict[str, float] = {"difference": difference, "pairs": len(mine)}
+        for verdict in ("better", "worse", "equivalent", "undecided", "edge"):
+            shares = np.array([np.mean([v["verdict"] == verdict for v in own]) for own in mine])
+            row[f"{verdict}_percent"] = 100 * float(shares.mean())
+            row[f"{verdict}_error"] = 100 * float(shares.std() / math.sqrt(len(shares)))
+        for key in ("n", "used"):
+            row[key] = float(np.nanmean([v[key] for own in mine for v in own]))
+        for key in ("covers", "bare"):
+            row[f"{key}_percent"] = 100 * float(np.nanmean([v[key] for own in mine for v in own]))
+        table.append(row)
+    return table
+
+
+def _percent(values: Sequence[Any]) -> float:
+    return 100 * float(np.mean(values)) if len(values) else math.nan
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes the tables."""
+    import pandas as pd
+
+    summary = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=summary)
+    parser.add_argument("--pairs", type=int, default=1000, help="made-up users (1000)")
+    parser.add_argument("--budgets", type=int, nargs="+", default=[10, 25, 36], help="trials each")
+    parser.add_argument("--effects", type=float, nargs="+", help="effect in sd, one per budget")
+    parser.add_argument("--reach", type=float, nargs="+", help="decades, one per budget")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=ROOT / "results/compare_calibration")
+    args = parser.parse_args(arguments)
+    effects = args.effects or [{10: 3.0, 16: 3.0, 25: 2.0, 36: 1.5, 49: 1.0}[b] for b in args.budgets]
+    reaches = args.reach or [0.5 if b < 16 else 1.0 for b in args.budgets]
+    tuning, verdicts = [], []
+    for budget, effect, reach in zip(args.budgets, effects, reaches, strict=True):
+        plan = Plan(PLAN.baseline, PLAN.others, START, budget, effect, effect_in_sd=False)
+        rows = simulate(plan, args.pairs, reach, workers=args.workers)
+        facts = {"budget": budget, "effect": effect, "baseline_off_by_decades": reach}
+        tuning.append(facts | summary_of_tuning(rows))
+        verdicts += [facts | row for row in summary_of_verdicts(rows)]
+        print(tuning[-1], *verdicts[-4:], sep="\n", flush=True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name, table in {"tuning": tuning, "verdicts": verdicts}.items():
+        pd.DataFrame(table).round(3).to_csv(args.out / f"{name}.csv", index=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
