@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments.compare import protocol  # noqa: E402
-from experiments.compare.asking import Answer, Ask, Dialogue, Notice, Setting  # noqa: E402
+from experiments.compare.asking import Answer, Ask, Dialogue, Setting, converse  # noqa: E402
 from experiments.compare.protocol import Contestant, Plan  # noqa: E402
 from experiments.config import UserError  # noqa: E402
 
@@ -122,13 +122,7 @@ def draw_user(
 
 def answered(dialogue: Dialogue, user: User) -> Any:
     """Runs a dialogue against a user; returns its result."""
-    told: Sequence[Answer] = []
-    while True:
-        try:
-            question = dialogue.send(told) if told else next(dialogue)
-        except StopIteration as end:
-            return end.value
-        told = [] if isinstance(question, Notice) else [user.answer(ask) for ask in question]
+    return converse(dialogue, lambda asks: [user.answer(ask) for ask in asks])
 
 
 def one_pair(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,12 @@ class Ask:
     lr: float
     weight_decay: float
     seed: int
+    copy: int = 0  # 1: the same run once more
+
+    @property
+    def identity(self) -> tuple[str, float, float, int, int]:
+        """The run, whatever it is wanted for."""
+        return self.optimizer, self.lr, self.weight_decay, self.seed, self.copy
 
     @property
     def setting(self) -> Setting:
@@ -54,6 +60,31 @@ class Notice:
 Question = Sequence[Ask] | Notice
 Dialogue = Generator[Question, Sequence[Answer], Any]
 """Yields runs or notices, is sent the answers in the same order, returns its result."""
+
+
+def converse(
+    dialogue: Dialogue,
+    answer: Callable[[Sequence[Ask]], Sequence[Answer]],
+    hear: Callable[[Notice], None] = lambda notice: None,
+) -> Any:
+    """Leads a dialogue to its end and returns its result.
+
+    Args:
+        dialogue: Of the protocol.
+        answer: Runs what is asked, in any order, and answers in the order of asking.
+        hear: Is told of every notice.
+    """
+    told: Sequence[Answer] | None = None
+    while True:
+        try:
+            question = dialogue.send(told)  # pyright: ignore[reportArgumentType]
+        except StopIteration as end:
+            return end.value
+        if isinstance(question, Notice):
+            hear(question)
+            told = []
+        else:
+            told = answer(question)
 
 
 def digits(value: float, number: int) -> float:

@@ -169,7 +169,7 @@ def _pilot(plan: Plan) -> Dialogue:
     name, start = plan.baseline.name, plan.start
     seeds = (*PILOT_SEEDS, PILOT_SEEDS[0])
     answers: Sequence[Answer] = yield [
-        Ask(f"{name}/pilot/{i}", name, "pilot", start.lr, start.weight_decay, seed)
+        Ask(f"{name}/pilot/{i}", name, "pilot", start.lr, start.weight_decay, seed, i // 3)
         for i, seed in enumerate(seeds)
     ]
     values = np.array([a.tune for a in answers])
