@@ -1,7 +1,7 @@
 """How often `compare` is wrong, and how often it finds what is there: on made-up models.
 
     python scripts/calibrate_compare.py                     # all tables, some minutes
-    python scripts/calibrate_compare.py --pairs 200 --budgets 25 --out /tmp/tables
+    python scripts/calibrate_compare.py --pairs 200 --only default --out /tmp/tables
 
 A user is two surfaces of true mean validation value over (log10 lr, log10 weight decay), the
 baseline's and the contestant's: a quadratic top, a steeper fall and divergence at high lr, a
@@ -21,7 +21,7 @@ import math
 import multiprocessing
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ PLAN = Plan(
 )
 SKEW_SHAPE = 8.0
 """Of the gamma noise: skewed to the left by -0.7, excess kurtosis 0.75, as accuracies are."""
+SECOND_LOSS = 1.0
+"""sd by which a second top is worse than the first."""
 NUM_FINALS = 4
 """Finals with fresh seeds of every tuned pair and true difference."""
 
@@ -65,10 +67,18 @@ class Surface:
     plateau: float  # most that a too small weight decay costs
     crash: float  # chance that a run is lost whatever its setting
     step: float  # of a quantised metric; 0: continuous
+    second: np.ndarray | None = None  # another top so far away, `SECOND_LOSS` worse
 
     def deficit(self, x: np.ndarray) -> np.ndarray:
         """True loss against the optimum, sd."""
-        u, v = np.moveaxis(np.atleast_2d(x) - self.best, -1, 0)
+        x = np.atleast_2d(x) - self.best
+        first = self._about_top(x)
+        if self.second is None:
+            return first
+        return np.minimum(first, SECOND_LOSS + self._about_top(x - self.second))
+
+    def _about_top(self, x: np.ndarray) -> np.ndarray:
+        u, v = np.moveaxis(x, -1, 0)
         lr = self.a * u**2 * (1 + self.skew * np.tanh(2 * u))
         low = self.plateau * -np.expm1(-self.b * np.minimum(v, 0) ** 2 / self.plateau)
         high = self.b * np.maximum(v, 0) ** 2 * (1 + np.maximum(v - 0.7, 0) * 4)
@@ -105,19 +115,33 @@ class User:
         return round(value / surface.step) * surface.step if surface.step else value
 
 
-def draw_user(
-    rng: np.random.Generator, reach: float = 1.0, crash: float = 0.0, step: float = 0.0
-) -> User:
-    """A made-up user whose baseline is up to `reach` decades off its optimum."""
-    best = rng.uniform(-reach, reach, 2)
+@dataclass(frozen=True)
+class World:
+    """What users are drawn from."""
+
+    reach: float = 1.0  # decades by which a baseline is off its optimum, at most
+    two_tops: bool = False
+    names: tuple[str, ...] = ("adamw", "lion")
+
+
+WORLD = World()
+
+
+def draw_user(rng: np.random.Generator, world: World) -> User:
+    """A made-up user; lost runs and quantised metrics are mixed in."""
+    crash, step = rng.choice([0, 0.02, 0.05, 0.1]), rng.choice([0, 0.3, 1.0])
+    best = rng.uniform(-world.reach, world.reach, 2)
     ratio = rng.uniform(np.log10(1.5), np.log10(30), 2) * (-1, 1)
 
     def surface(at: np.ndarray) -> Surface:
         a, b = np.clip(rng.lognormal(np.log([15, 2]), [0.6, 0.8]), [4, 0.3], [60, 10])
         shape = [rng.uniform(*ends) for ends in ((-0.3, 0.5), (0, 0.5), (0.25, 0.9), (0.5, 4))]
-        return Surface(at, a, b, *shape, crash, step)
+        second = rng.choice([-1, 1], 2) * (0.7, 1.2) if world.two_tops else None
+        return Surface(at, a, b, *shape, crash, step, second)
 
-    return User({"adamw": surface(best), "lion": surface(best + ratio)}, ratio, rng)
+    first, *others = world.names
+    surfaces = {first: surface(best)} | {name: surface(best + ratio) for name in others}
+    return User(surfaces, ratio, rng)
 
 
 def answered(dialogue: Dialogue, user: User) -> Any:
@@ -126,11 +150,11 @@ def answered(dialogue: Dialogue, user: User) -> Any:
 
 
 def one_pair(
-    number: int, plan: Plan, reach: float, differences: Sequence[float], num_finals: int
+    number: int, plan: Plan, world: World, differences: Sequence[float], num_finals: int
 ) -> dict[str, Any]:
     """Tunes one user's pair, and judges it under several true differences of equal optimizers."""
     rng = np.random.default_rng([number, plan.budget])
-    user = draw_user(rng, reach, rng.choice([0, 0.02, 0.05, 0.1]), rng.choice([0, 0.3, 1.0]))
+    user = draw_user(rng, world)
     try:
         pilot = answered(protocol._pilot(plan), user)
         tuned, budget = answered(protocol.tune_all(plan, pilot), user)
@@ -157,24 +181,23 @@ def one_pair(
 
 
 def _verdict(result: protocol.Result, difference: float) -> dict[str, Any]:
-    judged = result.judged[0]
-    found = judged.interval
-    return {
-        "difference": difference,
-        "verdict": judged.verdict if judged.reason not in ("edge",) else "edge",
-        "n": result.n,
-        "used": found.n_ours if found else math.nan,
-        "covers": float(found.low <= difference <= found.high) if found else math.nan,
-        "bare": float(found.low_settings <= difference <= found.high_settings)
-        if found
-        else math.nan,
-    }
+    """Of several contestants: what any of them is said to be, before what all are."""
+    said = [j.verdict if j.reason != "edge" else "edge" for j in result.judged]
+    ranked = ("better", "worse", "edge", "undecided", "equivalent")
+    found = result.judged[0].interval
+    row = {"difference": difference, "verdict": min(said, key=ranked.index), "n": result.n}
+    row |= {"used": math.nan, "covers": math.nan, "bare": math.nan}
+    if found is not None:
+        row["used"] = found.n_ours
+        row["covers"] = float(found.low <= difference <= found.high)
+        row["bare"] = float(found.low_settings <= difference <= found.high_settings)
+    return row
 
 
 def simulate(
     plan: Plan,
     num_pairs: int,
-    reach: float = 1.0,
+    world: World = WORLD,
     differences: Sequence[float] | None = None,
     num_finals: int = NUM_FINALS,
     workers: int = 1,
@@ -182,9 +205,7 @@ def simulate(
     """Rows of `one_pair` for as many users."""
     if differences is None:
         differences = (0.0, plan.effect / 2, plan.effect, 2 * plan.effect)
-    work = partial(
-        one_pair, plan=plan, reach=reach, differences=differences, num_finals=num_finals
-    )
+    work = partial(one_pair, plan=plan, world=world, differences=differences, num_finals=num_finals)
     if workers == 1:
         return [work(number) for number in range(num_pairs)]
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
@@ -241,6 +262,33 @@ def _percent(values: Sequence[Any]) -> float:
     return 100 * float(np.mean(values)) if len(values) else math.nan
 
 
+@dataclass(frozen=True)
+class Scenario:
+    """What is simulated."""
+
+    plan: Plan = PLAN
+    world: World = WORLD
+
+
+def _plan(budget: int, effect: float, in_sd: bool = False) -> Plan:
+    return replace(PLAN, budget=budget, effect=effect, effect_in_sd=in_sd)
+
+
+THIRD = Contestant("third", "Third", 1 / FACTOR, FACTOR)
+SCENARIOS = {
+    "default": Scenario(),
+    "default, effect in sd": Scenario(_plan(25, 2.0, in_sd=True)),
+    "quick look": Scenario(_plan(10, 3.0), World(reach=0.5)),
+    "36 trials": Scenario(_plan(36, 1.5)),
+    "baseline two decades off": Scenario(world=World(reach=2.0)),
+    "two tops": Scenario(world=World(two_tops=True)),
+    "three contestants": Scenario(
+        replace(PLAN, others=(*PLAN.others, THIRD)), World(names=("adamw", "lion", "third"))
+    ),
+}
+"""By name. Effects are in sd of a run at a good setting, known to the user but where it says so."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the tables."""
     import pandas as pd
@@ -248,22 +296,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     summary = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=summary)
     parser.add_argument("--pairs", type=int, default=1000, help="made-up users (1000)")
-    parser.add_argument("--budgets", type=int, nargs="+", default=[10, 25, 36], help="trials each")
-    parser.add_argument("--effects", type=float, nargs="+", help="effect in sd, one per budget")
-    parser.add_argument("--reach", type=float, nargs="+", help="decades, one per budget")
+    parser.add_argument("--only", nargs="+", choices=list(SCENARIOS), help="some scenarios")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=ROOT / "results/compare_calibration")
     args = parser.parse_args(arguments)
-    effects = args.effects or [{10: 3.0, 16: 3.0, 25: 2.0, 36: 1.5, 49: 1.0}[b] for b in args.budgets]
-    reaches = args.reach or [0.5 if b < 16 else 1.0 for b in args.budgets]
     tuning, verdicts = [], []
-    for budget, effect, reach in zip(args.budgets, effects, reaches, strict=True):
-        plan = Plan(PLAN.baseline, PLAN.others, START, budget, effect, effect_in_sd=False)
-        rows = simulate(plan, args.pairs, reach, workers=args.workers)
-        facts = {"budget": budget, "effect": effect, "baseline_off_by_decades": reach}
+    for name in args.only or SCENARIOS:
+        scenario = SCENARIOS[name]
+        differences = (0.0,) if len(scenario.plan.others) > 1 else None
+        rows = simulate(
+            scenario.plan, args.pairs, scenario.world, differences, workers=args.workers
+        )
+        facts = {"scenario": name, "budget": scenario.plan.budget, "effect": scenario.plan.effect}
         tuning.append(facts | summary_of_tuning(rows))
         verdicts += [facts | row for row in summary_of_verdicts(rows)]
-        print(tuning[-1], *verdicts[-4:], sep="\n", flush=True)
+        print(name, tuning[-1], *verdicts[-4:], sep="\n", flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
     for name, table in {"tuning": tuning, "verdicts": verdicts}.items():
         pd.DataFrame(table).round(3).to_csv(args.out / f"{name}.csv", index=False)

@@ -123,7 +123,8 @@ def price(plan: Plan, pilot: Pilot, num_workers: int, unit: str) -> Iterator[str
     yield (
         f"Next: {plan.budget} trials each for {names}, then about {n} fresh seeds each: about "
         f"{runs - NUM_PILOT} runs, {took} with {num_workers} at a time. It is made to find a "
-        f"difference of {size} {unit}".rstrip() + f" ({effect:.2g} sd of a run)."
+        f"difference of {size} {unit}".rstrip()
+        + f" ({effect:.2g} sd of a run)."
     )
 
 

@@ -1,9 +1,9 @@
 """Where a program's output holds its number: in the last matching line, a JSON line, or a file.
 
-    val_acc=([0-9.]+)               regular expression with one group; the last line that matches
-    json:val.accuracy               the last line that is a JSON object with that key
-    file:{run_dir}/out.txt:acc ([0-9.]+)    the same two, in a file that the run has written
-    file:{run_dir}/out.json:json:acc
+val_acc=([0-9.]+)               regular expression with one group; the last line that matches
+json:val.accuracy               the last line that is a JSON object with that key
+file:{run_dir}/out.txt:acc ([0-9.]+)    the same two, in a file that the run has written
+file:{run_dir}/out.json:json:acc
 """
 
 from __future__ import annotations

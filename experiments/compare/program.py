@@ -223,5 +223,3 @@ def _number(given: Mapping[str, Any], key: str) -> float | None:
 
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
-
-

@@ -290,7 +290,9 @@ def pooled_sd(pilot: Pilot, tuned: dict[str, Tuned], budget: int) -> float:
     for one in tuned.values():
         assert one.search.last is not None
         spread = one.search.last.spread
-        own.append(one.search.sd if budget >= MIN_FULL or not spread == spread else spread * pilot.sd)
+        own.append(
+            one.search.sd if budget >= MIN_FULL or not spread == spread else spread * pilot.sd
+        )
     values = own if budget >= MIN_FULL else [*own, pilot.sd]
     return float(np.sqrt(np.mean(np.square(values))))
 

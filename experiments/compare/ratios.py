@@ -84,7 +84,7 @@ def _flat(search: Search) -> Ratio:
     near = decays[lost <= LOSS_OF_FLAT]
     if not len(near):
         return Ratio(reason="wide")
-    ends = tuple(float(search.start.weight_decay * 10 ** at) for at in (near.min(), near.max()))
+    ends = tuple(float(search.start.weight_decay * 10**at) for at in (near.min(), near.max()))
     within = lost[(decays >= near.min()) & (decays <= near.max())]
     return Ratio(reason="flat", range=(ends[0], ends[1]), loss=float(within.max()) * search.sd)
 

@@ -283,9 +283,7 @@ def _row(result: Result, judged: Judged, words: Words, seconds: float) -> dict[s
             result, found.mean, found.low_settings, found.high_settings
         )
         raw["n"] = min(found.n_ours, found.n_theirs)
-    pick, base = (
-        result.tuned[who.name].pick for who in (judged.contestant, result.plan.baseline)
-    )
+    pick, base = (result.tuned[who.name].pick for who in (judged.contestant, result.plan.baseline))
     row = {
         "verdict": judged.verdict,
         "reason": judged.reason,
