@@ -26,7 +26,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments.compare import program  # noqa: E402
-from experiments.compare.session import Declined  # noqa: E402
 from experiments.config import UserError  # noqa: E402
 
 
@@ -39,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = program.parser(__doc__ or "", default_others="lion")
     try:
         return program.main(parser.parse_args(arguments))
-    except (UserError, Declined) as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -26,8 +26,8 @@ FOUND = {
     (49, 1.5): (13, 87),
     (49, 1.0): (38, 87),
 }
-"""By trials and effect: fresh seeds for each, and how often in 100 a true difference of that size is
-found, by simulation with a known sd (`scripts/calibrate_compare.py`)."""
+"""By trials and effect: fresh seeds for each, and in how many of 100 comparisons a true difference
+of that size is found; simulated with a known sd (`scripts/calibrate_compare.py`)."""
 CHEAPEST = {4.0: 10, 3.0: 25, 2.0: 25, 1.5: 36, 1.0: 49, 0.75: 64}
 """By effect: the trials with which it costs the fewest runs."""
 DEFAULT_EFFECT = {10: 3.0, 16: 3.0, 25: 2.0, 36: 1.5, 49: 1.0, 64: 0.75}
@@ -132,6 +132,8 @@ def duration(seconds: float) -> str:
     """E.g. 4 s, 12 min, 3.5 h, 2.1 days."""
     if not math.isfinite(seconds):
         return "unknown time"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

@@ -22,6 +22,7 @@ FEW, ENOUGH = 6, 12
 """Fewest values that are fitted at all, and from how many on the mixed term is, too."""
 RISING = np.array([0.0, 1.0])
 """Slopes, sd per decade, above which a top at the end of what was tried still rises."""
+MAX_TURNS = 5
 _GRID = 33
 
 
@@ -66,37 +67,76 @@ def fit(
     y = y - y.max()
     size = 6 if len(y) >= ENOUGH else 5
     box = np.stack([x.min(0), x.max(0)])
-    grid = np.stack(np.meshgrid(*np.linspace(*box, _GRID).T), -1).reshape(-1, 2)
+    grid = np.stack(np.meshgrid(*np.linspace(box[0], box[1], _GRID).T), -1).reshape(-1, 2)
     precision = np.array([1e-6] * 3 + [1 / sd**2 for _, sd in CURVATURE])[:size]
     prior = precision * np.array([0.0] * 3 + [-mean for mean, _ in CURVATURE])[:size]
     center, certain = x[np.argmax(y)], np.ones(len(y))
-    for turn in range(5):
-        kernel = np.exp(-0.5 * (((x - center) / WIDTH) ** 2).sum(1)) + 1e-3
-        design = _features(x - center, size)
-        weighted = design * (kernel * certain)[:, None]
-        inverse = np.linalg.inv(design.T @ weighted + np.diag(precision))
-        coefficients = inverse @ (weighted.T @ y + prior)
+    for turn in range(MAX_TURNS):
+        local = _solve(x, y, center, certain, precision, prior)
         near = grid[(((grid - center) / WIDTH) ** 2).sum(1) < 4]
         at = _features(near - center, size)
-        top = near[np.argmax(at @ coefficients)]
-        if turn == 4 or (turn > 1 and np.allclose(top, center, atol=0.02)):
-            break
-        below = (at @ coefficients).max() - design @ coefficients
+        top = near[np.argmax(at @ local.coefficients)]
+        if turn == MAX_TURNS - 1 or (turn > 1 and np.allclose(top, center, atol=0.02)):
+            return _found(local, y, certain, near, top, box, rng, draws)
+        below = (at @ local.coefficients).max() - local.design @ local.coefficients
         certain = 1 / (1 + NOISE_GROWTH * np.clip(below, 0, 10)) ** 2
         center = top
+    raise AssertionError("the last turn returns")
+
+
+@dataclass(frozen=True)
+class _Local:
+    """One weighted fit about a center."""
+
+    center: np.ndarray
+    design: np.ndarray
+    kernel: np.ndarray
+    weighted: np.ndarray
+    inverse: np.ndarray
+    coefficients: np.ndarray
+
+
+def _solve(
+    x: np.ndarray,
+    y: np.ndarray,
+    center: np.ndarray,
+    certain: np.ndarray,
+    precision: np.ndarray,
+    prior: np.ndarray,
+) -> _Local:
+    kernel = np.exp(-0.5 * (((x - center) / WIDTH) ** 2).sum(1)) + 1e-3
+    design = _features(x - center, len(prior))
+    weighted = design * (kernel * certain)[:, None]
+    inverse = np.linalg.inv(design.T @ weighted + np.diag(precision))
+    return _Local(center, design, kernel, weighted, inverse, inverse @ (weighted.T @ y + prior))
+
+
+def _found(
+    local: _Local,
+    y: np.ndarray,
+    certain: np.ndarray,
+    near: np.ndarray,
+    top: np.ndarray,
+    box: np.ndarray,
+    rng: np.random.Generator | None,
+    draws: int,
+) -> Fit:
+    """What the last fit says: edges, spread of the residuals, tops of the bootstrap."""
+    coefficients, size = local.coefficients, len(local.coefficients)
     ends = np.isclose(top, box) * [[-1], [1]]
-    slope = (coefficients[1:3] + 2 * coefficients[3:5] * (top - center)) * ends
+    slope = (coefficients[1:3] + 2 * coefficients[3:5] * (top - local.center)) * ends
     rising = (ends * (slope > RISING)).sum(0)
     shaken = np.zeros((1, len(y)))
     if draws and rng is not None:
         shaken = rng.normal(size=(draws, len(y))) / np.sqrt(certain)
-    moved = coefficients + shaken @ weighted @ inverse
-    tops = near[np.argmax(moved @ at.T, 1)]
-    residual = np.sum(kernel * certain * (y - design @ coefficients) ** 2) / np.sum(kernel)
+    moved = coefficients + shaken @ local.weighted @ local.inverse
+    tops = near[np.argmax(moved @ _features(near - local.center, size).T, 1)]
+    misses = (y - local.design @ coefficients) ** 2
+    residual = np.sum(local.kernel * certain * misses) / np.sum(local.kernel)
     spread = float(np.sqrt(residual * len(y) / max(len(y) - size, 1)))
     on_box = np.stack([np.isclose(tops, end).mean(0) for end in box])
     curvature = -coefficients[3:5]
-    return Fit(top, rising, tops, on_box, spread, curvature, coefficients, center)
+    return Fit(top, rising, tops, on_box, spread, curvature, coefficients, local.center)
 
 
 def _too_few(x: np.ndarray, y: np.ndarray) -> Fit:

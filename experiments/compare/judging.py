@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -78,10 +79,11 @@ def levels(share: float, alpha: float) -> tuple[float, float]:
     if share >= 1:
         return alpha, alpha
     spent = float(4 * stats.norm.sf(stats.norm.isf(alpha / 4) / math.sqrt(share)))
-    z, cov = stats.norm.isf(spent / 2), [[1, math.sqrt(share)], [math.sqrt(share), 1]]
+    z = float(stats.norm.isf(spent / 2))
+    cov: Any = [[1, math.sqrt(share)], [math.sqrt(share), 1]]
 
     def excess(c: float) -> float:
-        both = stats.multivariate_normal.cdf([z, c], cov=cov, lower_limit=[-z, -c])
+        both = stats.multivariate_normal([0, 0], cov).cdf([z, c], lower_limit=[-z, -c])
         return float(1 - alpha - both)
 
     return spent, float(2 * stats.norm.sf(optimize.brentq(excess, 0.5, 9, xtol=1e-4)))

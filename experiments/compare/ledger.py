@@ -144,9 +144,10 @@ class Ledger:
 
         path = self.path / "trials.csv"
         with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", restval="")
+            writer = csv.DictWriter(file, list[str](COLUMNS), extrasaction="ignore", restval="")
             writer.writeheader()
-            writer.writerows(self.known.values())
+            for event in self.known.values():
+                writer.writerow(event)
         return path
 
 

@@ -72,7 +72,7 @@ class Pilot:
 
     sd: float  # of the tuned metric over seeds
     report: tuple[float, ...]  # reported metric, a value per seed
-    rounding: float  # |difference of two runs of one seed| / sd; 0: deterministic
+    rounding: float  # |difference of two runs of one seed| / sd; 0: none; NaN: not tried
     seconds: float  # of a run
 
 
@@ -191,7 +191,7 @@ def _pilot(plan: Plan) -> Dialogue:
     pilot = Pilot(
         sd=sd,
         report=tuple(a.report for a in answers[:-1]),
-        rounding=float(again / sd) if math.isfinite(again) else 0.0,
+        rounding=float(again / sd),
         seconds=float(np.mean(took)) if took else math.nan,
     )
     yield Notice("pilot", {"pilot": pilot, "plan": plan})
@@ -290,9 +290,7 @@ def pooled_sd(pilot: Pilot, tuned: dict[str, Tuned], budget: int) -> float:
     for one in tuned.values():
         assert one.search.last is not None
         spread = one.search.last.spread
-        own.append(
-            one.search.sd if budget >= MIN_FULL or not spread == spread else spread * pilot.sd
-        )
+        own.append(one.search.sd if budget >= MIN_FULL or math.isnan(spread) else spread * pilot.sd)
     values = own if budget >= MIN_FULL else [*own, pilot.sd]
     return float(np.sqrt(np.mean(np.square(values))))
 

@@ -6,8 +6,9 @@ tells it less than a second setting. See `experiments.compare.fit`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from scipy.stats import qmc
 
 from experiments.compare.asking import Answer, Ask, Dialogue, Setting, digits
 from experiments.compare.fit import Fit, fit
@@ -63,7 +64,7 @@ class Search:
             s = self.setting(point)
             key, seed = f"{self.name}/search/{number}", FIRST_SEED + number
             asks.append(Ask(key, self.name, phase, s.lr, s.weight_decay, seed))
-        answers: list[Answer] = yield asks
+        answers: Sequence[Answer] = yield asks
         scores = np.array([self.sign * answer.tune for answer in answers])
         self.x, self.y = np.concatenate([self.x, points]), np.concatenate([self.y, scores])
         self.left -= len(points)
@@ -153,6 +154,8 @@ def _probe(search: Search) -> Dialogue:
 
 def scatter(search: Search, phase: str) -> Dialogue:
     """Half of what is left about the top, then the other half about the new one."""
+    from scipy.stats import qmc
+
     for size in (search.left // 2, search.left - search.left // 2):
         if size:
             points = qmc.Sobol(2, rng=search._rng).random(2 ** int(np.ceil(np.log2(size))))[:size]

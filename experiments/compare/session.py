@@ -29,8 +29,15 @@ class Options:
     json: bool = False  # end with one line for programs
 
 
-class Declined(Exception):
+class Declined(UserError):
     """The user does not want to go on."""
+
+
+def page() -> dict[str, Any]:
+    """`conf/compare.yaml`: the settings of `job=compare`, and what is known of contestants."""
+    import yaml
+
+    return yaml.safe_load((CONF / "compare.yaml").read_text())
 
 
 def contestants(
@@ -41,9 +48,7 @@ def contestants(
     Raises:
         UserError: for a name that is there twice, or none to compare with.
     """
-    import yaml
-
-    known = yaml.safe_load((CONF / "compare.yaml").read_text())
+    known = page()["contestants"]
     names = [baseline, *others]
     if len(set(names)) < len(names) or not others:
         raise UserError(f"compare at least two optimizers, each once; not {', '.join(names)}")
@@ -117,14 +122,15 @@ def said_of(notice: Notice, words: Words, options: Options) -> list[str]:
 
 
 def _said_of_pilot(pilot: Pilot, plan: Plan, words: Words, options: Options) -> list[str]:
-    same = (
-        "the same seed gives the same number"
-        if not pilot.rounding
-        else f"the same seed twice differs by {pilot.rounding:.2g} sd"
-    )
+    same = f"the same seed twice differs by {pilot.rounding:.2g} sd; "
+    if not pilot.rounding:
+        same = "the same seed gives the same number; "
+    if pilot.rounding != pilot.rounding:
+        same = ""
+    sd = f"sd {pilot.sd:.2g} {words.unit}".rstrip()
     lines = [
-        f"Pilot: {plan.baseline.label} as it is, 3 seeds: sd {pilot.sd:.2g} {words.unit}".rstrip()
-        + f"; {same}; {cost.duration(pilot.seconds)} a run."
+        f"Pilot: {plan.baseline.label} as it is, 3 seeds: {sd}; {same}"
+        f"{cost.duration(pilot.seconds)} a run."
     ]
     return [*lines, *cost.price(plan, pilot, options.num_workers, words.unit)]
 

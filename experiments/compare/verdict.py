@@ -69,7 +69,7 @@ def _verdict(result: Result, judged: Judged, words: Words) -> str:
         return (
             f"No difference larger than {_amount(result.margin, number, words)}: {ours} minus "
             f"{theirs} is {number(raw)} [{number(low)}, {number(high)}] (90 %, equivalence test "
-            "with your margin)."
+            f"with {_whose_margin(result)})."
         )
     start = (
         f"Undecided: {ours} minus {theirs} is {_amount(raw, number, words)} [{number(low)}, "
@@ -92,10 +92,17 @@ def _shown(result: Result, judged: Judged, words: Words, found: Interval) -> str
     )
     if high < result.margin:
         margin = number(result.margin)
-        said += f" The difference is real but smaller than your margin of {margin}."
+        whose = "your" if result.plan.margin or not result.plan.effect_in_sd else "the"
+        said += f" The difference is real but smaller than {whose} margin of {margin}."
     if abs(found.mean) < result.step:
         said += f" It is below the metric's resolution of {number(result.step)}."
     return said
+
+
+def _whose_margin(result: Result) -> str:
+    if result.plan.margin or not result.plan.effect_in_sd:
+        return "your margin"
+    return f"a margin of {result.plan.effect:g} sd of a run"
 
 
 def _seeds(found: Interval) -> str:
@@ -228,9 +235,15 @@ def _gain(result: Result, words: Words) -> str:
     if min(len(tuned), len(before)) < 2:
         return ""
     found = judging.interval(tuned, before, tau=0.0, step=result.step)
+    label = result.plan.baseline.label
+    if found.mean < 0:
+        return (
+            f"Tuning {label} alone lost {_amount(-found.mean, number, words)} against your "
+            f"baseline [{number(-found.high)}, {number(-found.low)}]."
+        )
     return (
-        f"Tuning {result.plan.baseline.label} alone gained {_amount(found.mean, number, words)} "
-        f"over your baseline [{number(found.low)}, {number(found.high)}]."
+        f"Tuning {label} alone gained {_amount(found.mean, number, words)} over your baseline "
+        f"[{number(found.low)}, {number(found.high)}]."
     )
 
 
