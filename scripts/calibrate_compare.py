@@ -268,6 +268,7 @@ class Scenario:
 
     plan: Plan = PLAN
     world: World = WORLD
+    share: float = 0.3  # of the users asked for
 
 
 def _plan(budget: int, effect: float, in_sd: bool = False) -> Plan:
@@ -276,7 +277,7 @@ def _plan(budget: int, effect: float, in_sd: bool = False) -> Plan:
 
 THIRD = Contestant("third", "Third", 1 / FACTOR, FACTOR)
 SCENARIOS = {
-    "default": Scenario(),
+    "default": Scenario(share=1.0),
     "default, effect in sd": Scenario(_plan(25, 2.0, in_sd=True)),
     "quick look": Scenario(_plan(10, 3.0), World(reach=0.5)),
     "36 trials": Scenario(_plan(36, 1.5)),
@@ -295,7 +296,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     summary = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=summary)
-    parser.add_argument("--pairs", type=int, default=1000, help="made-up users (1000)")
+    parser.add_argument(
+        "--pairs", type=int, default=1000, help="made-up users of the default (1000); others: 30 %%"
+    )
     parser.add_argument("--only", nargs="+", choices=list(SCENARIOS), help="some scenarios")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=ROOT / "results/compare_calibration")
@@ -305,7 +308,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         scenario = SCENARIOS[name]
         differences = (0.0,) if len(scenario.plan.others) > 1 else None
         rows = simulate(
-            scenario.plan, args.pairs, scenario.world, differences, workers=args.workers
+            scenario.plan,
+            max(2, round(args.pairs * scenario.share)),
+            scenario.world,
+            differences,
+            workers=args.workers,
         )
         facts = {"scenario": name, "budget": scenario.plan.budget, "effect": scenario.plan.effect}
         tuning.append(facts | summary_of_tuning(rows))

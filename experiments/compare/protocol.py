@@ -16,7 +16,7 @@ from experiments.compare import judging
 from experiments.compare.asking import Answer, Ask, Dialogue, Notice, Setting
 from experiments.compare.judging import Interval
 from experiments.compare.ratios import Ratio, of_picks
-from experiments.compare.search import EXTENSION, MIN_FULL, Search, extend, top_up, tune
+from experiments.compare.search import EXTENSION, MIN_FULL, Guess, Search, extend, top_up, tune
 from experiments.config import UserError
 
 PILOT_SEEDS = (0, 1, 2)
@@ -26,6 +26,11 @@ MOST_SEEDS = 65
 """More seeds are not planned: beyond, the luck of tuning is what decides."""
 FIRST_DECAY = 0.01
 """Where the search begins for a baseline without weight decay."""
+DF_OF_PILOT = 0.5
+"""Weight, in degrees of freedom, of the pilot's sd in that of the first search: little, since a start
+far below the top is several times as noisy."""
+DF_OF_OTHER = 5
+"""Weight, in degrees of freedom, of the baseline's sd in that of the others: it may differ."""
 DIVERGED_MORE = 2
 """A winner that diverges in so many more final runs than the loser is no winner."""
 
@@ -209,7 +214,9 @@ def tune_all(plan: Plan, pilot: Pilot) -> Dialogue:
     searches: dict[str, Search] = {}
     for one in plan.contestants:
         start = _start(one, searches[plan.baseline.name]) if searches else first
-        search = Search(one.name, start, pilot.sd, plan.sign, plan.seed, floor=pilot.sd / 10)
+        base = searches.get(plan.baseline.name)
+        guess = Guess(pilot.sd, DF_OF_PILOT, True) if base is None else Guess(base.sd, DF_OF_OTHER, False)
+        search = Search(one.name, start, guess, plan.sign, plan.seed)
         searches[one.name] = search
         found = yield from tune(search, plan.budget + num_extensions * EXTENSION)
         while _on_edge(found.rising, search) and num_extensions < MAX_EXTENSIONS:

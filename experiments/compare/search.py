@@ -7,11 +7,12 @@ tells it less than a second setting. See `experiments.compare.fit`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from experiments.compare.asking import Answer, Ask, Dialogue, Setting, digits
-from experiments.compare.fit import Fit, fit
+from experiments.compare.fit import NOISE_GROWTH, Fit, fit
 
 STEP = 0.5
 """Decades between the cells of the growing grid: a factor of 3.16."""
@@ -32,15 +33,23 @@ DRAWS = 200
 _CELLS = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)], float)
 
 
+@dataclass(frozen=True)
+class Guess:
+    """What is known of a run's sd before a search."""
+
+    sd: float
+    df: float  # degrees of freedom behind it
+    at_start: bool  # of runs at the start of the search, which may lie below the top
+
+
 class Search:
     """What has been tried for one optimizer, within its budget."""
 
-    def __init__(
-        self, name: str, start: Setting, sd: float, sign: int = 1, seed: int = 0, floor: float = 0.0
-    ) -> None:
-        """Args: `sd`: of one run, a first guess; `floor`: below which no sd is believed."""
+    def __init__(self, name: str, start: Setting, guess: Guess, sign: int = 1, seed: int = 0):
         self.name, self.start, self.sign = name, start, sign
-        self.sd, self._first_sd, self._floor = sd, sd, floor
+        self.sd = self._first_sd = guess.sd
+        self._first_df, self._first_at_start = guess.df, guess.at_start
+        self._floor = guess.sd / 10
         self.x, self.y = np.empty((0, 2)), np.empty(0)  # decades from start; scores, higher: better
         self.left = 0
         self._rng = np.random.default_rng([seed, *name.encode()])
@@ -71,10 +80,18 @@ class Search:
         return scores
 
     def fitted(self, draws: int = 0) -> Fit:
-        """The fit with the spread of the fit before; its own is believed from now on."""
+        """The fit, with the sd of the fit before; then sd is judged anew.
+
+        sd^2: mean of the first guess, freed of the noise that a start below the top adds, and of
+        the fit's residuals, weighted by their degrees of freedom.
+        """
         found = fit(self.x, self.y / self.sd, self._rng, draws)
-        if np.isfinite(found.spread) and np.isfinite(self.y).sum() >= MIN_FULL:
-            self.sd = max(found.spread * self.sd, self._floor)
+        if np.isfinite(found.spread):
+            below = float(np.clip(found.loss_at(np.zeros((1, 2)))[0], 0, 10))
+            first = self._first_sd / (1 + NOISE_GROWTH * below if self._first_at_start else 1)
+            free = max(int(np.isfinite(self.y).sum()) - len(found.coefficients), 0)
+            squares = self._first_df * first**2 + free * (found.spread * self.sd) ** 2
+            self.sd = max(float(np.sqrt(squares / (self._first_df + free))), self._floor)
         self.last = found
         return found
 
