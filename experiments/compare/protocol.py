@@ -215,7 +215,11 @@ def tune_all(plan: Plan, pilot: Pilot) -> Dialogue:
     for one in plan.contestants:
         start = _start(one, searches[plan.baseline.name]) if searches else first
         base = searches.get(plan.baseline.name)
-        guess = Guess(pilot.sd, DF_OF_PILOT, True) if base is None else Guess(base.sd, DF_OF_OTHER, False)
+        guess = (
+            Guess(pilot.sd, DF_OF_PILOT, True)
+            if base is None
+            else Guess(base.sd, DF_OF_OTHER, False)
+        )
         search = Search(one.name, start, guess, plan.sign, plan.seed)
         searches[one.name] = search
         found = yield from tune(search, plan.budget + num_extensions * EXTENSION)
