@@ -88,7 +88,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _merged(args: argparse.Namespace) -> dict[str, Any]:
     """What the file says, and the command line on top of it."""
-    given = {k: v for k, v in vars(args).items() if v not in (None, False)}
+    given = {k: v for k, v in vars(args).items() if v is not None and v is not False}
     path = given.pop("file", None)
     if path is None:
         return given
@@ -196,7 +196,8 @@ def _about(plan: Plan, program: Program) -> dict[str, Any]:
 
 
 def _workers(given: Mapping[str, Any]) -> int:
-    workers = _whole(given, "workers") or 1
+    workers = _whole(given, "workers")
+    workers = 1 if workers is None else workers
     if workers < 1:
         raise UserError(f"--workers {workers}: at least 1")
     return workers

@@ -27,8 +27,8 @@ MOST_SEEDS = 65
 FIRST_DECAY = 0.01
 """Where the search begins for a baseline without weight decay."""
 DF_OF_PILOT = 0.5
-"""Weight, in degrees of freedom, of the pilot's sd in that of the first search: little, since a start
-far below the top is several times as noisy."""
+"""Weight, in degrees of freedom, of the pilot's sd in that of the first search: little, since a
+start far below the top is several times as noisy."""
 DF_OF_OTHER = 5
 """Weight, in degrees of freedom, of the baseline's sd in that of the others: it may differ."""
 DIVERGED_MORE = 2
