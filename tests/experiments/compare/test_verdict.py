@@ -85,7 +85,7 @@ def test_undecided_says_what_would_decide():
     said = first(shifted(1.2), EVEN)
     assert said.startswith("Undecided: Lion minus AdamW is 1.2 points [")
     assert "a difference of 2.0 is neither shown nor excluded. About " in said
-    luck = first(shifted(0.4), EVEN, plan=replace(PLAN, margin=0.3), more_seeds=None, reason="luck")
+    luck = first(shifted(0.4), EVEN, verdict="undecided", more_seeds=None, reason="luck")
     assert "More seeds cannot decide this" in luck
 
 
