@@ -14,6 +14,7 @@ import numpy as np
 
 from experiments.compare import judging
 from experiments.compare.asking import Answer, Ask, Dialogue, Notice, Setting
+from experiments.compare.fit import Fit
 from experiments.compare.judging import Interval
 from experiments.compare.ratios import Ratio, of_picks
 from experiments.compare.search import EXTENSION, MIN_FULL, Guess, Search, extend, top_up, tune
@@ -26,6 +27,9 @@ MOST_SEEDS = 65
 """More seeds are not planned: beyond, the luck of tuning is what decides."""
 FIRST_DECAY = 0.01
 """Where the search begins for a baseline without weight decay."""
+FAR = 1.0
+"""Decades from its start, beyond which a top is believed only with `MIN_NEAR` trials about it."""
+MIN_NEAR = 12
 DF_OF_PILOT = 0.5
 """Weight, in degrees of freedom, of the pilot's sd in that of the first search: little, since a
 start far below the top is several times as noisy."""
@@ -223,7 +227,7 @@ def tune_all(plan: Plan, pilot: Pilot) -> Dialogue:
         search = Search(one.name, start, guess, plan.sign, plan.seed)
         searches[one.name] = search
         found = yield from tune(search, plan.budget + num_extensions * EXTENSION)
-        while _on_edge(found.rising, search) and num_extensions < MAX_EXTENSIONS:
+        while _needs_more(found, search) and num_extensions < MAX_EXTENSIONS:
             num_extensions += 1
             yield Notice("extended", {"contestant": one, "trials": EXTENSION})
             found = yield from extend(search)
@@ -246,6 +250,12 @@ def _start(one: Contestant, baseline: Search) -> Setting:
     bias against it, largest at small budgets."""
     lr, decay = 10**baseline.decades
     return Setting(float(lr) * one.lr_factor, float(decay) * one.weight_decay_factor)
+
+
+def _needs_more(found: Fit, search: Search) -> bool:
+    """Whether the top lies on an edge, or so far from the start that the search was all the way."""
+    is_far = bool((np.abs(found.top) > FAR).any()) and search.num_near(found.top) < MIN_NEAR
+    return is_far or _on_edge(found.rising, search)
 
 
 def _on_edge(rising: np.ndarray, search: Search) -> bool:

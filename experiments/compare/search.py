@@ -60,6 +60,11 @@ class Search:
         """Settings tried, diverged ones included."""
         return len(self.x)
 
+    def num_near(self, top: np.ndarray) -> int:
+        """Finite trials within the widths of the scatter, half a step more, about a top."""
+        near = (np.abs(self.x - top) < SCATTER + STEP / 2).all(1)
+        return int((near & np.isfinite(self.y)).sum())
+
     def setting(self, x: np.ndarray, number: int = 4) -> Setting:
         """A point in decades as lr and weight decay."""
         lr, decay = self.start.lr * 10 ** x[0], self.start.weight_decay * 10 ** x[1]
