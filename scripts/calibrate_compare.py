@@ -22,7 +22,7 @@ import multiprocessing
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from experiments.compare.asking import Answer, Ask, Dialogue, Setting, converse 
 from experiments.compare.protocol import Contestant, Plan  # noqa: E402
 from experiments.config import UserError  # noqa: E402
 
+HEATMAP = ROOT / "results/studies/vit_proxy/heatmap/runs.csv"
 START = Setting(1e-3, 0.1)
 FACTOR = 5.5
 PLAN = Plan(
@@ -87,6 +88,39 @@ class Surface:
 
 
 @dataclass
+class Measured(Surface):
+    """A committed heatmap, interpolated: its cells' own noise stays in it as narrow tops.
+
+    Beyond its cells the surface falls as the prior of the fit does.
+    """
+
+    optimizer: str = ""
+
+    def deficit(self, x: np.ndarray) -> np.ndarray:
+        interpolate, ends, top = heatmap(self.optimizer)
+        at = np.atleast_2d(x) - self.best + top
+        inside = np.clip(at, *ends)
+        u, v = np.moveaxis(at - inside, -1, 0)
+        return interpolate(inside) + 15 * u**2 + 2 * v**2
+
+
+@lru_cache
+def heatmap(optimizer: str) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Deficit in points over (log10 lr, log10 weight decay), its ends, and its top."""
+    import pandas as pd
+    from scipy.interpolate import RegularGridInterpolator
+
+    runs = pd.read_csv(HEATMAP)
+    means = runs[runs.optimizer == optimizer].pivot_table("val", "lr", "weight_decay")
+    axes = [np.log10(np.array(axis, float)) for axis in (means.index, means.columns)]
+    values = means.to_numpy(float)
+    best = np.unravel_index(values.argmax(), values.shape)
+    top = np.array([axis[place] for axis, place in zip(axes, best, strict=True)])
+    ends = np.array([[axis[0] for axis in axes], [axis[-1] for axis in axes]])
+    return RegularGridInterpolator(axes, values.max() - values), ends, top
+
+
+@dataclass
 class User:
     """Two surfaces, and the answers that they give."""
 
@@ -121,6 +155,7 @@ class World:
 
     reach: float = 1.0  # decades by which a baseline is off its optimum, at most
     two_tops: bool = False
+    measured: bool = False  # surfaces are the committed heatmaps, sd of a run 1 point
     names: tuple[str, ...] = ("adamw", "lion")
 
 
@@ -133,14 +168,17 @@ def draw_user(rng: np.random.Generator, world: World) -> User:
     best = rng.uniform(-world.reach, world.reach, 2)
     ratio = rng.uniform(np.log10(1.5), np.log10(30), 2) * (-1, 1)
 
-    def surface(at: np.ndarray) -> Surface:
+    def surface(at: np.ndarray, name: str) -> Surface:
         a, b = np.clip(rng.lognormal(np.log([15, 2]), [0.6, 0.8]), [4, 0.3], [60, 10])
         shape = [rng.uniform(*ends) for ends in ((-0.3, 0.5), (0, 0.5), (0.25, 0.9), (0.5, 4))]
         second = rng.choice([-1, 1], 2) * (0.7, 1.2) if world.two_tops else None
+        if world.measured:
+            return Measured(at, a, b, *shape, crash, step, optimizer=name)
         return Surface(at, a, b, *shape, crash, step, second)
 
     first, *others = world.names
-    surfaces = {first: surface(best)} | {name: surface(best + ratio) for name in others}
+    surfaces = {first: surface(best, first)}
+    surfaces |= {name: surface(best + ratio, name) for name in others}
     return User(surfaces, ratio, rng)
 
 
@@ -283,6 +321,7 @@ SCENARIOS = {
     "36 trials": Scenario(_plan(36, 1.5)),
     "baseline two decades off": Scenario(world=World(reach=2.0)),
     "two tops": Scenario(world=World(two_tops=True)),
+    "committed heatmaps": Scenario(world=World(reach=0.8, measured=True)),
     "three contestants": Scenario(
         replace(PLAN, others=(*PLAN.others, THIRD)), World(names=("adamw", "lion", "third"))
     ),
