@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 
 from experiments.compare import protocol  # noqa: E402
 from experiments.compare.asking import Answer, Ask, Dialogue, Setting, converse  # noqa: E402
-from experiments.compare.protocol import Contestant, Plan  # noqa: E402
+from experiments.compare.plan import Contestant, Plan, Result  # noqa: E402
 from experiments.config import UserError  # noqa: E402
 
 HEATMAP = ROOT / "results/studies/vit_proxy/heatmap/runs.csv"
@@ -218,7 +218,7 @@ def one_pair(
     return row
 
 
-def _verdict(result: protocol.Result, difference: float) -> dict[str, Any]:
+def _verdict(result: Result, difference: float) -> dict[str, Any]:
     """Of several contestants: what any of them is said to be, before what all are."""
     said = [j.verdict if j.reason != "edge" else "edge" for j in result.judged]
     ranked = ("better", "worse", "edge", "undecided", "equivalent")

@@ -21,15 +21,12 @@ from typing import Any
 from experiments.compare.asking import Answer, Ask
 from experiments.compare.ledger import Ledger
 from experiments.compare.metric import Metric, MetricError, filled, last_lines
-from experiments.config import UserError
 from experiments.sweep.leases import holder, machine, process_start
 from experiments.sweep.local import find_gpus
 
 MAX_TRIES = 2
 POLL_SECONDS = 0.02
 GRACE_SECONDS = 5.0
-NUM_FAILURES_AT_FIRST = 3
-"""An optimizer whose first runs all fail, at least so many, is not compared but mended."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,7 @@ class Runner:
             finally:
                 _end_all(running)
         show([], len(asks))
-        self._check_alive(asks)
+        self._ledger.refuse_hopeless(asks)
         return [answer for ask in asks if (answer := self._ledger.answer(ask)) is not None]
 
     def _start(self, ask: Ask, number: int, slot: int) -> _Run:
@@ -160,15 +157,6 @@ class Runner:
         if not (math.isfinite(tune) and math.isfinite(report)):
             return Answer(seconds=seconds), "diverged", f"{program.tune.name} {tune}"
         return Answer(tune, report, beside, seconds), "finished", ""
-
-    def _check_alive(self, asks: Sequence[Ask]) -> None:
-        for name in dict.fromkeys(ask.optimizer for ask in asks):
-            states = self._ledger.states(name)
-            if len(states) >= NUM_FAILURES_AT_FIRST and set(states) == {"failed"}:
-                mine = [ask for ask in asks if ask.optimizer == name]
-                message = self._ledger.known[mine[0].identity]["message"]
-                self._ledger.forget(mine)
-                raise UserError(f"every run of {name} failed ({message})")
 
     def _end_leftovers(self) -> None:
         """Ends runs that a killed comparison has left: they would be run twice."""

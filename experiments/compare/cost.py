@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 
 from experiments.compare import judging
-from experiments.compare.protocol import PILOT_SEEDS, Pilot, Plan
+from experiments.compare.plan import Pilot, Plan
+from experiments.compare.protocol import PILOT_SEEDS
 from experiments.config import UserError
 
 EFFECTS = (4.0, 3.0, 2.0, 1.5, 1.0, 0.75)

@@ -25,6 +25,8 @@ from experiments.compare.asking import Answer, Ask
 from experiments.config import UserError
 from experiments.store import now, read_json, write_json
 
+NUM_FAILURES_AT_FIRST = 3
+"""An optimizer whose first runs all fail, at least so many, is not compared but mended."""
 Key = tuple[str, float, float, int, int]
 _NUMBERS = ("tune", "report", "beside", "seconds")
 COLUMNS = ("key", "optimizer", "phase", "lr", "weight_decay", "seed", "copy", "state", *_NUMBERS)
@@ -126,6 +128,20 @@ class Ledger:
         for ask in asks:
             self.known.pop(ask.identity, None)
             self.note("forgotten", ask)
+
+    def refuse_hopeless(self, asks: Iterable[Ask]) -> None:
+        """Raises: UserError where an optimizer of this batch does nothing but fail.
+
+        Its runs are forgotten: once mended, the same command tries them again.
+        """
+        asks = list(asks)
+        for name in dict.fromkeys(ask.optimizer for ask in asks):
+            states = self.states(name)
+            if len(states) >= NUM_FAILURES_AT_FIRST and set(states) == {"failed"}:
+                mine = [ask for ask in asks if ask.optimizer == name and self.answer(ask)]
+                message = self.known[mine[0].identity]["message"]
+                self.forget(mine)
+                raise UserError(f"every run of {name} failed ({message})")
 
     def answer(self, ask: Ask) -> Answer | None:
         """What is known of a run."""

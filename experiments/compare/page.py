@@ -22,7 +22,7 @@ from experiments.build import build
 from experiments.compare import cost, session
 from experiments.compare.asking import Answer, Ask, Setting
 from experiments.compare.ledger import Ledger
-from experiments.compare.protocol import Plan, check
+from experiments.compare.plan import Plan, check
 from experiments.compare.session import Options
 from experiments.compare.verdict import Words
 from experiments.compose import compose_cells
@@ -60,7 +60,8 @@ def main(arguments: Sequence[str]) -> int:
     root = Path(settings["dir"] or Path(page.base.results_dir).parent / "comparisons")
     path = session.folder_of(root, settings["name"], page.name)
     with Ledger(path).opened(page.about) as ledger:
-        print(f"Comparison in {path}; Ctrl-C at any time, the same command goes on.", flush=True)
+        own = page.headline
+        session.welcome(path, page.plan, f"{own.tune} {own.metric}", page.words.metric)
 
         def run(asks: Sequence[Ask]) -> list[Answer]:
             sweep = path / "sweep"
@@ -183,8 +184,11 @@ class Page:
         if missing:
             cells = [self.cell(ask) for ask in missing]
             sweep = manifest.write(
-                ledger.path / "sweep", cells, fixed=self._overrides, equal_budget=False
+                ledger.path / "sweep", cells, fixed=self._overrides, equal_budget=False, quiet=True
             )
+            for run, state in sweep.states().items():
+                if state == "failed" and run in {cell.run_id for cell in cells}:
+                    sweep.leases.forgive(run)  # mended meanwhile, or it fails again
             code = launch()
             if code > 1:
                 raise KeyboardInterrupt
@@ -202,16 +206,14 @@ class Page:
         table = outcomes(read_runs(sweep.manifest["runs_dir"], splits, runs))
         rows = {row["run_id"]: row for row in table.to_dict("records")}
         states = sweep.states()
-        if set(states[run] for run in runs) == {"failed"}:
-            raise UserError(
-                f"every run of {asks[0].optimizer} failed: {_last_message(sweep, cells[0])}"
-            )
         for ask, cell in zip(asks, cells, strict=True):
             row, state = rows.get(cell.run_id, {}), states[cell.run_id]
             values = [float(row.get(k, math.nan)) for k in ("val", "test", "test_loss", "seconds")]
             if state == "finished" and not math.isfinite(values[0]):
                 raise UserError(f"run {cell.run_id} has measured no {self.headline.metric}")
-            ledger.end(ask, Answer(*values), state, cell.run_id)
+            message = _last_message(sweep, cell) if state == "failed" else cell.run_id
+            ledger.end(ask, Answer(*values), state, message)
+        ledger.refuse_hopeless(asks)
 
 
 def _last_message(sweep: manifest.Sweep, cell: Cell) -> str:

@@ -15,7 +15,7 @@ from experiments.compare.asking import Answer, Ask, Setting
 from experiments.compare.command import Program, Runner
 from experiments.compare.ledger import Ledger
 from experiments.compare.metric import Metric, check_command
-from experiments.compare.protocol import Plan, check
+from experiments.compare.plan import Plan, check
 from experiments.compare.session import Options, Progress
 from experiments.compare.verdict import Words
 from experiments.config import UserError
@@ -81,7 +81,7 @@ def main(args: argparse.Namespace) -> int:
             finally:
                 progress.stop()
 
-        print(f"Comparison in {path}; Ctrl-C at any time, the same command goes on.", flush=True)
+        session.welcome(path, plan, program.tune.name, program.report.name)
         session.lead(plan, words, ledger, run, options)
     return 0
 

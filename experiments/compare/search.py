@@ -109,6 +109,14 @@ class Search:
         return self.x[np.argmax(scores - self.x[:, 0] * 1e-3 * self.sd)]
 
     @property
+    def on_edge(self) -> bool:
+        """Whether the last top lies on one. The quick look has three weight decays: it says
+        nothing of an edge there."""
+        assert self.last is not None
+        lr, decay = self.last.rising
+        return bool(lr or (decay and self.num_trials >= MIN_FULL))
+
+    @property
     def pick(self) -> Setting:
         """The fitted top, two digits."""
         assert self.last is not None

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.compare import cost, protocol, verdict
+from experiments.compare import as_json, cost, protocol, verdict
 from experiments.compare.asking import Answer, Ask, Notice, converse
 from experiments.compare.ledger import Ledger
-from experiments.compare.protocol import Contestant, Pilot, Plan, Result
+from experiments.compare.plan import Contestant, Pilot, Plan, Result
 from experiments.compare.search import Search
 from experiments.compare.verdict import Words
 from experiments.config import UserError
@@ -63,6 +63,17 @@ def contestants(
     return one(baseline), tuple(one(name) for name in others)
 
 
+def welcome(path: Path, plan: Plan, tuned: str, reported: str) -> None:
+    """What is going to happen, and by which numbers."""
+    also = f"{reported} gives the verdict" if reported != tuned else "and gives the verdict, too"
+    names = " with ".join(one.label for one in reversed(plan.contestants))
+    print(
+        f"Comparing {names} in {path}; {tuned} decides the tuning, {also} ({plan.better} is "
+        "better). Ctrl-C at any time, the same command goes on.",
+        flush=True,
+    )
+
+
 def lead(
     plan: Plan,
     words: Words,
@@ -89,7 +100,7 @@ def lead(
     seconds = seconds or time.monotonic() - started
     lines = verdict.sentences(result, words)
     text = "\n".join(lines) + "\n"
-    row = verdict.as_json(result, words, seconds)
+    row = as_json.as_json(result, words, seconds)
     write_text(ledger.path / "verdict.txt", text)
     write_text(ledger.path / "verdict.json", row + "\n")
     ledger.write_table()

@@ -5,7 +5,6 @@ No "significant", no "no difference" without a margin, no p-value: an interval s
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 
 from experiments.compare import judging
 from experiments.compare.judging import Interval
-from experiments.compare.protocol import Judged, Result
+from experiments.compare.plan import Judged, Result
 from experiments.compare.ratios import Ratio
 from experiments.compare.search import EXTENSION, MIN_FULL
 
@@ -63,9 +62,9 @@ def _verdict(result: Result, judged: Judged, words: Words) -> str:
         return f"No verdict: all seeds gave the same value{step}; use loss, or more test data."
     if judged.verdict in (judging.BETTER, judging.WORSE):
         return _shown(result, judged, words, found)
-    raw, low, high = _raw(result, found.mean, found.low, found.high)
+    raw, low, high = raw_interval(result, found.mean, found.low, found.high)
     if judged.verdict == judging.EQUIVALENT:
-        raw, low, high = _raw(result, found.mean, found.low_wide, found.high_wide)
+        raw, low, high = raw_interval(result, found.mean, found.low_wide, found.high_wide)
         return (
             f"No difference larger than {_amount(result.margin, number, words)}: {ours} minus "
             f"{theirs} is {number(raw)} [{number(low)}, {number(high)}] (90 %, equivalence test "
@@ -139,8 +138,8 @@ def _both_intervals(result: Result, judged: Judged, words: Words) -> Iterator[st
         return
     number = _numbers(result)
     who = f"{judged.contestant.label} minus {result.plan.baseline.label}"
-    _, low, high = _raw(result, found.mean, found.low_settings, found.high_settings)
-    mean, low_all, high_all = _raw(result, found.mean, found.low, found.high)
+    _, low, high = raw_interval(result, found.mean, found.low_settings, found.high_settings)
+    mean, low_all, high_all = raw_interval(result, found.mean, found.low, found.high)
     yield (
         f"{who}, at the two settings found: {number(mean)} [{number(low)}, {number(high)}]; of the "
         f"optimizers, with the luck of tuning: [{number(low_all)}, {number(high_all)}], which "
@@ -247,7 +246,9 @@ def _gain(result: Result, words: Words) -> str:
     )
 
 
-def _raw(result: Result, mean: float, low: float, high: float) -> tuple[float, float, float]:
+def raw_interval(
+    result: Result, mean: float, low: float, high: float
+) -> tuple[float, float, float]:
     """From scores back to the metric, where lower may be better."""
     if result.plan.sign > 0:
         return mean, low, high
@@ -275,67 +276,3 @@ def _numbers(result: Result) -> Any:
 
 def _amount(value: float, number: Any, words: Words) -> str:
     return f"{number(value)} {words.unit}".strip()
-
-
-def as_json(result: Result, words: Words, seconds: float) -> str:
-    """The verdict as one line; with several contestants, `comparisons` has one entry for each."""
-    rows = [_row(result, judged, words, seconds) for judged in result.judged]
-    first = rows[0] if len(rows) == 1 else {"comparisons": rows}
-    return json.dumps(first)
-
-
-def _row(result: Result, judged: Judged, words: Words, seconds: float) -> dict[str, Any]:
-    found, beside = judged.interval, judged.beside
-    lr, decay = judged.ratios
-    raw: dict[str, Any] = dict.fromkeys(
-        ("difference", "low", "high", "low_settings", "high_settings", "n")
-    )
-    if found is not None:
-        raw["difference"], raw["low"], raw["high"] = _raw(result, found.mean, found.low, found.high)
-        _, raw["low_settings"], raw["high_settings"] = _raw(
-            result, found.mean, found.low_settings, found.high_settings
-        )
-        raw["n"] = min(found.n_ours, found.n_theirs)
-    pick, base = (result.tuned[who.name].pick for who in (judged.contestant, result.plan.baseline))
-    row = {
-        "verdict": judged.verdict,
-        "reason": judged.reason,
-        "optimizer": judged.contestant.name,
-        "baseline": result.plan.baseline.name,
-        **raw,
-        "unit": words.unit,
-        "metric": words.metric,
-        "better": result.plan.better,
-        "margin": result.margin,
-        "within_margin": found is not None
-        and -result.margin < found.low_wide
-        and found.high_wide < result.margin,
-        "tau": result.tau,
-        "sd": result.sd,
-        "lr": pick.lr,
-        "weight_decay": pick.weight_decay,
-        "baseline_lr": base.lr,
-        "baseline_weight_decay": base.weight_decay,
-        "lr_ratio": lr.value,
-        "lr_ratio_low": lr.low,
-        "lr_ratio_high": lr.high,
-        "weight_decay_ratio": decay.value,
-        "weight_decay_ratio_low": decay.low,
-        "weight_decay_ratio_high": decay.high,
-        "diverged": {judged.contestant.name: judged.lost[0],
-                     result.plan.baseline.name: judged.lost[1]},
-        "looks": judged.looks,
-        "trials": result.budget,
-        "loss_difference": beside.mean if beside else None,
-        "loss_low": beside.low if beside else None,
-        "loss_high": beside.high if beside else None,
-        "seconds": seconds,
-    }  # fmt: skip
-    return {k: _round(v) for k, v in row.items()}
-
-
-def _round(value: Any) -> Any:
-    """Six digits are plenty, and NaN has no place in JSON."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value

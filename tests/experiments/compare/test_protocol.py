@@ -8,7 +8,7 @@ import pytest
 
 from experiments.compare import judging, protocol
 from experiments.compare.asking import Answer, Notice, Setting, converse
-from experiments.compare.protocol import Contestant, Plan
+from experiments.compare.plan import Contestant, Plan
 from experiments.config import UserError
 from scripts import calibrate_compare
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.compare import judging, protocol, verdict
+from experiments.compare import as_json, final, judging, verdict
 from experiments.compare.asking import Answer, Setting
 from experiments.compare.fit import Fit
-from experiments.compare.protocol import Contestant, Judged, Pilot, Plan, Result, Tuned
+from experiments.compare.plan import Contestant, Judged, Pilot, Plan, Result, Tuned
 from experiments.compare.ratios import Ratio
 from experiments.compare.search import Guess, Search
 from experiments.compare.verdict import Words
@@ -42,7 +42,7 @@ def result(ours, theirs, plan=PLAN, **facts):
         "adamw": [Answer(v, v, 1 - v / 100) for v in theirs],
     }
     looks = len(judging.looks(whole.n))
-    judged = protocol._judge(whole, LION, looks, 1)
+    judged = final._judge(whole, LION, looks, 1)
     whole.judged = [replace(judged, **{"ratios": RATIOS, **facts})]
     return whole
 
@@ -75,7 +75,7 @@ def test_a_real_difference_below_the_margin_says_so():
 def test_equivalence_names_its_margin():
     whole = result(shifted(0.1), EVEN)
     whole.margin = 5.0
-    whole.judged = [protocol._judge(whole, LION, 1, 1)]
+    whole.judged = [final._judge(whole, LION, 1, 1)]
     said = verdict.sentences(whole, WORDS)[0]
     assert said.startswith("No difference larger than 5.0 points: Lion minus AdamW is 0.1 [")
     assert "(90 %, equivalence test with your margin)" in said
@@ -106,7 +106,7 @@ def test_refusals_name_the_remedy():
 
 def test_lower_is_better_keeps_the_raw_sign():
     plan = replace(PLAN, better="lower")
-    row = json.loads(verdict.as_json(result(EVEN, shifted(6), plan), WORDS, 1.0))
+    row = json.loads(as_json.as_json(result(EVEN, shifted(6), plan), WORDS, 1.0))
     assert row["verdict"] == "better" and row["difference"] == -6 and row["low"] < row["high"] < 0
     assert first(EVEN, shifted(6), plan=plan).startswith("Lion is better than AdamW by 6.0")
 
@@ -133,7 +133,7 @@ def test_ratios_and_scope_are_said():
 def test_a_ratio_that_is_not_known_says_why(ratio, said):
     whole = result(shifted(6), EVEN, ratios=(RATIOS[0], ratio))
     assert any(said in line for line in verdict.sentences(whole, WORDS))
-    row = json.loads(verdict.as_json(whole, WORDS, 1.0))
+    row = json.loads(as_json.as_json(whole, WORDS, 1.0))
     assert row["weight_decay_ratio"] is None
 
 
@@ -142,6 +142,6 @@ def test_nothing_forbidden_is_ever_said_and_json_is_strict(by):
     whole = result(shifted(by), EVEN)
     for line in verdict.sentences(whole, WORDS):
         assert not FORBIDDEN.search(line.replace("equivalence", "")), line
-    row = json.loads(verdict.as_json(whole, WORDS, 1.0), parse_constant=lambda name: 1 / 0)
+    row = json.loads(as_json.as_json(whole, WORDS, 1.0), parse_constant=lambda name: 1 / 0)
     assert (row["reason"] is None) == (row["verdict"] != "undecided")
     assert isinstance(whole.judged[0], Judged)
