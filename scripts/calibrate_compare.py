@@ -338,7 +338,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--pairs", type=int, default=1000, help="made-up users of the default (1000); others: 30 %%"
     )
-    parser.add_argument("--only", nargs="+", choices=list(SCENARIOS), help="some scenarios")
+    parser.add_argument(
+        "--only", nargs="+", choices=list(SCENARIOS), help="renew the rows of these scenarios"
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=ROOT / "results/compare_calibration")
     args = parser.parse_args(arguments)
@@ -359,7 +361,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(name, tuning[-1], *verdicts[-4:], sep="\n", flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
     for name, table in {"tuning": tuning, "verdicts": verdicts}.items():
-        pd.DataFrame(table).round(3).to_csv(args.out / f"{name}.csv", index=False)
+        fresh, path = pd.DataFrame(table).round(3), args.out / f"{name}.csv"
+        if args.only and path.exists():
+            kept = pd.read_csv(path)
+            order = list(SCENARIOS).index
+            fresh = pd.concat([kept[~kept.scenario.isin(args.only)], fresh])
+            fresh = fresh.sort_values("scenario", key=lambda c: c.map(order), kind="stable")
+        fresh.to_csv(path, index=False)
     return 0
 
 

@@ -11,7 +11,6 @@ from experiments.compare import judging
 from experiments.compare.asking import Ask, Dialogue, Notice, Setting
 from experiments.compare.plan import Contestant, Judged, Pilot, Plan, Result, Tuned
 from experiments.compare.ratios import of_picks
-from experiments.compare.search import MIN_FULL
 
 FIRST_FINAL_SEED = 10_000
 MOST_SEEDS = 65
@@ -22,7 +21,7 @@ DIVERGED_MORE = 2
 
 def finish(plan: Plan, pilot: Pilot, tuned: dict[str, Tuned], budget: int) -> Dialogue:
     """Plans the seeds, runs the final, judges; returns a `Result`."""
-    sd = pooled_sd(pilot, tuned, budget)
+    sd = pooled_sd(tuned)
     effect = plan.effect * sd if plan.effect_in_sd else plan.effect
     tau = judging.tau_of(budget)
     result = Result(
@@ -54,16 +53,10 @@ def finish(plan: Plan, pilot: Pilot, tuned: dict[str, Tuned], budget: int) -> Di
     return result
 
 
-def pooled_sd(pilot: Pilot, tuned: dict[str, Tuned], budget: int) -> float:
-    """sd of one run at the picks, from the residuals of the fits; of the pilot, too, where the
-    fits have few values."""
-    own = []
-    for one in tuned.values():
-        assert one.search.last is not None
-        spread = one.search.last.spread
-        own.append(one.search.sd if budget >= MIN_FULL or math.isnan(spread) else spread * pilot.sd)
-    values = own if budget >= MIN_FULL else [*own, pilot.sd]
-    return float(np.sqrt(np.mean(np.square(values))))
+def pooled_sd(tuned: dict[str, Tuned]) -> float:
+    """sd of one run at the picks, from the residuals of the fits. Those runs are no part of the
+    final, so the number of seeds may follow from it."""
+    return float(np.sqrt(np.mean([one.search.sd**2 for one in tuned.values()])))
 
 
 def _edge(one: Tuned) -> tuple[str, str, Setting] | None:
