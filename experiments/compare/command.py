@@ -13,8 +13,8 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,6 @@ class Program:
     report: Metric
     beside: Metric | None = None
     folder: Path = Path(".")  # where it runs
-    optimizer_names: Mapping[str, str] = field(default_factory=dict)  # what it calls them
 
 
 @dataclass
@@ -122,8 +121,7 @@ class Runner:
         return _Run(ask, number, process, output, began, slot)
 
     def _values(self, ask: Ask, folder: Path, quoted: bool) -> dict[str, Any]:
-        name = self._program.optimizer_names.get(ask.optimizer, ask.optimizer)
-        texts = {"optimizer": name, "run_dir": str(folder.resolve())}
+        texts = {"optimizer": ask.optimizer, "run_dir": str(folder.resolve())}
         texts = {k: shlex.quote(v) if quoted else v for k, v in texts.items()}
         numbers = {"lr": f"{ask.lr:g}", "weight_decay": f"{ask.weight_decay:g}", "seed": ask.seed}
         return texts | numbers

@@ -130,7 +130,7 @@ def prepared(given: Mapping[str, Any]) -> tuple[Plan, Words, Program]:
     others = given.get("optimizers") or given["default_others"]
     others = others.split(",") if isinstance(others, str) else [str(one) for one in others]
     others = [one.strip() for one in others if one.strip() and one.strip() != name]
-    baseline, contestants = session.contestants(name, others, given.get("labels"))
+    baseline, contestants = session.contestants(name, others)
     effect, in_sd, budget = cost.choose(_text(given.get("effect")), _whole(given, "budget"))
     better = given.get("better") or ("lower" if tune.looks_lower else "higher")
     if better not in ("higher", "lower"):

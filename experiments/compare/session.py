@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,9 +40,7 @@ def page() -> dict[str, Any]:
     return yaml.safe_load((CONF / "compare.yaml").read_text())
 
 
-def contestants(
-    baseline: str, others: Sequence[str], labels: Mapping[str, str] | None = None
-) -> tuple[Contestant, tuple[Contestant, ...]]:
+def contestants(baseline: str, others: Sequence[str]) -> tuple[Contestant, tuple[Contestant, ...]]:
     """Contestants by their names, with what `conf/compare.yaml` knows of them.
 
     Raises:
@@ -55,7 +53,7 @@ def contestants(
 
     def one(name: str) -> Contestant:
         facts = known.get(name.lower(), {})
-        label = (labels or {}).get(name) or facts.get("label", name)
+        label = facts.get("label", name)
         if name == baseline or baseline.lower() not in facts.get("relative_to", []):
             return Contestant(name, label)
         return Contestant(name, label, facts["lr_factor"], facts["weight_decay_factor"])

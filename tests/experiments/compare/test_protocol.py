@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from experiments.compare import judging, protocol
@@ -169,6 +170,16 @@ def test_equal_optimizers_are_seldom_called_different_and_a_true_effect_is_found
     equal, different = calibrate_compare.summary_of_verdicts(simulated)
     assert equal["better_percent"] <= 5 and equal["worse_percent"] <= 5
     assert different["better_percent"] >= 80 and different["worse_percent"] <= 1
+
+
+def test_the_committed_tables_say_the_same():
+    """1,000 users; by name, so that a scenario that is added is simulated, too."""
+    table = pd.read_csv(calibrate_compare.ROOT / "results/compare_calibration/verdicts.csv")
+    assert set(table.scenario) == set(calibrate_compare.SCENARIOS)
+    rows = table[table.scenario == "default"].set_index("difference")
+    assert rows.pairs.min() > 800
+    assert rows.better_percent[0] <= 5 and rows.worse_percent[0] <= 5
+    assert rows.better_percent[2] >= 80
 
 
 def test_tuning_costs_about_what_was_designed(simulated):
