@@ -24,6 +24,7 @@ RISING = np.array([0.0, 1.0])
 """Slopes, sd per decade, above which a top at the end of what was tried still rises."""
 MAX_TURNS = 5
 _GRID = 33
+_FREE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Fit:
     on_box: np.ndarray  # (2,) share of the draws that lie at the lower, (2,) at the upper end
     spread: float  # sd of one run near the top, in the unit of the values; NaN: not known
     curvature: np.ndarray  # (2,) sd per decade^2, downwards
+    own_decay: float  # curvature in weight decay that the data alone show, less its standard error
     coefficients: np.ndarray  # about `center`: 1, u, v, uu, vv[, uv]
     center: np.ndarray
 
@@ -68,8 +70,7 @@ def fit(
     size = 6 if len(y) >= ENOUGH else 5
     box = np.stack([x.min(0), x.max(0)])
     grid = np.stack(np.meshgrid(*np.linspace(box[0], box[1], _GRID).T), -1).reshape(-1, 2)
-    precision = np.array([1e-6] * 3 + [1 / sd**2 for _, sd in CURVATURE])[:size]
-    prior = precision * np.array([0.0] * 3 + [-mean for mean, _ in CURVATURE])[:size]
+    precision, prior = _prior(size)
     center, certain = x[np.argmax(y)], np.ones(len(y))
     for turn in range(MAX_TURNS):
         local = _solve(x, y, center, certain, precision, prior)
@@ -94,6 +95,12 @@ class _Local:
     weighted: np.ndarray
     inverse: np.ndarray
     coefficients: np.ndarray
+
+
+def _prior(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Precision of each coefficient, and precision times mean."""
+    precision = np.array([_FREE] * 3 + [1 / sd**2 for _, sd in CURVATURE])[:size]
+    return precision, precision * np.array([0.0] * 3 + [-mean for mean, _ in CURVATURE])[:size]
 
 
 def _solve(
@@ -136,7 +143,21 @@ def _found(
     spread = float(np.sqrt(residual * len(y) / max(len(y) - size, 1)))
     on_box = np.stack([np.isclose(tops, end).mean(0) for end in box])
     curvature = -coefficients[3:5]
-    return Fit(top, rising, tops, on_box, spread, curvature, coefficients, local.center)
+    own = _own_decay(local, y)
+    return Fit(top, rising, tops, on_box, spread, curvature, own, coefficients, local.center)
+
+
+def _own_decay(local: _Local, y: np.ndarray) -> float:
+    """The curvature in weight decay without its prior, one standard error below.
+
+    A prior alone would give every flat weight decay a top.
+    """
+    size = local.design.shape[1]
+    precision, prior = _prior(size)
+    precision[4], prior[4] = _FREE, 0.0
+    inverse = np.linalg.inv(local.design.T @ local.weighted + np.diag(precision))
+    found = inverse @ (local.weighted.T @ y + prior)
+    return float(-found[4] - np.sqrt(inverse[4, 4]))
 
 
 def _too_few(x: np.ndarray, y: np.ndarray) -> Fit:
@@ -144,7 +165,7 @@ def _too_few(x: np.ndarray, y: np.ndarray) -> Fit:
     top = x[np.argmax(y)] if len(y) else np.zeros(2)
     nothing = np.zeros(5)
     ends = np.ones((2, 2))
-    return Fit(top, np.ones(2), top[None], ends, np.nan, np.zeros(2), nothing, top)
+    return Fit(top, np.ones(2), top[None], ends, np.nan, np.zeros(2), 0.0, nothing, top)
 
 
 def _features(z: np.ndarray, size: int) -> np.ndarray:

@@ -20,7 +20,8 @@ WIDEST = (math.log10(3), 1.0)
 MOST_ON_BOX = 0.10
 """Share of tops at the end of what was tried, above which only one end is known."""
 FLAT = 0.5
-"""sd per decade^2 of weight decay, below which there is no top to speak of."""
+"""sd per decade^2 of weight decay, below which there is no top to speak of; nor is there one where
+the data alone, without the prior of the fit, show no fall."""
 LOSS_OF_FLAT = 1.0
 """sd: the range of a flat weight decay is that where no more is lost."""
 
@@ -49,8 +50,8 @@ def _ratio(ours: Search, theirs: Search, axis: int) -> Ratio:
         return Ratio(reason="edge")
     if axis == 1 and min(ours.num_trials, theirs.num_trials) < MIN_FULL:
         return Ratio(reason="few")
-    if axis == 1 and min(a.curvature[1], b.curvature[1]) < FLAT:
-        return _flat(ours if a.curvature[1] <= b.curvature[1] else theirs)
+    if axis == 1 and any(one.curvature[1] < FLAT or one.own_decay < 0 for one in (a, b)):
+        return _flat(ours if a.own_decay <= b.own_decay else theirs)
     size = min(len(a.draws), len(b.draws))
     origin = math.log10(_of(ours, axis) / _of(theirs, axis))
     draws = a.draws[:size, axis] - b.draws[:size, axis] + origin

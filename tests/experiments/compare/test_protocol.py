@@ -91,6 +91,18 @@ def test_ratios_hold_the_truth():
     assert decay.reason is not None or decay.low <= 5 <= decay.high
 
 
+def test_a_weight_decay_that_changes_nothing_has_no_ratio():
+    """The prior of the fit alone must not give it a top."""
+
+    def flat(asks):
+        same = [replace(ask, weight_decay=0.1) for ask in asks]
+        best = {"adamw": (2e-3, 0.1, 90.0), "lion": (4e-4, 0.1, 90.0)}
+        return answering(best)(same)
+
+    decay = converse(protocol.compare(PLAN), flat).judged[0].ratios[1]
+    assert decay.value is None and decay.reason in ("flat", "wide", "bound", "edge")
+
+
 def test_an_edge_gets_more_trials_for_both_and_then_no_verdict():
     """Lion only trains below its best lr, and rises to the end."""
 

@@ -25,7 +25,7 @@ FORBIDDEN = re.compile(r"significan|no difference[^ ]* *$|wins|p *[=<] *0|equal"
 def searched(name):
     search = Search(name, Setting(1e-3, 0.1), Guess(1.0, 2, False))
     nothing = np.zeros(2)
-    search.last = Fit(nothing, nothing, nothing[None], np.zeros((2, 2)), 1.0, nothing + 1,
+    search.last = Fit(nothing, nothing, nothing[None], np.zeros((2, 2)), 1.0, nothing + 1, 1.0,
                       np.zeros(6), nothing)  # fmt: skip
     return search
 
