@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.compare import judging
 from experiments.compare.asking import Ask, Dialogue, Notice, Setting
+from experiments.compare.judging import Interval
 from experiments.compare.plan import Contestant, Judged, Pilot, Plan, Result, Tuned
 from experiments.compare.ratios import of_picks
 
@@ -51,6 +52,19 @@ def finish(plan: Plan, pilot: Pilot, tuned: dict[str, Tuned], budget: int) -> Di
     order = [one.name for one in plan.others]
     result.judged.sort(key=lambda judged: order.index(judged.contestant.name))
     return result
+
+
+def gained(result: Result) -> Interval | None:
+    """The tuned baseline minus the user's own setting, scores; None where too little is known.
+
+    The pilot's seeds had no part in the tuning, so they are fresh, too.
+    """
+    sign = result.plan.sign
+    tuned = [sign * a.report for a in result.final.get(result.plan.baseline.name, [])]
+    before = [sign * value for value in result.pilot.report]
+    if min(sum(map(math.isfinite, values)) for values in (tuned, before)) < 2:
+        return None
+    return judging.interval(tuned, before, tau=0.0, step=result.step)
 
 
 def pooled_sd(tuned: dict[str, Tuned]) -> float:
@@ -150,6 +164,10 @@ def _judge(result: Result, one: Contestant, number: int, count: int) -> Judged:
     elif verdict == judging.UNDECIDED:
         more = judging.more_seeds(found.mean, found.sd, result.tau, result.margin, len(ours))
         reason = "luck" if more is None else "seeds"
+    gain = gained(result)
+    is_untuned = gain is not None and gain.high < 0
+    if is_untuned and verdict in (judging.BETTER, judging.EQUIVALENT):
+        verdict, reason = judging.UNDECIDED, "untuned"
     winner_lost = lost[0] - lost[1] if verdict == judging.BETTER else lost[1] - lost[0]
     if verdict in (judging.BETTER, judging.WORSE) and winner_lost >= DIVERGED_MORE:
         verdict, reason = judging.UNDECIDED, "diverged"

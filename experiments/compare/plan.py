@@ -76,7 +76,7 @@ class Judged:
 
     contestant: Contestant
     verdict: str
-    reason: str | None  # edge, diverged, no_spread, seeds or luck; None: there is a verdict
+    reason: str | None  # edge, untuned, diverged, no_spread, seeds, luck; None: none needed
     interval: Interval | None
     beside: Interval | None  # of the metric beside, in scores
     looks: int

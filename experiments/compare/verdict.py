@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments.compare import judging
+from experiments.compare.final import gained
 from experiments.compare.judging import Interval
 from experiments.compare.plan import Judged, Result
 from experiments.compare.ratios import Ratio
@@ -56,6 +57,12 @@ def _verdict(result: Result, judged: Judged, words: Words) -> str:
         return (
             f"No verdict: {most} of {total} final runs of {first} diverged at its best setting, "
             f"{others} of {second}'s; lower lr or longer warm-up first."
+        )
+    if judged.reason == "untuned" and (gain := gained(result)):
+        return (
+            f"No verdict: {theirs} tuned with {result.budget} trials is worse than your own "
+            f"setting by {_amount(-gain.mean, number, words)} [{number(-gain.high)}, {number(-gain.low)}], "
+            f"so {theirs} is not tuned. Add trials with --budget {result.budget + EXTENSION}."
         )
     if judged.reason == "no_spread":
         step = f" (step of the metric {number(result.step)})" if result.step else ""
@@ -227,13 +234,9 @@ def _scope(result: Result, words: Words) -> Iterator[str]:
 
 def _gain(result: Result, words: Words) -> str:
     """What tuning the baseline alone has brought over the user's own setting."""
-    answers = result.final.get(result.plan.baseline.name, [])
-    sign, number = result.plan.sign, _numbers(result)
-    tuned = [sign * a.report for a in answers if math.isfinite(a.report)]
-    before = [sign * v for v in result.pilot.report if math.isfinite(v)]
-    if min(len(tuned), len(before)) < 2:
+    found, number = gained(result), _numbers(result)
+    if found is None:
         return ""
-    found = judging.interval(tuned, before, tau=0.0, step=result.step)
     label = result.plan.baseline.label
     if found.mean < 0:
         return (

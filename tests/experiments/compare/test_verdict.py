@@ -35,7 +35,8 @@ def result(ours, theirs, plan=PLAN, **facts):
     tuned = {
         one.name: Tuned(one, Setting(1e-3, 0.1), searched(one.name)) for one in plan.contestants
     }
-    pilot = Pilot(1.0, (88.0, 89.0, 90.0), 0.0, 5.0)
+    before = (88.0, 89.0, 90.0) if plan.better == "higher" else (97.0, 98.0, 99.0)
+    pilot = Pilot(1.0, before, 0.0, 5.0)
     whole = Result(plan, pilot, 25, 2.0, 2.0, 0.35, 1.0, len(ours), 0.0, tuned)
     whole.final = {
         "lion": [Answer(v, v, 1 - v / 100) for v in ours],
@@ -102,6 +103,21 @@ def test_refusals_name_the_remedy():
     )
     same = first([90.0] * 5, [90.0] * 5)
     assert same == ("No verdict: all seeds gave the same value; use loss, or more test data.")
+
+
+def test_a_baseline_that_tuning_has_made_worse_is_not_tuned():
+    """The user's own setting gives 98: nothing is claimed against a baseline of 90."""
+    whole = result(shifted(6), EVEN)
+    whole.pilot = Pilot(1.0, (98.0, 98.5, 97.5), 0.0, 5.0)
+    judged = final._judge(whole, LION, 1, 1)
+    assert (judged.verdict, judged.reason) == ("undecided", "untuned")
+    whole.judged = [judged]
+    said = verdict.sentences(whole, WORDS)[0]
+    assert said.startswith(
+        "No verdict: AdamW tuned with 25 trials is worse than your own setting by"
+    )
+    assert final._judge(replace(whole, final=whole.final | {"lion": whole.final["adamw"][:4]}),
+                        LION, 1, 1).verdict == "undecided"  # fmt: skip
 
 
 def test_lower_is_better_keeps_the_raw_sign():
