@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments.compare import judging
+from experiments.compare.asking import digits
 from experiments.compare.final import gained
 from experiments.compare.judging import Interval
 from experiments.compare.plan import Judged, Result
@@ -59,9 +60,10 @@ def _verdict(result: Result, judged: Judged, words: Words) -> str:
             f"{others} of {second}'s; lower lr or longer warm-up first."
         )
     if judged.reason == "untuned" and (gain := gained(result)):
+        low, high = number(-gain.high), number(-gain.low)
         return (
             f"No verdict: {theirs} tuned with {result.budget} trials is worse than your own "
-            f"setting by {_amount(-gain.mean, number, words)} [{number(-gain.high)}, {number(-gain.low)}], "
+            f"setting by {_amount(-gain.mean, number, words)} [{low}, {high}], "
             f"so {theirs} is not tuned. Add trials with --budget {result.budget + EXTENSION}."
         )
     if judged.reason == "no_spread":
@@ -141,7 +143,7 @@ def _edge(result: Result, who: str, where: str, pick: Any) -> str:
 
 def _both_intervals(result: Result, judged: Judged, words: Words) -> Iterator[str]:
     found = judged.interval
-    if found is None or judged.reason in ("no_spread", "diverged"):
+    if found is None or judged.reason in ("no_spread", "diverged", "untuned"):
         return
     number = _numbers(result)
     who = f"{judged.contestant.label} minus {result.plan.baseline.label}"
@@ -180,7 +182,7 @@ def _times(ratio: Ratio) -> str:
 def _range(ratio: Ratio) -> str:
     assert ratio.value is not None and ratio.low is not None and ratio.high is not None
     ends = (ratio.low, ratio.high) if ratio.value >= 1 else (1 / ratio.high, 1 / ratio.low)
-    return f"[{ends[0]:.2g}, {ends[1]:.2g}]"
+    return f"[{digits(ends[0], 2):g}, {digits(ends[1], 2):g}]"
 
 
 def _unknown(result: Result, ratio: Ratio, words: Words) -> str:
