@@ -143,7 +143,8 @@ def interval(
     mean = float(a.mean() - b.mean())
     varied = bool(np.ptp(a) > 0 or np.ptp(b) > 0)
     square = va / na + vb / nb
-    df = square**2 / ((va / na) ** 2 / (na - 1) + (vb / nb) ** 2 / (nb - 1)) if square else 1.0
+    part = va / na / square if square else 0.5  # as a share, so that tiny values do not vanish
+    df = 1 / (part**2 / (na - 1) + (1 - part) ** 2 / (nb - 1))
     pooled = (va + vb) / 2
     error = math.sqrt(square + tau**2 * pooled)
     reach, reach_wide = (float(stats.t.isf(at / 2, df)) for at in (level, wide))

@@ -60,6 +60,11 @@ def test_no_spread_is_no_certainty():
     assert not same.varied and same.low < 0.5 < same.high - 0.5
 
 
+def test_a_spread_too_small_to_square_is_still_one():
+    found = judging.interval([0.0, 0.0, 1e-90], [0.0, 0.0, 0.0], tau=0.0)
+    assert math.isfinite(found.low) and math.isfinite(found.high)
+
+
 def test_diverged_runs_are_left_out():
     assert judging.interval([1, 2, math.nan, 3], [1, 2, 4], tau=0.0).n_ours == 3
 
