@@ -37,6 +37,7 @@ Train one model with one optimizer; record it, resume it, compare it.
   torchrun --nproc_per_node=8 run.py ...                   the same, or across machines
   python run.py -m optimizer=lion,adamw seed=0,1,2 ...     every combination: a sweep
   python run.py -m sweep=lr_wd launcher=local ...          a fair grid for each optimizer
+  python run.py job=compare experiment=NAME                Lion against AdamW, both tuned
   python run.py job=landscape run=RUN_ID                   how flat a finished run lies
   python run.py job=search search=laptop                   evolve optimizers as the paper has Lion
 
@@ -70,6 +71,10 @@ def main() -> int:
     if _report(_read_trust):
         return 2
     sys.argv[1:] = quoted_arguments(sys.argv[1:])
+    if "job=compare" in sys.argv[1:]:
+        from experiments.compare import page
+
+        return _report(lambda: page.main(sys.argv[1:]))
     if any(re.match(r"(-m|--multirun)$|(sweep|launcher)[.=]", a) for a in sys.argv[1:]):
         from experiments.sweep import command
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.ranges import FLAG, PATH, TREE, check_all, choice, count, number, optional
@@ -18,9 +18,6 @@ class SamplingConfig:
     when: str = "last"  # every | last | asked: when it is due; asked: job=evaluate evaluation=NAME
     guidance: float = 1.0  # 1: none; needs conditions dropped while training
     threshold: float = 0.0  # quantile of dynamic thresholding; 0: clip to [-1, 1]
-
-    def __post_init__(self) -> None:
-        check_all(asdict(self), SAMPLING, "task.judge.sampling")
 
 
 @dataclass
@@ -67,18 +64,9 @@ RANGES = {
 """The values that each setting may have."""
 JUDGE = {
     "num_draws": count(1, 100_000),
-    "sampling": TREE,  # see SAMPLING
+    "sampling": TREE,  # `experiments.diffusion.sampler` reads each
     "extractor": TREE,
     "num_shown": count(0, 10_000),
     "cache_dir": optional(PATH),
 }
 """Those of `judge`."""
-SAMPLING = {
-    "sampler": choice("ddim", "ddpm"),
-    "num_steps": count(1, 100_000),
-    "num_samples": count(2),
-    "when": choice("every", "last", "asked"),
-    "guidance": number(0, 1000),
-    "threshold": number(0, 1),
-}
-"""Those of each way of drawing samples."""

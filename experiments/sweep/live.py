@@ -38,11 +38,12 @@ class Live:
         self._view = Progress(*columns, console=console, refresh_per_second=4)
         cells = len(sweep.cells)
         done = sum(sweep.final_state(cell) is not None for cell in sweep.cells)
-        say(
-            f"{sweep.name}: {cells - done} of {cells} cells to train, {num_workers} at a time. "
-            "Ctrl-C saves; the next call goes on.\n",
-            sys.stdout,
-        )
+        if not sweep.manifest.get("quiet"):
+            say(
+                f"{sweep.name}: {cells - done} of {cells} cells to train, {num_workers} at a time. "
+                "Ctrl-C saves; the next call goes on.\n",
+                sys.stdout,
+            )
         self._total = self._view.add_task("cells", total=cells, completed=done, note="starting")
         self._lines: dict[str, Any] = {}
 

@@ -175,6 +175,7 @@ def write(
     max_tries: int = 3,
     lease_seconds: float = 120.0,
     about: str = "",
+    quiet: bool = False,
 ) -> Sweep:
     """Makes a sweep's folder, or adds what is new to it.
 
@@ -187,6 +188,7 @@ def write(
         max_tries: How often a cell may fail.
         lease_seconds: See `experiments.sweep.leases`.
         about: One line for people.
+        quiet: Whether launchers leave the speaking to the caller.
 
     Raises:
         UserError: if the budget would be unequal, or the sweep there is another one.
@@ -227,6 +229,8 @@ def write(
             "calls": [*before.get("calls", []), call],
             "cells": [vars(cell) for cell in merged],
         }
+        if quiet:
+            content["quiet"] = True
         write_text(path / "manifest.json", json.dumps(content, indent=1) + "\n", durable=True)
     return Sweep(path)
 

@@ -1,0 +1,201 @@
+"""Runs a program of the user's: any shell command that takes its settings and prints its number.
+
+A run that fails is tried once more with the same seed, then recorded with its last lines. What is
+printed goes to files of the comparison; nothing of the user's is written or removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.compare.asking import Answer, Ask
+from experiments.compare.ledger import Ledger
+from experiments.compare.metric import Metric, MetricError, filled, last_lines
+from experiments.sweep.leases import holder, machine, process_start
+from experiments.sweep.local import find_gpus
+
+MAX_TRIES = 2
+POLL_SECONDS = 0.02
+GRACE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to run, and what to read."""
+
+    command: str
+    tune: Metric
+    report: Metric
+    beside: Metric | None = None
+    folder: Path = Path(".")  # where it runs
+
+
+@dataclass
+class _Run:
+    """One that goes on."""
+
+    ask: Ask
+    number: int  # of the try
+    process: subprocess.Popen[bytes]
+    output: Path
+    began: float  # by the wall clock, for the age of files
+    slot: int
+
+
+class Runner:
+    """Runs batches, several runs at a time."""
+
+    def __init__(self, program: Program, ledger: Ledger, num_workers: int = 1) -> None:
+        self._program = program
+        self._ledger = ledger
+        self._num_workers = num_workers
+        self._gpus = find_gpus() if num_workers > 1 else []
+        self._end_leftovers()
+
+    def run(
+        self, asks: Sequence[Ask], show: Callable[[list[Ask], int], None] = lambda now, done: None
+    ) -> list[Answer]:
+        """Runs what is not known yet.
+
+        Args:
+            asks: A batch.
+            show: Told what goes on now and how many of the batch are done.
+
+        Raises:
+            UserError: where an optimizer does nothing but fail.
+            KeyboardInterrupt: after the runs were stopped.
+        """
+        waiting = [(ask, 1) for ask in asks if self._ledger.answer(ask) is None]
+        free, running = list(range(self._num_workers)), list[_Run]()
+        with _stopping_on_signals():
+            try:
+                while waiting or running:
+                    while waiting and free:
+                        running.append(self._start(*waiting.pop(0), free.pop(0)))
+                    done = len(asks) - len(waiting) - len(running)
+                    show([one.ask for one in running], done)
+                    time.sleep(POLL_SECONDS)
+                    for one in [r for r in running if r.process.poll() is not None]:
+                        running.remove(one)
+                        free.append(one.slot)
+                        if not self._ended(one):
+                            waiting.insert(0, (one.ask, one.number + 1))
+            finally:
+                _end_all(running)
+        show([], len(asks))
+        self._ledger.refuse_hopeless(asks)
+        return [answer for ask in asks if (answer := self._ledger.answer(ask)) is not None]
+
+    def _start(self, ask: Ask, number: int, slot: int) -> _Run:
+        folder = self._ledger.path / "runs" / _folder_name(ask)
+        folder.mkdir(parents=True, exist_ok=True)
+        output = folder / f"output{number}.txt"
+        values = self._values(ask, folder, quoted=True)
+        environment = dict(os.environ)
+        if self._gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
+        began = time.time()
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                filled(self._program.command, values),
+                shell=True,
+                cwd=self._program.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        facts = {"pid": process.pid, "born": process_start(process.pid)}
+        self._ledger.note("started", ask, machine=holder()["machine"], **facts)
+        return _Run(ask, number, process, output, began, slot)
+
+    def _values(self, ask: Ask, folder: Path, quoted: bool) -> dict[str, Any]:
+        texts = {"optimizer": ask.optimizer, "run_dir": str(folder.resolve())}
+        texts = {k: shlex.quote(v) if quoted else v for k, v in texts.items()}
+        numbers = {"lr": f"{ask.lr:g}", "weight_decay": f"{ask.weight_decay:g}", "seed": ask.seed}
+        return texts | numbers
+
+    def _ended(self, one: _Run) -> bool:
+        """Notes the end of a run; False where it is to be tried once more."""
+        answer, state, message = self._read(one)
+        if state == "failed" and one.number < MAX_TRIES:
+            self._ledger.note("retried", one.ask, message=message)
+            return False
+        self._ledger.end(one.ask, answer, state, message, one.number)
+        return True
+
+    def _read(self, one: _Run) -> tuple[Answer, str, str]:
+        seconds, program = time.time() - one.began, self._program
+        text = one.output.read_text(errors="replace")
+        values = self._values(one.ask, one.output.parent, quoted=False)
+        if code := one.process.returncode:
+            why = f"signal {-code}" if code < 0 else f"exit code {code}"
+            return Answer(seconds=seconds), "failed", f"{why}: {last_lines(text)}"
+        try:
+            tune = program.tune.read(text, values, one.began)
+            report = tune
+            if program.report != program.tune:
+                report = program.report.read(text, values, one.began)
+            beside = math.nan
+            if program.beside is not None:
+                beside = program.beside.read(text, values, one.began)
+        except MetricError as error:
+            return Answer(seconds=seconds), "failed", f"{error}: {last_lines(text)}"
+        if not (math.isfinite(tune) and math.isfinite(report)):
+            return Answer(seconds=seconds), "diverged", f"{program.tune.name} {tune}"
+        return Answer(tune, report, beside, seconds), "finished", ""
+
+    def _end_leftovers(self) -> None:
+        """Ends runs that a killed comparison has left: they would be run twice."""
+        for event in self._ledger.events():
+            if event["event"] != "started" or event["machine"] != machine():
+                continue
+            if event["born"] and process_start(event["pid"]) == event["born"]:
+                with contextlib.suppress(OSError):
+                    os.killpg(event["pid"], signal.SIGKILL)
+
+
+def _folder_name(ask: Ask) -> str:
+    copy = "-again" if ask.copy else ""
+    return f"{ask.optimizer}-lr{ask.lr:g}-wd{ask.weight_decay:g}-s{ask.seed}{copy}"
+
+
+def _end_all(running: Sequence[_Run]) -> None:
+    """Asks what still goes on to end, then makes it."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for one in running:
+            if number == signal.SIGKILL or one.process.poll() is None:
+                with contextlib.suppress(OSError):
+                    os.killpg(one.process.pid, number)
+        end = time.monotonic() + GRACE_SECONDS
+        while time.monotonic() < end and any(r.process.poll() is None for r in running):
+            time.sleep(POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def _stopping_on_signals() -> Iterator[None]:
+    """SIGTERM stops like Ctrl-C."""
+
+    def stop(_number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

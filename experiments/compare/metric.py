@@ -1,0 +1,186 @@
+"""Where a program's output holds its number: in the last matching line, a JSON line, or a file.
+
+val_acc=([0-9.]+)               regular expression with one group; the last line that matches
+json:val.accuracy               the last line that is a JSON object with that key
+file:{run_dir}/out.txt:acc ([0-9.]+)    the same two, in a file that the run has written
+file:{run_dir}/out.json:json:acc
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.config import UserError
+
+_LOWER = re.compile(r"loss|err|perplexity|ppl|nll|mse|mae|rmse|wer|fid|bpb|bits", re.I)
+
+
+class MetricError(Exception):
+    """The output of a run holds no number; one line for people."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a run's output."""
+
+    text: str  # as the user gave it
+    option: str = "--metric"  # where
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise UserError(f"{self.option} is empty: give e.g. 'val_acc=([0-9.]+)'")
+        if self.file is not None and not self._inner:
+            raise UserError(f"{self.option} {self.text}: write file:PATH:PATTERN")
+        if not self.is_json:
+            self._compiled()
+
+    @property
+    def file(self) -> str | None:
+        """The file it stands in, placeholders included; None: the output."""
+        return self.text[5:].partition(":")[0] if self.text.startswith("file:") else None
+
+    @property
+    def _inner(self) -> str:
+        return self.text[5:].partition(":")[2] if self.text.startswith("file:") else self.text
+
+    @property
+    def is_json(self) -> bool:
+        """Whether a key of a JSON object is looked up."""
+        return self._inner.startswith("json:")
+
+    @property
+    def name(self) -> str:
+        """What people would call it: val_acc."""
+        if self.is_json:
+            return self._inner[5:].rpartition(".")[2]
+        plain = re.sub(r"\\[a-zA-Z]", " ", self._inner.partition("(")[0])
+        words = re.findall(r"[A-Za-z_][\w/@-]*", plain)
+        return words[-1] if words else "the metric"
+
+    @property
+    def looks_lower(self) -> bool:
+        """Whether its name is that of something to be made small."""
+        return bool(_LOWER.search(self.name))
+
+    def _compiled(self) -> re.Pattern[str]:
+        try:
+            pattern = re.compile(self._inner)
+        except re.error as error:
+            raise UserError(
+                f"{self.option} {self._inner!r} is no regular expression: {error}"
+            ) from None
+        if pattern.groups != 1:
+            raise UserError(
+                f"{self.option} {self._inner!r} must have one group in brackets around the number, "
+                f"e.g. 'val_acc=([0-9.]+)'; it has {pattern.groups}"
+            )
+        return pattern
+
+    def read(self, output: str, values: Mapping[str, Any], since: float = 0.0) -> float:
+        """The number; NaN or infinite where the run says so.
+
+        Args:
+            output: All that the run has printed.
+            values: For the placeholders of a file's path.
+            since: When the run began; an older file is not its own.
+
+        Raises:
+            MetricError: where there is none.
+        """
+        where = "the output"
+        if self.file is not None:
+            path = Path(filled(self.file, values))
+            where = str(path)
+            try:
+                if path.stat().st_mtime < since - 1:
+                    raise MetricError(f"{path} was not written by this run")
+                output = path.read_text(errors="replace")
+            except OSError:
+                raise MetricError(f"{path} is not there") from None
+        if self.is_json:
+            return self._from_json(output, where)
+        return self._from_lines(output, where)
+
+    def _from_json(self, output: str, where: str) -> float:
+        keys = self._inner[5:].split(".")
+        whole = [output] if self.file else []
+        for line in [*whole, *reversed(output.splitlines())]:
+            try:
+                value: Any = json.loads(line)
+                for key in keys:
+                    value = value[key]
+            except (ValueError, KeyError, TypeError, IndexError):
+                continue
+            return _number(value, self._inner)
+        raise MetricError(f"no JSON line with {'.'.join(keys)} in {where}")
+
+    def _from_lines(self, output: str, where: str) -> float:
+        pattern = self._compiled()
+        broken = _of_broken(self._inner)
+        for line in reversed(output.splitlines()):
+            found = [match for match in pattern.finditer(line) if match[1] is not None]
+            if found:
+                last = found[-1]
+                power = re.match(r"[eE][-+]?\d+", line[last.end(1) :])  # [0-9.]+ misses e-05
+                return _number(last[1] + (power[0] if power else ""), self._inner)
+            if broken is not None and broken.search(line):
+                return math.nan  # an older line that matches is not how this run ended
+        raise MetricError(f"no line of {where} matches {self._inner!r}")
+
+
+def _of_broken(pattern: str) -> re.Pattern[str] | None:
+    """The same pattern with nan or inf in place of the number; None where it cannot be made."""
+    relaxed = re.sub(r"(?<!\\)\((?!\?)[^()]*\)", r"[-+]?(?:nan|inf)", pattern, count=1)
+    try:
+        return re.compile(relaxed, re.IGNORECASE) if relaxed != pattern else None
+    except re.error:
+        return None
+
+
+def _number(value: Any, what: str) -> float:
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        return float(value)
+    except (TypeError, ValueError):
+        raise MetricError(f"{what!r} found {value!r}, which is no number") from None
+
+
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+PLACEHOLDERS = ("optimizer", "lr", "weight_decay", "seed", "run_dir")
+NEEDED = ("optimizer", "lr", "weight_decay", "seed")
+_SHORT = {"wd": "weight_decay", "opt": "optimizer", "learning_rate": "lr"}
+
+
+def filled(text: str, values: Mapping[str, Any]) -> str:
+    """A text with its placeholders filled in; other braces stay as they are."""
+
+    def one(match: re.Match[str]) -> str:
+        name = _SHORT.get(match[1], match[1])
+        return str(values[name]) if name in values else match[0]
+
+    return _PLACEHOLDER.sub(one, text)
+
+
+def check_command(text: str) -> None:
+    """Raises: UserError where a placeholder is missing."""
+    found = {_SHORT.get(name, name) for name in _PLACEHOLDER.findall(text)}
+    missing = [name for name in NEEDED if name not in found]
+    if missing:
+        said = ", ".join(f"{{{name}}}" for name in missing)
+        raise UserError(
+            f"--command lacks {said}: the comparison must be able to set it, e.g. "
+            "'python train.py --opt {optimizer} --lr {lr} --wd {weight_decay} --seed {seed}'"
+        )
+
+
+def last_lines(output: str, number: int = 3) -> str:
+    """What a failed program said last, on one line."""
+    lines: Sequence[str] = [line.strip() for line in output.splitlines() if line.strip()]
+    return " | ".join(lines[-number:])[-300:] or "it printed nothing"

@@ -1,0 +1,226 @@
+"""`scripts/compare.py`: the comparison of a user's own program, from options or a YAML file."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.compare import cost, session
+from experiments.compare.asking import Answer, Ask, Setting
+from experiments.compare.command import Program, Runner
+from experiments.compare.ledger import Ledger
+from experiments.compare.metric import Metric, check_command
+from experiments.compare.plan import Plan, check
+from experiments.compare.session import Options, Progress
+from experiments.compare.verdict import Words
+from experiments.config import UserError
+
+FOLDER = Path("results/comparisons")
+_BASELINE = re.compile(r"([^:\s]+):(.+)")
+
+
+def parser(description: str, default_others: str) -> argparse.ArgumentParser:
+    """The options; every one of them may stand in the file, too (with _ for -)."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("file", nargs="?", type=Path, help="YAML file with these options as keys")
+    made.add_argument("--command", help="with {optimizer} {lr} {weight_decay} {seed}")
+    made.add_argument("--metric", help="decides the tuning (validation): a pattern, see above")
+    made.add_argument("--test-metric", help="decides the verdict; default: --metric")
+    made.add_argument("--beside", help="shown beside it, no verdict, e.g. the test loss")
+    made.add_argument("--better", choices=("higher", "lower"), help="of the metric")
+    made.add_argument("--unit", help="of the metric, e.g. points")
+    made.add_argument("--metric-name", help="for people, e.g. 'test accuracy'")
+    made.add_argument("--baseline", help="adamw:lr=1e-3,weight_decay=0.05")
+    made.add_argument("--optimizers", help=f"to compare with it (default: {default_others})")
+    made.add_argument("--budget", type=int, help="trials for each (default: 25)")
+    made.add_argument("--effect", help="difference to find: 1.5 (unit) or 2sd (default: 2sd)")
+    made.add_argument("--margin", type=float, help="no difference larger than (default: effect)")
+    made.add_argument("--workers", type=int, help="runs at a time (default: 1)")
+    made.add_argument("--name", help="of the folder below --dir")
+    made.add_argument("--dir", type=Path, help=f"default: {FOLDER}")
+    made.add_argument("--yes", action="store_true", help="go on after the pilot unasked")
+    made.add_argument("--json", action="store_true", help="end with one JSON line")
+    made.add_argument("--cost", action="store_true", help="print the table of costs, run nothing")
+    made.set_defaults(default_others=default_others)
+    return made
+
+
+def main(args: argparse.Namespace) -> int:
+    """Compares.
+
+    Returns:
+        0 whatever the verdict.
+
+    Raises:
+        UserError: for what the user can mend.
+    """
+    if args.cost:
+        print(cost.table())
+        return 0
+    given = _merged(args)
+    plan, words, program = prepared(given)
+    about = _about(plan, program)
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:6]
+    names = "-vs-".join(one.name for one in reversed(plan.contestants))
+    default = re.sub(r"[^\w.+-]", "-", f"{names}-{digest}")
+    path = session.folder_of(Path(given.get("dir") or FOLDER), given.get("name"), default)
+    options = Options(_workers(given), bool(given.get("yes")), bool(given.get("json")))
+    with Ledger(path).opened(about) as ledger:
+        runner, progress = Runner(program, ledger, options.num_workers), Progress()
+
+        def run(asks: Sequence[Ask]) -> list[Answer]:
+            try:
+                return runner.run(asks, lambda now, done: progress.show(now, done, len(asks)))
+            finally:
+                progress.stop()
+
+        session.welcome(path, plan, program.tune.name, program.report.name)
+        session.lead(plan, words, ledger, run, options)
+    return 0
+
+
+def _merged(args: argparse.Namespace) -> dict[str, Any]:
+    """What the file says, and the command line on top of it."""
+    given = {k: v for k, v in vars(args).items() if v is not None and v is not False}
+    path = given.pop("file", None)
+    if path is None:
+        return given
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: give keys and values, e.g. command: python train.py ...")
+    content = {str(k).replace("-", "_"): v for k, v in content.items()}
+    unknown = [key for key in content if key not in vars(args)]
+    if unknown:
+        known = ", ".join(k for k in vars(args) if k not in ("file", "default_others"))
+        raise UserError(f"{path}: no option is called {unknown[0]}; there are: {known}")
+    return {**content, **given}
+
+
+def prepared(given: Mapping[str, Any]) -> tuple[Plan, Words, Program]:
+    """Checks all options, before anything runs.
+
+    Raises:
+        UserError: one line with the remedy.
+    """
+    for key in ("command", "metric", "baseline"):
+        if not given.get(key):
+            example = {"command": "'python train.py ... {seed}'", "metric": "'val_acc=([0-9.]+)'",
+                       "baseline": "adamw:lr=1e-3,weight_decay=0.05"}[key]  # fmt: skip
+            raise UserError(f"--{key} is missing: give e.g. --{key} {example}")
+    check_command(str(given["command"]))
+    tune = Metric(str(given["metric"]))
+    report = Metric(str(given.get("test_metric") or tune.text), "--test-metric")
+    report = tune if report.text == tune.text else report
+    beside = Metric(str(given["beside"]), "--beside") if given.get("beside") else None
+    name, start = parse_baseline(given["baseline"])
+    others = given.get("optimizers") or given["default_others"]
+    others = others.split(",") if isinstance(others, str) else [str(one) for one in others]
+    others = [one.strip() for one in others if one.strip() and one.strip() != name]
+    baseline, contestants = session.contestants(name, others)
+    effect, in_sd, budget = cost.choose(_text(given.get("effect")), _whole(given, "budget"))
+    better = given.get("better") or ("lower" if tune.looks_lower else "higher")
+    if better not in ("higher", "lower"):
+        raise UserError(f"better: {better!r} must be higher or lower")
+    plan = Plan(
+        baseline=baseline,
+        others=contestants,
+        start=start,
+        budget=budget,
+        effect=effect,
+        effect_in_sd=in_sd,
+        margin=_number(given, "margin"),
+        better=better,
+    )
+    check(plan)
+    words = Words(
+        metric=str(given.get("metric_name") or report.name),
+        unit=str(given.get("unit") or ""),
+        beside=beside.name if beside else "",
+        held_out=report != tune,
+    )
+    return plan, words, Program(str(given["command"]), tune, report, beside, Path.cwd())
+
+
+def parse_baseline(text: Any) -> tuple[str, Setting]:
+    """`adamw:lr=1e-3,weight_decay=0.05`, or the same as a mapping with `name`.
+
+    Raises:
+        UserError: for anything else.
+    """
+    wanted = "give e.g. --baseline adamw:lr=1e-3,weight_decay=0.05"
+    if isinstance(text, Mapping):
+        values = {str(k): v for k, v in text.items()}
+        name = str(values.pop("name", ""))
+    else:
+        match = _BASELINE.fullmatch(str(text).strip())
+        if match is None:
+            raise UserError(f"--baseline {text!r} cannot be read: {wanted}")
+        name = match[1]
+        pairs = [part.partition("=") for part in match[2].split(",")]
+        values = {key.strip(): value.strip() for key, _, value in pairs}
+    values = {{"wd": "weight_decay"}.get(k, k): v for k, v in values.items()}
+    if not name or set(values) != {"lr", "weight_decay"}:
+        raise UserError(f"--baseline {text!r} must say a name, lr and weight_decay: {wanted}")
+    try:
+        return name, Setting(float(values["lr"]), float(values["weight_decay"]))
+    except (TypeError, ValueError):
+        raise UserError(f"--baseline {text!r}: lr and weight_decay are numbers: {wanted}") from None
+
+
+def _about(plan: Plan, program: Program) -> dict[str, Any]:
+    """What makes runs of one comparison the same; budget and effect may change."""
+    return {
+        "command": program.command,
+        "folder": str(program.folder),
+        "metric": program.tune.text,
+        "test_metric": program.report.text,
+        "beside": program.beside.text if program.beside else "",
+        "better": plan.better,
+        "optimizers": [one.name for one in plan.contestants],
+        "baseline": vars(plan.start),
+    }
+
+
+def _workers(given: Mapping[str, Any]) -> int:
+    workers = _whole(given, "workers")
+    workers = 1 if workers is None else workers
+    if workers < 1:
+        raise UserError(f"--workers {workers}: at least 1")
+    return workers
+
+
+def _whole(given: Mapping[str, Any], key: str) -> int | None:
+    value = given.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UserError(f"{key}: {value!r} is no whole number")
+    return value
+
+
+def _number(given: Mapping[str, Any], key: str) -> float | None:
+    value = given.get(key)
+    if value is None:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise UserError(f"{key}: {value!r} is no number") from None
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

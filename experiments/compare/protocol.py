@@ -1,0 +1,137 @@
+"""The comparison from the pilot to the verdict, as a dialogue: it asks for runs, and is told.
+
+No files, no clock, no programs: the simulation and the real thing run this very code. Killed at
+any moment, it is begun anew and told the answers that are known; it then asks for the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments.compare.asking import Answer, Ask, Dialogue, Notice, Setting
+from experiments.compare.final import finish
+from experiments.compare.fit import Fit
+from experiments.compare.plan import Contestant, Pilot, Plan, Tuned, check
+from experiments.compare.search import EXTENSION, Guess, Search, extend, top_up, tune
+from experiments.config import UserError
+
+PILOT_SEEDS = (0, 1, 2)
+MAX_EXTENSIONS = 2
+FIRST_DECAY = 0.01
+"""Where the search begins for a baseline without weight decay."""
+FAR = 1.0
+"""Decades from its start, beyond which a top is believed only with `MIN_NEAR` trials about it."""
+MIN_NEAR = 12
+DF_OF_PILOT = 0.5
+"""Weight, in degrees of freedom, of the pilot's sd in that of the first search: little, since a
+start far below the top is several times as noisy."""
+DF_OF_OTHER = 5
+"""Weight, in degrees of freedom, of the baseline's sd in that of the others: it may differ."""
+
+
+def compare(plan: Plan) -> Dialogue:
+    """The whole protocol; returns a `Result`.
+
+    Raises:
+        UserError: where a comparison would mean nothing (no spread over seeds, a baseline that
+            does not train).
+    """
+    check(plan)
+    pilot = yield from _pilot(plan)
+    tuned, budget = yield from tune_all(plan, pilot)
+    return (yield from finish(plan, pilot, tuned, budget))
+
+
+def _pilot(plan: Plan) -> Dialogue:
+    """The baseline as it is: noise, price, and whether the seed is used at all."""
+    name, start = plan.baseline.name, plan.start
+    seeds = (*PILOT_SEEDS, PILOT_SEEDS[0])
+    answers: Sequence[Answer] = yield [
+        Ask(f"{name}/pilot/{i}", name, "pilot", start.lr, start.weight_decay, seed, i // 3)
+        for i, seed in enumerate(seeds)
+    ]
+    values = np.array([a.tune for a in answers])
+    own = values[:-1][np.isfinite(values[:-1])]
+    if len(own) < 2:
+        raise UserError(
+            f"the baseline gave a number in {len(own)} of {len(PILOT_SEEDS)} runs "
+            f"with lr {start.lr:g}, weight decay {start.weight_decay:g}: start from a setting "
+            "that trains"
+        )
+    sd = float(own.std(ddof=1))
+    if sd <= 1e-12 * max(1.0, float(np.abs(own).max())):
+        raise UserError(
+            f"seeds {', '.join(map(str, PILOT_SEEDS))} all gave {own[0]:g}: either {{seed}} is not "
+            "used by the program, or the metric is too coarse to show it; use it, or take the loss"
+        )
+    again = abs(values[-1] - values[0])
+    took = [a.seconds for a in answers if math.isfinite(a.seconds)]
+    pilot = Pilot(
+        sd=sd,
+        report=tuple(a.report for a in answers[:-1]),
+        rounding=float(again / sd),
+        seconds=float(np.mean(took)) if took else math.nan,
+    )
+    yield Notice("pilot", {"pilot": pilot, "plan": plan})
+    return pilot
+
+
+def tune_all(plan: Plan, pilot: Pilot) -> Dialogue:
+    """Tunes the baseline, the others from its pick, all by as many trials.
+
+    Returns:
+        What was found by name, and the trials that each got.
+    """
+    decay = plan.start.weight_decay or FIRST_DECAY
+    first, num_extensions = Setting(plan.start.lr, decay), 0
+    searches: dict[str, Search] = {}
+    for one in plan.contestants:
+        start = _start(one, searches[plan.baseline.name]) if searches else first
+        base = searches.get(plan.baseline.name)
+        guess = (
+            Guess(pilot.sd, DF_OF_PILOT, True)
+            if base is None
+            else Guess(base.sd, DF_OF_OTHER, False)
+        )
+        search = Search(one.name, start, guess, plan.sign, plan.seed)
+        searches[one.name] = search
+        found = yield from tune(search, plan.budget + num_extensions * EXTENSION)
+        while _needs_more(found, search) and num_extensions < MAX_EXTENSIONS:
+            num_extensions += 1
+            yield Notice("extended", {"contestant": one, "trials": EXTENSION})
+            found = yield from extend(search)
+        yield Notice("tuned", {"contestant": one, "search": search})
+    budget = plan.budget + num_extensions * EXTENSION
+    tuned = {}
+    for one in plan.contestants:
+        search = searches[one.name]
+        if search.num_trials < budget:
+            yield from top_up(search, budget - search.num_trials)
+        without = math.nan
+        if plan.start.weight_decay == 0:
+            without = yield from _without_decay(search)
+        tuned[one.name] = Tuned(one, search.pick, search, without_decay=without)
+    return tuned, budget
+
+
+def _start(one: Contestant, baseline: Search) -> Setting:
+    """The tuned baseline times the contestant's factors: a start from the untuned one would be a
+    bias against it, largest at small budgets."""
+    lr, decay = 10**baseline.decades
+    return Setting(float(lr) * one.lr_factor, float(decay) * one.weight_decay_factor)
+
+
+def _needs_more(found: Fit, search: Search) -> bool:
+    """Whether the top lies on an edge, or so far from the start that the search was all the way."""
+    is_far = bool((np.abs(found.top) > FAR).any()) and search.num_near(found.top) < MIN_NEAR
+    return is_far or search.on_edge
+
+
+def _without_decay(search: Search) -> Dialogue:
+    """One run at the pick without weight decay; 0 has no place among the decades."""
+    lr, key = search.pick.lr, f"{search.name}/zero/0"
+    (answer,) = yield [Ask(key, search.name, "zero", lr, 0.0, 1000 + search.num_trials)]
+    return search.sign * answer.tune

@@ -1,0 +1,232 @@
+"""Leads one comparison from its first run to its verdict: prints, asks, writes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.compare import as_json, cost, protocol, verdict
+from experiments.compare.asking import Answer, Ask, Notice, converse
+from experiments.compare.ledger import Ledger
+from experiments.compare.plan import Contestant, Pilot, Plan, Result
+from experiments.compare.search import Search
+from experiments.compare.verdict import Words
+from experiments.config import UserError
+from experiments.pages import CONF
+from experiments.store import write_text
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a comparison is led."""
+
+    num_workers: int = 1
+    yes: bool = False  # go on after the pilot without being asked
+    json: bool = False  # end with one line for programs
+
+
+class Declined(UserError):
+    """The user does not want to go on."""
+
+
+def page() -> dict[str, Any]:
+    """`conf/compare.yaml`: the settings of `job=compare`, and what is known of contestants."""
+    import yaml
+
+    return yaml.safe_load((CONF / "compare.yaml").read_text())
+
+
+def contestants(baseline: str, others: Sequence[str]) -> tuple[Contestant, tuple[Contestant, ...]]:
+    """Contestants by their names, with what `conf/compare.yaml` knows of them.
+
+    Raises:
+        UserError: for a name that is there twice, or none to compare with.
+    """
+    known = page()["contestants"]
+    names = [baseline, *others]
+    if len(set(names)) < len(names) or not others:
+        raise UserError(f"compare at least two optimizers, each once; not {', '.join(names)}")
+
+    def one(name: str) -> Contestant:
+        facts = known.get(name.lower(), {})
+        label = facts.get("label", name)
+        if name == baseline or baseline.lower() not in facts.get("relative_to", []):
+            return Contestant(name, label)
+        return Contestant(name, label, facts["lr_factor"], facts["weight_decay_factor"])
+
+    return one(baseline), tuple(one(name) for name in others)
+
+
+def welcome(path: Path, plan: Plan, tuned: str, reported: str) -> None:
+    """What is going to happen, and by which numbers."""
+    also = f"{reported} gives the verdict" if reported != tuned else "and gives the verdict, too"
+    names = " with ".join(one.label for one in reversed(plan.contestants))
+    print(
+        f"Comparing {names} in {path}; {tuned} decides the tuning, {also} ({plan.better} is "
+        "better). Ctrl-C at any time, the same command goes on.",
+        flush=True,
+    )
+
+
+def lead(
+    plan: Plan,
+    words: Words,
+    ledger: Ledger,
+    run: Callable[[Sequence[Ask]], list[Answer]],
+    options: Options,
+) -> Result:
+    """Runs the protocol; prints as it goes, and the verdict in the end.
+
+    Raises:
+        Declined: where the user does not want to go on.
+        UserError: where the comparison would mean nothing.
+    """
+    started = time.monotonic()
+
+    def hear(notice: Notice) -> None:
+        for line in said_of(notice, words, options):
+            print(line, flush=True)
+        if notice.kind == "pilot":
+            _ask(options, plan, ledger)
+
+    result: Result = converse(protocol.compare(plan), run, hear)
+    seconds = sum(e.get("seconds") or 0.0 for e in ledger.known.values())
+    seconds = seconds or time.monotonic() - started
+    lines = verdict.sentences(result, words)
+    text = "\n".join(lines) + "\n"
+    row = as_json.as_json(result, words, seconds)
+    write_text(ledger.path / "verdict.txt", text)
+    write_text(ledger.path / "verdict.json", row + "\n")
+    ledger.write_table()
+    print(f"\n{text}\n{len(ledger.known)} runs, {ledger.path / 'trials.csv'}")
+    if options.json:
+        print(row)
+    return result
+
+
+def said_of(notice: Notice, words: Words, options: Options) -> list[str]:
+    """A notice as lines for people."""
+    facts = notice.facts
+    if notice.kind == "pilot":
+        return _said_of_pilot(facts["pilot"], facts["plan"], words, options)
+    if notice.kind == "extended":
+        label = facts["contestant"].label
+        return [f"{label}: its best lies on an edge; {facts['trials']} trials more, for all."]
+    if notice.kind == "tuned":
+        return [_said_of_search(facts["contestant"], facts["search"])]
+    if notice.kind == "planned":
+        result = facts["result"]
+        size = f"{result.effect:.2g} {words.unit}".rstrip()
+        ask = f"{result.n} fresh seeds each to find {size} (sd of a run {result.sd:.2g})"
+        return [f"Final: {ask}, at {_picks(result)}."]
+    if notice.kind == "look" and not facts["is_last"]:
+        count = len(facts["settled"])
+        state = "decided" if count else "not decided yet"
+        return [f"First look, after {facts['n']} seeds: {state}."]
+    return []
+
+
+def _said_of_pilot(pilot: Pilot, plan: Plan, words: Words, options: Options) -> list[str]:
+    same = f"the same seed twice differs by {pilot.rounding:.2g} sd; "
+    if not pilot.rounding:
+        same = "the same seed gives the same number; "
+    if pilot.rounding != pilot.rounding:
+        same = ""
+    sd = f"sd {pilot.sd:.2g} {words.unit}".rstrip()
+    lines = [
+        f"Pilot: {plan.baseline.label} as it is, 3 seeds: {sd}; {same}"
+        f"{cost.duration(pilot.seconds)} a run."
+    ]
+    return [*lines, *cost.price(plan, pilot, options.num_workers, words.unit)]
+
+
+def _said_of_search(one: Contestant, search: Search) -> str:
+    pick, lost = search.pick, int((~_finite(search.y)).sum())
+    ended = f", {lost} of them diverged or lost" if lost else ""
+    return (
+        f"{one.label}: lr {pick.lr:g}, weight decay {pick.weight_decay:g} after "
+        f"{search.num_trials} trials{ended}."
+    )
+
+
+def _finite(values: Any) -> Any:
+    import numpy as np
+
+    return np.isfinite(values)
+
+
+def _picks(result: Result) -> str:
+    said = [
+        f"{one.contestant.label} lr {one.pick.lr:g} and weight decay {one.pick.weight_decay:g}"
+        for one in result.tuned.values()
+    ]
+    return ", ".join(said)
+
+
+def _ask(options: Options, plan: Plan, ledger: Ledger) -> None:
+    """Whether to go on at that price; not asked again once it was answered."""
+    if options.yes or any(event["event"] == "agreed" for event in ledger.events()):
+        return
+    if not sys.stdin.isatty():
+        raise Declined("nobody to ask: say --yes to go on at this price")
+    answer = input("Go on? [y/N] ").strip().lower()
+    if answer not in ("y", "yes"):
+        raise Declined("not started; the pilot is kept")
+    ledger.note("agreed", budget=plan.budget)
+
+
+class Progress:
+    """A live line on a terminal, a line per minute elsewhere."""
+
+    def __init__(self, every_seconds: float = 60.0) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True)
+        self._every = every_seconds
+        self._said_at = time.monotonic()
+        self._live: Any = None
+
+    def show(self, running: list[Ask], done: int, total: int) -> None:
+        """Refreshes what is shown; an empty list of what runs ends it."""
+        if not running:
+            self.stop()
+            return
+        first = running[0]
+        what = f"{first.optimizer} {first.phase}: lr {first.lr:g}, wd {first.weight_decay:g}"
+        more = f" and {len(running) - 1} more" if len(running) > 1 else ""
+        line = f"{done} of {total} runs; {what}, seed {first.seed}{more}"
+        if self._console.is_terminal:
+            self._show_live(line)
+        elif time.monotonic() - self._said_at > self._every:
+            self._said_at = time.monotonic()
+            print(line, file=sys.stderr, flush=True)
+
+    def _show_live(self, line: str) -> None:
+        from rich.status import Status
+
+        if self._live is None:
+            self._live = Status(line, console=self._console)
+            self._live.start()
+        self._live.update(line)
+
+    def stop(self) -> None:
+        """Takes the live line away."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def folder_of(root: Path, name: str | None, default: str) -> Path:
+    """Where a comparison lies.
+
+    Raises:
+        UserError: for a name that is a path.
+    """
+    chosen = name or default
+    if Path(chosen).name != chosen:
+        raise UserError(f"--name {chosen!r}: give a name, not a path; --dir says where")
+    return root / chosen

@@ -1,0 +1,283 @@
+"""What a comparison says: these sentences and nothing else, and the same for programs.
+
+No "significant", no "no difference" without a margin, no p-value: an interval says it all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from experiments.compare import judging
+from experiments.compare.asking import digits
+from experiments.compare.final import gained
+from experiments.compare.judging import Interval
+from experiments.compare.plan import Judged, Result
+from experiments.compare.ratios import Ratio
+from experiments.compare.search import EXTENSION, MIN_FULL
+
+
+@dataclass(frozen=True)
+class Words:
+    """How the metric is spoken of."""
+
+    metric: str  # test accuracy
+    unit: str = ""  # points
+    beside: str = ""  # test loss
+    held_out: bool = True  # whether the reported metric is another than the tuned one
+
+
+def sentences(result: Result, words: Words) -> list[str]:
+    """The verdict on every contestant, ratios, and what it holds for."""
+    said = []
+    for judged in result.judged:
+        quick = result.budget < MIN_FULL
+        prefix = f"Quick look ({result.budget} trials each): " if quick else ""
+        said.append(prefix + _verdict(result, judged, words))
+        said += _both_intervals(result, judged, words)
+        said += _ratios(result, judged, words)
+        said += _beside(result, judged, words)
+    said += _scope(result, words)
+    return said
+
+
+def _verdict(result: Result, judged: Judged, words: Words) -> str:
+    ours, theirs = judged.contestant.label, result.plan.baseline.label
+    found, number = judged.interval, _numbers(result)
+    if judged.reason == "edge" and judged.edge is not None:
+        return _edge(result, *judged.edge)
+    if judged.reason == "diverged" or found is None:
+        first, second = (ours, theirs) if judged.lost[0] >= judged.lost[1] else (theirs, ours)
+        most, fewest = max(judged.lost), min(judged.lost)
+        others = "none" if not fewest else str(fewest)
+        total = len(result.final[judged.contestant.name])
+        return (
+            f"No verdict: {most} of {total} final runs of {first} diverged at its best setting, "
+            f"{others} of {second}'s; lower lr or longer warm-up first."
+        )
+    if judged.reason == "untuned" and (gain := gained(result)):
+        low, high = number(-gain.high), number(-gain.low)
+        return (
+            f"No verdict: {theirs} tuned with {result.budget} trials is worse than your own "
+            f"setting by {_amount(-gain.mean, number, words)} [{low}, {high}], "
+            f"so {theirs} is not tuned. Add trials with --budget {result.budget + EXTENSION}."
+        )
+    if judged.reason == "no_spread":
+        step = f" (step of the metric {number(result.step)})" if result.step else ""
+        return f"No verdict: all seeds gave the same value{step}; use loss, or more test data."
+    if judged.verdict in (judging.BETTER, judging.WORSE):
+        return _shown(result, judged, words, found)
+    raw, low, high = raw_interval(result, found.mean, found.low, found.high)
+    if judged.verdict == judging.EQUIVALENT:
+        raw, low, high = raw_interval(result, found.mean, found.low_wide, found.high_wide)
+        return (
+            f"No difference larger than {_amount(result.margin, number, words)}: {ours} minus "
+            f"{theirs} is {number(raw)} [{number(low)}, {number(high)}] (90 %, equivalence test "
+            f"with {_whose_margin(result)})."
+        )
+    start = (
+        f"Undecided: {ours} minus {theirs} is {_amount(raw, number, words)} [{number(low)}, "
+        f"{number(high)}] (95 %); a difference of {number(result.margin)} is neither shown nor "
+        "excluded."
+    )
+    return f"{start} {_remedy(result, judged, found)}"
+
+
+def _shown(result: Result, judged: Judged, words: Words, found: Interval) -> str:
+    ours, theirs = judged.contestant.label, result.plan.baseline.label
+    number = _numbers(result)
+    sign = 1 if judged.verdict == judging.BETTER else -1
+    winner, loser = (ours, theirs) if sign > 0 else (theirs, ours)
+    low, high = sorted((sign * found.low, sign * found.high))
+    said = (
+        f"{winner} is better than {loser} by {_amount(sign * found.mean, number, words)} "
+        f"{'of' if words.unit else 'in'} {words.metric} [{number(low)}, {number(high)}] (95 %, "
+        f"both tuned with {result.budget} trials, {_seeds(found)})."
+    )
+    if high < result.margin:
+        margin = number(result.margin)
+        whose = "your" if result.plan.margin or not result.plan.effect_in_sd else "the"
+        said += f" The difference is real but smaller than {whose} margin of {margin}."
+    if abs(found.mean) < result.step:
+        said += f" It is below the metric's resolution of {number(result.step)}."
+    return said
+
+
+def _whose_margin(result: Result) -> str:
+    if result.plan.margin or not result.plan.effect_in_sd:
+        return "your margin"
+    return f"a margin of {result.plan.effect:g} sd of a run"
+
+
+def _seeds(found: Interval) -> str:
+    if found.n_ours == found.n_theirs:
+        return f"{found.n_ours} fresh seeds each"
+    return f"{found.n_ours} and {found.n_theirs} fresh seeds"
+
+
+def _remedy(result: Result, judged: Judged, found: Interval) -> str:
+    if judged.more_seeds is not None:
+        seeds = "seed" if judged.more_seeds == 1 else "seeds"
+        return f"About {judged.more_seeds} more {seeds} each would decide if it stays so."
+    for budget in sorted(b for b in judging.TAU if b > result.budget):
+        luck = judging.TAU[budget]
+        if judging.more_seeds(found.mean, found.sd, luck, result.margin, 2) is not None:
+            return f"More seeds cannot decide this; {budget} trials each could."
+    return "More seeds cannot decide this."
+
+
+def _edge(result: Result, who: str, where: str, pick: Any) -> str:
+    axis, end = where.split()
+    names = {"lr": "learning rate", "weight_decay": "weight decay"}
+    value = pick.lr if axis == "lr" else pick.weight_decay
+    tried = "that trained" if axis == "lr" and end == "largest" else "tried"
+    return (
+        f"No verdict: {who}'s best {names[axis]} ({value:g}) is the {end} {tried}, so {who} is not "
+        f"tuned. Add trials with --budget {result.budget + EXTENSION}."
+    )
+
+
+def _both_intervals(result: Result, judged: Judged, words: Words) -> Iterator[str]:
+    found = judged.interval
+    if found is None or judged.reason in ("no_spread", "diverged", "untuned"):
+        return
+    number = _numbers(result)
+    who = f"{judged.contestant.label} minus {result.plan.baseline.label}"
+    _, low, high = raw_interval(result, found.mean, found.low_settings, found.high_settings)
+    mean, low_all, high_all = raw_interval(result, found.mean, found.low, found.high)
+    yield (
+        f"{who}, at the two settings found: {number(mean)} [{number(low)}, {number(high)}]; of the "
+        f"optimizers, with the luck of tuning: [{number(low_all)}, {number(high_all)}], which "
+        "alone decides."
+    )
+
+
+def _ratios(result: Result, judged: Judged, words: Words) -> Iterator[str]:
+    ours, theirs = judged.contestant.label, result.plan.baseline.label
+    lr, decay = judged.ratios
+    if lr.value is not None:
+        said = f"{ours}'s best lr is {_times(lr)} than {theirs}'s {_range(lr)}"
+        if decay.value is not None:
+            said += f"; its best weight decay {_times(decay)} {_range(decay)}"
+        yield f"{said}."
+    else:
+        yield f"Learning rate: {_unknown(result, lr, words)}"
+    if decay.value is None:
+        yield f"Weight decay: {_unknown(result, decay, words)}"
+    elif lr.value is None:
+        yield f"{ours}'s best weight decay is {_times(decay)} than {theirs}'s {_range(decay)}."
+
+
+def _times(ratio: Ratio) -> str:
+    assert ratio.value is not None
+    if ratio.value >= 1:
+        return f"{ratio.value:.2g} times larger"
+    return f"{1 / ratio.value:.2g} times smaller"
+
+
+def _range(ratio: Ratio) -> str:
+    assert ratio.value is not None and ratio.low is not None and ratio.high is not None
+    ends = (ratio.low, ratio.high) if ratio.value >= 1 else (1 / ratio.high, 1 / ratio.low)
+    return f"[{digits(ends[0], 2):g}, {digits(ends[1], 2):g}]"
+
+
+def _unknown(result: Result, ratio: Ratio, words: Words) -> str:
+    if ratio.reason == "flat" and ratio.range and ratio.loss is not None:
+        number = _numbers(result)
+        low, high = ratio.range
+        return (
+            f"not determined; between {low:.2g} and {high:.2g} it changes the result by less than "
+            f"{_amount(max(ratio.loss, 10.0 ** -_decimals(result)), number, words)}."
+        )
+    if ratio.reason == "bound":
+        return f"not determined; the ratio is at {_bound(ratio)}."
+    if ratio.reason == "few":
+        return "not determined; it was tried at three values only."
+    if ratio.reason == "edge":
+        return "not determined; a best value lies at the end of what was tried."
+    return "not determined; the interval is too wide."
+
+
+def _bound(ratio: Ratio) -> str:
+    return f"least {ratio.low:.2g}" if ratio.low is not None else f"most {ratio.high:.2g}"
+
+
+def _beside(result: Result, judged: Judged, words: Words) -> Iterator[str]:
+    found = judged.beside
+    if found is None or not words.beside:
+        return
+    decimals = _decimals_of(found.sd)
+    low, high = (f"{v:.{decimals}f}" for v in (found.low, found.high))
+    yield (
+        f"Beside it, no verdict: {words.beside}, {judged.contestant.label} minus "
+        f"{result.plan.baseline.label} {found.mean:.{decimals}f} [{low}, {high}]."
+    )
+
+
+def _scope(result: Result, words: Words) -> Iterator[str]:
+    said = "This holds for this model, these data, this training length and this test set."
+    if not words.held_out:
+        said = (
+            "This holds for this model, these data and this training length; it is the very "
+            "metric that was tuned, nothing was held out."
+        )
+    yield f"{said} {gain}" if (gain := _gain(result, words)) else said
+    if result.tuned and not math.isnan(next(iter(result.tuned.values())).without_decay):
+        pairs = [
+            f"{one.contestant.label} {_numbers(result)(result.plan.sign * one.without_decay)}"
+            for one in result.tuned.values()
+        ]
+        yield f"Without weight decay, one run each at the best lr: {', '.join(pairs)}."
+
+
+def _gain(result: Result, words: Words) -> str:
+    """What tuning the baseline alone has brought over the user's own setting."""
+    found, number = gained(result), _numbers(result)
+    if found is None:
+        return ""
+    label = result.plan.baseline.label
+    if found.mean < 0:
+        return (
+            f"Tuning {label} alone lost {_amount(-found.mean, number, words)} against your "
+            f"baseline [{number(-found.high)}, {number(-found.low)}]."
+        )
+    return (
+        f"Tuning {label} alone gained {_amount(found.mean, number, words)} over your baseline "
+        f"[{number(found.low)}, {number(found.high)}]."
+    )
+
+
+def raw_interval(
+    result: Result, mean: float, low: float, high: float
+) -> tuple[float, float, float]:
+    """From scores back to the metric, where lower may be better."""
+    if result.plan.sign > 0:
+        return mean, low, high
+    return -mean, -high, -low
+
+
+def _decimals_of(sd: float) -> int:
+    """Places behind the point that show two digits of a run's noise; none of them is certain."""
+    return 3 if not sd > 0 else int(np.clip(1 - math.floor(math.log10(sd)), 0, 8))
+
+
+def _decimals(result: Result) -> int:
+    return _decimals_of(result.sd)
+
+
+def _numbers(result: Result) -> Any:
+    places = _decimals(result)
+
+    def text(value: float) -> str:
+        said = f"{value:.{places}f}"
+        return said[1:] if said.startswith("-") and not float(said) else said
+
+    return text
+
+
+def _amount(value: float, number: Any, words: Words) -> str:
+    return f"{number(value)} {words.unit}".strip()

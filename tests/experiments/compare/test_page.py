@@ -1,0 +1,73 @@
+"""`job=compare`: what is asked of a page, and its runs in the ledger."""
+
+import pytest
+
+from experiments.compare import page
+from experiments.compare.asking import Answer, Ask
+from experiments.compare.ledger import Ledger
+from experiments.compare.page import Page
+from experiments.compare.session import page as defaults
+from experiments.config import UserError
+from experiments.sweep.worker import Worker
+
+QUICK = ["experiment=vit_proxy", "train.epochs=null", "train.steps=2", "eval.every_epochs=null"]
+
+
+@pytest.fixture
+def one(tmp_path):
+    return Page([*QUICK, f"results_dir={tmp_path}/runs"], None, defaults()["settings"])
+
+
+def test_the_page_says_where_to_start_and_what_decides(one):
+    assert one.plan.baseline.label == "AdamW" and one.plan.others[0].label == "Lion"
+    assert one.plan.start == (type(one.plan.start))(8e-3, 0.05)  # the recipe
+    assert (one.plan.better, one.words.metric, one.words.unit) == ("higher", "test top1", "points")
+    assert one.plan.others[0].weight_decay_factor == 5.5
+
+
+def test_runs_are_cells_in_the_ledger_and_are_not_run_twice(one, tmp_path, monkeypatch):
+    asks = [
+        Ask("adamw/pilot/0", "adamw", "pilot", 8e-3, 0.05, 0),
+        Ask("adamw/pilot/3", "adamw", "pilot", 8e-3, 0.05, 0, copy=1),
+        Ask("lion/search/0", "lion", "grow", 2e-3, 0.3, 1000),
+    ]
+    launched = []
+
+    def launch():
+        launched.append(1)
+        return Worker(tmp_path / "c/sweep", pause_seconds=0.01).work()
+
+    with Ledger(tmp_path / "c").opened(one.about) as ledger:
+        answers = one.run(asks, ledger, launch)
+        assert one.run(asks, ledger, launch)[0] == answers[0] and len(launched) == 1
+        assert 0 < answers[0].tune < 100 and answers[0].beside > 0 and answers[2].seconds > 0
+        assert answers[1].tune != answers[1].tune and Answer().tune != 0  # a run is a folder
+        assert ledger.states("lion") == ["finished"]
+
+
+BAD = {
+    "optimizer=sgd": "the comparison sets it",
+    "seed=3": "the comparison sets it",
+    "optimizer.lr=1": "the comparison sets it",
+    "compare.budgt=3": "no such key; there are: baseline",
+    "compare.optimizers=[adamw]": "at least two",
+    "compare.budget=5": "at least 10",
+    "compare.baseline=nonsense": "nonsense",
+    "experiment=nonsense": "nonsense",
+    "launcher=nonsense": "nonsense",
+    "word": "neither a flag nor key=value",
+    "-m": "does not go with",
+}
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_a_command_line_that_cannot_work_is_one_line_and_starts_nothing(text, tmp_path):
+    given = ["job=compare", *QUICK, f"results_dir={tmp_path}/runs", text]
+    with pytest.raises(UserError) as refused:
+        page.main(given)
+    assert BAD[text] in str(refused.value) and "\n" not in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_job_is_not_ours():
+    assert page.main(["experiment=vit_proxy"]) == page.NOT_A_COMPARISON

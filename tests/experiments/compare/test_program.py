@@ -1,0 +1,188 @@
+"""Any program: from the command line to the verdict, killed in the middle, and with every fault."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.compare import ledger as ledgers
+from scripts import compare
+
+ROOT = Path(compare.__file__).resolve().parent.parent
+FOREIGN = """
+import argparse, math, random, sys
+p = argparse.ArgumentParser()
+for k in ("opt", "lr", "wd", "seed"): p.add_argument("--" + k)
+a = p.parse_args()
+draw = random.Random(f"{a.opt} {a.lr} {a.wd} {a.seed}")
+best = {"adamw": (2e-3, 0.1, 90), "lion": (4e-4, 0.5, 95)}[a.opt]
+u, v = math.log10(float(a.lr) / best[0]), math.log10(float(a.wd) / best[1])
+mean = best[2] - 7 * u * u - v * v
+print("epoch 1 val_acc=10.0 test_acc=10.0")
+print(f"epoch 2 val_acc={mean + draw.gauss(0, .5):.2f} test_acc={mean + draw.gauss(0, .5):.2f}")
+"""
+PYTHON = f"{sys.executable} -S -E -B"
+ARGUMENTS = "--opt {optimizer} --lr {lr} --wd {weight_decay} --seed {seed}"
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text(FOREIGN)
+    return f"{PYTHON} train.py {ARGUMENTS}"
+
+
+def options(command, *more, name="mine"):
+    return [
+        *("--command", command, "--metric", "val_acc=([0-9.]+)", "--name", name, "--yes"),
+        *("--test-metric", "test_acc=([0-9.]+)", "--unit", "points", "--budget", "10"),
+        *("--baseline", "adamw:lr=1e-3,weight_decay=0.05", "--json", *more),
+    ]
+
+
+def events(name="mine"):
+    """What was measured, without times."""
+    kept = ("key", "optimizer", "phase", "lr", "weight_decay", "seed", "tune", "report", "state")
+    path = Path("results/comparisons") / name / "events.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: row[k] for k in kept} for row in rows if row["event"] == "ended"]
+
+
+def test_from_a_foreign_script_to_the_verdict_and_again_without_a_run(script, capsys):
+    before = sorted(p.name for p in Path().iterdir())
+    assert compare.main(options(script)) == 0
+    said = capsys.readouterr().out
+    row = json.loads(said.splitlines()[-1])
+    assert {"verdict", "difference", "low", "high", "n", "unit", "trials", "seconds"} <= set(row)
+    assert {"lr_ratio", "weight_decay_ratio", "reason", "tau", "margin"} <= set(row)
+    assert row["verdict"] == "better" and row["low"] < 5 < row["high"] and row["trials"] == 10
+    assert "Quick look (10 trials each): Lion is better than AdamW by" in said
+    assert len(events()) == 4 + 2 * (10 + 5)
+    table = ledgers.read_table("results/comparisons/mine")
+    assert len(table) == len(events()) and set(table.state) == {"finished"}
+    assert sorted(p.name for p in Path().iterdir()) == sorted([*before, "results"])
+    kept = Path("results/comparisons/mine/events.jsonl").read_bytes()
+    assert compare.main(options(script)) == 0  # nothing is run again
+    assert Path("results/comparisons/mine/events.jsonl").read_bytes() == kept
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == row
+
+
+def test_killed_in_the_middle_it_goes_on_to_the_same_events(script, capsys):
+    """kill -9 of the comparison, and a last line cut in half."""
+    assert compare.main(options(script, name="whole")) == 0
+    program = [sys.executable, str(ROOT / "scripts/compare.py"), *options(script)]
+    process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    path = Path("results/comparisons/mine/events.jsonl")
+    while process.poll() is None and not (path.exists() and len(events()) >= 7):
+        pass
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    num_done = len(events())
+    assert 7 <= num_done < 34
+    with path.open("a") as file:
+        file.write('{"event": "ended", "optimizer": "ad')
+    assert compare.main(options(script, "--workers", "2")) == 0
+    by_key = sorted(events(), key=lambda event: event["key"])
+    assert by_key == sorted(events("whole"), key=lambda event: event["key"])
+    verdicts = [Path(f"results/comparisons/{n}/verdict.txt").read_text() for n in ("mine", "whole")]
+    assert verdicts[0] == verdicts[1]
+
+
+FAULTS = {
+    "metric never printed": ("print('hello')", "no line of the output matches"),
+    "no number": ("print('val_acc=. test_acc=1')", "no number"),
+    "always nan": ("print('val_acc=nan test_acc=nan')", "the baseline gave a number in 0 of 3"),
+    "exit code": ("import sys; print('no GPU'); sys.exit(3)", "exit code 3: no GPU"),
+    "all seeds equal": ("print('val_acc=90 test_acc=90')", "{seed} is not used"),
+    "no such module": ("import nothing_like_this", "No module named 'nothing_like_this'"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_program_is_one_clear_line(fault, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text(FAULTS[fault][0])
+    assert compare.main(options(f"{PYTHON} train.py {ARGUMENTS}")) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and FAULTS[fault][1] in error
+
+
+def test_a_mended_program_is_run_again(script, tmp_path, capsys):
+    (tmp_path / "train.py").write_text("raise SystemExit(1)")
+    assert compare.main(options(script)) == 2
+    (tmp_path / "train.py").write_text(FOREIGN)
+    assert compare.main(options(script)) == 0
+
+
+def test_an_optimizer_that_only_fails_stops_the_comparison(script, tmp_path, capsys):
+    wrong = FOREIGN.replace('"lion": (4e-4, 0.5, 95)', '"sgd": 0')
+    (tmp_path / "train.py").write_text(wrong)
+    assert compare.main(options(script)) == 2
+    assert "every run of lion failed (exit code 1:" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_once_is_tried_again(script, tmp_path):
+    flaky = "import os, sys\nif not os.path.exists('x'): open('x', 'w'); sys.exit(1)\n" + FOREIGN
+    (tmp_path / "train.py").write_text(flaky)
+    assert compare.main(options(script)) == 0
+    assert {event["state"] for event in events()} == {"finished"}
+
+
+BAD_OPTIONS = {
+    "no placeholder": (["--command", "train {optimizer} {weight_decay} {seed}"], "lacks {lr}"),
+    "no group": (["--metric", "acc"], "must have one group"),
+    "baseline": (["--baseline", "adamw"], "cannot be read"),
+    "baseline without lr": (["--baseline", "adamw:weight_decay=1"], "must say a name, lr"),
+    "baseline in words": (["--baseline", "adamw:lr=small,weight_decay=0"], "are numbers"),
+    "effect": (["--effect", "large"], "give a size"),
+    "small effect": (["--budget", "25", "--effect", "0.5sd"], "cannot be found with any"),
+    "same twice": (["--optimizers", "lion,lion"], "each once"),
+    "only the baseline": (["--optimizers", "adamw"], "at least two"),
+    "workers": (["--workers", "0"], "at least 1"),
+    "name": (["--name", "../up"], "not a path"),
+    "file": (["nothing.yaml"], "No such file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_OPTIONS)
+def test_bad_options_are_one_clear_line_and_start_nothing(case, script, capsys):
+    more, said = BAD_OPTIONS[case]
+    assert compare.main([*options(script), *more]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and said in error
+    assert not Path("results").exists()
+
+
+def test_nobody_to_ask_stops_after_the_pilot(script, capsys):
+    without = [text for text in options(script) if text != "--yes"]
+    assert compare.main(without) == 2
+    assert len(events()) == 4
+    captured = capsys.readouterr()
+    assert "--yes" in captured.err and "about 30 runs" in captured.out
+
+
+def test_another_comparison_needs_another_name(script, capsys):
+    assert compare.main([t for t in options(script) if t != "--yes"]) == 2
+    assert compare.main([*options(script), "--better", "lower"]) == 2
+    assert "with another better: give this one a name of its own" in capsys.readouterr().err
+
+
+def test_a_file_holds_the_same_options(script, capsys):
+    Path("mine.yaml").write_text(
+        f"command: {json.dumps(script)}\nmetric: 'val_acc=([0-9.]+)'\n"
+        "baseline: {name: adamw, lr: 1.0e-3, weight_decay: 0.05}\nbudget: 10\n"
+    )
+    assert compare.main(["mine.yaml"]) == 2  # nobody to ask
+    assert "Pilot: AdamW as it is" in capsys.readouterr().out
+    Path("mine.yaml").write_text("comand: x\n")
+    assert compare.main(["mine.yaml"]) == 2
+    assert "no option is called comand" in capsys.readouterr().err
+
+
+def test_the_table_of_costs_needs_nothing_else(capsys):
+    assert compare.main(["--cost"]) == 0
+    assert "25: 74 (86 %)" in capsys.readouterr().out

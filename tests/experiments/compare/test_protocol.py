@@ -1,0 +1,209 @@
+"""The whole protocol against made-up optimizers whose truth is known."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.compare import judging, protocol
+from experiments.compare.asking import Answer, Notice, Setting, converse
+from experiments.compare.plan import Contestant, Plan
+from experiments.config import UserError
+from scripts import calibrate_compare
+
+START = Setting(1e-3, 0.1)
+PLAN = Plan(
+    Contestant("adamw", "AdamW"), (Contestant("lion", "Lion", 1 / 5.5, 5.5),), START, budget=25
+)
+
+
+def answering(best, sd=0.5, diverges=lambda ask: False, sign=1):
+    """Answers of bowls: name -> (lr, weight decay, height)."""
+
+    def one(ask):
+        if diverges(ask):
+            return Answer(seconds=1.0)
+        lr, decay, height = best[ask.optimizer]
+        u = math.log10(ask.lr / lr)
+        v = math.log10(max(ask.weight_decay, 1e-6) / decay)
+        rng = np.random.default_rng([ask.seed, *ask.optimizer.encode(), int(1e9 * ask.lr)])
+        mean = height - sd * (15 * u**2 + 2 * v**2)
+        val, test = mean + sd * rng.normal(size=2)
+        return Answer(sign * val, sign * test, 1 - test / 100, 1.0)
+
+    return lambda asks: [one(ask) for ask in asks]
+
+
+def run(plan=PLAN, gap=3.0, **options):
+    best = {"adamw": (2e-3, 0.1, 90.0), "lion": (4e-4, 0.5, 90.0 + gap)}
+    best |= {"third": (4e-4, 0.5, 90.0)}
+    asked, heard = [], []
+    answer = answering(best, **options)
+
+    def noting(asks):
+        asked.extend(asks)
+        return answer(asks)
+
+    return converse(protocol.compare(plan), noting, heard.append), asked, heard
+
+
+@pytest.mark.parametrize(
+    ("gap", "verdict"), [(3.0, "better"), (-3.0, "worse"), (0.0, "equivalent")]
+)
+def test_verdicts_follow_the_truth(gap, verdict):
+    result, asked, _ = run(gap=gap)
+    judged = result.judged[0]
+    assert (judged.verdict, judged.reason) == (verdict, None)
+    assert judged.interval.low < gap < judged.interval.high
+    searched = [a for a in asked if "/search/" in a.key]
+    assert [sum(a.optimizer == name for a in searched) for name in ("adamw", "lion")] == [25, 25]
+
+
+def test_lower_is_better_is_the_mirror_image():
+    higher, _, _ = run(gap=3.0)
+    lower, _, _ = run(replace(PLAN, better="lower"), gap=3.0, sign=-1)
+    assert lower.judged[0].verdict == higher.judged[0].verdict == "better"
+    assert lower.judged[0].interval == higher.judged[0].interval
+
+
+def test_selection_and_report_share_no_seed_and_settings_have_one_each():
+    _, asked, _ = run()
+    by_phase = {kind: {a.seed for a in asked if f"/{kind}/" in a.key}
+                for kind in ("pilot", "search", "final")}  # fmt: skip
+    assert not by_phase["search"] & by_phase["final"] and not by_phase["pilot"] & by_phase["final"]
+    for name in ("adamw", "lion"):
+        seeds = [a.seed for a in asked if a.key.startswith(f"{name}/search")]
+        assert len(set(seeds)) == len(seeds)
+    finals = [{a.seed for a in asked if a.key.startswith(f"{n}/final")} for n in ("adamw", "lion")]
+    assert finals[0] == finals[1]
+
+
+def test_the_same_answers_give_the_same_questions():
+    assert run()[1] == run()[1]
+
+
+def test_ratios_hold_the_truth():
+    result, _, _ = run()
+    lr, decay = result.judged[0].ratios
+    assert lr.low <= 0.2 <= lr.high
+    assert decay.reason is not None or decay.low <= 5 <= decay.high
+
+
+def test_a_weight_decay_that_changes_nothing_has_no_ratio():
+    """The prior of the fit alone must not give it a top."""
+
+    def flat(asks):
+        same = [replace(ask, weight_decay=0.1) for ask in asks]
+        best = {"adamw": (2e-3, 0.1, 90.0), "lion": (4e-4, 0.1, 90.0)}
+        return answering(best)(same)
+
+    decay = converse(protocol.compare(PLAN), flat).judged[0].ratios[1]
+    assert decay.value is None and decay.reason in ("flat", "wide", "bound", "edge")
+
+
+def test_an_edge_gets_more_trials_for_both_and_then_no_verdict():
+    """Lion only trains below its best lr, and rises to the end."""
+
+    def steep(asks):
+        found = answering({"adamw": (2e-3, 0.1, 90.0), "lion": (1e6, 0.5, 900.0)})(asks)
+        return found
+
+    result = converse(protocol.compare(PLAN), steep)
+    judged = result.judged[0]
+    assert (judged.verdict, judged.reason) == (judging.UNDECIDED, "edge")
+    assert judged.edge[0] == "Lion" and judged.edge[1] == "lr largest"
+    assert result.budget == 25 + 2 * 9 and not result.final
+    assert {one.search.num_trials for one in result.tuned.values()} == {result.budget}
+
+
+def test_a_winner_that_diverges_is_no_winner():
+    lost = lambda ask: ask.optimizer == "lion" and ask.key in ("lion/final/0", "lion/final/3")  # noqa: E731
+    result, _, _ = run(gap=5.0, diverges=lost)
+    assert (result.judged[0].verdict, result.judged[0].reason) == ("undecided", "diverged")
+    assert result.judged[0].lost == (2, 0)
+
+
+def test_diverged_trials_count_and_do_no_harm():
+    """Every fifth run of the search is lost."""
+    lost = lambda ask: "/search/" in ask.key and ask.seed % 5 == 0  # noqa: E731
+    result, asked, _ = run(diverges=lost)
+    assert result.judged[0].verdict == "better"
+    assert sum("/search/" in a.key for a in asked) == 50
+
+
+def test_a_baseline_without_weight_decay_is_searched_from_a_small_one_and_tried_without():
+    result, asked, _ = run(replace(PLAN, start=Setting(1e-3, 0.0)))
+    assert {a.weight_decay for a in asked if a.phase in ("pilot", "zero")} == {0.0}
+    assert min(a.weight_decay for a in asked if "/search/" in a.key) > 0
+    assert all(math.isfinite(one.without_decay) for one in result.tuned.values())
+
+
+@pytest.mark.parametrize(
+    ("plan", "options", "said"),
+    [
+        (PLAN, {"sd": 0.0}, "{seed} is not used"),
+        (PLAN, {"diverges": lambda ask: True}, "in 0 of 3 runs"),
+        (replace(PLAN, effect=1.0), {}, "use --budget 36"),
+        (replace(PLAN, budget=5), {}, "at least 10"),
+        (replace(PLAN, effect=-1.0), {}, "positive"),
+        (replace(PLAN, start=Setting(0.0, 0.1)), {}, "above 0"),
+    ],
+)
+def test_what_would_mean_nothing_is_refused_in_one_line(plan, options, said):
+    with pytest.raises(UserError) as refused:
+        run(plan, **options)
+    assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_three_contestants_are_judged_apart_with_one_error_for_all():
+    plan = replace(PLAN, others=(*PLAN.others, Contestant("third", "Third", 1 / 5.5, 5.5)))
+    result, _, _ = run(plan, gap=4.0)
+    assert [j.contestant.name for j in result.judged] == ["lion", "third"]
+    assert [j.verdict for j in result.judged][0] == "better"
+    assert result.judged[1].verdict != "better"
+
+
+def test_notices_tell_the_story_in_order():
+    kinds = [notice.kind for notice in run()[2] if isinstance(notice, Notice)]
+    assert kinds[:4] == ["pilot", "tuned", "tuned", "planned"] and kinds[-1] == "look"
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return calibrate_compare.simulate(
+        calibrate_compare.PLAN, 200, differences=(0.0, 2.0), num_finals=1
+    )
+
+
+def test_equal_optimizers_are_seldom_called_different_and_a_true_effect_is_found(simulated):
+    """200 users with a fixed seed; 1,000 are in results/compare_calibration."""
+    equal, different = calibrate_compare.summary_of_verdicts(simulated)
+    assert equal["better_percent"] <= 5 and equal["worse_percent"] <= 5
+    assert different["better_percent"] >= 80 and different["worse_percent"] <= 1
+
+
+def test_the_committed_tables_say_the_same():
+    """1,000 users; by name, so that a scenario that is added is simulated, too."""
+    table = pd.read_csv(calibrate_compare.ROOT / "results/compare_calibration/verdicts.csv")
+    assert set(table.scenario) == set(calibrate_compare.SCENARIOS)
+    rows = table[table.scenario == "default"].set_index("difference")
+    assert rows.pairs.min() > 800
+    assert rows.better_percent[0] <= 5 and rows.worse_percent[0] <= 5
+    assert rows.better_percent[2] >= 80
+
+
+def test_tuning_costs_about_what_was_designed(simulated):
+    found = calibrate_compare.summary_of_tuning(simulated)
+    assert found["regret_adamw"] < 0.4 and found["regret_lion"] < 0.4
+    assert found["luck"] < 0.6 and abs(found["bias"]) < 4 * found["bias_error"]
+    assert found["lr_ratio_covers_percent"] > 90
+
+
+def test_the_quick_look_spends_ten_trials_on_a_line_and_three_decays():
+    result, asked, _ = run(replace(PLAN, budget=10, effect=3.0), gap=5.0)
+    mine = [a for a in asked if a.key.startswith("lion/search")]
+    assert [a.phase for a in mine] == ["line"] * 7 + ["decays"] * 3
+    assert result.judged[0].verdict == "better"
+    assert result.judged[0].ratios[1].reason == "few"
