@@ -113,7 +113,7 @@ report)
     ;;
 test)
     install requirements-dev.txt
-    exec .venv/bin/python -m pytest "$@"
+    exec .venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile "$@"
     ;;
 lint)
     install requirements-dev.txt

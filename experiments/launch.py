@@ -14,8 +14,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from experiments.config import RunConfig, to_dict
 from experiments.files import say
@@ -62,6 +63,8 @@ def run(config: RunConfig) -> int:
                 process.wait()
             for number, old in before.items():
                 signal.signal(number, old)
+        if told:
+            hand_on(told[0], before)
         errors = sorted({path.read_text() for path in scratch.glob("error-*")})
     for line in errors:
         say(f"error: {line}\n", sys.stderr)
@@ -85,6 +88,13 @@ def stop_signals() -> tuple[signal.Signals, ...]:
     """What means: save and leave. A closed terminal (SIGHUP) does, unless under nohup."""
     is_heard = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
     return (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if is_heard else ()))
+
+
+def hand_on(number: int, handlers: Mapping[signal.Signals, Any]) -> None:
+    """Tells a signal that was noted to who listened before, unless that is Python itself."""
+    handler = handlers[signal.Signals(number)]
+    if callable(handler) and handler is not signal.default_int_handler:
+        handler(number, None)
 
 
 def _start(rank: int, count: int, scratch: Path) -> subprocess.Popen[bytes]:

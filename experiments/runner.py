@@ -71,7 +71,7 @@ def run(config: RunConfig) -> Outcome:
         recorder.start(start, parts.total_steps, **facts(parts))
         with Stopper.listening(config.checkpoint, world) as stopper:
             step, state, message = _train(parts, recorder, stopper, start)
-        recorder.end(state, step, message)
+            recorder.end(state, step, message)
         exit_code = stopper.exit_code if state == "interrupted" else 0
         return replace(
             _outcome(recorder), state=state, step=step, message=message, exit_code=exit_code

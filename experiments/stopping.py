@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from experiments.config import CheckpointConfig
 from experiments.distributed import Agreement, World
-from experiments.launch import stop_signals
+from experiments.launch import hand_on, stop_signals
 
 SAVE, STOP = 1, 2
 IMPATIENT_SECONDS = 2.0
@@ -31,7 +31,11 @@ class Stopper:
     @classmethod
     @contextlib.contextmanager
     def listening(cls, settings: CheckpointConfig, world: World) -> Iterator[Stopper]:
-        """Turns SIGINT, SIGTERM and SIGHUP into the wish to stop, until left."""
+        """Turns SIGINT, SIGTERM and SIGHUP into the wish to stop, until left.
+
+        A run whose last step is done does not stop, but what it is a part of must: who listened
+        before hears of the signal, too.
+        """
         stopper = cls(settings, world)
         in_main_thread = threading.current_thread() is threading.main_thread()
         numbers = stop_signals() if in_main_thread else ()
@@ -42,6 +46,8 @@ class Stopper:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+        if stopper._signal:
+            hand_on(stopper._signal, before)
 
     def wish(self) -> int:
         """0, SAVE or STOP; the same in every process. Call once per step."""

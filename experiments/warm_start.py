@@ -108,15 +108,13 @@ def _read(path: Path, source: Source) -> State:
         content = _read_folder(path) if path.is_dir() else _read_file(path)
     except UserError:
         raise
-    except pickle.UnpicklingError as error:  # in many lines, and coloured
+    except pickle.UnpicklingError as error:  # whose many lines name a way round the safety
         raise UserError(
             f"start_from: {path} cannot be read as weights: it is damaged, or would run code; save "
             "its tensors alone, e.g. as safetensors"
         ) from error
     except Exception as error:  # every reader has errors of its own for a damaged file
         reason = str(error).partition("\n")[0]
-        if isinstance(error, pickle.UnpicklingError):  # whose text names a way round the safety
-            reason = "it is no torch file of tensors alone"
         raise UserError(f"start_from: {path} cannot be read as weights: {reason}") from error
     found = next((content[k] for k in _KEYS[source.weights] if _is_state(content.get(k))), None)
     if found is None and source.weights == "raw" and _is_state(content):

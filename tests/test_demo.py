@@ -15,6 +15,8 @@ import pytest
 
 from experiments.store import Folder, read_json
 
+pytestmark = pytest.mark.usefixtures("signals_as_in_a_terminal")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

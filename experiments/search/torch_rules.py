@@ -59,13 +59,13 @@ def sign(x: Tensor) -> Tensor:
     return torch.where(torch.isnan(x), x, torch.sign(x))
 
 
-def _extreme(clamp: Callable[..., Tensor], pick: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """maximum or minimum, of which torch wants tensors on both sides or a clamp."""
+def _extreme(pick: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """maximum or minimum, of which torch wants tensors on both sides."""
 
     def rule(x: Any, y: Any) -> Tensor:
-        if isinstance(x, Tensor) and isinstance(y, Tensor):
-            return pick(x, y)
-        return clamp(x, y) if isinstance(x, Tensor) else clamp(y, x)
+        if not isinstance(x, Tensor):
+            x, y = y, x
+        return pick(x, y if isinstance(y, Tensor) else x.new_tensor(y))  # inf if out of range
 
     return rule
 
@@ -76,8 +76,8 @@ _TENSOR_RULES: dict[str, Callable[..., Any]] = {
     "mul": lambda x, y: x * y,
     "div": lambda x, y: x / guard(y),
     "power": torch.pow,
-    "maximum": _extreme(torch.clamp_min, torch.maximum),
-    "minimum": _extreme(torch.clamp_max, torch.minimum),
+    "maximum": _extreme(torch.maximum),
+    "minimum": _extreme(torch.minimum),
     "abs": torch.abs,
     "negative": torch.neg,
     "sign": sign,

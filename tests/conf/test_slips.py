@@ -81,7 +81,7 @@ IN_WORDS = {
     "landscape.sigmas=[a]": "landscape.sigmas=[a]: must be a list, each a finite number",
     "task.max_shift=null": "task.max_shift=null: must be a finite number",
     "train=3": "train=3: must be a mapping",
-    "start_from=[1,2]": "start_from=[1,2]: must be a mapping",
+    "start_from=[1,2]": "start_from=1: must be a path",
     "data=3": "data=3: choose a page",
     "+foo=1": "foo: no such key",
     "+train.foo=1": "foo: no such key",

@@ -274,7 +274,7 @@ def test_conditions_are_dropped_and_guidance_uses_that(tmp_path: Path) -> None:
         (["task.judge.extractor.sha256=abc"], "its sha256 is 136feb38c04f..., not abc"),
         (["task.condition_dropout=0.1"], "model.num_class_embeds=10.*need 11"),
         (["task.learned_variance=true"], "gives 1 channels.*set model.out_channels=2"),
-        (["task.noise_schedule=sqrt"], "choose one of linear, cosine"),
+        (["task.noise_schedule=sqrt"], "noise_schedule=sqrt: must be one of cosine, linear"),
         (["model.block_out_channels=[8,16,16,16,16]"], "cannot be halved 4 times"),
         (
             ["data.pixels=rgb", "train.steps=7"],

@@ -28,6 +28,8 @@ from experiments.config import RunConfig, UserError
 from experiments.store import read_json, read_rows
 from experiments.tasks.task import Loss
 
+pytestmark = pytest.mark.usefixtures("signals_as_in_a_terminal")
+
 ROOT = Path(__file__).resolve().parents[2]
 _fork = multiprocessing.get_context("fork")
 STOPS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]

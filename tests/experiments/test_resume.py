@@ -14,6 +14,8 @@ import tiny
 from experiments import checkpoint, runner
 from experiments.store import read_json
 
+pytestmark = pytest.mark.usefixtures("signals_as_in_a_terminal")
+
 OPTIMIZERS = {
     "lion": {},
     "adamw": {"optimizer": {"_target_": "torch.optim.AdamW", "lr": 3e-3, "weight_decay": 0.1}},

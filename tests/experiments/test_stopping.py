@@ -15,6 +15,8 @@ from experiments.config import CheckpointConfig
 from experiments.distributed import World
 from experiments.stopping import SAVE, STOP, Stopper
 
+pytestmark = pytest.mark.usefixtures("signals_as_in_a_terminal")
+
 ALONE = World(0, 1, torch.device("cpu"))
 NEVER = CheckpointConfig(every_seconds=None)
 

@@ -17,6 +17,7 @@ import pytest
 import tiny
 
 from experiments import runner, tracking
+from experiments.config import ConfigError
 from experiments.store import read_rows
 from experiments.tracking import Mirror, Writer
 
@@ -141,7 +142,7 @@ def test_the_mirror_of_a_run_that_fails_is_closed(
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(tiny.Task, "loss", broken)
-    with pytest.raises(RuntimeError, match="out of memory"):
+    with pytest.raises(ConfigError, match="out of memory"):
         runner.run(config)
     assert service.is_finished
 

@@ -19,6 +19,8 @@ from experiments.store import read_json
 from experiments.sweep import local, manifest
 from experiments.sweep.local import _slots, find_gpus
 
+pytestmark = pytest.mark.usefixtures("signals_as_in_a_terminal")
+
 SHORT: dict[str, Any] = {"train__epochs": 1.0}
 
 

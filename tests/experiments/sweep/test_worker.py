@@ -15,12 +15,14 @@ import pytest
 import swept
 import tiny
 
-from experiments import launch
+from experiments import launch, recorder
 from experiments.config import RunConfig, to_dict
 from experiments.store import Folder, read_json, read_rows
 from experiments.sweep import manifest, pool, worker
 from experiments.sweep.manifest import Cell
 from experiments.sweep.pool import Finished
+
+pytestmark = pytest.mark.usefixtures("signals_as_in_a_terminal")
 
 SHORT: dict[str, Any] = {"train__epochs": 1.0}
 LONG: dict[str, Any] = {"train__epochs": 200.0, "eval__every_epochs": None}
@@ -46,6 +48,26 @@ def test_finished_and_diverged_cells_are_never_repeated(tmp_path: Path) -> None:
     files = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
     assert swept.work(sweep.path) == 0
     assert files == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+
+
+def test_a_signal_in_the_last_step_of_a_run_is_heard_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That run has nothing left to stop; the rest of the sweep has."""
+    monkeypatch.setattr(recorder.Recorder, "end", told_while(recorder.Recorder.end))
+    sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 3, **SHORT))
+    assert swept.work(sweep.path) == 128 + signal.SIGTERM
+    assert list(sweep.states().values()) == ["finished", "waiting", "waiting"]
+
+
+def told_while(end: Any) -> Any:
+    """`end`, in a process that is told to stop at its beginning."""
+
+    def told(*arguments: Any, **named: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return end(*arguments, **named)
+
+    return told
 
 
 def test_a_failing_cell_is_tried_again_as_often_as_stated_and_harms_no_other(
@@ -94,7 +116,8 @@ def test_a_signal_saves_and_the_next_worker_goes_on(tmp_path: Path, number: sign
     forked.wait_for(lambda: read_rows(sweep.folder(cell).metrics))
     assert process.pid
     os.kill(process.pid, number)
-    assert forked.join(process) == 128 + signal.SIGTERM
+    told = signal.SIGTERM if number == signal.SIGUSR2 else number
+    assert forked.join(process) == 128 + told
     assert sweep.checkpoint_step(cell) > 0
     assert swept.outcomes(sweep)[cell.run_id] == ["interrupted"]
     assert sweep.states()[cell.run_id] == "interrupted"
