@@ -104,7 +104,7 @@ case $task in
 demo)
     install requirements.txt
     echo "First Python imports torch and timm; then two workers do, and build Lion's kernel (once" >&2
-    echo "a machine); then the first of 30 runs shows up." >&2
+    echo "a machine); then the first run shows up." >&2
     exec .venv/bin/python scripts/demo.py "$@"
     ;;
 report)

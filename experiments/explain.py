@@ -34,7 +34,11 @@ def explain(error: BaseException, overrides: Sequence[str], config_dir: str | No
         return f"{group}={page}: no such page{nearest(page, options)}"
     if unknown := re.search(r"Could not override '([^']*)'", text):
         key = unknown[1]
-        return f"{key}: no such key{nearest(key, _known_keys(overrides, config_dir))}"
+        known = _known_keys(overrides, config_dir)
+        group = key.partition(".")[0]
+        if group in known and not any(name.startswith(f"{group}.") for name in known):
+            return f"{key}: no such key before a page is chosen: {group}=PAGE; see --help"
+        return f"{key}: no such key{nearest(key, known)}"
     if unknown := re.search(r"Key '.*' (?:is )?not in .*\n\s*full_key: (\S+)", text):
         return f"{unknown[1]}: no such key{nearest(unknown[1], _known_keys(overrides, config_dir))}"
     if of_range := _out_of_range(text, overrides):

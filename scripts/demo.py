@@ -53,6 +53,7 @@ LEARNING_RATES: dict[str, Grid] = {
 }
 """Learning rates per proxy and optimizer: as many for each, a factor of 4 (or 10) apart."""
 NUM_SEEDS = 5
+_PLANNED = ("experiment", "optimizer", "optimizer.lr", "seed", "results_dir")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -100,6 +101,12 @@ def work(args: argparse.Namespace) -> int:
 def plan_cells(experiment: str, num_seeds: int, runs: Path, overrides: list[str]) -> list[Cell]:
     """Every optimizer x learning rate x seed, through the pages that `run.py` uses."""
     base, grid = {}, LEARNING_RATES[experiment]
+    for override in overrides:
+        if override.partition("=")[0] in _PLANNED:
+            raise UserError(
+                f"{override}: the comparison sets it itself; python run.py trains one run, and "
+                "run.py -m sweep=lr_wd a grid of your own"
+            )
     for optimizer in grid:
         chosen = [f"experiment={experiment}", f"optimizer={optimizer}", f"results_dir={runs}"]
         base[optimizer] = compose([*chosen, "launch.progress=false", *overrides])

@@ -85,6 +85,8 @@ def test_a_metric_that_nobody_measured_is_one_line(tmp_path: Path) -> None:
     [
         (["--seeds", "0"], "error: --seeds and --workers must be 1 or more"),
         (["--out", "/dev/null"], "error: cannot make the folder /dev/null/"),
+        (["optimizer.lr=3"], "error: optimizer.lr=3: the comparison sets it itself"),
+        (["seed=7"], "error: seed=7: the comparison sets it itself"),
     ],
 )
 def test_a_slip_is_one_line(arguments: list[str], said: str, capsys: Any) -> None:

@@ -85,6 +85,7 @@ IN_WORDS = {
     "data=3": "data=3: choose a page",
     "+foo=1": "foo: no such key",
     "+train.foo=1": "foo: no such key",
+    "search.num_workers=1": "search.num_workers: no such key before a page is chosen: search=PAGE",
     "foo": "'foo' cannot be read: say key=value",
     "a b=c": "'a b=c' cannot be read: say key=value",
     "${foo}": "'${foo}' cannot be read: say key=value",

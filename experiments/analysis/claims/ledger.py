@@ -10,6 +10,7 @@ Four kinds of evidence, in columns of their own, never mixed:
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -54,18 +55,23 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def ledger(root: Path) -> pd.DataFrame:
+def ledger(root: Path, names: Collection[str] = ()) -> pd.DataFrame:
     """One row per claim, with the columns `COLUMNS`; empty cells where there is nothing to say.
 
     Args:
         root: Of the repository: results/ and conf/ lie below.
+        names: Of the claims to look at, e.g. C050; empty: all.
 
     Raises:
-        UserError: where results/paper/ is not as it should be.
+        UserError: for a name that no claim has; where results/paper/ is not as it should be.
     """
     evidence, tables = Evidence(root), Tables(root / "results" / "paper")
     try:
         claims = tables.read("claims")
+        if unknown := sorted(set(names) - set(claims.id)):
+            raise UserError(f"{unknown[0]}: no such claim; there are C001 to {claims.id.max()}")
+        if names:
+            claims = claims[claims.id.isin(names)]
         rows = [_row(claim, evidence, tables) for claim in claims.to_dict("records")]
     except (OSError, LookupError) as error:
         raise UserError(f"results/paper: {error}; restore it with git") from error
