@@ -62,15 +62,15 @@ class Evidence:
         self.used: list[str] = []  # files that were read since the list was last emptied
         self._tables = lru_cache(maxsize=None)(read_study)
 
-    def study(self, name: str) -> pd.DataFrame:
-        """A study on a proxy: that of vit_proxy.
+    def study(self, name: str, experiment: str | None = None) -> pd.DataFrame:
+        """A study on a proxy: that of vit_proxy, unless another one is named.
 
         Raises:
             NotRun: if it has not been collected.
             UserError: if its table is damaged, or has runs of another scale.
         """
-        path = study_path(self.root / "results", name)
-        command = f"python scripts/sweep.py collect (the study {name} on a proxy)"
+        path = study_path(self.root / "results", name, experiment)
+        command = f"python scripts/sweep.py collect (the study {name} on {experiment or 'a proxy'})"
         if path is None:
             raise NotRun(command)
         return _checked(self._table(path, command), path, COLUMNS.get(name, ()), PROXY)
@@ -93,10 +93,10 @@ class Evidence:
             tables.append(table)
         return pd.concat(tables, ignore_index=True)
 
-    def curves(self, name: str) -> pd.DataFrame:
+    def curves(self, name: str, experiment: str | None = None) -> pd.DataFrame:
         """A study's curves. Raises NotRun if there are none."""
         command = f"python scripts/sweep.py collect (curves of the study {name})"
-        path = study_path(self.root / "results", name)
+        path = study_path(self.root / "results", name, experiment)
         if path is None:
             raise NotRun(command)
         path = path.with_name("curves.csv")

@@ -26,6 +26,7 @@ from experiments.analysis.claims.evidence import (
     is_within,
     tuned_difference,
 )
+from experiments.analysis.claims.families import CHECKS as FAMILY_CHECKS
 from experiments.analysis.claims.measured import CHECKS as MEASURED_CHECKS
 from experiments.analysis.claims.scale import widest
 from experiments.analysis.statistics import tuning
@@ -259,6 +260,7 @@ def sgd_worse(evidence: Evidence) -> Finding:
 CHECKS: dict[str, Check] = {
     **MEASURED_CHECKS,
     **BATCH_CHECKS,
+    **FAMILY_CHECKS,
     "C005": gain_on_vit,
     "C037": best_of_all,
     "C038": automl_worse,

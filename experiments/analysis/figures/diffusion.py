@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.analysis.drawing import curve_panels, figure_style
+from experiments.analysis.drawing import curve_panels, figure_style, fresh_panels
 from experiments.analysis.sources import RESULTS, paper
 from experiments.analysis.statistics.crossing import times_sooner
+from experiments.analysis.tuned import title
 
 TITLE = "Diffusion models on ImageNet: FID during training (lower is better)"
 CAPTION = (
@@ -20,20 +21,42 @@ CAPTION = (
     "between evaluations. The paper says up to 2.3 × (256 pixels: 440K of 1M steps). At 64 and 128 "
     "pixels AdamW's own curve is flat and noisy at its end: it, too, passed its last value long "
     "before (in brackets), so 4.1 × and 4.0 × say as much of its noise as of Lion. The three "
-    "vertical scales differ. Not run here."
+    "vertical scales differ."
 )
+OURS = "diffusion_proxy"
+METRICS = {
+    "eps_loss": "error of the predicted noise (averaged weights)",
+    "fd1k_ddim20": "Fréchet distance, 1,000 samples (no FID)",
+}
 
 
 def table(results: Path = RESULTS) -> pd.DataFrame:
-    """Columns resolution, optimizer, step, value (FID), uncertainty, quality."""
+    """Columns origin, resolution, optimizer, step, value (FID), uncertainty, quality.
+
+    Of ours (origin proxy) also metric, experiment and n.
+    """
     rows = paper("diffusion_fid_curves", results).rename(columns={"fid": "value"})
-    return rows[["resolution", "optimizer", "step", "value", "uncertainty", "quality"]]
+    rows = rows[["resolution", "optimizer", "step", "value", "uncertainty", "quality"]]
+    ours = [fresh_panels.tidy(fresh_panels.read(results, OURS, m), m) for m in METRICS]
+    parts = [rows.assign(origin="paper"), *(part for part in ours if len(part))]
+    return pd.concat(parts, ignore_index=True)
 
 
 def draw(results: Path = RESULTS) -> Figure:
-    """One panel per resolution."""
+    """One panel per resolution; below ours, where run."""
     points = table(results)
-    figure, axes = figure_style.canvas(TITLE, CAPTION, (12, 4.3), [1, 1, 1])
+    points = points[points.origin == "paper"]
+    found = {metric: fresh_panels.read(results, OURS, metric) for metric in METRICS}
+    is_run = any(one is not None and len(one.points) for one in found.values())
+    caption = f"{CAPTION} {fresh_panels.caption(list(found.values()), 'below')}"
+    size, heights = ((12, 8.6), [1, 0.9]) if is_run else ((12, 4.3), [1])
+    figure, axes = figure_style.canvas(TITLE, caption, size, [1, 1, 1], heights)
+    if is_run:
+        axes[1, 2].set_axis_off()
+        for axis, (metric, one) in zip(axes[1], found.items(), strict=False):
+            assert one is not None
+            fresh_panels.panel(axis, one, METRICS[metric])
+            figure_style.panel_title(axis, title(one.runs) if metric == "eps_loss" else "")
     for axis, resolution in zip(axes[0], ("64x64", "128x128", "256x256"), strict=True):
         _panel(axis, points[points.resolution == resolution])
         curve_panels.finish(axis, f"{resolution.replace('x', ' × ')} pixels", "FID")

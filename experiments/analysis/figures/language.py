@@ -1,4 +1,7 @@
-"""Small language models: perplexity curves, and masked models on C4. Source: section 4.4."""
+"""Small language models: perplexity curves, masked models on C4, and our small ones.
+
+Source: section 4.4 of arXiv:2302.06675.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.analysis.drawing import curve_panels, figure_style
+from experiments.analysis.drawing import curve_panels, figure_style, fresh_panels
 from experiments.analysis.sources import RESULTS, paper
+from experiments.analysis.tuned import title
 
 TITLE = "Language models: perplexity (lower is better)"
 CAPTION = (
@@ -18,33 +22,65 @@ CAPTION = (
     "under a legend or an arrow. Arrow, × sooner: Lion, in the middle of its schedule, first "
     "reaches AdamW's last value (which an arrow hides: about ± 0.1 ×). Right: final perplexity of "
     "masked models, from the text (rounding 0.005). One run each. Every panel has a scale of its "
-    "own. Not run here."
+    "own."
 )
 SIZES = ("small", "medium", "large")
+OURS = ("lm_proxy", "mlm_proxy", "t5_proxy")
+COUNTED = {1: "single characters", 2: "pairs", 3: "triples"}
+"""Entropies of counted characters that a model of text should beat, by their length."""
 
 
 def table(results: Path = RESULTS) -> pd.DataFrame:
-    """Columns dataset, model_size, optimizer, metric, step, value, uncertainty, quality.
+    """Columns origin, dataset, model_size, optimizer, metric, step, value, uncertainty, quality.
 
-    `metric` is log_perplexity along the steps, or validation_perplexity at the end (no step).
+    `metric` is log_perplexity along the steps, or validation_perplexity at the end (no step); of
+    ours (origin proxy, with experiment and n) it is validation, by the headline.
     """
     causal = paper("lm_curves", results).rename(columns={"log_perplexity": "value"})
     causal["metric"] = "log_perplexity"
     masked = paper("mlm_c4", results).assign(uncertainty=0.005, quality="ok")
     both = pd.concat([causal, masked], ignore_index=True)
     columns = ["dataset", "model_size", "optimizer", "metric", "step", "value", "uncertainty"]
-    return both[[*columns, "quality"]]
+    both = both[[*columns, "quality"]].assign(origin="paper")
+    ours = [fresh_panels.tidy(fresh_panels.read(results, e), "validation") for e in OURS]
+    return pd.concat([both, *(rows for rows in ours if len(rows))], ignore_index=True)
 
 
 def draw(results: Path = RESULTS) -> Figure:
-    """Two panels of curves, one of final values."""
+    """Two panels of curves, one of final values; below ours, where run."""
     values = table(results)
-    figure, axes = figure_style.canvas(TITLE, CAPTION, (14.5, 5.0), [1.1, 1.1, 0.9])
+    values = values[values.origin == "paper"]
+    found = [fresh_panels.read(results, experiment) for experiment in OURS]
+    is_run = any(one is not None for one in found)
+    caption = f"{CAPTION} {fresh_panels.caption(found, 'below')}"
+    size, heights = ((14.5, 9.6), [1, 0.9]) if is_run else ((14.5, 5.0), [1])
+    figure, axes = figure_style.canvas(TITLE, caption, size, [1.1, 1.1, 0.9], heights)
+    if is_run:
+        _ours(axes[1], found, results)
     for axis, dataset in zip(axes[0], ("Wiki-40B", "PG-19"), strict=False):
         _curves(axis, values[(values.dataset == dataset) & values.step.notna()])
         curve_panels.finish(axis, dataset, "log perplexity")
     _masked(axes[0, 2], values[values.step.isna()])
     return figure
+
+
+def _ours(axes: Any, found: list[fresh_panels.Fresh | None], results: Path) -> None:
+    """One panel for each of `OURS`; empty where it has not been run."""
+    entropies = pd.read_csv(results / "studies" / "lm_proxy" / "kjv_entropies.csv")
+    entropies = entropies[entropies.split == "val"].set_index("n").nats
+    counted = [(word, float(entropies[n])) for n, word in COUNTED.items()]
+    labels = {
+        "lm_proxy": ("nats per character", counted),
+        "mlm_proxy": ("nats per hidden character", counted[:2]),
+        "t5_proxy": ("accuracy (%)", []),
+    }
+    for axis, name, one in zip(axes, OURS, found, strict=True):
+        if one is None:
+            axis.set_axis_off()
+            axis.text(0, 0.5, f"{name}: not run yet", transform=axis.transAxes)
+            continue
+        fresh_panels.panel(axis, one, *labels[name])
+        figure_style.panel_title(axis, title(one.runs))
 
 
 def _curves(axis: Any, points: pd.DataFrame) -> None:

@@ -1,0 +1,128 @@
+"""Claims on language and diffusion, from the small models of these families.
+
+Each model has two studies: `tuning`, as many settings for each optimizer, of which validation picks
+one, and `fresh`, the picks trained again with seeds that had no part in picking them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from experiments.analysis.claims.evidence import (
+    CONTRADICTED,
+    INCONCLUSIVE,
+    SUPPORTED,
+    Evidence,
+    Finding,
+    Tuned,
+    tuned_difference,
+)
+from experiments.analysis.statistics.comparison import Chosen, choose
+from experiments.analysis.statistics.difference import MIN_SEEDS
+from experiments.analysis.statistics.held import HOLD, compute_saving
+from experiments.headline import Headline, of_table
+from experiments.store import UserError
+
+MIN_POINTS = 8
+"""Fewest evaluations of a curve that tells steps to a target."""
+
+
+def fresh_gain(evidence: Evidence, experiment: str, ours: str, theirs: str) -> Tuned:
+    """Test values of two picks on fresh seeds.
+
+    Raises:
+        NotRun: if one of the two studies is not there.
+        UserError: if the fresh runs are not those of the picks, or share seeds with the tuning.
+    """
+    tuning, fresh = evidence.study("tuning", experiment), evidence.study("fresh", experiment)
+    picks = [_pick(tuning, fresh, name) for name in (ours, theirs)]
+    if shared := sorted(set(tuning.seed) & set(fresh.seed)):
+        raise UserError(f"{experiment}: seed {shared[0]} of the study fresh had a part in picking")
+    found = tuned_difference(fresh, ours, theirs)
+    edges = tuple(pick.optimizer for pick in picks if pick.on_edge)
+    notes = [found.note, f"picked of {picks[0].num_settings} settings on {picks[0].n} other seeds"]
+    if edges:
+        notes.append(f"not tuned: the pick of {' and '.join(edges)} is on the edge of its grid")
+    return replace(found, untuned=edges, note="; ".join(notes))
+
+
+def _pick(tuning: pd.DataFrame, fresh: pd.DataFrame, optimizer: str) -> Chosen:
+    """The setting that tuning picks, which must be that of the fresh runs."""
+    try:
+        picked, ran = choose(tuning, optimizer), choose(fresh, optimizer)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    settings = [(c.lr, c.weight_decay, c.beta1 or 0.0, c.beta2 or 0.0) for c in (picked, ran)]
+    same = np.allclose(np.nan_to_num(settings[0]), np.nan_to_num(settings[1]), rtol=1e-6)
+    if ran.num_settings != 1 or not same:
+        raise UserError(
+            f"{optimizer}: the study fresh has another setting than the tuning picks; train the "
+            "picks again (scripts/sweep.py confirm)"
+        )
+    return picked
+
+
+def gain(experiment: str, measure: str) -> Callable[[Evidence], Finding]:
+    """Whether Lion is ahead of AdamW on fresh seeds."""
+
+    def check(evidence: Evidence) -> Finding:
+        return fresh_gain(evidence, experiment, "lion", "adamw").larger(measure)
+
+    return check
+
+
+def sooner(
+    experiment: str, metric: str | None = None, better: str = "lower"
+) -> Callable[[Evidence], Finding]:
+    """Whether Lion gets to AdamW's final validation value in fewer steps, on fresh seeds.
+
+    Args:
+        experiment: Of the studies.
+        metric: Of the curves; by default the headline.
+        better: Its direction, where it is not the headline.
+    """
+
+    def check(evidence: Evidence) -> Finding:
+        gained = fresh_gain(evidence, experiment, "lion", "adamw")
+        runs, curves = evidence.study("fresh", experiment), evidence.curves("fresh", experiment)
+        runs = runs.assign(schedule="as on the experiment page")
+        headline = of_table(runs)
+        name = metric or headline.metric
+        points = _points(curves, headline, name, better)
+        if points.groupby("run_id").size().reindex(runs.run_id).fillna(0).min() < MIN_POINTS:
+            raise UserError(f"{experiment}: fewer than {MIN_POINTS} evaluations of {name} a run")
+        found = compute_saving(points, runs, "lion", "adamw", split=headline.tune, metric=name)
+        verdict = SUPPORTED if found.low > 1 else CONTRADICTED if found.high < 1 else INCONCLUSIVE
+        if gained.untuned or found.n < MIN_SEEDS:
+            verdict = INCONCLUSIVE
+        note = f"{found.method}; a value counts once {HOLD} evaluations in a row are as good"
+        note += (
+            f"; as fine as the evaluations are apart; 1 is what equals would give; {gained.note}"
+        )
+        measure = f"steps to AdamW's final validation {name}, AdamW's own / Lion's"
+        return Finding(
+            measure, found.estimate, found.low, found.high, found.n, "x fewer", verdict, note=note
+        )
+
+    return check
+
+
+def _points(curves: pd.DataFrame, headline: Headline, metric: str, better: str) -> pd.DataFrame:
+    """The curves of one metric on the split that is tuned on, with its direction."""
+    mine = curves[(curves.metric == metric) & (curves.split == headline.tune)]
+    direction = headline.better if metric == headline.metric else better
+    return mine.assign(weights=headline.weights, better=direction)
+
+
+CHECKS: dict[str, Callable[[Evidence], Finding]] = {
+    "C021": sooner("diffusion_proxy", "fd1k_ddim20"),
+    "C022": gain("diffusion_proxy", "test loss of the averaged weights, Lion - AdamW"),
+    "C026": sooner("lm_proxy"),
+    "C034": gain("mlm_proxy", "test loss a predicted character, Lion - AdamW"),
+    "C036": gain("t5_proxy", "test accuracy, Lion - AdamW"),
+}
+"""Claim id -> what the small models of these families say of it."""

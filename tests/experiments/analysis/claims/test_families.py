@@ -1,0 +1,117 @@
+"""Claims on language and diffusion: picked in one study, judged on the seeds of another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import known_truth
+import pandas as pd
+import pytest
+
+from experiments.analysis.claims import families
+from experiments.analysis.claims.evidence import Evidence, NotRun
+from experiments.analysis.figures import language
+from experiments.headline import Headline
+from experiments.store import UserError
+
+HEADLINE = Headline("loss", "lower", "nats per token", digits=3)
+NUM_STEPS = 10
+
+
+def put(root: Path, study: str, rows: list[dict[str, Any]]) -> None:
+    folder = root / "results" / "studies" / "lm_proxy" / study
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(folder / "runs.csv", index=False)
+
+
+def runs(means: dict[str, float], lr: float, seeds: range) -> list[dict[str, Any]]:
+    facts = {**HEADLINE.columns(), "experiment": "lm_proxy", "data": "kjv", "steps": NUM_STEPS}
+    return [
+        known_truth.run(name, seed, mean + 0.01 * (seed * len(name) % 5 % 3), lr=lr, **facts)
+        for name, mean in means.items()
+        for seed in seeds
+    ]
+
+
+def tuning(root: Path, best: float = 1e-3) -> None:
+    rows = []
+    for lr in (1e-4, 1e-3, 1e-2):
+        rows += runs({n: 2.0 + (lr != best) for n in ("lion", "adamw")}, lr, range(3))
+    put(root, "tuning", rows)
+
+
+def fresh(root: Path, lion: float, lr: float = 1e-3, start: int = 100) -> None:
+    """Lion falls along a line to `lion`, AdamW to 1.8; both begin at 3."""
+    rows = runs({"lion": lion, "adamw": 1.8}, lr, range(start, start + 8))
+    put(root, "fresh", rows)
+    curves = [
+        {"run_id": row["run_id"], "step": step, "split": "val", "metric": "loss",
+         "value": 3 + (row["val"] - 3) * step / NUM_STEPS}
+        for row in rows
+        for step in range(1, NUM_STEPS + 1)
+    ]  # fmt: skip
+    path = root / "results" / "studies" / "lm_proxy" / "fresh" / "curves.csv"
+    pd.DataFrame(curves).to_csv(path, index=False)
+
+
+@pytest.mark.parametrize(
+    ("lion", "verdict"), [(1.5, "supported"), (2.1, "contradicted"), (1.8, "inconclusive")]
+)
+def test_the_lower_loss_wins_and_gets_there_sooner(
+    tmp_path: Path, lion: float, verdict: str
+) -> None:
+    tuning(tmp_path)
+    fresh(tmp_path, lion)
+    evidence = Evidence(tmp_path)
+    gain = families.gain("lm_proxy", "test loss")(evidence)
+    assert (gain.verdict, gain.unit, gain.n) == (verdict, "nats per token", 8)
+    assert gain.estimate == pytest.approx(lion - 1.8, abs=0.01)
+    assert "picked of 3 settings on 3 other seeds" in gain.note
+    sooner = families.sooner("lm_proxy")(evidence)
+    assert (sooner.verdict == "supported") == (lion < 1.8)
+    assert (sooner.estimate > 1.1) == (lion < 1.8)
+
+
+def test_nothing_is_said_of_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(NotRun, match="lm_proxy"):
+        families.sooner("lm_proxy")(Evidence(tmp_path))
+    tuning(tmp_path)
+    with pytest.raises(NotRun, match="fresh on lm_proxy"):
+        families.sooner("lm_proxy")(Evidence(tmp_path))
+
+
+def test_a_pick_on_the_edge_decides_nothing(tmp_path: Path) -> None:
+    tuning(tmp_path, best=1e-2)
+    fresh(tmp_path, 1.5, lr=1e-2)
+    for check in (families.gain("lm_proxy", "test loss"), families.sooner("lm_proxy")):
+        found = check(Evidence(tmp_path))
+        assert found.verdict == "inconclusive" and "on the edge of its grid" in found.note
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"lr": 1e-4}, "another setting than the tuning picks"), ({"start": 2}, "seed 2 of the")],
+)
+def test_fresh_runs_are_of_the_picks_and_of_other_seeds(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    tuning(tmp_path)
+    fresh(tmp_path, 1.5, **changes)
+    with pytest.raises(UserError, match=said):
+        families.gain("lm_proxy", "test loss")(Evidence(tmp_path))
+
+
+def test_the_figure_has_our_curves_in_panels_of_their_own(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    fresh(tmp_path, 1.5)
+    source = Path(language.__file__).parents[3] / "results"
+    (results / "paper").symlink_to(source / "paper")
+    entropies = "studies/lm_proxy/kjv_entropies.csv"
+    (results / entropies).write_bytes((source / entropies).read_bytes())
+    ours = language.table(results).query("origin == 'proxy'")
+    assert set(ours.optimizer) == {"AdamW", "Lion"} and (ours.n == 8).all()
+    figure = language.draw(results)
+    titles = [axis.get_title(loc="left") for axis in figure.axes]
+    assert [t for t in titles if "proxy" in t] == ["Ours, proxy: lm_proxy (39,322 parameters, kjv)"]
+    assert "n = 8 fresh seeds" in figure.get_supxlabel()
