@@ -7,7 +7,7 @@ it anew from the committed tables, and a test holds that it is as it would be wr
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,15 @@ import pandas as pd
 
 from experiments.analysis import tuned
 from experiments.analysis.drawing.names import name_of
+from experiments.analysis.markdown import NO_STUDY, SAID, interval, table, test_mean
 from experiments.analysis.sources import RESULTS, proxies, study
 from experiments.analysis.statistics.comparison import choose, compare, has_loss
-from experiments.analysis.statistics.difference import Difference, of_pairs
+from experiments.analysis.statistics.difference import of_pairs
 from experiments.analysis.statistics.ranking import rank
+from experiments.analysis.text_families import BLOCKS as FAMILY_BLOCKS
 from experiments.store import UserError
 
 BLOCK = re.compile(r"(<!-- numbers: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-SAID = {"better": "Lion is ahead", "worse": "Lion is behind", "inconclusive": "not shown",
-        "not tuned": "not tuned"}  # fmt: skip
-NO_STUDY = "*(not run yet)*"
 
 
 def fill(text: str, results: Path = RESULTS) -> str:
@@ -42,29 +41,13 @@ def fill(text: str, results: Path = RESULTS) -> str:
     return BLOCK.sub(made, text)
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def interval(found: Difference, digits: int = 2) -> str:
-    """`+0.56 [-1.47, 2.59]`, with a proper minus."""
-    text = f"{found.mean:+.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
-    return text.replace("-", "−")
-
-
-def _mean(chosen: Any) -> str:
-    return f"{chosen.test_mean:.2f} ± {chosen.test_error:.2f}"
-
-
 def demo(results: Path) -> str:
     """The published comparison of `make demo`, and its verdict."""
     runs = proxies(results)["vit_proxy"]
     chosen = [choose(runs, name) for name in ("adamw", "lion")]
     heads = ("optimizer", "picked lr", "weight decay", "validation %", "test %, mean ± s.e.", "n")
     rows = [(name_of(c.optimizer), f"{c.lr:g}", f"{c.weight_decay:g}", f"{c.val_mean:.2f}",
-             _mean(c), str(c.n)) for c in chosen]  # fmt: skip
+             test_mean(c), str(c.n)) for c in chosen]  # fmt: skip
     found = compare(runs, "lion", "adamw")
     shown = {"better": "Lion is better", "worse": "Lion is worse"}
     verdict = shown.get(found.verdict, "no difference is shown")
@@ -84,7 +67,7 @@ def of_proxies(results: Path) -> str:
         found = compare(runs, "lion", "adamw")
         loss = [interval(compare(runs, "lion", "adamw", "test_loss"), 3)] if has_loss(runs) else []
         said = SAID[found.verdict]
-        rows.append((f"`{name}`", _mean(adamw), _mean(lion), interval(found), *loss, said))
+        rows.append((f"`{name}`", test_mean(adamw), test_mean(lion), interval(found), *loss, said))
     heads = ["proxy", "AdamW, test %", "Lion, test %", "Lion − AdamW, points [95 %]"]
     heads += ["in test loss, nats"] if all(len(row) == 6 for row in rows) else []
     if len(heads) == 4:
@@ -100,7 +83,7 @@ def heatmap(results: Path) -> str:
     heads = ("", "lr", "weight decay", "validation", "test")
     chosen = [choose(runs, name) for name in ("adamw", "lion")]
     rows = [(name_of(c.optimizer), f"{c.lr:g}", f"{c.weight_decay:g}", f"{c.val_mean:.2f}",
-             _mean(c)) for c in chosen]  # fmt: skip
+             test_mean(c)) for c in chosen]  # fmt: skip
     text = f"{table(heads, rows)}\n\n{_difference(runs)}"
     edges = [name_of(c.optimizer) for c in chosen if c.on_edge]
     return text + (f" On the edge of its grid: {', '.join(edges)}." if edges else "")
@@ -233,5 +216,6 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "betas": betas,
     "optimizers": optimizers,
     "hessian": hessian,
+    **FAMILY_BLOCKS,
 }
 """Name of a block -> what makes it."""
