@@ -96,6 +96,8 @@ class Leases:
     def __init__(self, folder: Path, seconds: float) -> None:
         self.folder = folder
         self.seconds = seconds
+        self._names: set[str] = set()  # files that were seen
+        self._found: dict[str, list[Lease]] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     def of(self, run_id: str) -> list[Lease]:
@@ -103,13 +105,17 @@ class Leases:
         return self.scan().get(run_id, [])
 
     def scan(self) -> dict[str, list[Lease]]:
-        """The leases of every cell that had one."""
-        found: dict[str, list[Lease]] = {}
-        for name in os.listdir(self.folder):
+        """The leases of every cell that had one. Only files that are new cost more than a look."""
+        names = set(os.listdir(self.folder))
+        if self._names - names:  # somebody has tidied up by hand
+            self._names, self._found = set(), {}
+        for name in names - self._names:
+            self._names.add(name)
             if match := _NAME.fullmatch(name):
                 lease = Lease(match[1], int(match[2]), self.folder / name)
-                found.setdefault(match[1], []).append(lease)
-        return {run: sorted(all_of, key=lambda one: one.number) for run, all_of in found.items()}
+                all_of = [*self._found.get(lease.run_id, []), lease]
+                self._found[lease.run_id] = sorted(all_of, key=lambda one: one.number)
+        return dict(self._found)
 
     def is_live(self, lease: Lease) -> bool:
         """Whether its holder still works."""

@@ -141,6 +141,8 @@ class Sweep:
             return "waiting"
         if self.leases.is_live(leases[-1]):
             return "running"
+        if final := self.final_state(cell):  # it has ended since the first look
+            return final
         tries = Tries.count(leases, self.checkpoint_step(cell))
         if tries.failures >= self.max_tries or tries.kills >= MAX_KILLS:
             return "failed"
@@ -156,7 +158,20 @@ class Sweep:
     def states(self) -> dict[str, str]:
         """The state of every cell, by run id."""
         leases = self.leases.scan()
-        return {c.run_id: self.state(c, leases.get(c.run_id, [])) for c in self.cells}
+        try:
+            begun = set(os.listdir(self.manifest["runs_dir"]))
+        except OSError:
+            begun = set()
+        return {
+            cell.run_id: self.state(cell, leases.get(cell.run_id, []))
+            if cell.run_id in begun or cell.run_id in leases
+            else "waiting"
+            for cell in self.cells
+        }
+
+    def open_cells(self) -> list[Cell]:
+        """The cells in order, without those that were seen to be finished or diverged."""
+        return [cell for cell in self.cells if cell.run_id not in self._final]
 
     def checkpoint_step(self, cell: Cell) -> int:
         """Step of the newest checkpoint, by its file's name; 0 without one."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from experiments import launch
@@ -31,6 +32,8 @@ from experiments.sweep.signals import Listener, Told
 PATIENCE_SECONDS = 1800.0
 """How long a full disk is waited for before it counts as a failure."""
 ROOM_BYTES = 1 << 20
+LOOK_AGAIN_SECONDS = 1.0
+"""How long a holder that lives is not asked again: to ask costs several files."""
 
 
 class Worker:
@@ -44,6 +47,8 @@ class Worker:
         self._is_full = False  # whether the last lease could not be written
         self._busy: dict[str, tuple[float, float]] = {}  # run id: pause, end of the pause
         self._unwritten: list[tuple[Lease, str, str]] = []  # outcomes that wait for a full disk
+        self._at_work: dict[Lease, float] = {}  # when its holder was last seen to live
+        self._places: dict[str, tuple[int, int]] = {}  # run id: its group, its place there
         self._keeper = Keeper(self.sweep.leases.seconds, _leave_at_once)
 
     def work(self, wait: bool = True, max_cells: int | None = None) -> int:
@@ -73,34 +78,58 @@ class Worker:
         return 128 + listener.told if listener.told else 0
 
     def _take(self) -> tuple[list[tuple[Cell, Lease]], bool]:
-        """The next cells with their leases, and whether any cell is left at all."""
+        """The next cells with their leases, and whether any cell is left at all.
+
+        Looks at no more cells than it must: those of which nobody has heard cost the most.
+        """
         self._write_outcomes()
         self.sweep.refresh()
         leases = self.sweep.leases.scan()
-        states = {c.run_id: self.sweep.state(c, leases.get(c.run_id, [])) for c in self.sweep.cells}
-        self._say_cure([of[-1] for run, of in leases.items() if states.get(run) == "failed"])
-        left = [c for c in self.sweep.cells if states[c.run_id] not in _SETTLED]
-        free = [c for c in left if states[c.run_id] != "running" and self._may_try(c)]
-        # What may have taken others with it is tried alone.
-        alone = [c for c in free if states[c.run_id] == "retry"]
-        together = [c for c in free if states[c.run_id] != "retry"]
-        taken: list[tuple[Cell, Lease]] = []
-        for group in [*self._groups(together), *([cell] for cell in alone)]:
+        later: list[list[Cell]] = []
+        is_left = False
+        for group in self._groups():
+            free = []
             for cell in group:
-                lease = self._claim(cell, leases.get(cell.run_id, []), len(group))
-                if lease is not None:
-                    taken.append((cell, lease))
-            if taken:
-                break
-        return taken, bool(left)
+                if self._is_at_work(leases.get(cell.run_id)):
+                    is_left = True
+                    continue
+                state = self.sweep.state(cell, leases.get(cell.run_id, []))
+                if state == "running":
+                    self._at_work[leases[cell.run_id][-1]] = time.monotonic()
+                if state == "failed":
+                    self._say_cure(leases[cell.run_id][-1])
+                is_left |= state not in _SETTLED
+                if state in (*_SETTLED, "running") or not self._may_try(cell):
+                    continue
+                if state == "retry":  # what may have taken others with it is tried alone
+                    later.append([cell])
+                else:
+                    free.append(cell)
+            if taken := self._claim_all(free, leases):
+                return taken, True
+        for group in later:
+            if taken := self._claim_all(group, leases):
+                return taken, True
+        return [], is_left
 
-    def _say_cure(self, last: list[Lease]) -> None:
+    def _is_at_work(self, leases: list[Lease] | None) -> bool:
+        """Whether the holder of the last lease was seen to live just now."""
+        seen = self._at_work.get(leases[-1]) if leases else None
+        return seen is not None and time.monotonic() - seen < LOOK_AGAIN_SECONDS
+
+    def _claim_all(
+        self, cells: list[Cell], leases: dict[str, list[Lease]]
+    ) -> list[tuple[Cell, Lease]]:
+        """Those of the cells that nobody was quicker to take."""
+        claimed = [(c, self._claim(c, leases.get(c.run_id, []), len(cells))) for c in cells]
+        return [(cell, lease) for cell, lease in claimed if lease is not None]
+
+    def _say_cure(self, last: Lease) -> None:
         """Notes in the last lease of a cell that was killed too often what can be done."""
-        for lease in last:
-            if lease.outcome is None:
-                message = f"killed {MAX_KILLS} times in vain; {self.sweep.cure} tries again"
-                with contextlib.suppress(OSError):
-                    lease.release(KILLED, message)
+        if last.outcome is None:
+            message = f"killed {MAX_KILLS} times in vain; {self.sweep.cure} tries again"
+            with contextlib.suppress(OSError):
+                last.release(KILLED, message)
 
     def _may_try(self, cell: Cell) -> bool:
         """False while a cell that somebody trains outside of the sweep is left alone."""
@@ -119,16 +148,34 @@ class Worker:
             self._is_full = True
             return None  # later
 
-    def _groups(self, cells: list[Cell]) -> list[list[Cell]]:
-        """Which cells to train together."""
+    def _groups(self) -> Iterator[list[Cell]]:
+        """The cells that may be left, those together that can be trained together."""
+        cells = self.sweep.open_cells()
         if self.max_group == 1:
-            return [[cell] for cell in cells]
-        from experiments.sweep import vectorised
+            yield from ([cell] for cell in cells)
+            return
+        states = self.sweep.states()
+        usual = {c.run_id for c in cells if states[c.run_id] in ("waiting", "interrupted")}
+        for group in self._alike([cell for cell in cells if cell.run_id in usual]):
+            for at in range(0, len(group), self.max_group):
+                yield group[at : at + self.max_group]
+        yield from ([cell] for cell in cells if cell.run_id not in usual)
 
-        groups = vectorised.groups([self.sweep.config(cell) for cell in cells])
-        size = self.max_group
-        parts = [g[at : at + size] for g in groups for at in range(0, len(g), size)]
-        return [[cells[index] for index in part] for part in parts]
+    def _alike(self, cells: list[Cell]) -> list[list[Cell]]:
+        """The cells in groups that can be stacked; who is like whom is found out once."""
+        if not self._places.keys() >= {cell.run_id for cell in cells}:
+            from experiments.sweep import vectorised
+
+            of_all = self.sweep.open_cells()
+            groups = vectorised.groups([self.sweep.config(cell) for cell in of_all])
+            self._places = {
+                of_all[index].run_id: (number, at)
+                for number, group in enumerate(groups)
+                for at, index in enumerate(group)
+            }
+        ordered = sorted(cells, key=lambda cell: self._places[cell.run_id])
+        alike = itertools.groupby(ordered, key=lambda cell: self._places[cell.run_id][0])
+        return [list(group) for _, group in alike]
 
     def _train(self, taken: list[tuple[Cell, Lease]], listener: Listener) -> None:
         """Trains what was taken, and notes the outcome of each in its lease."""

@@ -153,6 +153,37 @@ def test_without_waiting_a_worker_leaves_the_last_cells_to_their_holders(tmp_pat
     assert list(sweep.states().values()) == ["running", "finished"]
 
 
+def test_a_take_looks_at_no_more_cells_than_it_must(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 60))
+    mine, looks = worker.Worker(sweep.path), []
+    state = manifest.Sweep.state
+    monkeypatch.setattr(
+        manifest.Sweep, "state", lambda self, *of: (looks.append(of), state(self, *of))[1]
+    )
+    taken = [mine._take()[0][0][0].run_id for _ in range(4)]
+    assert taken == [cell.run_id for cell in sweep.cells[:4]]
+    assert len(looks) == 4 + 3  # each new one, and once each of those that are held
+    mine._keeper.close()
+
+
+def test_a_cell_that_ends_while_it_is_looked_at_is_not_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cell,) = swept.cells(tmp_path, 1)
+    sweep = swept.sweep(tmp_path, [cell])
+    lease = sweep.leases.claim(cell.run_id, [])
+
+    def ends(*_: Any) -> bool:
+        with sweep.folder(cell).locked():
+            sweep.folder(cell).write_status("finished", 6, 6)
+        return False
+
+    monkeypatch.setattr(manifest.Leases, "is_live", ends)
+    assert lease is not None and sweep.state(cell, [lease]) == "finished"
+
+
 def test_a_worker_takes_cells_that_are_added_while_it_works(tmp_path: Path) -> None:
     cells = swept.cells(tmp_path, 3, **SHORT)
     sweep = swept.sweep(tmp_path, [cells[0]])
