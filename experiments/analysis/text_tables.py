@@ -202,9 +202,19 @@ def short(results: Path) -> str:
             continue
         numbers = f"{row.proxy_estimate:.3g} [{row.proxy_low:.3g}, {row.proxy_high:.3g}]"
         said = f"{row.proxy_measure}: {numbers} {row.proxy_unit}, n = {row.proxy_n:.0f}"
-        answer = f"**{ANSWERS[row.proxy_verdict]}.** {said}".replace(" -", " −").replace("[-", "[−")
+        word = ANSWERS[row.proxy_verdict]
+        if _contradict(row):
+            word, said = "The two contradict", f"{said}; {row.proxy_note.rpartition('; ')[2]}"
+        answer = f"**{word}.** {said}".replace(" -", " −").replace("[-", "[−")
         rows.append((question, answer, theirs, name))
     return table(("question", "answer on `vit_proxy`", "the paper's, elsewhere", "claim"), rows)
+
+
+def _contradict(row: Any) -> bool:
+    """Whether two measures of one claim are each shown, to opposite sides: the note has both."""
+    is_shown = row.proxy_low > 0 or row.proxy_high < 0
+    is_two = row.proxy_unit == "nats" and "under noise of" in row.proxy_note.rpartition("; ")[2]
+    return row.proxy_verdict == "inconclusive" and is_shown and is_two
 
 
 BLOCKS: dict[str, Callable[[Path], str]] = {
