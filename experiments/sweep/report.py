@@ -85,8 +85,10 @@ def _show_best(sweep: Sweep, console: Console, metric: str | None) -> None:
         return
     scales = {cell.config["scale"] for cell in sweep.cells}
     note = "\n(a proxy: says nothing of full size)" if "proxy" in scales else ""
-    judged = " | ".join(dict.fromkeys(best.headline.phrase for best in chosen))
-    title = f"Best cells by {judged}{note}"
+    judged = " | ".join(
+        dict.fromkeys(f"picked on {b.headline.tune}; {b.headline.phrase}" for b in chosen)
+    )
+    title = f"Best cells, {judged}{note}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     columns = list(dict.fromkeys(name for best in chosen for name in best.settings))
     values = [f"{getattr(chosen[0].headline, which)}" for which in ("tune", "report")]
