@@ -16,6 +16,14 @@ NAMES = {
     "amsgrad": "AMSGrad",
     "powersign": "PowerSign",
     "addsign": "AddSign",
+    "clion": "Cautious Lion",
+    "lionc": "Lion, corrected decay",
+    "cadamw": "Cautious AdamW",
+    "adopt": "ADOPT",
+    "mars": "MARS",
+    "laprop": "LaProp",
+    "lamb": "LAMB",
+    "muon": "Muon",
 }
 """Pages of conf/optimizer as the figures call them."""
 
