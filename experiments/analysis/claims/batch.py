@@ -13,10 +13,9 @@ from experiments.analysis.claims.evidence import (
     SUPPORTED,
     Evidence,
     Finding,
-    Tuned,
     is_larger,
-    tuned_difference,
 )
+from experiments.analysis.claims.tuned_pairs import Tuned, tuned_difference
 from experiments.analysis.statistics.comparison import choose, chosen_runs
 from experiments.analysis.statistics.difference import MIN_SEEDS, of_pairs
 from experiments.analysis.statistics.uncertainty import NUM_RESAMPLES

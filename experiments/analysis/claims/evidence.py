@@ -12,17 +12,9 @@ from typing import Any
 import pandas as pd
 
 from experiments.analysis.sources import noise_path
-from experiments.analysis.statistics.comparison import (
-    choose,
-    compare,
-    has_loss,
-    held_out_pairs,
-    resolution_of,
-)
-from experiments.analysis.statistics.difference import MIN_SEEDS, Difference, of_pairs
+from experiments.analysis.statistics.difference import MIN_SEEDS, Difference
 from experiments.analysis.statistics.power import POWER, seeds_needed
 from experiments.analysis.studies import read_study, study_path
-from experiments.headline import Direction, of_table
 from experiments.store import UserError
 
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
@@ -241,71 +233,3 @@ def _finding(
         measure, difference.mean, difference.low, difference.high, difference.n, unit, verdict,
         seeds_to_decide=seeds, note="; ".join(filter(None, said)),
     )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """Test results of two tuned optimizers by seed, one seed left out of each pick."""
-
-    pairs: pd.DataFrame  # ours, theirs; index: seed
-    note: str
-    untuned: tuple[str, ...]  # optimizers whose best cell is on the edge of its grid
-    better: Direction = "higher"
-    resolution: float = 0.0
-    unit: str = "points"
-
-    @property
-    def difference(self) -> Difference:
-        return of_pairs(
-            self.pairs, resolution=self.resolution, better=self.better, untuned=self.untuned
-        )
-
-    def less(self, other: Tuned) -> Tuned:
-        """Our gain here minus our gain in another comparison, by seed."""
-        both = (self.pairs - other.pairs).dropna()
-        note = "; ".join(dict.fromkeys([self.note, other.note]))
-        untuned = tuple(dict.fromkeys([*self.untuned, *other.untuned]))
-        step = max(self.resolution, other.resolution)
-        return replace(self, pairs=both, note=note, untuned=untuned, resolution=step)
-
-    def larger(self, measure: str) -> Finding:
-        """`is_larger`, but inconclusive where a best cell is on an edge."""
-        return is_larger(self.difference, measure, self.unit, self._said)
-
-    def alike(self, measure: str) -> Finding:
-        """`is_alike`, but inconclusive where a best cell is on an edge."""
-        return is_alike(self.difference, measure, self.unit, self._said)
-
-    @property
-    def _said(self) -> str:
-        r = self.difference.correlation
-        paired = f"correlation of the pairs {r:+.2f}" if r == r else ""
-        return "; ".join(filter(None, [self.note, paired]))
-
-
-def tuned_difference(table: pd.DataFrame, ours: str, theirs: str) -> Tuned:
-    """Test values of two optimizers by seed; validation of the other seeds picked the settings.
-
-    Raises:
-        UserError: where one of them has no setting that finished with every shared seed.
-    """
-    try:
-        chosen = [choose(table, name) for name in (ours, theirs)]
-        pairs = held_out_pairs(table, ours, theirs)
-        loss = compare(table, ours, theirs, "test_loss") if has_loss(table) else None
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    headline = of_table(table)
-    notes = [", ".join(f"{c.optimizer} lr {c.lr:g} wd {c.weight_decay:g}" for c in chosen)]
-    notes += [f"{c.optimizer}: {remark}" for c in chosen for remark in c.remarks]
-    edges = tuple(c.optimizer for c in chosen if c.on_edge)
-    if edges:
-        notes.append(
-            f"not tuned: the best cell of {' and '.join(edges)} is on the edge of its grid"
-        )
-    if any(c.num_settings > 1 for c in chosen):
-        notes.append("each seed reports what the others picked")
-    if loss is not None:
-        notes.append(f"test loss {loss.mean:+.3f} [{loss.low:+.3f}, {loss.high:+.3f}] nats")
-    step = resolution_of(table, headline)
-    return Tuned(pairs, "; ".join(notes), edges, headline.better, step, headline.points)

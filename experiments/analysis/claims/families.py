@@ -18,9 +18,8 @@ from experiments.analysis.claims.evidence import (
     SUPPORTED,
     Evidence,
     Finding,
-    Tuned,
-    tuned_difference,
 )
+from experiments.analysis.claims.tuned_pairs import Tuned, tuned_difference
 from experiments.analysis.statistics.comparison import Chosen, choose
 from experiments.analysis.statistics.difference import MIN_SEEDS
 from experiments.analysis.statistics.held import HOLD, compute_saving

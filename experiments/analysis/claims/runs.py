@@ -24,11 +24,11 @@ from experiments.analysis.claims.evidence import (
     NotRun,
     is_larger,
     is_within,
-    tuned_difference,
 )
 from experiments.analysis.claims.families import CHECKS as FAMILY_CHECKS
 from experiments.analysis.claims.measured import CHECKS as MEASURED_CHECKS
 from experiments.analysis.claims.scale import widest
+from experiments.analysis.claims.tuned_pairs import tuned_difference
 from experiments.analysis.statistics import tuning
 from experiments.analysis.statistics.comparison import choose, chosen_runs, compare
 from experiments.analysis.statistics.difference import MIN_SEEDS

@@ -16,9 +16,8 @@ from experiments.analysis.claims.evidence import (
     SUPPORTED,
     Evidence,
     Finding,
-    Tuned,
-    tuned_difference,
 )
+from experiments.analysis.claims.tuned_pairs import Tuned, tuned_difference
 
 
 def _gain(evidence: Evidence, experiment: str) -> Tuned:
