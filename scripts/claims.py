@@ -44,13 +44,15 @@ def main() -> int:
     args = parser.parse_args()
     from experiments.analysis.claims.ledger import ledger
 
+    out = args.out or args.root / "results" / "claims.csv"
     try:
+        if not args.ids and not out.parent.is_dir():  # before a minute's work
+            raise UserError(f"{out.parent}: no such folder; make it first")
         table = ledger(args.root, args.ids)
         if args.ids:
             show_in_full(table)
             return 0
         show(table)
-        out = args.out or args.root / "results" / "claims.csv"
         write_text(out, table.to_csv(index=False, float_format="%.6g"))
         print(f"{len(table)} claims -> {out}")
     except (UserError, OSError) as error:

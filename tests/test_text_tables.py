@@ -50,10 +50,3 @@ def test_the_number_of_claims_is_said_right() -> None:
     assert f"the paper's {len(claims)} claims" in text
     assert f"Of the {known} claims that can be recomputed, three differ" in text
     assert (claims.paper_consistency == "differs").sum() == 3
-
-
-def test_the_ledger_of_claims_is_as_its_tables() -> None:
-    from experiments.analysis.claims.ledger import ledger
-
-    made = ledger(ROOT).to_csv(index=False, float_format="%.6g")
-    assert made == (ROOT / "results" / "claims.csv").read_text(), "python scripts/claims.py"
