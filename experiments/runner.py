@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from experiments import launch, schedule
+from experiments import launch, precision, schedule
 from experiments.accumulating import accumulate
 from experiments.build import build, explained, first_explained, what_is_trained
 from experiments.config import JOBS, RunConfig, UserError, from_dict
@@ -69,6 +69,8 @@ def run(config: RunConfig) -> Outcome:
         schedule.warmup_length(config.schedule, parts.total_steps)
         start = restore_parts(parts, recorder, to_train=True)
         recorder.start(start, parts.total_steps, **facts(parts))
+        if slow := precision.warning(config):
+            recorder.log(slow)
         with Stopper.listening(config.checkpoint, world) as stopper:
             step, state, message = _train(parts, recorder, stopper, start)
             recorder.end(state, step, message)
