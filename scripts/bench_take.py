@@ -34,6 +34,7 @@ from experiments.store import Folder  # noqa: E402
 from experiments.sweep import manifest, worker  # noqa: E402
 from experiments.sweep.leases import Lease  # noqa: E402
 from experiments.sweep.manifest import Cell, Sweep  # noqa: E402
+from experiments.sweep.picking import Picker  # noqa: E402
 from experiments.sweep.pool import Finished  # noqa: E402
 
 OUT = ROOT / "results/bench/take.csv"
@@ -93,13 +94,12 @@ def bookkeeping(folder: Path, number: int) -> dict[str, Any]:
         assert lease is not None
         finish(sweep, cell)
         lease.release("finished")
-    mine = worker.Worker(sweep.path)
+    mine = Picker(Sweep(sweep.path), 1, 2.0)
     lease = Lease("", 0, folder)
     mine._claim_all = lambda cells, _: [(cell, lease) for cell in cells]  # type: ignore[method-assign]
-    mine._take()
-    take = cpu_ms(mine._take)
-    states = cpu_ms(mine.sweep.states)
-    mine._keeper.close()
+    mine.take()
+    take = cpu_ms(mine.take)
+    states = cpu_ms(sweep.states)
     return {"what": "bookkeeping", "cells": number, "take_ms": take, "states_ms": states}
 
 

@@ -20,6 +20,7 @@ from experiments.config import RunConfig, to_dict
 from experiments.store import Folder, read_json, read_rows
 from experiments.sweep import manifest, pool, worker
 from experiments.sweep.manifest import Cell
+from experiments.sweep.picking import Picker
 from experiments.sweep.pool import Finished
 
 pytestmark = pytest.mark.usefixtures("signals_as_in_a_terminal")
@@ -157,15 +158,14 @@ def test_a_take_looks_at_no_more_cells_than_it_must(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 60))
-    mine, looks = worker.Worker(sweep.path), []
+    mine, looks = Picker(sweep, 1, 0.05), []
     state = manifest.Sweep.state
     monkeypatch.setattr(
         manifest.Sweep, "state", lambda self, *of: (looks.append(of), state(self, *of))[1]
     )
-    taken = [mine._take()[0][0][0].run_id for _ in range(4)]
+    taken = [mine.take()[0][0][0].run_id for _ in range(4)]
     assert taken == [cell.run_id for cell in sweep.cells[:4]]
     assert len(looks) == 4 + 3  # each new one, and once each of those that are held
-    mine._keeper.close()
 
 
 def test_a_cell_that_ends_while_it_is_looked_at_is_not_taken_again(
