@@ -25,7 +25,8 @@ KEYS = ("run_id", "experiment", "optimizer", "lr", "weight_decay", "batch_size",
 VALUES = ("val", "test", "val_loss", "test_loss", "n")
 """Tuned and reported value; the metric `loss` on the same splits; examples behind `test`."""
 LOSS = "loss"
-FACTS = ("num_params", "data", "scale", "commit", "cpu", "threads", "torch", "launcher")
+MACHINE = ("commit", "cpu", "threads", "torch", "launcher")
+FACTS = ("num_params", "data", "scale", *MACHINE)
 """What a row says of the model and of the machine that made it."""
 COLUMNS = (
     *(*KEYS[:5], "beta1", "beta2", *KEYS[5:], *VALUES, *Headline("", "higher").columns()),
@@ -146,6 +147,16 @@ def betas(hyper_parameters: Any) -> tuple[float, float]:
     found = settings.get("betas") or [settings.get("beta", settings.get("momentum"))]
     first, second, *_ = [*found, None, None]
     return (math.nan if first is None else first), (math.nan if second is None else second)
+
+
+def circumstances(rows: pd.DataFrame) -> pd.DataFrame:
+    """On what each run was measured: a row per run with `MACHINE`, by the last of its rows.
+
+    Args:
+        rows: Some of `experiments.table.read_runs`.
+    """
+    last = rows.groupby("run_id").last().reset_index()
+    return last.assign(torch=last.versions.map(_version_of_torch))[["run_id", *MACHINE]]
 
 
 def _version_of_torch(versions: Any) -> str:

@@ -61,6 +61,7 @@ def measure(name: str, runs_dir: Path, overrides: list[str]) -> None:
 def write(runs_dir: Path, out: Path | None, names: list[str]) -> None:
     """Both tables, of the named runs or of all that are measured."""
     from experiments.analysis.landscape import eigenvalue_table, noise_table
+    from experiments.outcomes import circumstances
 
     runs = read_runs(runs_dir)
     if names:
@@ -74,7 +75,9 @@ def write(runs_dir: Path, out: Path | None, names: list[str]) -> None:
             raise UserError(f"runs of several experiments ({', '.join(experiments)}): name runs")
         out = Path("results/studies") / experiments[0] / "landscape"
     out.mkdir(parents=True, exist_ok=True)
+    measured = circumstances(runs[runs.split == "landscape"])
     for file, table in (("noise.csv", noise), ("hessian.csv", eigenvalues)):
+        table = table.merge(measured, on="run_id", how="left")
         write_text(out / file, table.to_csv(index=False, float_format="%.6g"))
         print(f"{table.run_id.nunique()} runs -> {out / file}")
 
