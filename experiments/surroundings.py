@@ -64,20 +64,24 @@ def _version(package: str) -> str:
         return ""
 
 
-def commit() -> str:
-    """Commit of this repository, with + where files differ from it; empty outside git."""
-    root = Path(__file__).resolve().parent.parent
-    git = [
-        "git",
-        "-C",
-        str(root),
-        "describe",
-        "--always",
-        "--abbrev=12",
-        "--dirty=+",
-        "--exclude=*",
-    ]
+def commit(root: Path | None = None) -> str:
+    """Commit of this repository, with + where files differ from it; empty outside git.
+
+    Files below results/ do not count: what runs have written changes no run.
+    """
+    root = root or Path(__file__).resolve().parent.parent
+    describe = ["describe", "--always", "--abbrev=12", "--exclude=*"]
+    changed = ["status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)results"]
     try:
-        return subprocess.run(git, capture_output=True, text=True, timeout=5).stdout.strip()
+        said, changes = (_git(root, command) for command in (describe, changed))
     except (OSError, subprocess.SubprocessError):
         return ""
+    return f"{said}+" if said and changes else said
+
+
+def _git(root: Path, command: list[str]) -> str:
+    """What git prints; empty where it fails."""
+    done = subprocess.run(
+        ["git", "-C", str(root), *command], capture_output=True, text=True, timeout=5, check=False
+    )
+    return done.stdout.strip()

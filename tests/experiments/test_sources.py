@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,3 +131,23 @@ def test_without_a_fingerprint_the_header_has_none(
     header = read_json(folder / "run.json")
     assert "data_fingerprint" not in header
     assert set(header["sessions"][0]["sources"]) == {"task", "data", "model", "optimizer"}
+
+
+def test_the_commit_says_what_changes_a_run_and_no_more(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", "-C", str(tmp_path), *identity, *words], check=True)
+
+    for name in ("code.py", "results/table.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    clean = surroundings.commit(tmp_path)
+    assert len(clean) == 12
+    (tmp_path / "results/table.csv").write_text("2")
+    assert surroundings.commit(tmp_path) == clean
+    (tmp_path / "code.py").write_text("2")
+    assert surroundings.commit(tmp_path) == f"{clean}+"
+    assert surroundings.commit(tmp_path / "nowhere") == ""

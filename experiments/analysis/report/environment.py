@@ -51,10 +51,10 @@ def body(studies: Sequence[Study], ledger: pd.DataFrame | None, root: Path, made
 
 
 def commit(root: Path) -> str:
-    """Commit of the repository, with + where files differ from it."""
-    return (
-        _git(root, "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*") or "unknown"
-    )
+    """Commit of the repository, with + where files outside of results/ differ from it."""
+    found = _git(root, "describe", "--always", "--abbrev=12", "--exclude=*") or "unknown"
+    outside = ("--", ".", ":(exclude)results")
+    return f"{found}+" if _git(root, "status", "--porcelain", "-uno", *outside) else found
 
 
 def _study(study: Study, root: Path) -> tuple[object, ...]:
