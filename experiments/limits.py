@@ -203,6 +203,12 @@ KNOWN_MODEL: dict[str, Range] = {
     "super_resolution": FLAG,
     "side": _SIDE,
     "num_features": _SIDE,
+    "image": TREE,  # built and checked like any model
+    "text": TREE,
+    "image_head": FLAG,
+    "text_head": FLAG,
+    "scale_init": number(above=0, most=1e6),
+    "max_scale": number(above=0, most=1e6),
 }
 """Settings of the models of our pages: of timm, transformers and experiments.models."""
 

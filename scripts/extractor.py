@@ -2,7 +2,8 @@
 
     python scripts/extractor.py RUN_ID results/extractors/digits_classifier.safetensors
 
-The hash belongs on the pages that use it (task.judge.extractor.sha256).
+The hash belongs on the pages that use it (task.judge.extractor.sha256, start_from.sha256).
+`--without 'head.*'` leaves out what matches, e.g. the classes of a tower that is to be locked.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run", help="run id below --results")
     parser.add_argument("path", type=Path, help="file to write")
     parser.add_argument("--results", type=Path, default=ROOT / "results/runs")
+    parser.add_argument("--without", default="", help="pattern of names that are left out")
     options = parser.parse_args(arguments)
 
     from safetensors.torch import save_file
@@ -32,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     if found is None:
         print(f"{options.results / options.run}: no checkpoint; train first", file=sys.stderr)
         return 2
-    weights = {k: v.contiguous() for k, v in checkpoint.load(found)["model"].items()}
+    whole = checkpoint.load(found)["model"]
+    weights = {k: v.contiguous() for k, v in whole.items() if not fnmatchcase(k, options.without)}
     options.path.parent.mkdir(parents=True, exist_ok=True)
     save_file(weights, options.path)
     print(f"{options.path}: sha256 {hashlib.sha256(options.path.read_bytes()).hexdigest()}")

@@ -7,13 +7,9 @@ settings, and a test split that reports.
 from __future__ import annotations
 
 import gzip
-import os
 import random
-import zipfile
 import zlib
-from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +17,7 @@ import torch
 from torch import Tensor
 
 from experiments.config import UserError
+from experiments.data.array_cache import cached
 from experiments.data.bundled_paths import (
     FASHION_FILES,
     FASHION_NUM_TRAIN,
@@ -49,7 +46,7 @@ def mnist1d(name: str, num_val: int = 2000, val_seed: int = 43) -> InMemoryImage
     """
     package_folder("mnist1d")
     key = f"mnist1d-{version('mnist1d')}-{num_val}-{val_seed}"
-    arrays = _cached(key, lambda: _generate_mnist1d(num_val, val_seed))
+    arrays = cached(key, lambda: _generate_mnist1d(num_val, val_seed))
     splits = {s: (arrays[s][:, None, None, :], arrays[f"{s}_labels"]) for s in SPLITS}
     return _in_memory(name, splits, background=0.0)
 
@@ -161,25 +158,3 @@ def _in_memory(
         pixels = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))
         tensors[split] = pixels, torch.from_numpy(labels.astype(np.int64))
     return InMemoryImages(name, tensors, num_classes=10, background=background)
-
-
-def _cached(key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Arrays that take a while to make, kept in the user's cache folder.
-
-    A cache that cannot be read or written costs time only.
-    """
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    path = Path(base) / "lion-experiments" / f"{key}.npz"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
-        arrays = make()
-    draft = path.with_name(f"{path.stem}.{os.getpid()}.tmp.npz")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(draft, allow_pickle=False, **arrays)
-        draft.replace(path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-    return arrays

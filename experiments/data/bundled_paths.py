@@ -62,6 +62,17 @@ def check_mnist1d(section: Mapping[str, Any], proxy: str) -> None:
     package_folder("mnist1d")
 
 
+def check_glyphs(section: Mapping[str, Any], proxy: str) -> None:
+    """Checks a `data` section for pictures of characters.
+
+    Raises:
+        DataMissing: the package with the fonts is not there.
+        ConfigError: a value that cannot be.
+    """
+    check_values(section, _NAME)
+    package_folder("matplotlib")
+
+
 def check_fashion_mnist(section: Mapping[str, Any], proxy: str) -> None:
     """Checks a `data` section for `fashion_mnist`.
 

@@ -55,7 +55,8 @@ def eval_transform(input_size: int, settings: ImageTaskConfig, border: int = 0) 
 
     Args:
         input_size: Side of the result in pixels.
-        settings: `eval_crop_fraction` and `interpolation`.
+        settings: `eval_crop_fraction` and `interpolation`; where it says `crop="square"`, both
+            sides are brought to the size, and nothing is cut off.
         border: Pixels to cut off each side of the original image first.
     """
     from timm.data.transforms_factory import create_transform
@@ -66,6 +67,7 @@ def eval_transform(input_size: int, settings: ImageTaskConfig, border: int = 0) 
         use_prefetcher=True,
         interpolation=settings.interpolation,
         crop_pct=settings.eval_crop_fraction,
+        crop_mode="squash" if getattr(settings, "crop", "centre") == "square" else "center",
         crop_border_pixels=border or None,
     )
     return transform

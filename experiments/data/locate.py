@@ -23,6 +23,11 @@ _CHECKS = {
     "experiments.data.bundled.digits": "experiments.data.bundled_paths:check_digits",
     "experiments.data.bundled.mnist1d": "experiments.data.bundled_paths:check_mnist1d",
     "experiments.data.bundled.fashion_mnist": "experiments.data.bundled_paths:check_fashion_mnist",
+    "experiments.data.bundled_glyphs.glyphs": "experiments.data.bundled_paths:check_glyphs",
+    "experiments.data.bundled_glyphs.glyph_scripts": "experiments.data.bundled_paths:check_glyphs",
+    "experiments.data.bundled_glyphs.glyph_identities": (
+        "experiments.data.bundled_paths:check_glyphs"
+    ),
     "experiments.data.bundled_text.kjv": "experiments.data.text_paths:check_kjv",
     "experiments.data.bundled_names.character_kinds": "experiments.data.text_paths:check_names",
     "experiments.data.bundled_names.character_names": "experiments.data.text_paths:check_names",

@@ -19,6 +19,7 @@ _NAMES = {
     "eos": ("</s>", "<|endoftext|>", "<eos>", "[SEP]", "<|end_of_text|>"),
     "mask": ("[MASK]", "<mask>"),
     "pad": ("<pad>", "[PAD]"),
+    "start": ("[CLS]", "<s>", "<bos>"),
 }
 """Under which names tokenizers have their special tokens; the first that is there is taken."""
 
@@ -31,6 +32,7 @@ class Tokenizer(Protocol):
     eos_id: int | None  # ends a document
     mask_id: int | None
     pad_id: int | None
+    start_id: int | None  # begins a text whose first place describes it
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Ids of each text, (n,) int64, without any special token."""
@@ -51,6 +53,7 @@ class CharacterTokenizer:
     def __init__(self, alphabet: Sequence[str]) -> None:
         self.eos_id: int | None = None
         self.pad_id: int | None = None
+        self.start_id: int | None = None
         self.alphabet = "".join(alphabet)
         self.unknown_id = len(self.alphabet)
         self.mask_id: int | None = len(self.alphabet) + 1
@@ -70,6 +73,34 @@ class CharacterTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(self.alphabet[i] for i in ids if i < len(self.alphabet))
+
+
+class WordTokenizer:
+    """One id for each word of a list, in small letters; one for all others, none for spaces.
+
+    Args:
+        words: Their order gives the ids, behind padding 0, end 1 and unknown 2.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.pad_id: int | None = 0
+        self.eos_id: int | None = 1
+        self.unknown_id = 2
+        self.mask_id: int | None = None
+        self.start_id: int | None = None
+        self.words = [word.lower() for word in words]
+        self.vocab_size = len(self.words) + 3
+        self.sha256 = hashlib.sha256("\n".join(self.words).encode()).hexdigest()
+        self._ids = {word: number for number, word in enumerate(self.words, 3)}
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        return [
+            np.array([self._ids.get(w, self.unknown_id) for w in text.lower().split()], np.int64)
+            for text in texts
+        ]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return " ".join(self.words[i - 3] for i in ids if 3 <= i < self.vocab_size)
 
 
 class SentencePieceTokenizer:
@@ -92,7 +123,7 @@ class SentencePieceTokenizer:
         named = _special({name: i for name, i in known.items() if i != unknown})
         self.eos_id = self._model.eos_id() if self._model.eos_id() >= 0 else named["eos"]
         self.pad_id = self._model.pad_id() if self._model.pad_id() >= 0 else named["pad"]
-        self.mask_id = named["mask"]
+        self.mask_id, self.start_id = named["mask"], named["start"]
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         found = self._model.encode(list(texts), num_threads=self._num_threads)
@@ -120,6 +151,7 @@ class JsonTokenizer:
         self.vocab_size = max(vocabulary.values()) + 1
         named = _special(vocabulary)
         self.eos_id, self.mask_id, self.pad_id = named["eos"], named["mask"], named["pad"]
+        self.start_id = named["start"]
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)

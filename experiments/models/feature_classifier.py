@@ -13,7 +13,7 @@ class FeatureClassifier(nn.Module):
         in_chans: Channels of the images.
         width: Channels of the first convolution; the second has twice as many.
         num_features: Width of the hidden layer (tanh), which `features` gives.
-        num_classes: Outputs.
+        num_classes: Outputs; 0: the features themselves.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class FeatureClassifier(nn.Module):
             nn.Linear(2 * width * (side // 4) ** 2, num_features),
             nn.Tanh(),
         )
-        self.head = nn.Linear(num_features, num_classes)
+        self.head = nn.Linear(num_features, num_classes) if num_classes else nn.Identity()
 
     def features(self, images: Tensor) -> Tensor:
         """(N, num_features) in [-1, 1], of images (N, C, H, W) normalised as in training."""

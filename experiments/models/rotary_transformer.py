@@ -43,7 +43,7 @@ class RotaryTransformer(nn.Module):
         if width % (2 * num_heads):
             raise ValueError(f"width={width} must be a multiple of 2 x num_heads={2 * num_heads}")
         self.embedding = nn.Embedding(vocab_size, width)
-        blocks = [_Block(width, num_heads, causal, rotary_base) for _ in range(depth)]
+        blocks = [Block(width, num_heads, causal, rotary_base) for _ in range(depth)]
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = nn.Linear(width, vocab_size)
@@ -77,7 +77,9 @@ class RotaryTransformer(nn.Module):
         return self.head(self.norm(x_BTD))
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
+    """Attention and an MLP, each behind a norm and around a residual."""
+
     def __init__(self, width: int, num_heads: int, causal: bool, rotary_base: float) -> None:
         super().__init__()
         self.num_heads, self.causal, self.rotary_base = num_heads, causal, rotary_base
@@ -88,12 +90,13 @@ class _Block(nn.Module):
         self.mlp_in = nn.Linear(width, 4 * width)
         self.mlp_out = nn.Linear(4 * width, width)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        x_BTD = x_BTD + self._attend(self.attention_norm(x_BTD))
+    def forward(self, x_BTD: Tensor, seen_BT: Tensor | None = None) -> Tensor:
+        """(B, T, D); `seen_BT` (bool) leaves out places that nobody looks at."""
+        x_BTD = x_BTD + self._attend(self.attention_norm(x_BTD), seen_BT)
         hidden = functional.gelu(self.mlp_in(self.mlp_norm(x_BTD)))
         return x_BTD + self.mlp_out(hidden)
 
-    def _attend(self, x_BTD: Tensor) -> Tensor:
+    def _attend(self, x_BTD: Tensor, seen_BT: Tensor | None) -> Tensor:
         size, length, width = x_BTD.shape
         parts = self.qkv(x_BTD).view(size, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         q_BHTK, k_BHTK, v_BHTK = parts.unbind(0)
@@ -102,6 +105,7 @@ class _Block(nn.Module):
             rotate(q_BHTK, cos_TK, sin_TK),
             rotate(k_BHTK, cos_TK, sin_TK),
             v_BHTK,
+            attn_mask=None if seen_BT is None else seen_BT[:, None, None, :],
             is_causal=self.causal,
         )
         return self.attention_out(mixed_BHTK.transpose(1, 2).reshape(size, length, width))

@@ -1,0 +1,73 @@
+"""Names of classes and templates of sentences, as text files: one to a line, # begins a comment."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.config import ConfigError, UserError
+
+FOLDER = Path(__file__).parent / "prompt_files"
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What a zero-shot classifier is told."""
+
+    classes: list[str]
+    templates: list[str]
+
+    def of_class(self, number: int) -> list[str]:
+        """The sentences of one class."""
+        return [template.replace("{}", self.classes[number]) for template in self.templates]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Short hashes of the two lists."""
+        return {"classes": _digest(self.classes), "templates": _digest(self.templates)}
+
+
+def read_prompts(classes: str, templates: str, num_classes: int) -> Prompts:
+    """Reads both files.
+
+    Args:
+        classes: A path, or the name of a file in the folder of this suite.
+        templates: The same; each line holds {} where the class belongs.
+        num_classes: Of the data.
+
+    Raises:
+        UserError: for a file that is not there.
+        ConfigError: for a number of classes that is not the data's, or a template without {}.
+    """
+    prompts = Prompts(_lines(classes), _lines(templates))
+    if len(prompts.classes) != num_classes:
+        raise ConfigError(
+            f"{classes} names {len(prompts.classes)} classes, and the data has {num_classes}: give "
+            "one line for each class, in the order of their numbers"
+        )
+    for template in prompts.templates:
+        if "{}" not in template:
+            raise ConfigError(f"{templates}: {template!r} has no {{}} for the name of the class")
+    return prompts
+
+
+def _lines(name: str) -> list[str]:
+    own = FOLDER / f"{name}.txt"
+    path = own if own.is_file() else Path(name).expanduser()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        there = ", ".join(sorted(p.stem for p in FOLDER.glob("*.txt")))
+        raise UserError(
+            f"cannot read {path} ({getattr(error, 'strerror', None) or error}): give the path of a "
+            f"text file, or one of {there}"
+        ) from error
+    found = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not found:
+        raise ConfigError(f"{path} is empty: write one entry to a line")
+    return found
+
+
+def _digest(lines: list[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
