@@ -14,7 +14,7 @@ from experiments.config import RunConfig, to_dict
 from experiments.precision import resolved
 
 OPERATIONAL_DATA_KEYS = ("root", "eval_roots", "cache_dir", "num_workers", "encoder")
-OPERATIONAL_DATA_KEYS += ("tokenizer_file",)
+OPERATIONAL_DATA_KEYS += ("tokenizer_file", "annotations")
 """Keys of `data` that say where files lie and how they are read, not which examples they are."""
 
 

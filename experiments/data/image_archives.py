@@ -51,10 +51,14 @@ class ArchiveImages:
 
     def open(self, index: int) -> Image.Image:
         """The image, not decoded yet."""
+        return Image.open(io.BytesIO(self.content(index)))
+
+    def content(self, index: int) -> bytes:
+        """The file as it lies in its tar."""
         file = _open_file(str(self._tar(index)))
         size, offset = self.num_bytes(index), int(self._index.offsets[index])
         # pread moves no file position, so processes may share the handle across a fork.
-        return Image.open(io.BytesIO(os.pread(file.fileno(), size, offset)))
+        return os.pread(file.fileno(), size, offset)
 
     def name(self, index: int) -> str:
         """For messages."""
@@ -87,7 +91,7 @@ def open_shards(shards: dict[Path, int | None], cache_dir: str | None) -> Archiv
         ConfigError: a shard that is damaged, incomplete or has images without a label.
     """
     tars = list(shards)
-    images = _open(tars, cache_dir, _shards)
+    images = open_entries(tars, cache_dir, _shards)
     for number, (tar, promised) in enumerate(shards.items()):
         held = int((images._index.tar_numbers == number).sum())
         if promised is not None and held != promised:
@@ -107,12 +111,22 @@ def open_class_tars(tars: list[Path], cache_dir: str | None) -> ArchiveImages:
     Raises:
         ConfigError: a tar that is damaged, or that holds no image.
     """
-    return _open(tars, cache_dir, _class_tars)
+    return open_entries(tars, cache_dir, _class_tars)
 
 
-def _open(
+def open_entries(
     tars: list[Path], cache_dir: str | None, entries_of: Callable[[Path], Scanned]
 ) -> ArchiveImages:
+    """What a function finds in each tar, noted once.
+
+    Args:
+        tars: Tar files of one split.
+        cache_dir: Where the index is kept; None: the user's cache folder.
+        entries_of: A tar to its entries; its name is part of the index's.
+
+    Raises:
+        ConfigError: a tar that is damaged, or in which nothing is found.
+    """
     kind = entries_of.__name__
     try:
         index = read_cached(tars, kind, cache_dir)

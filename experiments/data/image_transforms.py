@@ -50,7 +50,7 @@ def train_transform(input_size: int, settings: ImageTaskConfig) -> Transform:
     return transforms.Compose([*steps, MaybePILToTensor()])
 
 
-def eval_transform(input_size: int, settings: ImageTaskConfig, border: int = 0) -> Transform:
+def eval_transform(input_size: int, settings: Any, border: int = 0) -> Transform:
     """Resizes the shorter side to input_size / eval_crop_fraction, cuts out the centre; uint8.
 
     Args:

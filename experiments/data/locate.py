@@ -20,6 +20,8 @@ from experiments.ranges import MOST, shown
 _CHECKS = {
     "experiments.data.image_files.ImageFiles": "experiments.data.image_paths:check",
     "experiments.data.captioned_images.CaptionedImages": "experiments.data.caption_paths:check",
+    "experiments.data.image_text_pairs.ImageTextPairs": "experiments.data.pair_paths:check_pairs",
+    "experiments.data.karpathy.KarpathyCaptions": "experiments.data.pair_paths:check_karpathy",
     "experiments.data.bundled.digits": "experiments.data.bundled_paths:check_digits",
     "experiments.data.bundled.mnist1d": "experiments.data.bundled_paths:check_mnist1d",
     "experiments.data.bundled.fashion_mnist": "experiments.data.bundled_paths:check_fashion_mnist",

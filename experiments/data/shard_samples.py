@@ -37,10 +37,8 @@ def shard_entries(tar: tarfile.TarFile, where: str) -> Scanned:
     """
     samples: dict[str, _Sample] = {}
     for member in members(tar, where):
-        folder, _, base = member.name.rpartition("/")
-        stem, _, suffix = base.partition(".")
-        sample = samples.setdefault(f"{folder}/{stem}".lstrip("/"), _Sample([], {}, []))
-        suffix = suffix.lower()
+        key, suffix = key_and_suffix(member.name)
+        sample = samples.setdefault(key, _Sample([], {}, []))
         if suffix in IMAGE_SUFFIXES:
             sample.images.append((member.offset_data, member.size))
         elif suffix in ("cls", "json"):
@@ -49,6 +47,13 @@ def shard_entries(tar: tarfile.TarFile, where: str) -> Scanned:
             sample.others.append(suffix)
     found = [_entry(f"{where}: {key}", key, sample) for key, sample in samples.items()]
     return [entry for entry in found if entry is not None], Counter()
+
+
+def key_and_suffix(name: str) -> tuple[str, str]:
+    """What a file's name says of its sample, and what kind of file it is, in small letters."""
+    folder, _, base = name.rpartition("/")
+    stem, _, suffix = base.partition(".")
+    return f"{folder}/{stem}".lstrip("/"), suffix.lower()
 
 
 def _entry(where: str, key: str, sample: _Sample) -> Entry | None:

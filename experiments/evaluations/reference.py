@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -107,4 +108,5 @@ def _save(path: Path, made: Statistics, text: str) -> None:
         )
         draft.replace(path)
     except OSError:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder may be a file
+            draft.unlink()

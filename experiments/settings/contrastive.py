@@ -64,6 +64,11 @@ class ContrastiveTaskConfig:
     cache_features: bool = False  # keep a frozen image tower's features on the disk
     judge: JudgeConfig = field(default_factory=JudgeConfig)
 
+    @property
+    def eval_crop_fraction(self) -> float:
+        """Of the resized image that is seen: all, in training and evaluation alike."""
+        return 1.0
+
     def __post_init__(self) -> None:
         """Checks what a task from outside, with pages of its own, is given."""
         check_all({k: v for k, v in asdict(self).items() if k != "judge"}, RANGES, "task")

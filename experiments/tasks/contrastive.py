@@ -37,7 +37,6 @@ from experiments.settings.contrastive import (
     ZeroShotConfig,
     judge_of,
 )
-from experiments.settings.image import ImageTaskConfig
 from experiments.tasks.frozen_features import FrozenFeatures
 from experiments.tasks.task import Batch, Context, Evaluation, Loss, Measurement, Task
 
@@ -171,18 +170,11 @@ class Contrastive(Task):
     ) -> Iterator[Measurement]:
         source, world = self._built(asked.data), context.world
         prompts = read_prompts(asked.classes, asked.templates, source.num_classes)
-        settings = _AsTrained(
-            interpolation=self.settings.interpolation,
-            eval_crop_fraction=1.0,
-            mean=self.settings.mean,
-            std=self.settings.std,
-        )
-        settings.crop = self.settings.crop
         for group in source.eval_groups:
             batches = (
                 (self._prepared(images.to(world.device)), labels)
                 for images, labels in source.eval_batches(
-                    group, context.batch_size, world.rank, world.size, settings
+                    group, context.batch_size, world.rank, world.size, self.settings
                 )
             )
             visible = {split: source.visible_classes(split) for split in group}
@@ -202,12 +194,6 @@ class Contrastive(Task):
 
 
 _PIXELS = ("mean", "std")
-
-
-class _AsTrained(ImageTaskConfig):
-    """Settings of images as the towers have seen them."""
-
-    crop: str = "centre"
 
 
 def _is_there(section: dict[str, Any]) -> bool:

@@ -1,0 +1,135 @@
+"""COCO and Flickr30k with Karpathy's splits: `dataset_coco.json`, `dataset_flickr30k.json`.
+
+Each image has five captions or a few more; the first five count, as everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from experiments.config import UserError
+from experiments.data.image_loading import ImageBatches, load
+from experiments.data.image_transforms import eval_transform
+from experiments.data.locate import expanded
+from experiments.data.pair_paths import KARPATHY, find_annotations
+from experiments.ranges import check_all
+
+NUM_CAPTIONS = 5
+"""Of an image that count."""
+
+
+class FileImages:
+    """Images by their paths; see `image_readers.LabelledImages`."""
+
+    class_names = None
+    left_out: Counter[str] = Counter()
+
+    def __init__(self, root: Path, paths: Sequence[str]) -> None:
+        self._root, self._paths = root, np.array(paths)
+        self.labels = np.zeros(len(paths), np.int64)
+
+    def open(self, index: int) -> Image.Image:
+        return Image.open(self.name(index))
+
+    def name(self, index: int) -> str:
+        return str(self._root / str(self._paths[index]))
+
+    def file_name(self, index: int) -> str:
+        return str(self._paths[index])
+
+    def num_bytes(self, index: int) -> int:
+        path = self._root / str(self._paths[index])
+        return path.stat().st_size if path.is_file() else -1
+
+
+def read_split(
+    root: str, annotations: str | None, split: str
+) -> tuple[FileImages, list[list[str]]]:
+    """Images of a split and the captions of each.
+
+    Args:
+        root: Folder that the images lie in, below `filepath` where the file says one.
+        annotations: The json file; None: the one in the root.
+        split: train (with restval), val or test.
+
+    Raises:
+        UserError: where the file is missing, damaged, or has no image of the split.
+    """
+    path = find_annotations(root, annotations)
+    wanted = ("train", "restval") if split == "train" else (split,)
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))["images"]
+        rows = [image for image in listed if image["split"] in wanted]
+        paths = [str(Path(row.get("filepath") or "", row["filename"])) for row in rows]
+        captions = [
+            [str(s["raw"]).strip() for s in row["sentences"]][:NUM_CAPTIONS] for row in rows
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"{path} is not in Karpathy's form ({type(error).__name__}: {error}): get it again"
+        ) from error
+    if not rows:
+        raise UserError(f"{path} has no image of the split {split}: choose train, val or test")
+    if bare := [name for name, said in zip(paths, captions, strict=True) if not said]:
+        raise UserError(f"{path}: {bare[0]} has no caption: get it again")
+    return FileImages(Path(root).expanduser(), paths), captions
+
+
+class KarpathyCaptions:
+    """A set to search in; see `captioned_sets.CaptionedSet`.
+
+    Args:
+        name: Of the set.
+        root: Folder of the images; null: the set is left out.
+        annotations: Karpathy's json; null: `dataset_*.json` in the root.
+        split: test (5,000 images of COCO, 1,000 of Flickr30k), val or train.
+        input_size: Side of the images that the model sees, in pixels.
+        num_workers: Loading processes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        root: str | None = None,
+        annotations: str | None = None,
+        split: str = "test",
+        *,
+        input_size: int = 224,
+        num_workers: int = 8,
+    ) -> None:
+        check_all({k: v for k, v in locals().items() if k in KARPATHY}, KARPATHY, "data")
+        self.name, self.input_size, self._num_workers = name, input_size, num_workers
+        self._root, self._annotations, self._split = expanded(root), annotations, split
+
+    @cached_property
+    def _read(self) -> tuple[FileImages, list[list[str]]]:
+        return read_split(str(self._root), expanded(self._annotations), self._split)
+
+    @property
+    def num_images(self) -> int:
+        return len(self._read[1])
+
+    @cached_property
+    def captions(self) -> list[str]:
+        return [caption for captions in self._read[1] for caption in captions]
+
+    @cached_property
+    def image_of(self) -> np.ndarray:
+        return np.repeat(np.arange(self.num_images), [len(said) for said in self._read[1]])
+
+    def images(self, batches: Sequence[np.ndarray], settings: Any) -> Iterator[Tensor]:
+        files = self._read[0]
+        transform = eval_transform(self.input_size, settings)
+        wanted = ImageBatches(files, np.arange(len(files.labels)), files.labels, transform)
+        requests = [(0, numbers) for numbers in batches]
+        for pixels, _ in load(wanted, requests, min(self._num_workers, len(requests))):
+            yield pixels

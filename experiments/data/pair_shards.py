@@ -1,0 +1,124 @@
+"""Image-text pairs in tar files, as img2dataset writes them: KEY.jpg with KEY.txt, and KEY.json.
+
+Any pair is two reads at known offsets. The caption is KEY.txt, or else `caption` in KEY.json.
+Samples that have only one of the two are left out, and counted.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.config import ConfigError
+from experiments.data.archive_index import Entry, Scanned
+from experiments.data.image_archives import ArchiveImages, open_entries
+from experiments.data.image_names import IMAGE_SUFFIXES
+from experiments.data.shard_samples import key_and_suffix
+from experiments.data.tar_members import members
+
+_TEXT, _JSON = 0, 1
+"""Labels of captions: the file itself, or a field of it."""
+
+
+class ShardCaptions:
+    """Texts by number; read as they are needed."""
+
+    def __init__(self, files: ArchiveImages) -> None:
+        self._files = files
+
+    def __len__(self) -> int:
+        return len(self._files.labels)
+
+    def texts(self, numbers: Sequence[int] | np.ndarray) -> list[str]:
+        """Captions without spaces around them.
+
+        Raises:
+            ConfigError: for a json without a caption.
+        """
+        return [self._text(int(number)) for number in numbers]
+
+    def file_name(self, number: int) -> str:
+        """Key of a sample."""
+        return self._files.file_name(number)
+
+    def num_bytes(self, number: int) -> int:
+        return self._files.num_bytes(number)
+
+    def _text(self, number: int) -> str:
+        content = self._files.content(number).decode("utf-8", errors="replace")
+        if self._files.labels[number] == _TEXT:
+            return content.strip()
+        try:
+            return str(json.loads(content)["caption"]).strip()
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ConfigError(
+                f"{self._files.name(number)}.json has no caption ({type(error).__name__}): write "
+                "the shard anew with KEY.txt"
+            ) from error
+
+
+def open_pairs(
+    shards: dict[Path, int | None], cache_dir: str | None
+) -> tuple[ArchiveImages, ShardCaptions]:
+    """Images and captions of a split, in the same order.
+
+    Args:
+        shards: Tar files, with the number of pairs that each should hold where that is known.
+        cache_dir: Where the indexes are kept; None: the user's cache folder.
+
+    Raises:
+        ConfigError: a shard that is damaged or incomplete, or holds no pair.
+    """
+    tars = list(shards)
+    images = open_entries(tars, cache_dir, _pair_images)
+    captions = open_entries(tars, cache_dir, _pair_captions)
+    for number, (tar, promised) in enumerate(shards.items()):
+        held = int((images._index.tar_numbers == number).sum())
+        if promised is not None and held != promised:
+            raise ConfigError(
+                f"{tar} holds {held} pairs, but _info.json promises {promised}: get it again"
+            )
+    return images, ShardCaptions(captions)
+
+
+class _Sample(NamedTuple):
+    images: list[tuple[int, int]]  # offset and size
+    texts: dict[str, tuple[int, int]]  # of txt and json
+
+
+def _pair_images(path: Path) -> Scanned:
+    return _found(path, images=True)
+
+
+def _pair_captions(path: Path) -> Scanned:
+    return _found(path, images=False)
+
+
+def _found(path: Path, images: bool) -> Scanned:
+    samples: dict[str, _Sample] = {}
+    with tarfile.open(path, "r:") as tar:
+        for member in members(tar, str(path)):
+            key, suffix = key_and_suffix(member.name)
+            place = member.offset_data, member.size
+            if suffix in IMAGE_SUFFIXES:
+                samples.setdefault(key, _Sample([], {})).images.append(place)
+            elif suffix in ("txt", "json"):
+                samples.setdefault(key, _Sample([], {})).texts[suffix] = place
+    entries: list[Entry] = []
+    left_out: Counter[str] = Counter()
+    for key, sample in samples.items():
+        if len(sample.images) > 1:
+            raise ConfigError(f"{path}: {key} has {len(sample.images)} images: write it anew")
+        if not sample.images or not sample.texts:
+            left_out["caption" if sample.images else "image"] += 1
+            continue
+        kind = "txt" if "txt" in sample.texts else "json"
+        place = sample.images[0] if images else sample.texts[kind]
+        entries.append(Entry(key, _TEXT if kind == "txt" else _JSON, *place))
+    return entries, left_out
