@@ -6,10 +6,15 @@ settings, and a test split that reports.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import os
 import random
+import zipfile
 import zlib
+from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +22,6 @@ import torch
 from torch import Tensor
 
 from experiments.config import UserError
-from experiments.data.array_cache import cached
 from experiments.data.bundled_paths import (
     FASHION_FILES,
     FASHION_NUM_TRAIN,
@@ -158,3 +162,26 @@ def _in_memory(
         pixels = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))
         tensors[split] = pixels, torch.from_numpy(labels.astype(np.int64))
     return InMemoryImages(name, tensors, num_classes=10, background=background)
+
+
+def cached(key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays that take a while to make, kept in the user's cache folder.
+
+    A cache that cannot be read or written costs time only.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    path = Path(base) / "lion-experiments" / f"{key}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+        arrays = make()
+    draft = path.with_name(f"{path.stem}.{os.getpid()}.tmp.npz")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(draft, allow_pickle=False, **arrays)
+        draft.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):  # the folder may be a file
+            draft.unlink()
+    return arrays

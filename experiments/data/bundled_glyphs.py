@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.data.array_cache import cached
+from experiments.data.bundled import cached
 from experiments.data.bundled_paths import package_folder
 from experiments.data.captioned_sets import InMemoryPairs
 from experiments.data.in_memory import InMemoryImages
@@ -34,6 +34,8 @@ SCRIPTS = (
     *("braille", "box"),
 )
 """First words of names that are classes of `glyph_scripts`."""
+MOST_OF_A_SCRIPT = 50
+"""Held-out characters of a script in each split of `glyph_scripts`: no class decides alone."""
 LEFT_OUT = ("Cc", "Cf", "Zs", "Zl", "Zp", "Mn", "Me")
 """General categories that show nothing, or only on top of others."""
 
@@ -52,9 +54,10 @@ def glyphs(name: str) -> InMemoryPairs:
 
 
 def glyph_scripts(name: str) -> InMemoryImages:
-    """The same pictures, in the same splits, with the script of each character as its class.
+    """Pictures of the same splits, with the script of each character as its class.
 
-    Characters of no script (and of rarer ones) are left out.
+    Left out are characters of rarer scripts or none, and held-out ones beyond 50 of a script (in
+    the order of their codes).
 
     Args:
         name: For the ledger.
@@ -63,9 +66,11 @@ def glyph_scripts(name: str) -> InMemoryImages:
     splits: dict[str, tuple[Tensor, Tensor]] = {}
     for split, rows in _rows(table).items():
         firsts = [str(table["names"][row]).split()[0] for row in rows]
-        kept = rows[[first in SCRIPTS for first in firsts]]
-        labels = torch.tensor([SCRIPTS.index(first) for first in firsts if first in SCRIPTS])
-        splits[split] = _pixels(table["images"][kept]), labels
+        labels = np.array([SCRIPTS.index(f) if f in SCRIPTS else -1 for f in firsts])
+        most = len(rows) if split == "train" else MOST_OF_A_SCRIPT
+        chosen = [np.flatnonzero(labels == number)[:most] for number in range(len(SCRIPTS))]
+        kept = np.sort(np.concatenate(chosen))
+        splits[split] = _pixels(table["images"][rows[kept]]), torch.from_numpy(labels[kept])
     return InMemoryImages(name, splits, num_classes=len(SCRIPTS), background=-1.0)
 
 

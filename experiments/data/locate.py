@@ -22,6 +22,9 @@ _CHECKS = {
     "experiments.data.captioned_images.CaptionedImages": "experiments.data.caption_paths:check",
     "experiments.data.image_text_pairs.ImageTextPairs": "experiments.data.pair_paths:check_pairs",
     "experiments.data.karpathy.KarpathyCaptions": "experiments.data.pair_paths:check_karpathy",
+    "experiments.data.zero_shot_sets.ZeroShotImages": (
+        "experiments.data.zero_shot_paths:check_zero_shot"
+    ),
     "experiments.data.bundled.digits": "experiments.data.bundled_paths:check_digits",
     "experiments.data.bundled.mnist1d": "experiments.data.bundled_paths:check_mnist1d",
     "experiments.data.bundled.fashion_mnist": "experiments.data.bundled_paths:check_fashion_mnist",

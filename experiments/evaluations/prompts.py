@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,23 +29,29 @@ class Prompts:
         return {"classes": _digest(self.classes), "templates": _digest(self.templates)}
 
 
-def read_prompts(classes: str, templates: str, num_classes: int) -> Prompts:
+def read_prompts(
+    classes: str, templates: str, num_classes: int, own_names: Sequence[str] | None = None
+) -> Prompts:
     """Reads both files.
 
     Args:
-        classes: A path, or the name of a file in the folder of this suite.
-        templates: The same; each line holds {} where the class belongs.
+        classes: A path, or the name of a file in the folder of this suite; empty: `own_names`.
+        templates: A path or a name; each line holds {} where the class belongs.
         num_classes: Of the data.
+        own_names: What the data call their classes, if anything.
 
     Raises:
         UserError: for a file that is not there.
         ConfigError: for a number of classes that is not the data's, or a template without {}.
     """
-    prompts = Prompts(_lines(classes), _lines(templates))
+    if not classes and not own_names:
+        raise ConfigError("the data do not name their classes: set task.judge.zero_shot.*.classes")
+    names = _lines(classes) if classes else [name.replace("_", " ") for name in own_names or ()]
+    prompts = Prompts(names, _lines(templates))
     if len(prompts.classes) != num_classes:
         raise ConfigError(
-            f"{classes} names {len(prompts.classes)} classes, and the data has {num_classes}: give "
-            "one line for each class, in the order of their numbers"
+            f"{classes or 'the data'} names {len(prompts.classes)} classes, and the data has "
+            f"{num_classes}: give one line for each class, in the order of their numbers"
         )
     for template in prompts.templates:
         if "{}" not in template:

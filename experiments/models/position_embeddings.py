@@ -1,18 +1,20 @@
-"""Learned position embeddings at another resolution than they were trained at."""
+"""Learned positions at another resolution than they were trained at."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from timm.layers.pos_embed import resample_abs_pos_embed
+from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from torch import Tensor, nn
 
 
 def resized(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Resamples the position embeddings of timm's vision transformers to a model's grid.
+    """Resamples what timm's models have learnt of positions to a model's grid.
 
-    Embeddings of a class token (or registers) are kept; those of patches are taken as an image and
-    interpolated (bicubic, antialiased: timm's way; Google's JAX code interpolates linearly).
+    Of vision transformers: embeddings of a class token (or registers) are kept; those of patches
+    are taken as an image and interpolated (bicubic, antialiased: timm's way; Google's JAX code
+    interpolates linearly). Of relative attention (CoAtNet): tables of biases, as timm does.
 
     Args:
         state: Names as in the model; what fits already is handed back as it is.
@@ -22,9 +24,15 @@ def resized(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     fitted = dict(state)
     for name, tensor in state.items():
         owner_name, _, last = name.rpartition(".")
-        if last != "pos_embed" or name not in own or own[name].shape == tensor.shape:
+        if name not in own or own[name].shape == tensor.shape:
             continue
         owner: Any = model.get_submodule(owner_name)
+        if last == "relative_position_bias_table" and tensor.dim() == own[name].dim():
+            fitted[name] = resize_rel_pos_bias_table(
+                tensor, new_window_size=owner.window_size, new_bias_shape=own[name].shape
+            )
+        if last != "pos_embed":
+            continue
         if not hasattr(owner, "patch_embed") or tensor.dim() != 3:
             continue
         grid = tuple(owner.patch_embed.grid_size)

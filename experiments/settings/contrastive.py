@@ -16,8 +16,9 @@ class ZeroShotConfig:
     """One labelled set of images, classified by the texts of its classes."""
 
     data: dict[str, Any]  # source of images with labels; left out where its root is null
-    classes: str  # file with a class name per line: a path, or a name in evaluations/prompts
-    templates: str  # file with a template per line, e.g. `a photo of a {}.`
+    templates: str  # file with a template per line, e.g. `a photo of a {}`: a path, or a name of
+    # evaluations/prompt_files
+    classes: str = ""  # file with a class name per line, likewise; empty: as the data call them
     when: str = "every"  # every | last | asked
 
     def __post_init__(self) -> None:

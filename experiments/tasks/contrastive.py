@@ -169,7 +169,8 @@ class Contrastive(Task):
         self, asked: ZeroShotConfig, model: nn.Module, context: Context
     ) -> Iterator[Measurement]:
         source, world = self._built(asked.data), context.world
-        prompts = read_prompts(asked.classes, asked.templates, source.num_classes)
+        own_names = getattr(source, "class_names", None)
+        prompts = read_prompts(asked.classes, asked.templates, source.num_classes, own_names)
         for group in source.eval_groups:
             batches = (
                 (self._prepared(images.to(world.device)), labels)
