@@ -205,6 +205,7 @@ KNOWN_MODEL: dict[str, Range] = {
     "num_features": _SIDE,
     "image": TREE,  # built and checked like any model
     "text": TREE,
+    "hidden_head": FLAG,
     "image_head": FLAG,
     "text_head": FLAG,
     "scale_init": number(above=0, most=1e6),

@@ -20,6 +20,7 @@ import run
 from experiments.config import RunConfig, UserError
 from experiments.data import locate
 from experiments.data.glue_paths import TASKS
+from experiments.data.image_paths import expand_range
 from experiments.pages import proxy_of
 
 Compose = Callable[..., RunConfig]
@@ -172,6 +173,8 @@ def tree(folder: Path, data: dict[str, Any]) -> dict[str, str]:
         files = ["train/1.txt", "validation/1.txt"]
     elif kind == "GlueFiles":
         files = [f"{task.folder}/{split}.tsv" for task in TASKS.values() for split in GLUE_SPLITS]
+    elif kind == "ImageTextPairs":
+        files = expand_range(data["train_split"])
     for name in [*files, "tokenizer"]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
