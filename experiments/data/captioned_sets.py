@@ -25,9 +25,20 @@ Pairs = tuple[Tensor, Tensor]
 class CaptionedSet(Protocol):
     """Images to search by texts, and the other way round."""
 
-    captions: Sequence[str]
-    image_of: np.ndarray  # (number of captions,) int64: the image that each caption is about
-    num_images: int
+    @property
+    def captions(self) -> Sequence[str]:
+        """Texts."""
+        ...
+
+    @property
+    def image_of(self) -> np.ndarray:
+        """The image that each caption is about: (number of captions,) int64."""
+        ...
+
+    @property
+    def num_images(self) -> int:
+        """Each has a caption or several."""
+        ...
 
     def images(self, batches: Sequence[np.ndarray], settings: Any) -> Iterator[Tensor]:
         """For each row of image numbers: these images, without augmentation."""

@@ -30,10 +30,12 @@ NUM_CAPTIONS = 5
 class FileImages:
     """Images by their paths; see `image_readers.LabelledImages`."""
 
-    class_names = None
     left_out: Counter[str] = Counter()
 
-    def __init__(self, root: Path, paths: Sequence[str]) -> None:
+    def __init__(
+        self, root: Path, paths: Sequence[str], class_names: list[str] | None = None
+    ) -> None:
+        self.class_names = class_names
         self._root, self._paths = root, np.array(paths)
         self.labels = np.zeros(len(paths), np.int64)
 

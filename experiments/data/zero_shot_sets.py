@@ -136,11 +136,7 @@ def _plain(path: Path) -> Any:
         raise UserError(f"cannot read {path} ({reason}): get it again") from error
 
 
-class _Pets(FileImages):
-    class_names: list[str]  # pyright: ignore[reportIncompatibleVariableOverride]
-
-
-def _pets(listing: Path, folder: Path) -> _Pets:
+def _pets(listing: Path, folder: Path) -> FileImages:
     """The test images: lines `Abyssinian_201 1 1 1`, the second number is the class, from 1."""
     rows = []
     for number, line in enumerate(listing.read_text().splitlines(), 1):
@@ -153,7 +149,7 @@ def _pets(listing: Path, folder: Path) -> _Pets:
     named = {label: name.rpartition("_")[0].replace("_", " ").lower() for name, label in rows}
     if len(named) != NUM_CLASSES["oxford_pet"]:
         raise UserError(f"{listing} names {len(named)} of 37 breeds: get it again")
-    pets = _Pets(folder, [f"{name}.jpg" for name, _ in rows])
+    names = [named[label] for label in sorted(named)]
+    pets = FileImages(folder, [f"{name}.jpg" for name, _ in rows], names)
     pets.labels = np.array([label for _, label in rows], np.int64)
-    pets.class_names = [named[label] for label in sorted(named)]
     return pets

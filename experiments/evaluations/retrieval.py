@@ -45,7 +45,7 @@ def retrieve(
     shown = images(share_of(n, size, world))
     x_ND = gathered((model.encode_image(i) for i in shown), n, model.embed_dim, world)
     texts = share_of(m, size, world)
-    said = (model.encode_text(tokens([captioned.captions[k] for k in row])) for row in texts)
+    said = (model.encode_text(tokens([captioned.captions[int(k)] for k in row])) for row in texts)
     y_MD = gathered(said, m, model.embed_dim, world)
     asked = digest_of(captioned.captions, captioned.image_of)
     instrument = json.dumps({"captions": asked, "images": n, "ties": "against"}, sort_keys=True)

@@ -70,9 +70,9 @@ class CoAtNet(nn.Module):
                 _stage((width, new), depth, (kind, stride), side, rate, (conv, attention))
             )
             width = new
-        self.stages = nn.Sequential(*stages)
-        for stage in self.stages:
+        for stage in stages:
             stage.grad_checkpointing = activation_checkpointing
+        self.stages = nn.Sequential(*stages)
         self.num_features = width
         norm = partial(LayerNorm2d, eps=1e-6)
         self.norm, self.head = nn.Identity(), nn.Identity()
@@ -123,6 +123,7 @@ def _stage(
     from timm.models.maxxvit import MaxxVitStage
 
     (before, width), (block_type, stride), (conv, attention) = widths, kind, settings
+    types: Any = (block_type,) * depth
     must_widen = stride == 1 and block_type == "T" and before != width
     stage: Any = MaxxVitStage(
         before,
@@ -130,7 +131,7 @@ def _stage(
         stride=2 if must_widen else stride,
         depth=depth,
         feat_size=(side, side),
-        block_types=(block_type,) * depth,
+        block_types=types,
         transformer_cfg=attention,
         conv_cfg=conv,
         drop_path=rates,
