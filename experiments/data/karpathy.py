@@ -121,12 +121,18 @@ class KarpathyCaptions:
         return len(self._read[1])
 
     @cached_property
-    def captions(self) -> list[str]:
-        return [caption for captions in self._read[1] for caption in captions]
+    def _flat(self) -> tuple[list[str], np.ndarray]:
+        said = self._read[1]
+        of = np.repeat(np.arange(len(said)), [len(captions) for captions in said])
+        return [caption for captions in said for caption in captions], of
 
-    @cached_property
+    @property
+    def captions(self) -> list[str]:
+        return self._flat[0]
+
+    @property
     def image_of(self) -> np.ndarray:
-        return np.repeat(np.arange(self.num_images), [len(said) for said in self._read[1]])
+        return self._flat[1]
 
     def images(self, batches: Sequence[np.ndarray], settings: Any) -> Iterator[Tensor]:
         files = self._read[0]
