@@ -112,6 +112,7 @@ HONOURS = {
     "experiments.data.bundled.digits": InMemoryImages.honours,
     "experiments.data.bundled.mnist1d": InMemoryImages.honours,
     "experiments.data.bundled.fashion_mnist": InMemoryImages.honours,
+    "experiments.data.bundled_glyphs.glyph_identities": InMemoryImages.honours,
 }
 
 
