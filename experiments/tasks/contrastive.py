@@ -66,10 +66,22 @@ class Contrastive(Task):
             judge.metric, "higher", "%", tune=judge.tune, report=judge.report, digits=2
         )
         self._opened: dict[str, Any] = {}  # further sets, by their sections
+        self._check_sets()
         self._features: FrozenFeatures | None = None
         if self.settings.cache_features:
             self._features = FrozenFeatures(self.source, self.settings, self._prepared)
             self.why_not_stacked = "features are read from the disk (task.cache_features)"
+
+    def _check_sets(self) -> None:
+        """Now, and not at the first evaluation, hours later."""
+        for asked in self.judge.retrieval.values():
+            if _is_there(asked.data):
+                check_section(asked.data)
+        for asked in self.judge.zero_shot.values():
+            if _is_there(asked.data):
+                number = self._built(asked.data).num_classes
+                unread = None if asked.classes else ["a class"] * number
+                read_prompts(asked.classes, asked.templates, number, unread)
 
     @property
     def data_name(self) -> str:

@@ -13,7 +13,7 @@ import torch
 from outsiders import assert_close, losses, rows_of, weights
 
 from experiments import checkpoint, runner
-from experiments.config import ConfigError, UserError
+from experiments.config import UserError
 from experiments.data.feature_store import FeatureStore
 from experiments.data.order import derive, seed_all
 from experiments.distributed import World
@@ -27,6 +27,12 @@ from experiments.tasks.contrastive import Contrastive
 
 ALONE = World(0, 1, torch.device("cpu"))
 LOCKED: dict[str, Any] = {"param_groups__frozen": ["image.*"]}
+
+
+NOWHERE = {
+    "_target_": "experiments.data.karpathy.KarpathyCaptions", "name": "x", "root": "/nowhere"
+}  # fmt: skip
+COLOURED = {"data": {"_target_": "pairs.coloured"}, "templates": "glyph_templates"}
 
 
 def reference(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
@@ -315,10 +321,17 @@ def test_each_tower_begins_with_its_own_file(tmp_path: Path) -> None:
         ({"task__horizontal_flip": 0.5}, "task.horizontal_flip=0.5 does nothing"),
         ({"task__judge": {"zero_shoot": {}}}, "unexpected keyword argument 'zero_shoot'"),
         ({"task__judge": {"retrieval": {"x": {"data": 3}}}}, "must be a mapping"),
+        ({"task__judge": {"retrieval": {"x": {"data": NOWHERE}}}}, "/nowhere is not a folder"),
+        ({"task__judge": {"zero_shot": {"x": {**COLOURED, "templates": "/no.txt"}}}}, "/no.txt"),
+        (
+            {"task__judge": {"zero_shot": {"x": {**COLOURED, "classes": "glyph_scripts"}}}},
+            "names 10",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said) as caught:
+    """Before the first step; not when it is first evaluated."""
+    with pytest.raises(UserError, match=said) as caught:
         runner.run(pairs.config(tmp_path, **changes))
     assert "\n" not in str(caught.value)
 
