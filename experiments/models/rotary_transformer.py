@@ -40,8 +40,7 @@ class RotaryTransformer(nn.Module):
         rotary_base: float = 10_000.0,
     ) -> None:
         super().__init__()
-        if width % (2 * num_heads):
-            raise ValueError(f"width={width} must be a multiple of 2 x num_heads={2 * num_heads}")
+        check_heads(width, num_heads)
         self.embedding = nn.Embedding(vocab_size, width)
         blocks = [Block(width, num_heads, causal, rotary_base) for _ in range(depth)]
         self.blocks = nn.ModuleList(blocks)
@@ -51,13 +50,7 @@ class RotaryTransformer(nn.Module):
         self._initialise(depth)
 
     def _initialise(self, depth: int) -> None:
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear) and module is not self.head:
-                std = module.in_features**-0.5
-                if name.endswith("out"):
-                    std /= (2 * depth) ** 0.5
-                nn.init.normal_(module.weight, std=std)
-                nn.init.zeros_(module.bias)
+        initialise_linears(self, depth, besides=self.head)
         nn.init.normal_(self.embedding.weight, std=self.embedding.embedding_dim**-0.5)
         nn.init.zeros_(self.head.bias)
 
@@ -75,6 +68,33 @@ class RotaryTransformer(nn.Module):
         for block in self.blocks:
             x_BTD = block(x_BTD)
         return self.head(self.norm(x_BTD))
+
+
+def check_heads(width: int, num_heads: int) -> None:
+    """Refuses a width that does not divide into heads of pairs.
+
+    Raises:
+        ValueError: names the multiple that it must be.
+    """
+    if width % (2 * num_heads):
+        raise ValueError(f"width={width} must be a multiple of 2 x num_heads={2 * num_heads}")
+
+
+def initialise_linears(model: nn.Module, depth: int, besides: nn.Module | None = None) -> None:
+    """Normal weights of 1 / sqrt(inputs), less where a block writes its result; biases of 0.
+
+    Args:
+        model: Whose linear layers.
+        depth: Blocks.
+        besides: A layer that is left as it is.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and module is not besides:
+            std = module.in_features**-0.5
+            if name.endswith("out"):
+                std /= (2 * depth) ** 0.5
+            nn.init.normal_(module.weight, std=std)
+            nn.init.zeros_(module.bias)
 
 
 class Block(nn.Module):

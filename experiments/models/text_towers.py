@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from experiments.config import ConfigError
 from experiments.models.from_transformers import from_config
-from experiments.models.rotary_transformer import Block
+from experiments.models.rotary_transformer import Block, check_heads, initialise_linears
 
 POOLING = ("mean", "first")
 
@@ -73,24 +73,13 @@ class RotaryTextTower(nn.Module):
         pad_id: int = 0,
     ) -> None:
         super().__init__()
-        if width % (2 * num_heads):
-            raise ValueError(f"width={width} must be a multiple of 2 x num_heads={2 * num_heads}")
+        check_heads(width, num_heads)
         self.pooling, self.pad_id = _checked(pooling), pad_id
         self.num_features, self.vocab_size = width, vocab_size
         self.embedding = nn.Embedding(vocab_size, width)
         self.blocks = nn.ModuleList(Block(width, num_heads, False, 10_000.0) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self._initialise(depth)
-
-    def _initialise(self, depth: int) -> None:
-        """As `RotaryTransformer`: 1 / sqrt(inputs), less where a block writes its result."""
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear):
-                std = module.in_features**-0.5
-                if name.endswith("out"):
-                    std /= (2 * depth) ** 0.5
-                nn.init.normal_(module.weight, std=std)
-                nn.init.zeros_(module.bias)
+        initialise_linears(self, depth)
         nn.init.normal_(self.embedding.weight)
 
     def forward(self, tokens_NT: Tensor) -> Tensor:
