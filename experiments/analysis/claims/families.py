@@ -65,11 +65,14 @@ def _pick(tuning: pd.DataFrame, fresh: pd.DataFrame, optimizer: str) -> Chosen:
     return picked
 
 
-def gain(experiment: str, measure: str) -> Callable[[Evidence], Finding]:
-    """Whether Lion is ahead of AdamW on fresh seeds."""
+def gain(experiment: str) -> Callable[[Evidence], Finding]:
+    """Whether Lion is ahead of AdamW on fresh seeds, by the headline."""
 
     def check(evidence: Evidence) -> Finding:
-        return fresh_gain(evidence, experiment, "lion", "adamw").larger(measure)
+        found = fresh_gain(evidence, experiment, "lion", "adamw")
+        headline = of_table(evidence.study("fresh", experiment))
+        averaged = "" if headline.weights == "raw" else ", averaged weights"
+        return found.larger(f"{headline.report} {headline.metric}{averaged}, Lion - AdamW")
 
     return check
 
@@ -119,9 +122,9 @@ def _points(curves: pd.DataFrame, headline: Headline, metric: str, better: str) 
 
 CHECKS: dict[str, Callable[[Evidence], Finding]] = {
     "C021": sooner("diffusion_proxy", "fd1k_ddim20"),
-    "C022": gain("diffusion_proxy", "test loss of the averaged weights, Lion - AdamW"),
+    "C022": gain("diffusion_proxy"),
     "C026": sooner("lm_proxy"),
-    "C034": gain("mlm_proxy", "test loss a predicted character, Lion - AdamW"),
-    "C036": gain("t5_proxy", "test accuracy, Lion - AdamW"),
+    "C034": gain("mlm_proxy"),
+    "C036": gain("t5_proxy"),
 }
 """Claim id -> what the small models of these families say of it."""

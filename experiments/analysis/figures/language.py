@@ -72,7 +72,7 @@ def _ours(axes: Any, found: list[fresh_panels.Fresh | None], results: Path) -> N
     labels = {
         "lm_proxy": ("nats per character", counted),
         "mlm_proxy": ("nats per hidden character", counted[:2]),
-        "t5_proxy": ("accuracy (%)", []),
+        "t5_proxy": ("nats per token of the answer", []),
     }
     for axis, name, one in zip(axes, OURS, found, strict=True):
         if one is None:
