@@ -56,7 +56,9 @@ def draw(results: Path = RESULTS) -> Figure:
         for axis, (metric, one) in zip(axes[1], found.items(), strict=False):
             assert one is not None
             fresh_panels.panel(axis, one, METRICS[metric])
-            figure_style.panel_title(axis, title(one.runs) if metric == "eps_loss" else "")
+            figure_style.panel_title(
+                axis, title(one.runs).replace(" (", "\n(") if metric == "eps_loss" else ""
+            )
     for axis, resolution in zip(axes[0], ("64x64", "128x128", "256x256"), strict=True):
         _panel(axis, points[points.resolution == resolution])
         curve_panels.finish(axis, f"{resolution.replace('x', ' × ')} pixels", "FID")

@@ -50,12 +50,14 @@ def draw(results: Path = RESULTS) -> Figure:
     """Two panels of curves, one of final values; below ours, where run."""
     values = table(results)
     values = values[values.origin == "paper"]
-    found = [fresh_panels.read(results, experiment) for experiment in OURS]
-    is_run = any(one is not None for one in found)
-    caption = f"{CAPTION} {fresh_panels.caption(found, 'below')}"
-    size, heights = ((14.5, 9.6), [1, 0.9]) if is_run else ((14.5, 5.0), [1])
+    every = {name: fresh_panels.read(results, name) for name in OURS}
+    found = {name: one for name, one in every.items() if one is not None}
+    caption = f"{CAPTION} {fresh_panels.caption(list(found.values()), 'below')}"
+    if found and len(found) < len(OURS):
+        caption += f" Not run yet: {', '.join(name for name in OURS if name not in found)}."
+    size, heights = ((14.5, 9.6), [1, 0.8]) if found else ((14.5, 5.0), [1])
     figure, axes = figure_style.canvas(TITLE, caption, size, [1.1, 1.1, 0.9], heights)
-    if is_run:
+    if found:
         _ours(axes[1], found, results)
     for axis, dataset in zip(axes[0], ("Wiki-40B", "PG-19"), strict=False):
         _curves(axis, values[(values.dataset == dataset) & values.step.notna()])
@@ -64,8 +66,8 @@ def draw(results: Path = RESULTS) -> Figure:
     return figure
 
 
-def _ours(axes: Any, found: list[fresh_panels.Fresh | None], results: Path) -> None:
-    """One panel for each of `OURS`; empty where it has not been run."""
+def _ours(axes: Any, found: dict[str, fresh_panels.Fresh], results: Path) -> None:
+    """One panel for each of `OURS` that has been run, from the left."""
     entropies = pd.read_csv(results / "studies" / "lm_proxy" / "kjv_entropies.csv")
     entropies = entropies[entropies.split == "val"].set_index("n").nats
     counted = [(word, float(entropies[n])) for n, word in COUNTED.items()]
@@ -74,13 +76,11 @@ def _ours(axes: Any, found: list[fresh_panels.Fresh | None], results: Path) -> N
         "mlm_proxy": ("nats per hidden character", counted[:2]),
         "t5_proxy": ("nats per token of the answer", []),
     }
-    for axis, name, one in zip(axes, OURS, found, strict=True):
-        if one is None:
-            axis.set_axis_off()
-            axis.text(0, 0.5, f"{name}: not run yet", transform=axis.transAxes)
-            continue
-        fresh_panels.panel(axis, one, *labels[name])
-        figure_style.panel_title(axis, title(one.runs))
+    for axis in axes[len(found) :]:
+        axis.set_axis_off()
+    for axis, (name, one) in zip(axes, found.items(), strict=False):
+        fresh_panels.panel(axis, one, f"validation, {labels[name][0]}", labels[name][1])
+        figure_style.panel_title(axis, title(one.runs).replace(" (", "\n("))
 
 
 def _curves(axis: Any, points: pd.DataFrame) -> None:
