@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -35,6 +35,8 @@ class ImageSplits:
         """Its numbering of classes is that of all splits."""
         images, where = self._read(self.train_split), self.where(self.train_split)
         number_training_classes(images, self.num_classes, where)
+        if names := images.class_names:
+            self._note_lacking(sorted(set(range(len(names))) - set(images.labels.tolist())), names)
         if "validation" in self.__dict__:  # read first, as ImageNet's
             self._number_like(self.validation, images.class_names)
         return images
@@ -54,6 +56,13 @@ class ImageSplits:
             self.notices.append(
                 f"{where} has no image of {len(lacking)} of {self.num_classes} classes, the first "
                 f"is '{lacking[0]}'"
+            )
+
+    def _note_lacking(self, lacking: Sequence[int], names: Sequence[str]) -> None:
+        if lacking:
+            self.notices.append(
+                f"{self.where(self.train_split)} has no image of {len(lacking)} of "
+                f"{self.num_classes} classes, the first is '{names[lacking[0]]}'"
             )
 
     def where(self, split: str) -> str:
