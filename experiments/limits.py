@@ -175,6 +175,7 @@ KNOWN_MODEL: dict[str, Range] = {
     "width": _SIDE,
     "mlp_ratio": either(_RATIO, listed(_RATIO, 2, 2)),
     "class_token": FLAG,
+    "head_bias": number(),
     "drop_rate": _RATE,
     "drop_path_rate": _RATE,
     "pos_drop_rate": _RATE,
@@ -262,6 +263,7 @@ SWEEP: dict[str, Range] = {
     "equal_budget": FLAG,
     "max_tries": count(1, 1000),
     "lease_seconds": number(1, 1e6),
+    "then": TREE,
 }
 """Keys of a page of `conf/sweep`."""
 

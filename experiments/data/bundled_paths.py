@@ -73,6 +73,23 @@ def check_glyphs(section: Mapping[str, Any], proxy: str) -> None:
     package_folder("matplotlib")
 
 
+def check_signals(section: Mapping[str, Any], proxy: str) -> None:
+    """Checks a `data` section for `random_classes` or `long_signals`.
+
+    Raises:
+        DataMissing: their package is not there.
+        ConfigError: a value that cannot be.
+    """
+    sizes = ("num_train", "num_val", "num_test")
+    rules = {"num_classes": Rule(int, 2), "length": Rule(int, 4)}
+    check_values(section, {**_NAME, **rules, **{size: Rule(int, 1) for size in sizes}})
+    number = section.get("num_classes", 100 if "length" not in section else 10)
+    for size in sizes:
+        if section.get(size, 0) % number:
+            raise ConfigError(f"data.{size}={section[size]}: must be a multiple of {number}")
+    package_folder("mnist1d")
+
+
 def check_fashion_mnist(section: Mapping[str, Any], proxy: str) -> None:
     """Checks a `data` section for `fashion_mnist`.
 

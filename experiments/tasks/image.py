@@ -121,6 +121,10 @@ class ImageClassification(Task):
     def loss(self, model: nn.Module, batch: Batch, world: World) -> Loss:
         images, labels = self._normalised(batch[0]), batch[1]
         smoothing = self.settings.label_smoothing
+        if labels.dim() == 2 and (self._mixup is not None or self.settings.loss != "sigmoid"):
+            raise ConfigError(
+                "images of this data have several labels: set task.loss=sigmoid, without Mixup"
+            )
         if self._mixup is not None:
             images, labels = self._mixup(images, labels)
             smoothing = 0.0  # it is in the labels
@@ -133,8 +137,6 @@ class ImageClassification(Task):
             )
         if self.settings.loss == "sigmoid":
             return Loss(sigmoid_loss(scores, labels).mean())
-        if labels.dim() == 2 and not labels.is_floating_point():
-            raise ConfigError("images of this data have several labels: set task.loss=sigmoid")
         return Loss(functional.cross_entropy(scores, labels, label_smoothing=smoothing))
 
     def evaluations(self) -> Sequence[Evaluation]:
