@@ -256,6 +256,7 @@ def test_targets_and_settings_of_fine_tuning(page: str, composed: Compose) -> No
     assert (config.schedule.warmup_steps, config.schedule.name) == (int(warmup), schedule)
     is_averaged = {r["polyak"] for r in read("jft") if r["resolution"] == str(px)} == {"yes"}
     assert config.train.ema_decay == (0.9999 if is_averaged and px > 500 else None)
+    assert config.eval.weights == ("ema" if config.train.ema_decay else None)
     said = re.search(r"\(estimate\): ([\d,.]+) A100-hours a run = 3 x ([\d,.]+) GF", header(page))
     assert said
     hours, gflop = (float(x.replace(",", "")) for x in said.groups())
