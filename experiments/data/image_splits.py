@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+
 from experiments.data.image_classes import number_like_training, number_training_classes, synsets
 from experiments.data.image_names import left_out_in_words
 from experiments.data.image_paths import check_root
@@ -36,7 +38,7 @@ class ImageSplits:
         images, where = self._read(self.train_split), self.where(self.train_split)
         number_training_classes(images, self.num_classes, where)
         if names := images.class_names:
-            self._note_lacking(sorted(set(range(len(names))) - set(images.labels.tolist())), names)
+            self._note_lacking(np.setdiff1d(np.arange(len(names)), images.labels).tolist(), names)
         if "validation" in self.__dict__:  # read first, as ImageNet's
             self._number_like(self.validation, images.class_names)
         return images

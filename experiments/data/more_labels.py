@@ -50,6 +50,8 @@ def read(path: str, images: LabelledImages, num_classes: int) -> tuple[np.ndarra
             raise ConfigError(
                 f"{path}, line {number}: two images are called {name}: give each its own name"
             )
+        if row in found:
+            raise ConfigError(f"{path}, line {number}: {name} has a line before: make one of them")
         own = int(images.labels[row])
         more = [_class(word, numbers, num_classes, f"{path}, line {number}") for word in classes]
         found[row] = [label for label in dict.fromkeys(more) if label != own]

@@ -58,6 +58,7 @@ def test_images_have_the_labels_of_their_folder_and_of_their_line(root: Path) ->
     "text, said",
     [
         ("ant_20.JPEG bee\n", r"line 1: write FILE NAME, a tab, and classes"),
+        ("ant_20.JPEG\tbee\nant_20.JPEG\tcat\n", r"line 2: ant_20.JPEG has a line before"),
         ("ant_20.JPEG\tbee\nant_40.JPEG\twasp\n", r"line 2: 'wasp' must be a class of the train"),
     ],
 )
