@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from experiments import limits, settings, start_from
-from experiments.config import ConfigError, RunConfig, TrainConfig
+from experiments.config import ConfigError, RunConfig, ScheduleConfig, TrainConfig
 from experiments.ranges import check_all, shown
 
 
@@ -32,6 +32,7 @@ def check(config: RunConfig) -> None:
     check_all(config.optimizer, limits.of_optimizer(config.optimizer), "optimizer")
     _check_lengths(config)
     _check_param_dtype(config.train)
+    _check_schedule(config.schedule)
     _check_landscape(config)
     _check_judged_weights(config)
     _check_start(config)
@@ -72,6 +73,26 @@ def _check_param_dtype(train: TrainConfig) -> None:
             f"train.param_dtype={train.param_dtype} rounds an average of decay {train.ema_decay} "
             "away: set train.ema_decay=null or train.param_dtype=float32"
         )
+
+
+_ONLY_OF = {
+    "final_fraction": ("cosine", "linear", "constant"),
+    "timescale": ("rsqrt",),
+    "cooldown_steps": ("rsqrt", "constant"),
+}
+"""Settings of the schedule, and the shapes that heed them."""
+
+
+def _check_schedule(schedule: ScheduleConfig) -> None:
+    """Refuses a setting that would do nothing, and give the same run another name."""
+    default = ScheduleConfig()
+    for key, names in _ONLY_OF.items():
+        value = getattr(schedule, key)
+        if value != getattr(default, key) and schedule.name not in names:
+            raise ConfigError(
+                f"schedule.{key}={value} does nothing with schedule.name={schedule.name}: leave it "
+                f"at {getattr(default, key)}, or choose {' or '.join(names)}"
+            )
 
 
 def _check_lengths(config: RunConfig) -> None:

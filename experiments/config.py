@@ -31,10 +31,12 @@ class ConfigError(UserError):
 class ScheduleConfig:
     """Learning rate over the steps of a run; see `experiments.schedule`."""
 
-    name: str = "cosine"  # cosine | linear | constant
+    name: str = "cosine"  # cosine | linear | constant | rsqrt
     warmup_steps: int | None = None  # linear warm-up, in optimizer steps
     warmup_fraction: float = 0.0  # of all steps; used where warmup_steps is null
-    final_fraction: float = 0.0  # of the peak lr, where the decay ends; not for constant
+    final_fraction: float = 0.0  # of the peak lr, where the decay ends; cosine and linear
+    timescale: int = 10_000  # rsqrt: steps after the warm-up in which the lr falls to 1 / sqrt(2)
+    cooldown_steps: int = 0  # rsqrt and constant: last steps, over which it falls linearly to 0
 
 
 @dataclass
@@ -60,6 +62,7 @@ class ParamGroupsConfig:
 
     no_decay_1d: bool = True  # biases and norm scales do not decay
     no_decay: list[str] = field(default_factory=list)  # name patterns without decay
+    decay_multipliers: dict[str, float] = field(default_factory=dict)  # pattern: times the decay
     frozen: list[str] = field(default_factory=list)  # name patterns that are not trained
 
 

@@ -49,11 +49,14 @@ RUN: dict[str, Range] = {
     "seed": SEED,
     "param_groups.no_decay_1d": FLAG,
     "param_groups.no_decay": _TEXTS,
+    "param_groups.decay_multipliers": mapped(_NON_NEGATIVE),
     "param_groups.frozen": _TEXTS,
-    "schedule.name": choice("cosine", "linear", "constant"),
+    "schedule.name": choice("cosine", "linear", "constant", "rsqrt"),
     "schedule.warmup_steps": optional(count(0)),
     "schedule.warmup_fraction": number(0, below=1),
     "schedule.final_fraction": _PROBABILITY,
+    "schedule.timescale": count(1),
+    "schedule.cooldown_steps": count(0),
     "train.epochs": optional(number(most=1e6, above=0)),
     "train.steps": optional(count(1)),
     "train.batch_size": _BATCH,
@@ -172,6 +175,7 @@ KNOWN_MODEL: dict[str, Range] = {
     "width": _SIDE,
     "mlp_ratio": either(_RATIO, listed(_RATIO, 2, 2)),
     "class_token": FLAG,
+    "head_bias": number(),
     "drop_rate": _RATE,
     "drop_path_rate": _RATE,
     "pos_drop_rate": _RATE,
@@ -259,6 +263,7 @@ SWEEP: dict[str, Range] = {
     "equal_budget": FLAG,
     "max_tries": count(1, 1000),
     "lease_seconds": number(1, 1e6),
+    "then": TREE,
 }
 """Keys of a page of `conf/sweep`."""
 

@@ -30,8 +30,15 @@ def list_pages() -> Iterator[str]:
         yield f"  {folder.name + ':':<12} {', '.join(pages)}"
 
 
+_PROXIES = {"_from_": "finetune_proxy", "imagenet21k": "pretrain_proxy", "jft": "pretrain_proxy"}
+"""Part of an experiment's name -> the proxy that trains in the same way."""
+
+
 def proxy_of(experiment: str) -> str:
     """The proxy of the same family of models, e.g. resnet_proxy for resnet50_imagenet."""
+    for part, page in _PROXIES.items():
+        if part in experiment:
+            return page
     family = re.match("[a-z]*", experiment)
     page = f"{family[0] if family else ''}_proxy"
     return page if (CONF / "experiment" / f"{page}.yaml").exists() else "vit_proxy"

@@ -96,6 +96,7 @@ def _build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimiz
             no_decay_1d=groups.no_decay_1d,
             no_decay=groups.no_decay,
             frozen=groups.frozen,
+            decay_multipliers=groups.decay_multipliers,
         )
     except ValueError as error:
         raise ConfigError(f"param_groups: {error}") from error

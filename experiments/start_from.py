@@ -87,6 +87,10 @@ def _source(entry: Any) -> Source | None:
     return found
 
 
+UNSAID = "RUN_ID"
+"""What a page says that starts from weights, and leaves it to the command whose."""
+
+
 def folder_of_run(source: Source, results_dir: str) -> Path | None:
     """The folder of the run that a source means; None where it is a file.
 
@@ -99,6 +103,11 @@ def folder_of_run(source: Source, results_dir: str) -> Path | None:
         return path
     if path.is_file() or path.is_dir():
         return None
+    if source.source == UNSAID:
+        raise UserError(
+            "this page starts from weights: say start_from.source=, the id of a finished run (the "
+            "page names which) or the path of a file of weights"
+        )
     folder = Path(results_dir) / source.source
     if (folder / "run.json").exists():
         return folder

@@ -1,6 +1,6 @@
 """Decay, no-decay and frozen groups of a model's parameters, from patterns on their names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
@@ -17,6 +17,7 @@ def param_groups(
     no_decay: Sequence[str] = (),
     frozen: Sequence[str] = (),
     no_decay_1d: bool = True,
+    decay_multipliers: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
     """Split the parameters of a model into a group with weight decay and one without.
 
@@ -32,33 +33,55 @@ def param_groups(
         frozen: Patterns of the parameters not trained: they get `requires_grad=False` and no group.
         no_decay_1d: Whether parameters of at most 1 dimension (biases, norms, scalars) go without
             decay. Assumed: the paper does not say.
+        decay_multipliers: Pattern to factor >= 0: of the parameters that decay, those that match
+            decay so many times as much. Of several that match the first counts.
 
     Returns:
         Param groups for any torch optimizer: dicts with "params", "weight_decay" and "name"
-        ("decay", then "no_decay"), parameters in the model's order; empty groups are left out.
+        ("decay", then "decay x FACTOR" for each factor, then "no_decay"), parameters in the
+        model's order; empty groups are left out.
 
     Raises:
         ValueError: A pattern matches nothing, a parameter belongs to two groups or to none, or
             nothing is left to train. The model is then unchanged.
     """
+    multipliers = dict(decay_multipliers or {})
+    for pattern, factor in multipliers.items():
+        check_number(f"decay_multipliers[{pattern!r}]", factor)
     check_number("weight_decay", weight_decay)
     named = _names_by_parameter(model)
-    _check_patterns((*no_decay, *frozen), [name for _, names in named for name in names])
-    groups: dict[str, list[Tensor]] = {"decay": [], "no_decay": [], "frozen": []}
+    every_name = [name for _, names in named for name in names]
+    _check_patterns((*no_decay, *frozen, *multipliers), every_name)
+    decays = {"decay": float(weight_decay)}
+    decays |= {_label(f): float(weight_decay) * float(f) for f in multipliers.values()}
+    decays["no_decay"] = 0.0
+    groups: dict[str, list[Tensor]] = {name: [] for name in (*decays, "frozen")}
     for param, names in named:
-        groups[_group_of(param, names, no_decay, frozen, no_decay_1d)].append(param)
-    if not groups["decay"] and not groups["no_decay"]:
+        group = _group_of(param, names, no_decay, frozen, no_decay_1d)
+        groups[_multiplied(names, multipliers) if group == "decay" else group].append(param)
+    if not any(groups[name] for name in decays):
         raise ValueError(
             f"nothing to train: frozen={list(frozen)} takes all {len(named)} parameters"
         )
     for param in groups["frozen"]:
         param.requires_grad_(False)
-    decays = {"decay": float(weight_decay), "no_decay": 0.0}
     return [
         {"params": groups[name], "weight_decay": decay, "name": name}
         for name, decay in decays.items()
         if groups[name]
     ]
+
+
+def _label(factor: float) -> str:
+    return "decay" if factor == 1 else f"decay x {factor:g}"
+
+
+def _multiplied(names: Sequence[str], multipliers: Mapping[str, float]) -> str:
+    """The decay group of a parameter that decays."""
+    for pattern, factor in multipliers.items():
+        if any(fnmatchcase(name, pattern) for name in names):
+            return _label(factor)
+    return "decay"
 
 
 def _names_by_parameter(model: nn.Module) -> list[tuple[nn.Parameter, list[str]]]:

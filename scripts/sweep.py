@@ -4,6 +4,7 @@ python scripts/sweep.py status                     # every sweep, a line each
 python scripts/sweep.py status vit_proxy-lr_wd     # progress, failures, best cells
 python scripts/sweep.py resume vit_proxy-lr_wd     # train what is missing
 python scripts/sweep.py confirm vit_proxy-lr_wd --seeds 100-109   # its picks, with fresh seeds
+python scripts/sweep.py then pretrain_proxy-pretrain_then_finetune   # its stage two
 python scripts/sweep.py collect vit_proxy-lr_wd --study heatmap --curves
 python scripts/sweep.py compact                    # results/runs as one quick table
 """
@@ -45,7 +46,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     summary = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=summary)
     actions = parser.add_subparsers(
-        required=True, metavar="status | resume | confirm | collect | compact"
+        required=True, metavar="status | resume | confirm | then | collect | compact"
     )
     status = actions.add_parser("status", help="progress, failures, best cells")
     status.add_argument("name", nargs="?", help="of the sweep, or its folder")
@@ -66,6 +67,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     confirm.add_argument("--trust", default="", help="code of somebody else's sweep, see run.py")
     confirm.add_argument("changes", nargs="*", help="launcher settings, e.g. num_workers=4")
     confirm.set_defaults(action=train_picks)
+    then = actions.add_parser("then", help="train stage two, from what a sweep has chosen")
+    then.add_argument("name")
+    then.add_argument("--launcher", default="local", help="page of conf/launcher")
+    then.add_argument("--trust", default="", help="code of somebody else's sweep, see run.py")
+    then.add_argument("changes", nargs="*", help="launcher settings, e.g. num_workers=4")
+    then.set_defaults(action=train_stage_two)
     collect = actions.add_parser("collect", help="write runs.csv of the runs that are over")
     collect.add_argument("name")
     collect.add_argument("--study", help="name below results/studies/EXPERIMENT (default: sweep's)")
@@ -137,6 +144,12 @@ def train_picks(args: argparse.Namespace) -> int:
     code = command.launch(fresh.path, args.launcher, args.changes, [ROOT / "conf"])
     report.show(fresh, metric=args.metric)
     return code
+
+
+def train_stage_two(args: argparse.Namespace) -> int:
+    """Trains what starts from the chosen cells of a sweep."""
+    trust.add(args.trust)
+    return command.launch_then(find(args.name), args.launcher, args.changes, [ROOT / "conf"])
 
 
 def write_tables(args: argparse.Namespace) -> int:

@@ -73,6 +73,37 @@ def check_glyphs(section: Mapping[str, Any], proxy: str) -> None:
     package_folder("matplotlib")
 
 
+def check_random_classes(section: Mapping[str, Any], proxy: str) -> None:
+    """Checks a `data` section for `random_classes`.
+
+    Raises:
+        DataMissing: its package is not there.
+        ConfigError: a value that cannot be.
+    """
+    check_values(section, {"num_classes": Rule(int, 2)})
+    _check_signals(section, section.get("num_classes", 100))
+
+
+def check_long_signals(section: Mapping[str, Any], proxy: str) -> None:
+    """Checks a `data` section for `long_signals`.
+
+    Raises:
+        DataMissing: its package is not there.
+        ConfigError: a value that cannot be.
+    """
+    check_values(section, {"length": Rule(int, 4)})
+    _check_signals(section, 10)
+
+
+def _check_signals(section: Mapping[str, Any], num_classes: int) -> None:
+    sizes = ("num_train", "num_val", "num_test")
+    check_values(section, {**_NAME, **{size: Rule(int, 1) for size in sizes}})
+    for size in sizes:
+        if section.get(size, 0) % num_classes:
+            raise ConfigError(f"data.{size}={section[size]}: must be a multiple of {num_classes}")
+    package_folder("mnist1d")
+
+
 def check_fashion_mnist(section: Mapping[str, Any], proxy: str) -> None:
     """Checks a `data` section for `fashion_mnist`.
 

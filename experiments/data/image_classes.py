@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from experiments.config import ConfigError
-from experiments.data import imagenet_variants
+from experiments.data import imagenet21k, imagenet_variants
 from experiments.data.image_readers import LabelledImages
 
 _NUM_IMAGENET = imagenet_variants.NUM_CLASSES
@@ -50,6 +50,9 @@ def number_training_classes(images: LabelledImages, num_classes: int, where: str
     names = images.class_names
     found = len(names) if names is not None else int(images.labels.max(initial=-1)) + 1
     check_labels(images, max(found, 1), where)
+    if names is not None and (numbering := imagenet21k.numbering(names, num_classes, where)):
+        _renumber(images, numbering)
+        return
     if found != num_classes:
         raise ConfigError(
             f"data.num_classes={num_classes}, but {where} holds {found} classes: complete the "

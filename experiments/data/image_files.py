@@ -18,6 +18,7 @@ from torch import Tensor
 
 from experiments.config import ConfigError
 from experiments.data import imagenet_variants
+from experiments.data import more_labels as more_labels_file
 from experiments.data.fingerprint import of_images
 from experiments.data.image_classes import require_imagenet
 from experiments.data.image_loading import ImageBatches, Request, load
@@ -54,6 +55,9 @@ class ImageFiles:
         real_labels: Whether to evaluate the validation images with the ReaL labels too.
         eval_roots: Folders of v2, a, r, sketch, objectnet; None leaves one out.
         cache_dir: Where indexes of tar files are kept; None: the user's cache folder.
+        more_labels: Text file with further labels of training images; see
+            `experiments.data.more_labels`. None: each image has one.
+        more_labels_sha256: Of that file.
     """
 
     honours: ClassVar[frozenset[str]] = frozenset(
@@ -81,6 +85,8 @@ class ImageFiles:
         real_labels: bool = False,
         eval_roots: Mapping[str, str | None] | None = None,
         cache_dir: str | None = None,
+        more_labels: str | None = None,
+        more_labels_sha256: str | None = None,
     ) -> None:
         given = {key: value for key, value in locals().items() if key in RULES}
         check_values(given, RULES)
@@ -92,6 +98,8 @@ class ImageFiles:
             name, num_classes, expanded(root), reader, train_split, val_split, cache_dir
         )
         self._num_workers = num_workers
+        more_labels_file.check_file(more_labels, more_labels_sha256)
+        self._more_labels = expanded(more_labels)
         self._num_holdout = num_holdout
         self._variants = {k: v for k, v in (eval_roots or {}).items() if v is not None}
         self._opened: dict[str, EvalImages | None] = {}
@@ -125,7 +133,7 @@ class ImageFiles:
         images, rows, _ = self._train
         self._say(plan.rank)
         transform = train_transform(self.input_size, settings)
-        batches = ImageBatches(images, rows, images.labels[rows], transform, plan)
+        batches = ImageBatches(images, rows, self._train_labels[rows], transform, plan)
         per_step = len(plan.micro_numbers())
         workers = min(self._num_workers, (end - start) * per_step)
         loaded = load(batches, _train_requests(plan, start, end), workers)
@@ -157,9 +165,10 @@ class ImageFiles:
 
     def example_batch(self, size: int) -> tuple[Tensor, Tensor]:
         """Images and labels on the meta device; nothing is read."""
-        shape = (size, 3, self.input_size, self.input_size)
-        images = torch.empty(shape, dtype=torch.uint8, device="meta")
-        return images, torch.empty(size, dtype=torch.int64, device="meta")
+        pixels = (size, 3, self.input_size, self.input_size)
+        labels = (size,) if self._more_labels is None else (size, 2)  # two or more
+        images = torch.empty(pixels, dtype=torch.uint8, device="meta")
+        return images, torch.empty(labels, dtype=torch.int64, device="meta")
 
     def visible_classes(self, split: str) -> Tensor | None:
         """Classes that a split knows, int64; None: all."""
@@ -204,6 +213,19 @@ class ImageFiles:
         order = np.random.RandomState(_HOLDOUT_SEED).permutation(total)
         return images, np.sort(order[self._num_holdout :]), np.sort(order[: self._num_holdout])
 
+    @cached_property
+    def _train_labels(self) -> np.ndarray:
+        """(N,) int64; (N, K), filled up with -1, where further labels are given."""
+        images, _, _ = self._train
+        if self._more_labels is None:
+            return images.labels
+        labels, num_unknown = more_labels_file.read(self._more_labels, images, self.num_classes)
+        if num_unknown:
+            self._splits.notices.append(
+                f"{self._more_labels}: {num_unknown} lines are of no training image"
+            )
+        return labels
+
     def _open(self, split: str) -> EvalImages | None:
         """Opens a split at its first use; None, with a notice, where it cannot be evaluated."""
         if split not in self._opened:
@@ -218,10 +240,10 @@ class ImageFiles:
     def _open_anew(self, split: str) -> EvalImages | None:
         if split == "train":
             images, rows, _ = self._train
-            return EvalImages(images, rows, images.labels[rows])
+            return EvalImages(images, rows, self._train_labels[rows])
         if split == "minival":
             images, _, held_out = self._train
-            return EvalImages(images, held_out, images.labels[held_out])
+            return EvalImages(images, held_out, self._train_labels[held_out])
         key = split.removeprefix(f"{self.name}_")
         images, where = self._splits.validation, self._splits.where(self._splits.val_split)
         if key in self._variants:

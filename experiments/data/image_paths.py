@@ -30,12 +30,18 @@ RULES = {
     "real_labels": Rule(bool),
     "eval_roots": Rule(Mapping, optional=True),
     "cache_dir": Rule(str, optional=True),
+    "more_labels": Rule(str, optional=True),
+    "more_labels_sha256": Rule(str, optional=True),
 }
 """Settings of `ImageFiles`."""
 
 _SOURCES = {
     "imagenet": "https://image-net.org (after registering), or huggingface.co/datasets/"
     "timm/imagenet-1k-wds or ILSVRC/imagenet-1k",
+    "imagenet21k": "https://image-net.org (after registering), or huggingface.co/datasets/"
+    "timm/imagenet-w21-wds",
+    "imagenet21k_for_jft300m": "ImageNet-21k, or any big labelled set of your own",
+    "imagenet21k_for_jft3b": "ImageNet-21k, or any big labelled set of your own",
 }
 VARIANTS = {
     "v2": "https://huggingface.co/datasets/vaishaal/ImageNetV2",
@@ -86,7 +92,9 @@ def check(section: Mapping[str, Any], proxy: str) -> None:
     """
     check_values(section, RULES)
     name = section.get("name", "the data")
-    splits = [section.get("train_split", "train"), section.get("val_split", "validation")]
+    splits = [section.get("train_split", "train")]
+    if not section.get("num_holdout"):  # else training images are validated on
+        splits.append(section.get("val_split", "validation"))
     check_root(section.get("root"), section.get("reader", ""), splits, name, proxy)
     for key, path in (section.get("eval_roots") or {}).items():
         check_variant(key, path)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+
+import numpy as np
 
 from experiments.data.image_classes import number_like_training, number_training_classes, synsets
 from experiments.data.image_names import left_out_in_words
@@ -35,6 +37,8 @@ class ImageSplits:
         """Its numbering of classes is that of all splits."""
         images, where = self._read(self.train_split), self.where(self.train_split)
         number_training_classes(images, self.num_classes, where)
+        if names := images.class_names:
+            self._note_lacking(np.setdiff1d(np.arange(len(names)), images.labels).tolist(), names)
         if "validation" in self.__dict__:  # read first, as ImageNet's
             self._number_like(self.validation, images.class_names)
         return images
@@ -54,6 +58,13 @@ class ImageSplits:
             self.notices.append(
                 f"{where} has no image of {len(lacking)} of {self.num_classes} classes, the first "
                 f"is '{lacking[0]}'"
+            )
+
+    def _note_lacking(self, lacking: Sequence[int], names: Sequence[str]) -> None:
+        if lacking:
+            self.notices.append(
+                f"{self.where(self.train_split)} has no image of {len(lacking)} of "
+                f"{self.num_classes} classes, the first is '{names[lacking[0]]}'"
             )
 
     def where(self, split: str) -> str:

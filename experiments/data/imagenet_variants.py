@@ -40,16 +40,17 @@ class EvalImages:
 
 def synsets() -> list[str]:
     """The WordNet ids of the 1000 classes, in order."""
-    return _info("imagenet_synsets.txt").split()
+    return info("imagenet_synsets.txt").split()
 
 
 def lemmas() -> dict[str, str]:
     """WordNet id to the words that it stands for, with commas between."""
-    lines = _info("imagenet_synset_to_lemma.txt").splitlines()
+    lines = info("imagenet_synset_to_lemma.txt").splitlines()
     return dict(line.split("\t", 1) for line in lines)
 
 
-def _info(name: str) -> str:
+def info(name: str) -> str:
+    """A list that timm ships."""
     content = pkgutil.get_data("timm.data", f"_info/{name}")
     assert content is not None
     return content.decode()
@@ -77,7 +78,7 @@ def open_variant(key: str, path: str) -> EvalImages:
 
 
 def _variant_synsets(key: str) -> list[str]:
-    return synsets() if key == "sketch" else _info(f"imagenet_{key}_synsets.txt").split()
+    return synsets() if key == "sketch" else info(f"imagenet_{key}_synsets.txt").split()
 
 
 def known_classes(key: str) -> np.ndarray | None:
@@ -175,7 +176,7 @@ def real_labels(images: LabelledImages, num_classes: int) -> EvalImages | None:
 
     Source: arXiv:2006.07159; the labels are packaged in timm.
     """
-    labels: list[list[int]] = json.loads(_info("imagenet_real_labels.json"))
+    labels: list[list[int]] = json.loads(info("imagenet_real_labels.json"))
     targets = np.zeros((len(images.labels), num_classes), dtype=bool)
     for row in range(len(targets)):
         match = _VALIDATION_NAME.search(images.file_name(row))

@@ -14,6 +14,7 @@ from torch.nn import functional
 from experiments.config import ConfigError
 from experiments.data.fingerprint import of_tensors
 from experiments.data.order import BatchPlan, derive
+from experiments.models.class_loss import NO_LABEL
 from experiments.settings.image import ImageTaskConfig
 
 
@@ -22,8 +23,9 @@ class InMemoryImages:
 
     Args:
         name: For the ledger's `data` column.
-        splits: Name to images (N, C, H, W) float32, already normalised, and labels (N,) int64.
-            "train" is trained on; the others are evaluated.
+        splits: Name to images (N, C, H, W) float32, already normalised, and labels (N,) int64; or
+            (N, K) int64, filled up with -1, where an image may have several. "train" is trained
+            on; the others are evaluated.
         num_classes: Labels run from 0 to num_classes - 1.
         background: Pixel value of what lies around an image, after normalisation.
 
@@ -82,7 +84,8 @@ class InMemoryImages:
     def example_batch(self, size: int) -> tuple[Tensor, Tensor]:
         """Images and labels on the meta device."""
         images, labels = (tensor[:1].to("meta") for tensor in self.splits["train"])
-        return images.expand(size, *images.shape[1:]), labels.expand(size)
+        shapes = (images.shape[1:], labels.shape[1:])
+        return images.expand(size, *shapes[0]), labels.expand(size, *shapes[1])
 
     def visible_classes(self, split: str) -> None:
         """Every split knows every class."""
@@ -104,13 +107,14 @@ def _check(name: str, splits: Mapping[str, tuple[Tensor, Tensor]], num_classes: 
                 f"data {name}, {split}: images must be floats (N, C, H, W), alike in all splits; "
                 f"these are {images.dtype} {tuple(images.shape)}"
             )
-        if labels.dtype != torch.int64 or labels.shape != images.shape[:1] or not len(labels):
+        is_alike = labels.shape[:1] == images.shape[:1] and labels.dim() in (1, 2)
+        if labels.dtype != torch.int64 or not is_alike or not labels.numel():
             raise ConfigError(
-                f"data {name}, {split}: labels must be int64, one per image, for one image or "
-                f"more; these are {labels.dtype} {tuple(labels.shape)}"
+                f"data {name}, {split}: labels must be int64, one per image (or K, filled up with "
+                f"-1), for one image or more; these are {labels.dtype} {tuple(labels.shape)}"
             )
         low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= num_classes:
+        if low < (0 if labels.dim() == 1 else NO_LABEL) or high >= num_classes:
             raise ConfigError(
                 f"data {name}, {split}: labels run from {low} to {high}, but num_classes="
                 f"{num_classes} allows 0 to {num_classes - 1}: mend one of them"

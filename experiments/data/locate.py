@@ -17,6 +17,7 @@ from typing import Any
 from experiments.config import ConfigError, UserError
 from experiments.ranges import MOST, shown
 
+_BUNDLED = "experiments.data.bundled_paths"
 _CHECKS = {
     "experiments.data.image_files.ImageFiles": "experiments.data.image_paths:check",
     "experiments.data.captioned_images.CaptionedImages": "experiments.data.caption_paths:check",
@@ -27,6 +28,8 @@ _CHECKS = {
     ),
     "experiments.data.bundled.digits": "experiments.data.bundled_paths:check_digits",
     "experiments.data.bundled.mnist1d": "experiments.data.bundled_paths:check_mnist1d",
+    "experiments.data.bundled_signals.random_classes": f"{_BUNDLED}:check_random_classes",
+    "experiments.data.bundled_signals.long_signals": f"{_BUNDLED}:check_long_signals",
     "experiments.data.bundled.fashion_mnist": "experiments.data.bundled_paths:check_fashion_mnist",
     "experiments.data.bundled_glyphs.glyphs": "experiments.data.bundled_paths:check_glyphs",
     "experiments.data.bundled_glyphs.glyph_scripts": "experiments.data.bundled_paths:check_glyphs",

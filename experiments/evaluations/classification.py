@@ -17,6 +17,7 @@ def classify(
     batches: Iterable[tuple[Tensor, Mapping[str, Tensor]]],
     visible: Mapping[str, Tensor | None],
     world: World,
+    losses: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Iterator[Measurement]:
     """Measures one pass over images that several splits may label.
 
@@ -25,6 +26,7 @@ def classify(
         batches: This process's images, and by split their labels; see `score`.
         visible: By split: classes that may be predicted there, int64; None: all.
         world: The processes; their sums are brought together.
+        losses: Logits and labels to the loss of each example, (N,) nats; None: cross entropy.
 
     Yields:
         top1 (%, standard error of a share) and loss (nats) of each split; the loss only where
@@ -36,7 +38,8 @@ def classify(
     for images, labels in batches:
         logits = predict(images.to(device, non_blocking=True)).float()
         for split, truth in labels.items():
-            sums[split] += score(logits, truth.to(device, non_blocking=True), limits[split])
+            truth = truth.to(device, non_blocking=True)
+            sums[split] += score(logits, truth, limits[split], losses)
     for split, own in sums.items():
         correct, counted, loss, with_loss, squares = world.sum(own).tolist()
         if counted:
@@ -51,14 +54,21 @@ def classify(
             yield Measurement(split, "loss", mean, "nats", int(with_loss), "lower", error)
 
 
-def score(logits: Tensor, labels: Tensor, visible: Tensor | None) -> Tensor:
+def score(
+    logits: Tensor,
+    labels: Tensor,
+    visible: Tensor | None,
+    losses: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:
     """Counts right answers and sums the loss of a batch.
 
     Args:
         logits: (N, num_classes).
-        labels: (N,) int64 class numbers, or (N, num_classes) bool: every true class is right,
-            and an example without any is not counted (ImageNet ReaL, ObjectNet).
+        labels: (N,) int64 class numbers; (N, num_classes) bool: every true class is right,
+            and an example without any is not counted (ImageNet ReaL, ObjectNet); (N, K) int64,
+            filled up with -1: each of them is right.
         visible: Classes that may be predicted, int64; None: all.
+        losses: Logits and labels to the loss of each example; None: cross entropy.
 
     Returns:
         (5,) float64: right answers, examples counted, summed cross entropy in nats, examples
@@ -77,10 +87,14 @@ def score(logits: Tensor, labels: Tensor, visible: Tensor | None) -> Tensor:
         right = labels.gather(1, predicted[:, None])[:, 0] & counts
         counted, with_loss = counts.sum(), torch.tensor(0)
     else:
-        right = predicted == labels
+        right = (predicted[:, None] == labels.view(len(labels), -1)).any(1)
         if visible is None:
-            loss = functional.cross_entropy(logits, labels, reduction="sum")
-            each = functional.cross_entropy(logits, labels, reduction="none")
+            if losses is None:
+                loss = functional.cross_entropy(logits, labels, reduction="sum")
+                each = functional.cross_entropy(logits, labels, reduction="none")
+            else:
+                each = losses(logits, labels)
+                loss = each.sum()
             squares = each.double().square().sum()
         else:
             with_loss = torch.tensor(0)

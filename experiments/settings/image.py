@@ -12,7 +12,8 @@ class ImageTaskConfig:
     """Image classification."""
 
     _target_: str = "experiments.tasks.image.ImageClassification"
-    label_smoothing: float = 0.0  # 0..1
+    loss: str = "softmax"  # softmax (one class an image) | sigmoid (any number of classes)
+    label_smoothing: float = 0.0  # 0..1; softmax, or with Mixup
     mixup_alpha: float = 0.0  # Beta(alpha, alpha) mixing of images; 0: off
     cutmix_alpha: float = 0.0  # 0: off
     randaug_layers: int = 0  # RandAugment operations per image; 0: off
@@ -34,6 +35,7 @@ class ImageTaskConfig:
 
 
 RANGES = {
+    "loss": choice("softmax", "sigmoid"),
     "label_smoothing": number(0, 1),
     "mixup_alpha": number(0, 1000),
     "cutmix_alpha": number(0, 1000),

@@ -14,6 +14,7 @@ import hashlib
 import itertools
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -66,7 +67,7 @@ def plan(
     for combination in itertools.product(*choices.values()):
         chosen = dict(zip(choices, combination, strict=True))
         base = [*(f"{group}={name}" for group, name in chosen.items()), *request.fixed.values()]
-        trials, axes = _trials(request, page, chosen, base, config_dir)
+        trials, axes = settings_of(request, page, chosen, base, config_dir)
         conditions |= axes
         wanted = [{**trial, "seed": seed} for seed in seeds for trial in trials]
         configs = compose_cells(base, wanted, config_dir)
@@ -79,7 +80,7 @@ def plan(
     return sorted(unique, key=lambda cell: order[cell.seed]), conditions
 
 
-def _trials(
+def settings_of(
     request: Request,
     page: SweepPage,
     chosen: Mapping[str, str],
@@ -174,8 +175,19 @@ def prepare(
         max_tries=page.max_tries,
         lease_seconds=page.lease_seconds,
         about=page.about,
+        then=stage_two(page, request, config_dir),
     )
     return sweep, request
+
+
+def stage_two(page: SweepPage, request: Request, config_dir: str | None) -> dict[str, Any] | None:
+    """The page's `then`, checked, with what the command says of where and how to run."""
+    from experiments.sweep import stages
+
+    if not page.then:
+        return None
+    fixed = [text for key, text in request.fixed.items() if key.startswith(OPERATIONAL)]
+    return vars(stages.read({**page.then, "fixed": fixed, "config_dir": config_dir}))
 
 
 def check_data(cells: Sequence[Cell], is_here: bool) -> None:
@@ -259,4 +271,29 @@ def main(arguments: Sequence[str]) -> int:
     sweep, request = prepare(args.overrides, folders, args.config_dir)
     code = launch(sweep.path, request.launcher, request.launcher_changes, folders)
     report.show(sweep)
+    if code or not sweep.manifest.get("then"):
+        return code
+    return launch_then(sweep, request.launcher, request.launcher_changes, folders)
+
+
+def launch_then(
+    sweep: Sweep, launcher: str, changes: Sequence[str], folders: Sequence[Path]
+) -> int:
+    """Plans and trains stage two of a sweep (`experiments.sweep.stages`), if stage one is over.
+
+    Returns:
+        The exit code; 0 where stage two has to wait, which is said.
+    """
+    from experiments.files import say
+    from experiments.sweep import report, stages
+
+    if waiting := stages.what_is_left(sweep):
+        say(f"{waiting}\n", sys.stdout)
+        return 0
+    after = stages.second(sweep)
+    check_data(
+        after.cells, is_here=launcher_section(launcher, changes, folders)["_target_"] == TRAINS_HERE
+    )
+    code = launch(after.path, launcher, changes, folders)
+    report.show(after)
     return code

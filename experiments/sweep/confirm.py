@@ -12,7 +12,7 @@ from typing import Any
 
 from experiments.config import UserError
 from experiments.sweep import manifest
-from experiments.sweep.manifest import Cell, Sweep
+from experiments.sweep.manifest import INIT_OPTIMIZER, Cell, Sweep
 from experiments.sweep.results import Best, best_cells, hashable
 from experiments.sweep.space import short
 
@@ -30,10 +30,16 @@ def confirm(sweep: Sweep, seeds: Sequence[int], metric: str | None = None) -> Sw
     """
     if used := sorted(set(seeds) & set(sweep.manifest["seeds"])):
         raise UserError(f"seed {used[0]} had a part in picking: take fresh ones, e.g. 100-109")
+    if INIT_OPTIMIZER in sweep.manifest["conditions"]:
+        first = sweep.name.removesuffix("-then")
+        raise UserError(
+            f"{sweep.name} starts from runs of {first}, which have no such seeds: confirm {first}, "
+            f"then call: python scripts/sweep.py then {first}-fresh"
+        )
     picked = best_cells(sweep, metric)
     if not picked:
         raise UserError(f"sweep {sweep.name}: no setting has finished with every seed yet")
-    trials = [_cell_of(best, sweep) for best in picked]
+    trials = [cells_of(best, sweep)[0] for best in picked]
     cells = [_with_seed(trial, sweep, seed) for seed in seeds for trial in trials]
     tuned = [best.optimizer for best in picked if best.edges]
     about = f"the picks of {sweep.name}, with seeds that had no part in picking them"
@@ -47,18 +53,19 @@ def confirm(sweep: Sweep, seeds: Sequence[int], metric: str | None = None) -> Sw
         max_tries=sweep.manifest["max_tries"],
         lease_seconds=sweep.manifest["lease_seconds"],
         about=about,
+        then=sweep.manifest.get("then"),
     )
 
 
-def _cell_of(best: Best, sweep: Sweep) -> Cell:
-    """A cell of the sweep with the setting that was picked."""
+def cells_of(best: Best, sweep: Sweep) -> list[Cell]:
+    """The cells of the sweep with a setting that was picked, one for each seed."""
 
     def agrees(cell: Cell) -> bool:
         named: dict[str, Any] = {short(k): hashable(v) for k, v in cell.settings.items()}
         named["experiment"] = cell.config["experiment"]
         return all(named.get(key) == hashable(value) for key, value in best.settings.items())
 
-    return next(c for c in sweep.cells if c.optimizer == best.optimizer and agrees(c))
+    return [c for c in sweep.cells if c.optimizer == best.optimizer and agrees(c)]
 
 
 def _with_seed(cell: Cell, sweep: Sweep, seed: int) -> Cell:

@@ -34,6 +34,9 @@ from experiments.store import (
 from experiments.sweep.leases import MAX_KILLS, Lease, Leases, Tries
 from experiments.sweep.space import short
 
+INIT_OPTIMIZER = "init_optimizer"
+"""A label among a cell's settings: the optimizer of the run that the cell starts from."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -58,6 +61,15 @@ class Cell:
         """What the cell tries, whatever its seed."""
         experiment = self.config["experiment"]
         return json.dumps([experiment, self.optimizer, self.settings], sort_keys=True)
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The settings as a command line has them: in place of a label, what it stands for."""
+        if INIT_OPTIMIZER not in self.settings:
+            return self.settings
+        plain = {key: value for key, value in self.settings.items() if key != INIT_OPTIMIZER}
+        begun = {k: v for k, v in self.config["start_from"].items() if v not in (None, "", [])}
+        return {**plain, **{f"start_from.{key}": value for key, value in begun.items()}}
 
     @property
     def title(self) -> str:
@@ -191,6 +203,7 @@ def write(
     lease_seconds: float = 120.0,
     about: str = "",
     quiet: bool = False,
+    then: dict[str, Any] | None = None,
 ) -> Sweep:
     """Makes a sweep's folder, or adds what is new to it.
 
@@ -204,6 +217,7 @@ def write(
         lease_seconds: See `experiments.sweep.leases`.
         about: One line for people.
         quiet: Whether launchers leave the speaking to the caller.
+        then: Stage two, which starts from what this sweep chooses; see `experiments.sweep.stages`.
 
     Raises:
         UserError: if the budget would be unequal, or the sweep there is another one.
@@ -246,6 +260,8 @@ def write(
         }
         if quiet:
             content["quiet"] = True
+        if then or before.get("then"):
+            content["then"] = then or before["then"]
         write_text(path / "manifest.json", json.dumps(content, indent=1) + "\n", durable=True)
     return Sweep(path)
 

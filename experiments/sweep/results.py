@@ -19,7 +19,7 @@ from experiments.config import UserError
 from experiments.headline import Headline
 from experiments.outcomes import outcomes, write_outcomes
 from experiments.selection import pick
-from experiments.sweep.manifest import Cell, Sweep
+from experiments.sweep.manifest import INIT_OPTIMIZER, Cell, Sweep
 from experiments.sweep.space import short
 from experiments.table import read_runs
 
@@ -59,6 +59,8 @@ class Best:
 def runs_table(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     """One row per run that is over, with `COLUMNS`; a diverged one has no values.
 
+    Of a stage two also `init_optimizer`.
+
     Args:
         sweep: The sweep.
         metric: Of the columns val and test; the headline of each run's task, unless said.
@@ -69,12 +71,18 @@ def runs_table(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     table = outcomes(_rows(sweep), metric)
     epochs = {cell.run_id: cell.config["train"]["epochs"] for cell in sweep.cells}
     commands = {
-        cell.run_id: command_of(cell.config["experiment"], cell.optimizer, cell.settings, cell.seed)
+        cell.run_id: command_of(
+            cell.config["experiment"], cell.optimizer, cell.overrides, cell.seed
+        )
         for cell in sweep.cells
     }
     table = table.assign(epochs=table.run_id.map(epochs), sweep=sweep.name)
     table["command"] = table.run_id.map(commands)
-    return table.reindex(columns=list(COLUMNS))
+    begun = {c.run_id: c.settings.get(INIT_OPTIMIZER) for c in sweep.cells}
+    more = [INIT_OPTIMIZER] if any(begun.values()) else []
+    return table.assign(**{INIT_OPTIMIZER: table.run_id.map(begun)}).reindex(
+        columns=[*COLUMNS, *more]
+    )
 
 
 def curves_table(sweep: Sweep) -> pd.DataFrame:

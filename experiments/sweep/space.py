@@ -36,6 +36,7 @@ class SweepPage:
     equal_budget: bool = True  # refuse to give one optimizer more trials than another
     max_tries: int = 3  # how often a cell may fail
     lease_seconds: float = 120.0  # after which a silent worker of another machine is given up
+    then: dict[str, Any] = field(default_factory=dict)  # stage two: see `experiments.sweep.stages`
 
 
 @dataclass

@@ -19,6 +19,7 @@ from experiments.data.order import BatchPlan
 from experiments.distributed import World
 from experiments.evaluations.classification import classify
 from experiments.headline import Headline
+from experiments.models.class_loss import sigmoid_loss
 from experiments.settings.image import ImageTaskConfig
 from experiments.tasks.task import Batch, Context, Evaluation, Loss, Measurement, Task
 
@@ -34,9 +35,10 @@ class ImageSource(Protocol):
     def train_batches(
         self, plan: BatchPlan, start: int, end: int, settings: ImageTaskConfig
     ) -> Iterator[list[tuple[Tensor, Tensor]]]:
-        """Per step, this process's micro-batches: images (N, C, H, W) and labels (N,) int64.
+        """Per step, this process's micro-batches: images (N, C, H, W) and labels.
 
-        Images are float32 and normalised, or uint8 as they lie in files.
+        Images are float32 and normalised, or uint8 as they lie in files. Labels are (N,) int64; or
+        (N, K) int64, filled up with -1, where an image may have several.
         """
         ...
 
@@ -50,7 +52,8 @@ class ImageSource(Protocol):
     ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         """Each example of a group once over all processes: images, and labels of each split.
 
-        Labels are (N,) int64, or (N, num_classes) bool where several classes count as right.
+        Labels are as those of `train_batches`, or (N, num_classes) bool where several classes
+        count as right.
         """
         ...
 
@@ -64,7 +67,7 @@ class ImageSource(Protocol):
 
 
 class ImageClassification(Task):
-    """Cross entropy on class labels; top-1 accuracy on every evaluation split."""
+    """Cross entropy, or a sigmoid per class; top-1 accuracy on every evaluation split."""
 
     example = "image"
 
@@ -75,10 +78,11 @@ class ImageClassification(Task):
             self.settings,
             getattr(self.source, "honours", None),
             self.source.name,
-            own=("label_smoothing", "mixup_alpha", "cutmix_alpha"),
+            own=("loss", "label_smoothing", "mixup_alpha", "cutmix_alpha"),
         )
         self._model = model
         self._mixup = _build_mixup(self.settings, self.source.num_classes)
+        self._check_loss()
         if self._mixup is not None:
             self.why_not_stacked = "the loss draws random numbers (Mixup, CutMix)"
         splits = [split for group in self.source.eval_groups for split in group]
@@ -117,6 +121,10 @@ class ImageClassification(Task):
     def loss(self, model: nn.Module, batch: Batch, world: World) -> Loss:
         images, labels = self._normalised(batch[0]), batch[1]
         smoothing = self.settings.label_smoothing
+        if labels.dim() == 2 and (self._mixup is not None or self.settings.loss != "sigmoid"):
+            raise ConfigError(
+                "images of this data have several labels: set task.loss=sigmoid, without Mixup"
+            )
         if self._mixup is not None:
             images, labels = self._mixup(images, labels)
             smoothing = 0.0  # it is in the labels
@@ -127,6 +135,8 @@ class ImageClassification(Task):
                 f"the model gives scores of shape {list(scores.shape)} for {len(images)} images of "
                 f"{number} classes: set model.num_classes={number}"
             )
+        if self.settings.loss == "sigmoid":
+            return Loss(sigmoid_loss(scores, labels).mean())
         return Loss(functional.cross_entropy(scores, labels, label_smoothing=smoothing))
 
     def evaluations(self) -> Sequence[Evaluation]:
@@ -139,7 +149,19 @@ class ImageClassification(Task):
             )
             visible = {split: self.source.visible_classes(split) for split in group}
             yield from classify(
-                lambda images: model(self._normalised(images)), batches, visible, context.world
+                lambda images: model(self._normalised(images)),
+                batches,
+                visible,
+                context.world,
+                sigmoid_loss if self.settings.loss == "sigmoid" else None,
+            )
+
+    def _check_loss(self) -> None:
+        smoothing = self.settings.label_smoothing
+        if self.settings.loss == "sigmoid" and smoothing and self._mixup is None:
+            raise ConfigError(
+                f"task.label_smoothing={smoothing} does nothing with task.loss=sigmoid: leave it "
+                "at 0.0"
             )
 
     def _normalised(self, images: Tensor) -> Tensor:

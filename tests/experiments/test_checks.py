@@ -65,6 +65,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no task": ({"task": None}, r"no task chosen: pick an experiment page"),
     "no model": ({"model": {}}, r"no model chosen"),
     "no target": ({"data": {"root": "x"}}, r"no data chosen"),
+    "timescale": (
+        {"schedule__timescale": 5},
+        r"timescale=5 does nothing with .*name=cosine.* rsqrt",
+    ),
+    "cool-down": (
+        {"schedule__name": "linear", "schedule__cooldown_steps": 5},
+        r"cooldown_steps=5 does nothing with schedule.name=linear: leave it at 0, or choose rsqrt",
+    ),
+    "multiplied decay": (
+        {"param_groups__decay_multipliers": {"head.*": -1}},
+        r"decay_multipliers=\S+ .*must be a mapping of names",
+    ),
     "processes": ({"launch__num_processes": 3}, r"batch_size=16 does not divide over 3 .*=15"),
     "micro": (
         {"train__micro_batch_size": 5},

@@ -10,11 +10,14 @@ import pytest
 import tiny
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from experiments.config import ConfigError
+from experiments.data.in_memory import InMemoryImages
 from experiments.data.order import BatchPlan, seed_all
 from experiments.distributed import World
 from experiments.evaluations.classification import score
+from experiments.models.class_loss import sigmoid_loss
 from experiments.settings.image import ImageTaskConfig
 from experiments.tasks.image import ImageClassification
 from experiments.tasks.task import Context, Measurement
@@ -60,6 +63,66 @@ def test_classes_that_a_split_does_not_know_are_not_predicted() -> None:
 
 def test_scores_add_up_in_double_precision() -> None:
     assert score(LOGITS.bfloat16(), torch.tensor([0, 1, 0, 2]), None).dtype == torch.float64
+
+
+# --- several labels an image ----------------------------------------------------------------------
+
+SEVERAL = torch.tensor([[0, 2, -1], [1, -1, -1], [-1, -1, -1], [0, 1, 2]])
+
+
+def test_a_sigmoid_per_class_costs_what_it_costs_by_hand() -> None:
+    found = sigmoid_loss(LOGITS, SEVERAL)
+    for row, labels, loss in zip(LOGITS.tolist(), SEVERAL.tolist(), found.tolist(), strict=True):
+        shares = [1 / (1 + math.exp(-x)) for x in row]
+        by_hand = [-math.log(s if c in labels else 1 - s) for c, s in enumerate(shares)]
+        assert loss == pytest.approx(sum(by_hand), rel=1e-5)
+    one = torch.tensor([0, 1, 0, 2])
+    soft = functional.one_hot(one, 3).float()
+    assert torch.allclose(sigmoid_loss(LOGITS, one), sigmoid_loss(LOGITS, soft))
+    assert torch.allclose(sigmoid_loss(0 * LOGITS, one), torch.full((4,), 3 * math.log(2)))
+
+
+def test_any_of_several_labels_is_right() -> None:
+    right, counted, loss, behind, _ = score(LOGITS, SEVERAL, None, sigmoid_loss).tolist()
+    assert (right, counted, behind) == (3, 4, 4)
+    assert loss == pytest.approx(float(sigmoid_loss(LOGITS, SEVERAL).sum()))
+
+
+def several_labels(name: str = "several") -> InMemoryImages:
+    """The tiny images; every other one has its neighbour's label, too."""
+    splits = {}
+    for split, (images, labels) in tiny.images().splits.items():
+        more = labels.roll(1).where(torch.arange(len(labels)) % 2 == 1, -1)
+        splits[split] = images, torch.stack([labels, more], 1)
+    return InMemoryImages(name, splits, num_classes=4)
+
+
+def test_a_model_learns_several_labels_and_softmax_refuses_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    several = several_labels()
+    monkeypatch.setattr(tiny, "images", lambda: several)
+    data = {"_target_": "tiny.images"}
+    subject = ImageClassification(data, {"_target_": "tiny.Net"}, loss="sigmoid")
+    assert [t.shape for t in subject.example_batch(3)] == [(3, 1, 6, 8), (3, 2)]
+    model = net(dropout=0.0)
+    optimizer = torch.optim.Adam(model.parameters(), 0.02)
+    plan = BatchPlan(0, 96, 96, 96)
+    losses = []
+    for ((images, labels),) in subject.batches(plan, 0, 60):
+        loss = subject.loss(model, (images, labels), ALONE).mean
+        losses.append(float(loss.detach()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[0] == pytest.approx(4 * math.log(2), rel=0.2) and losses[-1] < 0.5 * losses[0]
+    found = measure(subject, model, 16)
+    assert found["val", "loss"].value > 0 and 0 < found["val", "top1"].value <= 100
+    softmax = ImageClassification(data, {"_target_": "tiny.Net"})
+    with pytest.raises(ConfigError, match="several labels: set task.loss=sigmoid"):
+        softmax.loss(model, (images, labels), ALONE)
+    with pytest.raises(ConfigError, match="label_smoothing=0.1 does nothing with"):
+        task(loss="sigmoid", label_smoothing=0.1)
 
 
 # --- the evaluation -------------------------------------------------------------------------------

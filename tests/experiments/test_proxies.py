@@ -19,6 +19,7 @@ sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
 
 from experiments import runner, store  # noqa: E402
 from experiments.config import RunConfig, UserError  # noqa: E402
+from experiments.start_from import UNSAID  # noqa: E402
 from run import compose  # noqa: E402
 
 GOLDEN = ROOT / "tests/golden/proxies.json"
@@ -37,6 +38,9 @@ CASES = {  # page and optimizer: the first loss of a model that knows nothing
     "t5_pretrain_proxy/adamw": math.log(1000) + 0.5,
     "t5_proxy/lion": math.log(1000) + 0.5,
     "lit_proxy/lion": math.log(256) + 0.5,  # cosines of pictures and texts, times 10
+    "pretrain_proxy/adamw": math.log(100),
+    "pretrain_proxy/lion": math.log(100),
+    "finetune_proxy/sgd": math.log(10),  # a new head, on the weights of pretrain_proxy/adamw
 }
 STEPS = 12
 RELATIVE_TOLERANCE = 2e-3
@@ -59,7 +63,11 @@ def short(case: str, results_dir: Path) -> RunConfig:
 
 
 def losses(case: str, results_dir: Path) -> list[float]:
-    outcome = runner.run(short(case, results_dir))
+    config = short(case, results_dir)
+    if config.start_from["source"] == UNSAID:
+        before = runner.run(short("pretrain_proxy/adamw", results_dir))
+        config.start_from["source"] = before.run_id
+    outcome = runner.run(config)
     assert outcome.state == "finished"
     rows = store.read_rows(outcome.folder / "metrics.jsonl")
     return [r["value"] for r in rows if (r["split"], r["metric"]) == ("train", "loss")]

@@ -40,7 +40,33 @@ def test_constant_stays_at_the_peak_after_warmup() -> None:
     assert curve(5, name="constant", warmup_steps=2) == [0.5, 1, 1, 1, 1]
 
 
-@pytest.mark.parametrize("name", ["cosine", "linear", "constant"])
+def test_rsqrt_falls_to_half_after_three_timescales_and_cools_down_to_nothing() -> None:
+    found = curve(100, name="rsqrt", warmup_steps=10, timescale=20, cooldown_steps=10)
+    assert found[:11] == pytest.approx([*(n / 10 for n in range(1, 11)), 1.0])
+    assert found[70] == pytest.approx(0.5)  # 1 / sqrt(1 + 60 / 20)
+    assert found[90] == pytest.approx(1 / math.sqrt(5))
+    assert found[99] == pytest.approx(0.1 / math.sqrt(1 + 89 / 20))
+    assert all(a > b for a, b in zip(found[10:-1], found[11:], strict=True))
+
+
+def test_rsqrt_is_that_of_big_vision() -> None:
+    """As its create_learning_rate_schedule has it, but for the warm-up (ours loses no step)."""
+    total, warmup, timescale, cooldown = 1000, 100, 150, 200
+    found = curve(
+        total, name="rsqrt", warmup_steps=warmup, timescale=timescale, cooldown_steps=cooldown
+    )
+    for step in range(warmup, total):
+        theirs = 1 / math.sqrt(1 + (step - warmup) / timescale) * min(1, (total - step) / cooldown)
+        assert found[step] == pytest.approx(theirs, rel=1e-12)
+
+
+def test_constant_cools_down_too_and_nothing_may_cool_in_the_warmup() -> None:
+    assert curve(5, name="constant", cooldown_steps=2) == [1, 1, 1, 1, 0.5]
+    with pytest.raises(ConfigError, match=r"=5: only 4 of the 5 steps .*_steps=0 or"):
+        curve(5, name="rsqrt", warmup_steps=1, cooldown_steps=5)
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear", "constant", "rsqrt"])
 @pytest.mark.parametrize("total", [1, 2, 7])
 def test_no_step_trains_at_zero_or_beyond_the_peak(name: str, total: int) -> None:
     for warmup in range(total):

@@ -53,6 +53,22 @@ def test_patterns_choose_and_star_crosses_dots():
     assert frozen == ["scale", "embed.weight", "head.bias"]
 
 
+def test_decay_is_multiplied_where_a_pattern_says_so():
+    model = Model()
+    groups = param_groups(model, 0.3, decay_multipliers={"head.*": 100, "block.*": 2, "*": 1})
+    assert described(model, groups) == {
+        "decay x 100": (30.0, ["embed.weight"]),  # tied: it answers to head.weight
+        "decay x 2": (0.6, ["block.0.weight"]),
+        "no_decay": (0.0, ["scale", "block.0.bias", "block.1.weight", "block.1.bias", "head.bias"]),
+    }
+    assert described(model, param_groups(model, 0.3, decay_multipliers={"*": 1})) == described(
+        model, param_groups(model, 0.3)
+    )
+    for wrong, said in (({"haed.*": 2.0}, "matches no parameter"), ({"head.*": -1.0}, "head")):
+        with pytest.raises(ValueError, match=said):
+            param_groups(model, 0.3, decay_multipliers=wrong)
+
+
 def test_result_goes_into_any_optimizer():
     for make in (Lion, torch.optim.AdamW, torch.optim.SGD):
         model = Model()

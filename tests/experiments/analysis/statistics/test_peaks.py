@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
+import tiny
 
+from experiments import runner, store
 from experiments.analysis.statistics.peaks import mean_of_peaks, peaks
 from scripts import glue_peaks
+from scripts import peaks as peaks_script
 
 
 def rows(values: dict[tuple[str, str], list[float]]) -> pd.DataFrame:
@@ -40,3 +45,27 @@ def test_the_papers_average_is_the_mean_of_its_twelve_scores() -> None:
         for values in glue_peaks.paper(model).values():
             mean = sum(values[score] for score in glue_peaks.SCORES) / 12
             assert values["average"] == pytest.approx(mean, abs=0.006)
+
+
+def test_last_and_best_of_a_run_are_told_for_each_split_and_kind_of_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = tiny.config(tmp_path, train__epochs=None, train__steps=6, eval__every_epochs=None)
+    made.eval.every_steps = 2
+    outcome = runner.run(made)
+    asked = [outcome.run_id, "--runs", str(tmp_path), "--metric", "top1"]
+    assert peaks_script.main(asked) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = store.read_rows(outcome.folder / "metrics.jsonl")
+    assert len(lines) == 4  # val, test; raw, ema
+    for line in lines:
+        split, weights = line.split()[1], line.split("(")[1].partition(")")[0]
+        mine = [
+            (r["value"], -r["step"])
+            for r in rows
+            if (r["split"], r["weights"], r["metric"]) == (split, weights, "top1")
+        ]
+        best, step = max(mine)
+        assert f"last {mine[-1][0]:.4g} %, best {best:.4g} at step {-step}" in line
+    assert peaks_script.main(["nothing", "--runs", str(tmp_path)]) == 2
+    assert "error: nothing: no such run" in capsys.readouterr().err

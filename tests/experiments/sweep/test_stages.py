@@ -1,0 +1,173 @@
+"""Stage two of a sweep starts from what stage one has chosen, seed by seed."""
+
+from __future__ import annotations
+
+import json
+import re
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import swept
+import tiny
+from rich.console import Console
+
+from experiments.config import ConfigError, UserError
+from experiments.identity import run_id
+from experiments.sweep import command, report, results, stages
+from experiments.sweep.confirm import confirm
+from experiments.sweep.manifest import Cell, Sweep
+from experiments.table import read_runs
+from run import compose
+
+SHORT: dict[str, Any] = {"train__epochs": None, "train__steps": 2, "eval__every_epochs": None}
+PAGES = {
+    "experiment/tiny_finetune.yaml": """# @package _global_
+defaults: [/task: image, _self_]
+scale: proxy
+stands_for: nothing
+data: {_target_: tiny.images}
+model: {_target_: tiny.Net}
+start_from: {source: RUN_ID, leave_out: [head.*]}
+train: {steps: 2, batch_size: 16}
+launch: {device: cpu, num_threads: 1}
+""",
+    "recipe/tiny_finetune/sgd.yaml": """# @package _global_
+optimizer: {lr: 0.01}
+provenance: {source: a test}
+""",
+}
+THEN = {
+    "experiment": "tiny_finetune",
+    "optimizer": "sgd",
+    "grid": {"optimizer.lr": ["/10", "x1"]},
+    "fixed": ["launch.progress=false"],
+}
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("pages")
+    for name, text in PAGES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory, pages: str) -> Sweep:
+    """Two optimizers, two learning rates, two seeds, trained for real."""
+    root = tmp_path_factory.mktemp("stages")
+    cells = []
+    for name in ("lion", "adamw"):
+        for lr in (1e-3, 3e-2):
+            for seed in (0, 1):
+                changes = {"optimizer_name": name, "seed": seed, "optimizer__lr": lr}
+                made = tiny.config(root / "runs", **SHORT, **changes)
+                cells.append(Cell.of(made, {"optimizer.lr": lr}))
+    sweep = swept.sweep(root, cells, then=vars(stages.read({**THEN, "config_dir": pages})))
+    with pytest.raises(UserError, match="stage two of trial waits for 8 of 8 cells of stage one"):
+        stages.second(sweep)
+    assert swept.work(sweep.path) == 0
+    return sweep
+
+
+def test_each_seed_starts_from_the_same_seed_of_what_its_optimizer_chose(first: Sweep) -> None:
+    chosen = {best.optimizer: best.settings["lr"] for best in results.best_cells(first)}
+    source = {
+        (c.optimizer, c.seed): c.run_id
+        for c in first.cells
+        if c.settings["optimizer.lr"] == chosen[c.optimizer]
+    }
+    after = stages.second(first)
+    assert after.name == "trial-then" and len(after.cells) == 8
+    assert after.manifest["conditions"] == ["init_optimizer"]
+    assert after.manifest["budget"] == {"sgd": 4}
+    for cell in after.cells:
+        assert (
+            cell.config["start_from"]["source"]
+            == source[cell.settings["init_optimizer"], cell.seed]
+        )
+        assert cell.config["start_from"]["leave_out"] == ["head.*"]
+    tried = {(c.settings["init_optimizer"], c.settings["optimizer.lr"]) for c in after.cells}
+    assert tried == {(name, lr) for name in chosen for lr in (0.001, 0.01)}
+    again = stages.second(first)
+    assert [c.run_id for c in again.cells] == [c.run_id for c in after.cells]
+
+
+def test_stage_two_trains_and_each_first_optimizer_has_its_best_cell(first: Sweep) -> None:
+    after = stages.second(first)
+    assert swept.work(after.path) == 0
+    best = results.best_cells(after)
+    assert {b.settings["init_optimizer"] for b in best} == {"lion", "adamw"}
+    assert all(b.num_trials == 2 and b.num_seeds == 2 for b in best)
+    report.show(after, Console(file=(shown := StringIO()), width=200))
+    assert re.search(r"optimizer +init_optimizer +lr .*\n.*\n +sgd +lion +0", shown.getvalue())
+    ledger = read_runs(after.manifest["runs_dir"], runs=[c.run_id for c in after.cells])
+    told = dict(zip(ledger.run_id, ledger.init_optimizer, strict=True))
+    table = results.runs_table(after).set_index("run_id")
+    for cell in after.cells:
+        name = cell.settings["init_optimizer"]
+        assert told[cell.run_id] == table.init_optimizer[cell.run_id] == name
+    with pytest.raises(UserError, match="confirm trial, then call: .* then trial-fresh"):
+        confirm(after, [100])
+    with pytest.raises(UserError, match="trial-then has no stage two"):
+        stages.second(after)
+
+
+def test_the_command_of_a_cell_makes_the_same_run(first: Sweep, pages: str) -> None:
+    after = stages.second(first)
+    table = results.runs_table(after).set_index("run_id")
+    if table.empty:
+        assert swept.work(after.path) == 0
+        table = results.runs_table(after).set_index("run_id")
+    for cell in after.cells[:2]:
+        words = table.command[cell.run_id].replace("'", "").split()[2:]
+        made = compose([*words, f"results_dir={after.manifest['runs_dir']}"], pages)
+        assert run_id(made) == cell.run_id
+
+
+def test_fresh_seeds_of_stage_one_carry_stage_two_with_them(first: Sweep) -> None:
+    fresh = confirm(first, [100])
+    assert fresh.manifest["then"] == first.manifest["then"]
+
+
+@pytest.mark.parametrize(
+    "section, said",
+    [
+        (
+            {**THEN, "optimiser": "sgd"},
+            r"sweep.then.optimiser: no such key; did you mean optimizer",
+        ),
+        ({"experiment": "x"}, "sweep.then.optimizer is missing: name a page of conf/optimizer"),
+        ({**THEN, "start_from": {"source": "x"}}, "source: stage one chooses it"),
+    ],
+)
+def test_a_wrong_section_is_refused_with_its_key(section: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        stages.read(section)
+
+
+def test_a_choice_under_each_of_several_conditions_is_none(tmp_path: Path, pages: str) -> None:
+    cells = []
+    for size in (16, 32):
+        made = tiny.config(tmp_path / "runs", **SHORT, train__batch_size=size)
+        cells.append(Cell.of(made, {"train.batch_size": size}))
+    then = vars(stages.read({**THEN, "config_dir": pages}))
+    sweep = swept.sweep(tmp_path, cells, conditions=["batch_size"], then=then)
+    assert swept.work(sweep.path) == 0
+    with pytest.raises(UserError, match="has chosen 2 settings of .*, one under each condition"):
+        stages.second(sweep)
+
+
+def test_the_page_plans_stage_one_and_names_stage_two() -> None:
+    """What is written into the manifest can be read again."""
+    from experiments.pages import CONF, groups_of
+
+    asked = ["experiment=pretrain_proxy", "sweep=pretrain_then_finetune", "launch.progress=false"]
+    request = command.parse(asked, groups_of([CONF]))
+    page = command.sweep_page(request, [CONF])
+    stage = json.loads(json.dumps(command.stage_two(page, request, None)))
+    assert stage["experiment"] == "finetune_proxy" and stage["fixed"] == ["launch.progress=false"]
+    assert stages.read(stage) == stages.Stage(**stage)
