@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
@@ -81,7 +82,7 @@ def _is_no_page(override: str, config_dir: str | None) -> bool:
     folders = [pages.CONF, *([Path(config_dir)] if config_dir else [])]
     group, _, page = override.partition("=")
     found = [folder / group / f"{page}.yaml" for folder in folders]
-    return group in pages.groups_of(folders) and not any(file.exists() for file in found)
+    return group in pages.groups_of(folders) and not any(map(os.path.exists, found))
 
 
 def _unreadable(overrides: Sequence[str]) -> str:

@@ -41,7 +41,7 @@ def proxy_of(experiment: str) -> str:
             return page
     family = re.match("[a-z]*", experiment)
     page = f"{family[0] if family else ''}_proxy"
-    return page if (CONF / "experiment" / f"{page}.yaml").exists() else "vit_proxy"
+    return page if os.path.exists(CONF / "experiment" / f"{page}.yaml") else "vit_proxy"
 
 
 def load_page(group: str, name: str, changes: Sequence[str], folders: Sequence[Path]) -> Any:
@@ -53,7 +53,7 @@ def load_page(group: str, name: str, changes: Sequence[str], folders: Sequence[P
     from omegaconf import OmegaConf
 
     for folder in reversed(folders):
-        if (folder / group / f"{name}.yaml").exists():
+        if os.path.exists(folder / group / f"{name}.yaml"):  # False for a name that is too long
             page = OmegaConf.load(folder / group / f"{name}.yaml")
             return OmegaConf.merge(page, from_dotlist(group, changes))
     known = sorted({p.stem for folder in folders for p in (folder / group).glob("*.yaml")})

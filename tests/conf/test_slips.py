@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import run
-from experiments import checks, limits, runner
+from experiments import checks, limits, pages, runner
 from experiments.config import ConfigError, RunConfig, UserError, from_dict, to_dict
 from experiments.data.order import BatchPlan
 from experiments.tasks.image import _even
@@ -175,3 +175,9 @@ def test_the_remedy_for_an_odd_batch_of_mixup_works(tmp_path: Path) -> None:
 
 def test_sampled_keys_are_keys() -> None:
     assert set(limits.RUN) <= {*KEYS}
+
+
+@pytest.mark.parametrize("group", ["sweep", "launcher"])
+def test_a_page_name_that_no_file_can_have_is_no_page(group: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{group}=11"):
+        pages.load_page(group, "1" * 401, [], [pages.CONF])
