@@ -39,6 +39,7 @@ Train one model with one optimizer; record it, resume it, compare it.
   python run.py -m sweep=lr_wd launcher=local ...          a fair grid for each optimizer
   python run.py job=plan experiment=NAME                   what it would cost: memory, FLOPs, hours
   python run.py job=compare experiment=NAME                Lion against AdamW, both tuned
+  python run.py job=evaluate run=RUN_ID                    measure a finished run once more
   python run.py job=landscape run=RUN_ID                   how flat a finished run lies
   python run.py job=search search=laptop                   evolve optimizers as the paper has Lion
 

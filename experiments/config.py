@@ -19,6 +19,8 @@ JOBS = {
 }
 """Name of a job: the module whose `main(config)` does it and returns the exit code."""
 
+JOBS_OF_THE_COMMAND_LINE = ("compare",)
+"""Jobs of many runs, which `run.py` starts before one is composed."""
 WITHOUT_DATA = ("plan",)
 """Jobs that need no data to be there."""
 
@@ -108,6 +110,7 @@ class TrackingConfig:
     wandb: str = "disabled"  # disabled | offline | online
     wandb_project: str = "lion-experiments"
     tensorboard: bool = False
+    telemetry_every_steps: int | None = None  # rows on updates and signs; null: none
 
 
 @dataclass

@@ -46,6 +46,9 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor):  # what was there before counts as nothing
+                self._see(leaf, is_new=False)
         out = func(*args, **(kwargs or {}))
         count = _FLOPS.get(func._overloadpacket)
         if count is not None:
@@ -57,7 +60,7 @@ class LiveBytes(TorchDispatchMode):
                 self.flops += flops
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor):
-                self._see(leaf)
+                self._see(leaf, is_new=True)
         self.peak = max(self.peak, self.live)
         without = self.live - self.gradients - self.copies
         self.peak_activations = max(self.peak_activations, without)
@@ -71,9 +74,9 @@ class LiveBytes(TorchDispatchMode):
         self.peak_copies = max(self.peak_copies, self.copies)
         weakref.finalize(storage, self._drop_copy, size)
 
-    def _see(self, tensor: Tensor) -> None:
+    def _see(self, tensor: Tensor, is_new: bool) -> None:
         storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
+        key, size = storage._cdata, storage.nbytes() if is_new else 0
         if key not in self._there:
             self.live += size
             self._there[key] = weakref.finalize(storage, self._drop, key, size)

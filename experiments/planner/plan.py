@@ -64,6 +64,7 @@ def make(config: RunConfig) -> dict[str, Any]:
         "memory_bytes": _by_strategy(parts, devices, size)["ddp"],
         "memory_bytes_by_strategy": _by_strategy(parts, devices, size),
         "peak_bytes": _peak(parts, counted.one, size, accumulates),
+        "pass_bytes": counted.one.peak,
         "activation_bytes": {  # of the micro-batch
             "as_set": counted.one.activations,
             "with_checkpointing": _of(counted.with_checkpoints),
