@@ -108,7 +108,9 @@ class Telemetry:
             "zero_updates": _share(updates, number),
         }
         if all(id(p) in self._signs for p in params):
-            flips = [u.sign() * self._signs[id(p)] < 0 for u, p in zip(updates, params, strict=True)]
+            flips = [
+                u.sign() * self._signs[id(p)] < 0 for u, p in zip(updates, params, strict=True)
+            ]
             found["sign_flips"] = 1 - _share(flips, number)
         states = [self._optimizer.state.get(p, {}).get("exp_avg") for p in params]
         momenta = [s for s in states if isinstance(s, Tensor) and s.is_floating_point()]
@@ -127,9 +129,7 @@ def _share(tensors: Iterable[Tensor], number: int) -> Tensor:
     return torch.stack([(t == 0).sum() for t in tensors]).sum() / number
 
 
-def _kinds(
-    model: nn.Module, optimizer: torch.optim.Optimizer
-) -> dict[str, list[nn.Parameter]]:
+def _kinds(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, list[nn.Parameter]]:
     """The trained parameters: scalars, embeddings, and the rest by their group."""
     embedded = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     found: dict[str, list[nn.Parameter]] = {}

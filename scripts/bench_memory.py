@@ -2,9 +2,9 @@
 
     python scripts/bench_memory.py        # results/bench/memory.csv
 
-Each case is a fresh process that takes two real steps (random images) and reports of the second what torch's
-allocator held at most beside weights, state and batch while forward and backward passes ran
-(profiler), and of both the peak of resident memory over that before the model was built.
+Each case is a fresh process that takes two real steps (random images) and reports what torch's
+allocator held at most beside weights, state and batch in the second forward and backward pass
+(profiler), and the peak of resident memory over that before the model was built.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ def measure(page: str, optimizer: str, size: int) -> dict[str, int]:
     before = _reset_peak()
     model = task.build_model().train()
     chosen = build(config.optimizer, "optimizer", freeze(model, config))
-    batch = tuple(
-        torch.randint(0, 10, t.shape).to(t.dtype) for t in task.example_batch(size)
-    )
+    batch = tuple(torch.randint(0, 10, t.shape).to(t.dtype) for t in task.example_batch(size))
     world = World(0, 1, torch.device("cpu"))
     task.loss(model, batch, world).mean.backward()
     chosen.step()  # makes the state: the second step is as all later ones
@@ -92,7 +90,9 @@ def measure(page: str, optimizer: str, size: int) -> dict[str, int]:
 
 def _warm_up(torch: Any) -> None:
     """Threads, kernels and the profiler have their memory before anything is measured."""
-    layer = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten(), torch.nn.LazyLinear(8))
+    layer = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten(), torch.nn.LazyLinear(8)
+    )
     with torch.profiler.profile(profile_memory=True):
         layer(torch.randn(2, 3, 16, 16)).sum().backward()
 

@@ -8,9 +8,9 @@
     python scripts/doctor.py results/studies/vit_proxy/heatmap/runs.csv    # a sweep
 
 Also metrics.jsonl, or any file of JSON lines with a step and a loss. A run of ours tells more with
-tracking.telemetry_every_steps=50. Settings: optimizer, lr, weight_decay, batch_size, warmup_steps,
-total_steps, final_lr, grad_clip_norm, param_dtype, resumed_at; of a sweep: better=lower. Nothing found is not a clean bill of health: each rule needs its
-numbers.
+tracking.telemetry_every_steps=50. What --set takes: optimizer, lr, weight_decay, batch_size,
+warmup_steps, total_steps, final_lr, grad_clip_norm, param_dtype, resumed_at; of a sweep:
+better=lower. Nothing found is not a clean bill of health: each rule needs its numbers.
 """
 
 from __future__ import annotations

@@ -217,7 +217,7 @@ def _records(path: Path) -> Iterator[Any]:
         part += data[place + _HEADER : place + _HEADER + size]
         place += _HEADER + size
         if kind in (1, 4):  # whole, or the last part of one
-            record = wandb_internal_pb2.Record()
+            record: Any = getattr(wandb_internal_pb2, "Record")()  # noqa: B009 - made at run time
             record.ParseFromString(part)
             part = b""
             yield record

@@ -111,13 +111,13 @@ def frozen_weights(run: Evidence) -> Iterator[Finding]:
     """An update below half of a weight's last digit is rounded away."""
     if str(run.settings.get("param_dtype", "")).split(".")[-1] not in ("bfloat16", "float16"):
         return
-    for group in run.groups_of("zero_updates"):
-        share = later_half(run.values(f"zero_updates/{group}"))
-        if share is None or share <= limit("frozen_share"):
-            continue
+    shares = {g: later_half(run.values(f"zero_updates/{g}")) for g in run.groups_of("zero_updates")}
+    frozen = {g: share for g, share in shares.items() if (share or 0) > limit("frozen_share")}
+    if frozen:
+        said = ", ".join(f"{share:.0%} of {group}" for group, share in frozen.items())
         yield Finding(
             "16-bit weights no longer move",
-            f"in {group}, a step leaves {share:.0%} of the weights as they were",
+            f"a step leaves as they were: {said}",
             "float32 weights (train.param_dtype=float32), or optimizer.kahan_sum=true",
             "results/lean_state/README.md; arXiv:2010.06192 (bfloat16 training with Kahan sums)",
         )
@@ -166,6 +166,7 @@ def applied_twice(run: Evidence) -> Iterator[Finding]:
     low, high = limit("twice")
     if not run.is_sign_based:
         return
+    sizes = {}
     for group in run.groups_of("update_rms"):
         if group == "decay" and (run.number("weight_decay") or 0) > 0:
             continue  # decay adds to the sign
@@ -173,11 +174,13 @@ def applied_twice(run: Evidence) -> Iterator[Finding]:
         rates = rates or dict(run.series.get("lr", []))
         times = [u / rates[s] for s, u in run.series[f"update_rms/{group}"] if rates.get(s)]
         found = later_half([t for t in times if math.isfinite(t)])
-        if found is None or not low <= found <= high:
-            continue
+        if found is not None and low <= found <= high:
+            sizes[group] = found
+    if sizes:
+        said = ", ".join(f"{size:.2f} lr ({group})" for group, size in sizes.items())
         yield Finding(
             "a step applied twice",
-            f"updates of {group} have an RMS of {found:.2f} lr; a sign's is 1",
+            f"updates have an RMS of {said}; a sign's is 1",
             "look for a second optimizer.step(), or a kernel that is autotuned in place",
             "arXiv:2302.06675, Alg. 2; triton.autotune runs a kernel several times on first use",
         )
@@ -189,7 +192,7 @@ def spikes_before_nan(run: Evidence) -> Iterator[Finding]:
     bad = next((place for place, (_, v) in enumerate(series) if not math.isfinite(v)), None)
     if bad is None:
         return
-    warned = [step for step in _spikes(series[:bad])]
+    warned = list(_spikes(series[:bad]))
     if not warned:
         yield Finding(
             "not finite without a warning",
@@ -198,9 +201,10 @@ def spikes_before_nan(run: Evidence) -> Iterator[Finding]:
             "experiments.doctor: no spike in the losses that were logged",
         )
         return
+    spiked = ", ".join(f"{step:g}" for step in warned[-3:])
     yield Finding(
         "loss spikes before it diverged",
-        f"not finite at step {series[bad][0]:g}; spikes at {', '.join(f'{s:g}' for s in warned[-3:])}",
+        f"not finite at step {series[bad][0]:g}; spikes at {spiked}",
         "a smaller lr, a longer warm-up, or clipping at norm 1",
         "arXiv:2204.02311, section 5.1 (spikes); arXiv:2309.14322 (small-scale proxies for them)",
     )

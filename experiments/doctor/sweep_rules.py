@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments.doctor.evidence import Finding
 from experiments.headline import Headline
@@ -39,9 +39,7 @@ def _settings(table: pd.DataFrame) -> list[str]:
 def _unequal(table: pd.DataFrame) -> Iterator[Finding]:
     """More trials find more luck."""
     keys = _settings(table)
-    trials = {
-        str(name): len(own.drop_duplicates(keys)) for name, own in table.groupby("optimizer")
-    }
+    trials = {str(name): len(own.drop_duplicates(keys)) for name, own in table.groupby("optimizer")}
     if len(set(trials.values())) > 1:
         said = ", ".join(f"{name} {number}" for name, number in trials.items())
         yield Finding(
@@ -54,7 +52,8 @@ def _unequal(table: pd.DataFrame) -> Iterator[Finding]:
 
 def _edges(table: pd.DataFrame, headline: Headline) -> Iterator[Finding]:
     conditions = [key for key in CONDITION if key in table and table[key].nunique() > 1]
-    for names, own in table.groupby(["optimizer", *conditions], dropna=False):
+    for found, own in table.groupby(["optimizer", *conditions], dropna=False):
+        names: tuple[Any, ...] = tuple(found)  # type: ignore[arg-type]
         keys = [k for k in _settings(own) if own[k].nunique() > 1]
         if not keys:
             continue
@@ -64,7 +63,9 @@ def _edges(table: pd.DataFrame, headline: Headline) -> Iterator[Finding]:
         except ValueError:
             continue  # seeds that do not match: nothing can be said of an edge
         if best.edges:
-            where = ", ".join(f"{key}={name}" for key, name in zip(conditions, names[1:], strict=True))
+            where = ", ".join(
+                f"{key}={name}" for key, name in zip(conditions, names[1:], strict=True)
+            )
             yield Finding(
                 "best cell on an edge",
                 f"{names[0]}{f' ({where})' if where else ''}: {text_of(best.setting)} wins, at the "

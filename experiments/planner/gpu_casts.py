@@ -16,14 +16,72 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 TO_LOW = frozenset(
-    "linear matmul __matmul__ __rmatmul__ bmm mm mv addmm addbmm addmv baddbmm addr einsum prelu "
-    "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d".split()
+    [
+        "linear",
+        "matmul",
+        "__matmul__",
+        "__rmatmul__",
+        "bmm",
+        "mm",
+        "mv",
+        "addmm",
+        "addbmm",
+        "addmv",
+        "baddbmm",
+        "addr",
+        "einsum",
+        "prelu",
+        "conv1d",
+        "conv2d",
+        "conv3d",
+        "conv_transpose1d",
+        "conv_transpose2d",
+        "conv_transpose3d",
+    ]
 )
 TO_HIGH = frozenset(
-    "layer_norm group_norm rms_norm softmax log_softmax softmin softplus cross_entropy nll_loss "
-    "binary_cross_entropy_with_logits mse_loss l1_loss smooth_l1_loss kl_div "
-    "cosine_similarity exp expm1 log log10 log1p log2 pow __pow__ __rpow__ prod sum norm cumsum "
-    "cumprod rsqrt reciprocal acos asin cosh sinh tan erfinv cdist dist renorm".split()
+    [
+        "layer_norm",
+        "group_norm",
+        "rms_norm",
+        "softmax",
+        "log_softmax",
+        "softmin",
+        "softplus",
+        "cross_entropy",
+        "nll_loss",
+        "binary_cross_entropy_with_logits",
+        "mse_loss",
+        "l1_loss",
+        "smooth_l1_loss",
+        "kl_div",
+        "cosine_similarity",
+        "exp",
+        "expm1",
+        "log",
+        "log10",
+        "log1p",
+        "log2",
+        "pow",
+        "__pow__",
+        "__rpow__",
+        "prod",
+        "sum",
+        "norm",
+        "cumsum",
+        "cumprod",
+        "rsqrt",
+        "reciprocal",
+        "acos",
+        "asin",
+        "cosh",
+        "sinh",
+        "tan",
+        "erfinv",
+        "cdist",
+        "dist",
+        "renorm",
+    ]
 )
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 

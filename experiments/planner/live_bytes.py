@@ -1,7 +1,7 @@
 """Bytes that a computation holds at a time, counted as storages come and go; and its FLOPs.
 
-The formulas of FLOPs are torch's own. Torch's counter itself also follows modules, and what it hooks
-for that keeps alive what checkpointing computes again.
+The formulas of FLOPs are torch's own. Torch's counter also follows modules, and what it hooks for
+that keeps alive what checkpointing computes again.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from experiments.build import what_is_trained
-from experiments.config import RunConfig
+from experiments.config import ConfigError, RunConfig
 from experiments.planner import memory, model_facts, optimizer_state
 from experiments.planner.memory import Activations, Parts
 from experiments.planner.stand_ins import num_steps, task_without_data
@@ -31,16 +31,21 @@ def make(config: RunConfig) -> dict[str, Any]:
     """
     task = task_without_data(config)
     steps = num_steps(config, task)
-    blank = Blank(task, config, on_gpu=config.launch.device != "cpu")
+    on_gpu = config.launch.device != "cpu"
     devices = config.launch.num_processes
     size = memory.micro_batch(config.train.batch_size, config.train.micro_batch_size, devices)
     assert size is not None, "checks refuses it"
+    accumulates = config.train.batch_size // devices // size > 1
+    blank = Blank(task, config, on_gpu)
+    try:
+        counted = _count(blank, size, accumulates)
+    except ConfigError:
+        blank = Blank(task, config, on_gpu, pretends=True)
+        counted = _count(blank, size, accumulates)
     bytes_of = {
         name: optimizer_state.measure(section, config, blank)
         for name, section in {"": config.optimizer, **optimizer_state.side_by_side()}.items()
     }
-    accumulates = config.train.batch_size // devices // size > 1
-    counted = _count(blank, size, accumulates)
     parts = _parts(blank, config, counted, size, bytes_of[""])
     flops = counted.one.flops * (config.train.batch_size // size)
     model = blank.model

@@ -19,8 +19,6 @@ from experiments.planner.live_bytes import LiveBytes
 from experiments.tasks.task import Task
 from lion.param_groups import param_groups
 
-DEVICE = "cpu"
-"""Of tensors without data: kernels of CPUs, or (`GpuCasts`) those of GPUs."""
 _SWITCHES = {
     True: (
         "set_grad_checkpointing",  # timm
@@ -56,20 +54,25 @@ class Blank:
         task: Builds it.
         config: Of the run.
         on_gpu: Whether to count as on a GPU.
+        pretends: Whether tensors claim to lie on a device, which is slower: some models look into
+            a tensor on "meta", and fail.
     """
 
-    def __init__(self, task: Task, config: RunConfig, on_gpu: bool) -> None:
+    def __init__(self, task: Task, config: RunConfig, on_gpu: bool, pretends: bool = False) -> None:
         self.task, self.on_gpu = task, on_gpu
         is_bf16 = config.train.precision == "bf16" or (config.train.precision == "auto" and on_gpu)
         self.low = torch.bfloat16 if is_bf16 else None
-        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        # A GPU's kernels are chosen by `GpuCasts`; a CPU's by torch, from tensors that pretend.
+        pretends = pretends or not on_gpu
+        self.mode: Any = FakeTensorMode() if pretends else contextlib.nullcontext()
+        self.device = "cpu" if pretends else "meta"
         dtype = getattr(torch, config.train.param_dtype)
         self.plain = _onto(_build(task), "meta", dtype)  # the same without modes, for optimizers
         model = _build(task)  # not a copy: what checkpointing wraps would be the original
         freeze(self.plain, config)
         freeze(model, config)
         with self.mode:
-            self.model = _onto(model, DEVICE, dtype).train()
+            self.model = _onto(model, self.device, dtype).train()
 
     def trial(self, size: int, has_gradients: bool) -> Trial:
         """A micro-batch forth and back.
@@ -80,7 +83,7 @@ class Blank:
         """
         with self.mode:
             batch = tuple(
-                torch.empty(t.shape, dtype=t.dtype, device=DEVICE)
+                torch.empty(t.shape, dtype=t.dtype, device=self.device)
                 for t in self.task.example_batch(size)
             )
             for p in self.model.parameters():
@@ -99,11 +102,11 @@ class Blank:
         )
 
     def _pass(self, batch: tuple[Tensor, ...]) -> LiveBytes:
-        world, live = World(0, 1, torch.device(DEVICE)), LiveBytes(self.model)
+        world, live = World(0, 1, torch.device(self.device)), LiveBytes(self.model)
         casts = GpuCasts(self.low, live.set_apart) if self.on_gpu else None
         try:
             with live, casts or contextlib.nullcontext():
-                with torch.autocast(DEVICE, torch.bfloat16, enabled=bool(self.low and not casts)):
+                with torch.autocast("cpu", torch.bfloat16, enabled=bool(self.low and not casts)):
                     loss = self.task.loss(self.model, batch, world).mean
                 if casts:
                     casts.forget_weights()

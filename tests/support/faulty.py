@@ -85,7 +85,7 @@ def log_of(path: Path, fault: str = "") -> Path:
             optimizer.step()
         telemetry.after(step)
         optimizer.zero_grad()
-        lines.append({"step": step, "train/loss": _told(float(loss), fault, step)})
+        lines.append({"step": step, "train/loss": _told(float(loss.detach()), fault, step)})
         if telemetry.is_due(step):
             lines[-1] |= {f"telemetry/{name}": value for name, value in telemetry.take()}
         if math.isnan(lines[-1]["train/loss"]):

@@ -95,7 +95,8 @@ def test_the_paper_keeps_lr_times_weight_decay(script: ModuleType) -> None:
     assert accused == ACCUSED
 
 
-ACCUSED: set[str] = set()
+ACCUSED = {"lm_proxy"}
+"""Its pilot of one seed has picked a decay that is 6 times as strong."""
 
 
 def sweep(**by_optimizer: list[float]) -> pd.DataFrame:
@@ -145,7 +146,8 @@ def test_no_false_alarm_over_the_committed_studies(script: ModuleType) -> None:
     assert counted == COUNTED
 
 
-COUNTED: dict[str, int] = {}
+COUNTED = {"small batch": 50, "warm-up too short": 33}
+"""Of 1,900 curves. Of the 33, one run ended within 3 points of its optimizer's best."""
 
 
 def test_telemetry_changes_neither_the_run_nor_its_name(tmp_path: Path, script: ModuleType) -> None:
@@ -158,8 +160,9 @@ def test_telemetry_changes_neither_the_run_nor_its_name(tmp_path: Path, script: 
         for end in ends
     ]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    assert ends[0].results == pytest.approx(ends[1].results) or True
-    rows = [row for row in read_rows(ends[1].folder / "metrics.jsonl") if row["split"] == "telemetry"]
+    rows = [
+        row for row in read_rows(ends[1].folder / "metrics.jsonl") if row["split"] == "telemetry"
+    ]
     names = {row["metric"] for row in rows}
     wanted = {"grad_norm", "clip_share", "lr_times_weight_decay/decay"}
     wanted |= {f"{name}/no_decay" for name in ("update_rms", "weight_rms", "update_ratio")}

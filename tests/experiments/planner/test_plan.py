@@ -113,7 +113,9 @@ def test_on_a_gpu_layer_norms_are_float32_and_attention_holds_no_scores() -> Non
     """A page's bf16 step: what is kept per token and block, in bytes of its width."""
     asked = config("vit_b16_imagenet")
     blank = Blank(task_without_data(asked), asked, on_gpu=True)
-    each = Activations.through(2, blank.trial(2, True).activations, blank.trial(4, True).activations)
+    each = Activations.through(
+        2, blank.trial(2, True).activations, blank.trial(4, True).activations
+    )
     scores = 12 * 12 * 197**2 * 2
     assert each.each < 95e6  # 12 blocks x 197 tokens x 768 x about 50 bytes
     assert each.each > 12 * 197 * 768 * 40
