@@ -1,7 +1,7 @@
 """Writes what every experiment page would cost: results/plan.csv, results/plan_claim.csv.
 
     python scripts/plans.py            # minutes: every page, with Lion
-    python scripts/plans.py vit_proxy  # these pages only, printed
+    python scripts/plans.py vit_proxy  # renews the rows of these pages only
 
 The second file works out a claim of the paper, that ViT-B/16 at batch 4,096 needs 8 TPU v4 chips
 with Lion and 16 with AdamW.
@@ -66,6 +66,14 @@ def claim_rows() -> list[dict[str, Any]]:
     return claim.work_out(compose(["experiment=vit_b16_imagenet", "job=plan"]))
 
 
+def read(path: Path) -> list[dict[str, Any]]:
+    """A table of `write`; empty where there is none."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """A CSV file."""
     found = list(rows)
@@ -78,15 +86,11 @@ def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line."""
     asked = list(sys.argv[1:] if arguments is None else arguments)
-    if asked:
-        for page in asked:
-            print(row(page))
-        return 0
-    rows = []
-    for page in pages():
-        rows.append(row(page))
-        print(f"{page}: {rows[-1]['a100_hours']} A100-hours", flush=True)
-    write(OUT, rows)
+    rows = {r["experiment"]: r for r in read(OUT)} if asked else {}
+    for page in asked or pages():
+        rows[page] = row(page)
+        print(f"{page}: {rows[page]['a100_hours']} A100-hours", flush=True)
+        write(OUT, [rows[name] for name in sorted(rows)])
     write(CLAIM, claim_rows())
     return 0
 

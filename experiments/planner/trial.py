@@ -64,7 +64,9 @@ class Blank:
         self.low = torch.bfloat16 if is_bf16 else None
         # A GPU's kernels are chosen by `GpuCasts`; a CPU's by torch, from tensors that pretend.
         pretends = pretends or not on_gpu
-        self.mode: Any = FakeTensorMode() if pretends else contextlib.nullcontext()
+        self.mode: Any = (
+            FakeTensorMode(allow_non_fake_inputs=True) if pretends else contextlib.nullcontext()
+        )
         self.device = "cpu" if pretends else "meta"
         dtype = getattr(torch, config.train.param_dtype)
         self.plain = _onto(_build(task), "meta", dtype)  # the same without modes, for optimizers
@@ -81,11 +83,9 @@ class Blank:
             size: Examples.
             has_gradients: Whether gradients of earlier micro-batches are there already.
         """
+        example = self.task.example_batch(size)
         with self.mode:
-            batch = tuple(
-                torch.empty(t.shape, dtype=t.dtype, device=self.device)
-                for t in self.task.example_batch(size)
-            )
+            batch = tuple(torch.empty(t.shape, dtype=t.dtype, device=self.device) for t in example)
             for p in self.model.parameters():
                 p.grad = torch.empty_like(p) if has_gradients and p.requires_grad else None
             with explained("job=plan: the step cannot be counted"):

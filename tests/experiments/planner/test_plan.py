@@ -233,7 +233,7 @@ def test_headers_have_their_cost_from_the_table(row: dict[str, str]) -> None:
         assert row["experiment"].endswith("proxy") or row["experiment"] in NO_COST
         return
     if row["experiment"].startswith("t5_"):
-        return  # the header is for pairs of 64 tokens, the table for the longest: see below
+        return  # the header is for pairs of 64 tokens, the table for the longest
     assert float(said[1].replace(",", "")) == pytest.approx(float(row["a100_hours"]), rel=0.06)
 
 
