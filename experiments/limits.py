@@ -39,7 +39,7 @@ _BETAS = listed(_BETA, 1, 4)
 _PROBABILITY = number(0, 1)
 
 RUN: dict[str, Range] = {
-    "job": Range(f"one of {', '.join((*JOBS, *JOBS_OF_THE_COMMAND_LINE))}", lambda v: v in JOBS),
+    "job": Range(choice(*JOBS, *JOBS_OF_THE_COMMAND_LINE).must_be, choice(*JOBS).holds),
     "run": TEXT,
     "evaluation": TEXT,
     "experiment": TEXT,
