@@ -21,7 +21,7 @@ from experiments.build import TRACEBACK_VARIABLE
 from experiments.compose import compose as compose
 from experiments.compose import compose_cells as compose_cells
 from experiments.compose import finish, page_folders, register_schema
-from experiments.config import JOBS, RunConfig, UserError
+from experiments.config import JOBS, WITHOUT_DATA, RunConfig, UserError
 from experiments.data import locate
 from experiments.explain import explain
 from experiments.overrides import quoted_arguments
@@ -37,7 +37,9 @@ Train one model with one optimizer; record it, resume it, compare it.
   torchrun --nproc_per_node=8 run.py ...                   the same, or across machines
   python run.py -m optimizer=lion,adamw seed=0,1,2 ...     every combination: a sweep
   python run.py -m sweep=lr_wd launcher=local ...          a fair grid for each optimizer
+  python run.py job=plan experiment=NAME                   what it would cost: memory, FLOPs, hours
   python run.py job=compare experiment=NAME                Lion against AdamW, both tuned
+  python run.py job=evaluate run=RUN_ID                    measure a finished run once more
   python run.py job=landscape run=RUN_ID                   how flat a finished run lies
   python run.py job=search search=laptop                   evolve optimizers as the paper has Lion
 
@@ -113,8 +115,9 @@ def run_job(config: RunConfig) -> int:
     Returns:
         The exit code of the run.
     """
-    # Missing data is said before anything heavy is imported.
-    locate.check_section(config.data, proxy=proxy_of(config.experiment))
+    # Missing data is said before anything heavy is imported; a plan needs none.
+    if config.job not in WITHOUT_DATA:
+        locate.check_section(config.data, proxy=proxy_of(config.experiment))
     if config.job == "train":
         start_from.check(config)
     is_parallel = config.job in ("train", "evaluate")

@@ -138,7 +138,7 @@ def _recorded(asked: RunConfig, overrides: Sequence[str]) -> RunConfig:
     from experiments.identity import run_id
     from experiments.store import read_config
 
-    taken = ("job", "run", "evaluation", "landscape", "launch", "results_dir", "hydra")
+    taken = ("job", "run", "evaluation", "landscape", "plan", "launch", "results_dir", "hydra")
     taken += ("checkpoint.step", "eval.batch_size")
     keys = [override.split("=")[0].lstrip("+~") for override in overrides]
     ignored = [key for key in keys if not {key, key.split(".")[0].split("/")[0]} & set(taken)]
@@ -148,7 +148,7 @@ def _recorded(asked: RunConfig, overrides: Sequence[str]) -> RunConfig:
     folder = Path(os.path.expanduser(asked.results_dir)) / asked.run
     config = from_dict(read_config(folder))
     trust.check(config, f"the recorded run {folder}")
-    for key in ("job", "evaluation", "landscape", "results_dir"):
+    for key in ("job", "evaluation", "landscape", "plan", "results_dir"):
         setattr(config, key, getattr(asked, key))
     config.checkpoint.step = asked.checkpoint.step
     if "eval.batch_size" in keys:

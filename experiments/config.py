@@ -14,9 +14,15 @@ JOBS = {
     "train": "experiments.runner",
     "evaluate": "experiments.jobs.evaluate",
     "landscape": "experiments.jobs.landscape",
+    "plan": "experiments.jobs.plan",
     "search": "experiments.jobs.search",
 }
 """Name of a job: the module whose `main(config)` does it and returns the exit code."""
+
+JOBS_OF_THE_COMMAND_LINE = ("compare",)
+"""Jobs of many runs, which `run.py` starts before one is composed."""
+WITHOUT_DATA = ("plan",)
+"""Jobs that need no data to be there."""
 
 
 class UserError(Exception):
@@ -104,6 +110,7 @@ class TrackingConfig:
     wandb: str = "disabled"  # disabled | offline | online
     wandb_project: str = "lion-experiments"
     tensorboard: bool = False
+    telemetry_every_steps: int | None = None  # rows on updates and signs; null: none
 
 
 @dataclass
@@ -135,10 +142,19 @@ class LandscapeConfig:
 
 
 @dataclass
+class PlanConfig:
+    """`job=plan`; see `experiments.planner`. Nothing here changes which run this is."""
+
+    format: str = "text"  # text | json: one JSON object
+    peak_fraction: float = 0.4  # of a card's peak rate that training reaches: assumed
+    usable_memory: float = 0.9  # of a device's; the rest: context, workspaces, fragments: assumed
+
+
+@dataclass
 class RunConfig:
     """One training run. `experiments.identity` says which parts make it another run."""
 
-    job: str = "train"  # train | evaluate | landscape (both: this run's last checkpoint) | search
+    job: str = "train"  # train | plan | search | evaluate | landscape (both: its last checkpoint)
     run: str = ""  # id of a recorded run to take instead of pages; not with job=train
     evaluation: str = ""  # job=evaluate: name of what to measure; empty: what a run ends with
     experiment: str = ""  # name of the page in conf/experiment, set while composing
@@ -168,6 +184,7 @@ class RunConfig:
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     landscape: LandscapeConfig = field(default_factory=LandscapeConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
     search: dict[str, Any] = field(default_factory=dict)  # see experiments.search.settings
     provenance: ProvenanceConfig = field(default_factory=ProvenanceConfig)
     results_dir: str = "results/runs"

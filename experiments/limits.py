@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.config import JOBS
+from experiments.config import JOBS, JOBS_OF_THE_COMMAND_LINE
 from experiments.ranges import (
     FLAG,
     NAME,
@@ -39,7 +39,7 @@ _BETAS = listed(_BETA, 1, 4)
 _PROBABILITY = number(0, 1)
 
 RUN: dict[str, Range] = {
-    "job": choice(*JOBS),
+    "job": Range(choice(*JOBS, *JOBS_OF_THE_COMMAND_LINE).must_be, choice(*JOBS).holds),
     "run": TEXT,
     "evaluation": TEXT,
     "experiment": TEXT,
@@ -84,6 +84,7 @@ RUN: dict[str, Range] = {
     "tracking.wandb": choice("disabled", "offline", "online"),
     "tracking.wandb_project": TEXT,
     "tracking.tensorboard": FLAG,
+    "tracking.telemetry_every_steps": optional(count(1)),
     "landscape.sigmas": _SCALES,
     "landscape.relative_scales": _SCALES,
     "landscape.num_draws": count(4),
@@ -93,6 +94,9 @@ RUN: dict[str, Range] = {
     "landscape.hessian_tolerance": number(above=0),
     "landscape.hessian_iterations": count(1),
     "landscape.seed": SEED,
+    "plan.format": choice("text", "json"),
+    "plan.peak_fraction": number(most=1, above=0),
+    "plan.usable_memory": number(most=1, above=0),
     "provenance.source": TEXT,
     "provenance.assumed": _TEXTS,
     "provenance.experiment_source": TEXT,

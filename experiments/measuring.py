@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from experiments import telemetry
 from experiments.config import EvalConfig, RunConfig, UserError
 from experiments.data.order import BatchPlan, derive, seed_all
 from experiments.headline import Headline
@@ -191,6 +192,12 @@ def loss_rows(parts: Parts, step: int, lr_factor: float) -> list[dict[str, Any]]
         _loss_row(parts, step, parts.losses.mean()),
         row(parts, step, "train", "lr", lr_factor * parts.peak_lrs[0], ""),
     ]
+
+
+def telemetry_rows(parts: Parts, step: int) -> list[dict[str, Any]]:
+    """What was found of the last step."""
+    assert parts.telemetry is not None, "asked only where there is one"
+    return [row(parts, step, telemetry.SPLIT, *pair, "") for pair in parts.telemetry.take()]
 
 
 def diverged_row(parts: Parts, step: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from experiments import checkpoint, warm_start
+from experiments import checkpoint, telemetry, warm_start
 from experiments.build import build, explained
 from experiments.checks import micro_batches
 from experiments.config import ConfigError, RunConfig, UserError
@@ -24,6 +24,7 @@ from experiments.global_batch import check_coupling
 from experiments.progress import LossWindow, Stopwatch
 from experiments.recorder import GO_ON, Recorder
 from experiments.tasks.task import Task
+from experiments.telemetry import Telemetry
 from lion.param_groups import param_groups
 
 
@@ -43,6 +44,7 @@ class Parts:
     total_steps: int
     losses: LossWindow
     watch: Stopwatch
+    telemetry: Telemetry | None = None
     begun: list[dict[str, Any]] = field(default_factory=list)  # see warm_start.load
 
 
@@ -84,6 +86,7 @@ def build_parts(config: RunConfig, task: Task, world: World) -> Parts:
         total_steps=_total_steps(config, plan),
         losses=LossWindow(config.launch.log_every_steps, world.device),
         watch=Stopwatch(),
+        telemetry=telemetry.of(config, model, optimizer),
     )
 
 

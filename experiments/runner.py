@@ -33,6 +33,7 @@ from experiments.measuring import (
     loss_rows,
     make_up,
     not_judged,
+    telemetry_rows,
     time_rows,
 )
 from experiments.parts import Parts, build_parts, facts, restore_parts, save_parts, set_training
@@ -99,6 +100,8 @@ def _train(parts: Parts, recorder: Recorder, stopper: Stopper, start: int) -> tu
             losses.add(_step(parts, step, batch, lr_factor))
         done = step + 1
 
+        if parts.telemetry is not None and parts.telemetry.is_due(done):
+            recorder.add(telemetry_rows(parts, done))
         is_last = done == total
         wish = stopper.wish()
         is_measured = is_last or divides(evaluate_every, done)
@@ -152,9 +155,14 @@ def _step(parts: Parts, step: int, batch: list[Batch], factor: float) -> Tensor:
         else:
             group["lr"] = peak * factor
     total = accumulate(parts, step, batch)
+    norm, telemetry = None, parts.telemetry
     if parts.config.train.grad_clip_norm is not None:
-        nn.utils.clip_grad_norm_(parts.model.parameters(), parts.config.train.grad_clip_norm)
+        norm = nn.utils.clip_grad_norm_(parts.model.parameters(), parts.config.train.grad_clip_norm)
+    if telemetry is not None:
+        telemetry.before(step + 1, norm)
     parts.optimizer.step()
+    if telemetry is not None:
+        telemetry.after(step + 1)
     parts.optimizer.zero_grad(set_to_none=True)
     if parts.average is not None:
         parts.average.update_parameters(parts.model)

@@ -82,7 +82,7 @@ SCHEMA = {
 """Columns of the table that `read_runs` gives, and what they mean."""
 
 FINAL_STATES = ("finished", "diverged")
-NO_EVALUATIONS = ("train", "run", "landscape")
+NO_EVALUATIONS = ("train", "run", "landscape", "telemetry")
 """Splits of the ledger that are no evaluation."""
 
 

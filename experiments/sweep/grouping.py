@@ -76,6 +76,8 @@ def _settings_against_it(config: RunConfig) -> Iterator[str]:
         yield "mixed precision (set train.precision=fp32)"
     if train.compile or train.channels_last or train.deterministic:
         yield "train.compile, train.channels_last or train.deterministic is set"
+    if config.tracking.telemetry_every_steps is not None:
+        yield "tracking.telemetry_every_steps follows one run per process"
     if config.tracking.wandb != "disabled":
         yield "tracking.wandb follows one run per process"
 

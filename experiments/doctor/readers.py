@@ -1,0 +1,238 @@
+"""Evidence out of what tools have logged: our runs, JSON lines, CSV, TensorBoard, wandb offline."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.config import UserError
+from experiments.doctor.evidence import Evidence, Series
+
+_NAMES = {
+    "loss": ("train/loss", "loss", "train_loss", "training_loss", "train.loss"),
+    "lr": ("train/lr", "lr", "learning_rate", "train/learning_rate"),
+    "grad_norm": ("telemetry/grad_norm", "grad_norm", "train/grad_norm", "gradient_norm"),
+}
+"""What we call it: how it is called in logs, first come first served."""
+_STEPS = ("step", "global_step", "iteration", "iter", "_step")
+_BLOCK, _HEADER = 32768, 7
+
+
+def read(path: Path) -> Evidence:
+    """Evidence of a run's folder, or of a file or folder of logs.
+
+    Raises:
+        UserError: where there is nothing that can be read.
+    """
+    if (path / "metrics.jsonl").is_file():
+        return _of_run(path)
+    if path.name == "metrics.jsonl" and (path.parent / "config.yaml").is_file():
+        return _of_run(path.parent)
+    if path.suffix in (".jsonl", ".json"):
+        return _named(path, _json_lines(path))
+    if path.suffix == ".csv":
+        return _named(path, _csv(path))
+    if path.suffix == ".wandb" or list(path.glob("*.wandb")):
+        return _of_wandb(path if path.suffix == ".wandb" else next(path.glob("*.wandb")))
+    if list(path.rglob("*tfevents*")):
+        return _named(path, _tensorboard(path))
+    raise UserError(
+        f"{path}: neither a run's folder nor metrics.jsonl, a .csv, a TensorBoard or an offline "
+        "wandb folder"
+    )
+
+
+def _of_run(folder: Path) -> Evidence:
+    from experiments.store import read_config, read_json, read_rows
+
+    config = read_config(folder)
+    run = Evidence(folder.name, settings=settings_of(config))
+    header, status = read_json(folder / "run.json"), read_json(folder / "status.json")
+    run.settings |= {"state": status.get("state"), "total_steps": status.get("total_steps")}
+    starts = [session.get("start_step", 0) for session in header.get("sessions", [])]
+    run.resumed_at = sorted({float(step) for step in starts if step})
+    _add_rows(run, read_rows(folder / "metrics.jsonl"))
+    return run
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the rules ask of a configuration of this suite."""
+    optimizer, train = config.get("optimizer", {}), config.get("train", {})
+    schedule = config.get("schedule", {})
+    steps, fraction = schedule.get("warmup_steps"), schedule.get("warmup_fraction", 0.0)
+    total = train.get("steps")
+    return {
+        "optimizer": config.get("optimizer_name"),
+        "experiment": config.get("experiment"),
+        "lr": optimizer.get("lr"),
+        "weight_decay": optimizer.get("weight_decay", 0.0),
+        "batch_size": train.get("batch_size"),
+        "grad_clip_norm": train.get("grad_clip_norm"),
+        "param_dtype": train.get("param_dtype", "float32"),
+        "warmup_steps": fraction * total if steps is None and total else steps,
+        "final_fraction": 1.0
+        if schedule.get("name") == "constant"
+        else schedule.get("final_fraction", 0.0),
+    }
+
+
+def _add_rows(run: Evidence, rows: list[dict[str, Any]]) -> None:
+    """Rows of our ledger: split, metric, value."""
+    named: dict[str, Series] = {}
+    for row in rows:
+        is_telemetry = row.get("split") == "telemetry"
+        name = row["metric"] if is_telemetry else f"{row['split']}/{row['metric']}"
+        named.setdefault(name, []).append((float(row["step"]), float(row["value"])))
+    run.series = _known(named)
+
+
+def _named(path: Path, named: dict[str, Series]) -> Evidence:
+    run = Evidence(path.name, series=_known(named))
+    if not run.series.get("loss") and not any("/" in name for name in run.series):
+        raise UserError(
+            f"{path}: no column for the loss; name it one of {', '.join(_NAMES['loss'])}"
+        )
+    return run
+
+
+def _known(named: dict[str, Series]) -> dict[str, Series]:
+    """Our names for what is known; telemetry keeps its own."""
+    found = {name.removeprefix("telemetry/"): series for name, series in named.items()}
+    for ours, theirs in _NAMES.items():
+        first = next((name for name in theirs if name in named), None)
+        if first is not None:
+            found[ours] = named[first]
+    return {name: sorted(series) for name, series in found.items()}
+
+
+def _wide(rows: Iterator[tuple[int, Mapping[str, Any]]]) -> dict[str, Series]:
+    """A row per step, a column per number; or a row per number (step, split, metric, value)."""
+    named: dict[str, Series] = {}
+    for number, row in rows:
+        step = next((_float(row[key]) for key in _STEPS if key in row), None)
+        step = float(number) if step is None else step
+        if "metric" in row and "value" in row:
+            split = row.get("split")
+            name, value = f"{split}/{row['metric']}" if split else str(row["metric"]), row["value"]
+            row = {name: value}
+        for name, value in row.items():
+            found = _float(value)
+            if found is not None and name not in _STEPS:
+                named.setdefault(name, []).append((step, found))
+    return named
+
+
+def _float(value: Any) -> float | None:
+    if isinstance(value, bool) or value is None or value == "":
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _json_lines(path: Path) -> dict[str, Series]:
+    rows = []
+    for line in _lines(path):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue  # a line that was cut, or of another kind
+        if isinstance(row, dict):
+            rows.append(row)
+    return _wide(iter(enumerate(rows)))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(errors="replace").splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+
+
+def _csv(path: Path) -> dict[str, Series]:
+    return _wide(iter(enumerate(csv.DictReader(_lines(path)))))
+
+
+def _tensorboard(path: Path) -> dict[str, Series]:
+    try:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    except ImportError as error:
+        raise UserError(f"{error}: pip install tensorboard") from error
+    named: dict[str, Series] = {}
+    for folder in sorted({file.parent for file in path.rglob("*tfevents*")}):
+        events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+        for name in events.Tags()["scalars"]:
+            found = [(float(e.step), float(e.value)) for e in events.Scalars(name)]
+            named.setdefault(name, []).extend(found)
+    return named
+
+
+def _of_wandb(path: Path) -> Evidence:
+    """History and configuration of an offline run's file."""
+    config: dict[str, Any] = {}
+    rows: list[tuple[int, dict[str, Any]]] = []
+    for record in _records(path):
+        kind = record.WhichOneof("record_type")
+        if kind in ("run", "config"):
+            update = record.run.config.update if kind == "run" else record.config.update
+            config |= {item.key: json.loads(item.value_json) for item in update}
+        elif kind == "history":
+            items = record.history.item
+            values = {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items}
+            rows.append((len(rows), values))
+    run = _named(path, _wide(iter(rows)))
+    is_ours = isinstance(config.get("optimizer"), dict)
+    run.settings = settings_of(config) if is_ours else _flat(config)
+    return run
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of others under our names."""
+    names = {"learning_rate": "lr", "wd": "weight_decay", "optimizer_name": "optimizer"}
+    return {names.get(key, key): value for key, value in config.items()}
+
+
+def _records(path: Path) -> Iterator[Any]:
+    """Records of a .wandb file: LevelDB's log format after 7 bytes."""
+    try:
+        from wandb.proto import wandb_internal_pb2
+    except ImportError as error:
+        raise UserError(f"{error}: pip install wandb") from error
+    data, place, part = path.read_bytes(), _HEADER, b""
+    while place + _HEADER <= len(data):
+        left = _BLOCK - place % _BLOCK
+        if left < _HEADER:
+            place += left
+            continue
+        _, size, kind = struct.unpack("<IHB", data[place : place + _HEADER])
+        if size == kind == 0:
+            place += left
+            continue
+        part += data[place + _HEADER : place + _HEADER + size]
+        place += _HEADER + size
+        if kind in (1, 4):  # whole, or the last part of one
+            record: Any = getattr(wandb_internal_pb2, "Record")()  # noqa: B009 - made at run time
+            record.ParseFromString(part)
+            part = b""
+            yield record
+
+
+def is_sweep(path: Path) -> bool:
+    """Whether a file is a table with a row per run."""
+    if path.suffix != ".csv" or not path.is_file():
+        return False
+    with path.open() as file:
+        columns = set(file.readline().strip().split(","))
+    return {"optimizer", "lr", "seed", "state", "val"} <= columns
+
+
+def setting(text: str) -> float | str:
+    """A value of a command line."""
+    found = _float(text)
+    return text if found is None or not math.isfinite(found) else found

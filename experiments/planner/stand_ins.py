@@ -1,0 +1,93 @@
+"""A task as a page describes it, without the data: shapes are enough to count."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from experiments.build import build
+from experiments.config import ConfigError, RunConfig
+from experiments.data.order import BatchPlan
+from experiments.data.text_pairs import ArrayPairs, TextPairs
+from experiments.data.token_windows import TokenWindows
+from experiments.tasks.task import Task, check_task
+
+LONGEST_ANSWER = 16
+"""Tokens of an answer, as `experiments.data.glue_files` cuts them."""
+_HERE = "experiments.planner.stand_ins"
+STAND_INS = {
+    "experiments.data.text_files.TextFiles": f"{_HERE}.BlankWindows",
+    "experiments.data.glue_files.GlueFiles": f"{_HERE}.BlankPairs",
+}
+"""Sources that read their files when they are built: what takes their place."""
+
+
+class _AnyTokenizer:
+    """Fits every model."""
+
+    sha256 = ""
+    vocab_size = 3
+    pad_id, eos_id, mask_id = 0, 1, 2
+
+
+class _BlankStream:
+    """Tokens that nobody reads."""
+
+    num_words = None
+
+    def __len__(self) -> int:
+        return 2**62
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return np.zeros(stop - start, np.int64)
+
+
+class BlankWindows(TokenWindows):
+    """Windows of the right length."""
+
+    def __init__(self, name: str, length: int = 512, **_: Any) -> None:
+        streams = {"train": _BlankStream(), "val": _BlankStream()}
+        super().__init__(name, streams, length, _AnyTokenizer())  # type: ignore[arg-type]
+
+
+class BlankPairs(TextPairs):
+    """Pairs that are as long as they may be."""
+
+    def __init__(self, name: str, max_input: int = 512, **_: Any) -> None:
+        pairs = ArrayPairs([], [])
+        size = {"max_input": max_input, "max_answer": LONGEST_ANSWER}
+        super().__init__(name, pairs, [], _AnyTokenizer(), **size)  # type: ignore[arg-type]
+
+
+def task_without_data(config: RunConfig) -> Task:
+    """The task of a page; files of text need not be there, nor what judges samples.
+
+    Raises:
+        ConfigError: for settings that cannot be built.
+    """
+    data, section = dict(config.data), copy.deepcopy(config.task)
+    data["_target_"] = STAND_INS.get(data["_target_"], data["_target_"])
+    if section.get("judge"):
+        section["judge"]["sampling"] = {}
+    return check_task(build(section, "task", data=data, model=config.model))
+
+
+def num_steps(config: RunConfig, task: Task) -> int:
+    """Optimizer steps of the run.
+
+    Raises:
+        ConfigError: where only the data could tell.
+    """
+    if config.train.steps is not None:
+        return config.train.steps
+    assert config.train.epochs is not None, "checks refuses it"
+    if config.data["_target_"] in STAND_INS:
+        raise ConfigError(
+            f"train.epochs={config.train.epochs}: how long an epoch is, only the text tells: set "
+            "train.steps=NUMBER train.epochs=null"
+        )
+    batch = config.train.batch_size
+    plan = BatchPlan(config.seed, task.num_train, batch, batch, 0, 1)
+    return max(1, round(config.train.epochs * plan.steps_per_epoch))

@@ -1,0 +1,152 @@
+"""What an optimizer does to the weights, measured now and then while a run goes on.
+
+Every `tracking.telemetry_every_steps` steps one step is looked at, and the one before it, for the
+signs. Nothing of the training changes. `experiments.doctor` reads the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+SPLIT = "telemetry"
+"""Split of its rows in the ledger."""
+
+
+class Telemetry:
+    """Looks at some steps.
+
+    Args:
+        model: Whose weights.
+        optimizer: That moves them.
+        every_steps: Between two looks, >= 1.
+        clip_norm: The norm at which gradients are clipped; None: they are not.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        every_steps: int,
+        clip_norm: float | None,
+    ) -> None:
+        self._optimizer, self._every, self._clip_norm = optimizer, every_steps, clip_norm
+        self._groups = _kinds(model, optimizer)
+        self._signs: dict[int, Tensor] = {}  # of the last update, by parameter
+        self._before: dict[int, Tensor] = {}
+        self._norm: Tensor | None = None
+        self._num_clipped: Tensor | None = None  # since the last look
+        self._num_steps = 0
+        self._found: dict[str, Tensor | float] = {}
+
+    def is_due(self, done: int) -> bool:
+        """Whether the step with this number, counted from 1, is looked at."""
+        return done % self._every == 0
+
+    def before(self, done: int, norm: Tensor | None) -> None:
+        """To be called before the optimizer's step.
+
+        Args:
+            done: Steps when it is done.
+            norm: Of the gradients before they were clipped, where they are.
+        """
+        self._num_steps += 1
+        if norm is not None and self._clip_norm is not None:
+            is_clipped = (norm > self._clip_norm).double()
+            counted = self._num_clipped
+            self._num_clipped = is_clipped if counted is None else counted + is_clipped
+        if self.is_due(done):
+            grads = [p.grad for p in self._params() if p.grad is not None]
+            self._norm = torch.nn.utils.get_total_norm(grads) if norm is None else norm
+        if self.is_due(done) or self.is_due(done + 1):
+            self._before = {id(p): p.detach().clone() for p in self._params()}
+
+    @torch.no_grad()
+    def after(self, done: int) -> None:
+        """To be called after it."""
+        if self.is_due(done):
+            self._look()
+        if self.is_due(done) or self.is_due(done + 1):
+            self._signs = {id(p): (p - self._before[id(p)]).sign_() for p in self._params()}
+            self._before = {}
+
+    def take(self) -> Iterator[tuple[str, float]]:
+        """Name and value of what was found at the last look."""
+        for name, value in self._found.items():
+            yield name, float(value)
+        self._found = {}
+
+    def _params(self) -> Iterable[nn.Parameter]:
+        return (p for params in self._groups.values() for p in params)
+
+    def _look(self) -> None:
+        found: dict[str, Tensor | float] = {}
+        if self._norm is not None:
+            found["grad_norm"] = self._norm
+        if self._num_clipped is not None:
+            found["clip_share"] = self._num_clipped / self._num_steps
+        self._num_clipped, self._num_steps = None, 0
+        for name, params in self._groups.items():
+            found |= {f"{key}/{name}": value for key, value in self._of_group(params).items()}
+        for group in self._optimizer.param_groups:
+            decay = group.get("weight_decay", 0.0)
+            found[f"lr/{group.get('name', 'all')}"] = float(group["lr"])
+            found[f"lr_times_weight_decay/{group.get('name', 'all')}"] = float(group["lr"] * decay)
+        self._found = found
+
+    def _of_group(self, params: list[nn.Parameter]) -> dict[str, Tensor | float]:
+        updates = [p - self._before[id(p)] for p in params]
+        number = sum(p.numel() for p in params)
+        weight, update = _rms(params, number), _rms(updates, number)
+        found: dict[str, Tensor | float] = {
+            "weight_rms": weight,
+            "update_rms": update,
+            "update_ratio": update / weight.clamp_min(torch.finfo(torch.float32).tiny),
+            "zero_updates": _share(updates, number),
+        }
+        if all(id(p) in self._signs for p in params):
+            flips = [
+                u.sign() * self._signs[id(p)] < 0 for u, p in zip(updates, params, strict=True)
+            ]
+            found["sign_flips"] = 1 - _share(flips, number)
+        states = [self._optimizer.state.get(p, {}).get("exp_avg") for p in params]
+        momenta = [s for s in states if isinstance(s, Tensor) and s.is_floating_point()]
+        if len(momenta) == len(params):
+            found["momentum_rms"] = _rms(momenta, number)
+        return found
+
+
+def _rms(tensors: Iterable[Tensor], number: int) -> Tensor:
+    squares = [t.detach().float().square().sum() for t in tensors]
+    return (torch.stack(squares).sum() / number).sqrt()
+
+
+def _share(tensors: Iterable[Tensor], number: int) -> Tensor:
+    """Of zeros."""
+    return torch.stack([(t == 0).sum() for t in tensors]).sum() / number
+
+
+def _kinds(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, list[nn.Parameter]]:
+    """The trained parameters: scalars, embeddings, and the rest by their group."""
+    embedded = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    found: dict[str, list[nn.Parameter]] = {}
+    for group in optimizer.param_groups:
+        for param in group["params"]:
+            name = str(group.get("name", "all"))
+            if param.numel() == 1:
+                name = "scalars"
+            elif id(param) in embedded:
+                name = "embeddings"
+            found.setdefault(name, []).append(param)
+    return found
+
+
+def of(config: Any, model: nn.Module, optimizer: torch.optim.Optimizer) -> Telemetry | None:
+    """As the configuration of a run asks; None where it does not."""
+    every = config.tracking.telemetry_every_steps
+    if every is None:
+        return None
+    return Telemetry(model, optimizer, every, config.train.grad_clip_norm)

@@ -1,0 +1,99 @@
+"""Writes what every experiment page would cost: results/plan.csv, results/plan_claim.csv.
+
+    python scripts/plans.py            # minutes: every page, with Lion
+    python scripts/plans.py vit_proxy  # renews the rows of these pages only
+
+The second file works out a claim of the paper, that ViT-B/16 at batch 4,096 needs 8 TPU v4 chips
+with Lion and 16 with AdamW.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from experiments.compose import compose  # noqa: E402
+from experiments.pages import CONF  # noqa: E402
+
+OUT, CLAIM = ROOT / "results" / "plan.csv", ROOT / "results" / "plan_claim.csv"
+OPTIMIZER = "lion"
+SIZES = ("24", "80")
+
+
+def row(page: str) -> dict[str, Any]:
+    """What is known of a page, as one row of the table."""
+    from experiments.planner import plan
+
+    found = plan.make(compose([f"experiment={page}", f"optimizer={OPTIMIZER}", "job=plan"]))
+    memory, activations = found["memory_bytes"], found["activation_bytes"]
+    cells = {
+        key: found[key]
+        for key in (
+            "experiment", "optimizer", "params_total", "params_trained", "steps", "batch_size",
+            "micro_batch_size", "precision", "counted_for", "flops_per_step",
+        )
+    }  # fmt: skip
+    cells["a100_hours"] = f"{found['device_hours']['A100-80GB']:.4g}"
+    for part in ("weights", "gradients", "ema", "cast_weights", "activations", "batch", "total"):
+        cells[f"{part}_bytes"] = memory[part]
+    for name in ("with_checkpointing", "without_checkpointing"):
+        size = activations[name]
+        cells[f"activations_{name}_bytes"] = "" if size is None else size
+    for name, size in found["optimizer_state_bytes"].items():
+        cells[f"state_{name}_bytes"] = size
+    for strategy in ("ddp", "fsdp"):
+        for size in SIZES:
+            number = found["devices_to_fit"][strategy][size]
+            cells[f"{strategy}_devices_of_{size}_gb"] = "" if number is None else number
+    return cells
+
+
+def pages() -> list[str]:
+    """Every experiment page."""
+    return sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+
+
+def claim_rows() -> list[dict[str, Any]]:
+    """ViT-B/16 at batch 4,096 on TPU v4, by optimizer and number of chips."""
+    from experiments.planner import claim
+
+    return claim.work_out(compose(["experiment=vit_b16_imagenet", "job=plan"]))
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """A table of `write`; empty where there is none."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """A CSV file."""
+    found = list(rows)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(found[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(found)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line."""
+    asked = list(sys.argv[1:] if arguments is None else arguments)
+    rows = {r["experiment"]: r for r in read(OUT)} if asked else {}
+    for page in asked or pages():
+        rows[page] = row(page)
+        print(f"{page}: {rows[page]['a100_hours']} A100-hours", flush=True)
+        write(OUT, [rows[name] for name in sorted(rows)])
+    write(CLAIM, claim_rows())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

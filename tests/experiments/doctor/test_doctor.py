@@ -1,0 +1,234 @@
+"""Each rule finds the fault that a run was made to have, and none speaks of a healthy one."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import faulty
+import pandas as pd
+import pytest
+import tiny
+import torch
+import yaml
+
+import run
+from experiments.config import UserError
+from experiments.doctor import readers, rules, sweep_rules
+from experiments.doctor.evidence import Evidence
+from experiments.headline import Headline
+from experiments.identity import run_id
+from experiments.parts import checkpoint
+from experiments.runner import run as train
+from experiments.store import read_rows
+
+ROOT = Path(run.__file__).parent
+FOUND = {
+    "twice": "a step applied twice",
+    "bf16": "16-bit weights no longer move",
+    "clipped": "clipping always on",
+    "reset": "momentum reset at resume",
+    "drift": "scalars drift",
+    "nan": "not finite without a warning",
+    "spikes then nan": "loss spikes before it diverged",
+    "no warm-up": "warm-up too short",
+}
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("doctor_script", ROOT / "scripts/doctor.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def rules_of(findings: list[Any]) -> list[str]:
+    return [finding.rule for finding in findings]
+
+
+@pytest.mark.parametrize("fault", faulty.FAULTS)
+def test_a_made_fault_is_found_and_nothing_else(
+    fault: str, tmp_path: Path, script: ModuleType
+) -> None:
+    log = faulty.log_of(tmp_path / "log.jsonl", fault)
+    found = script.findings(log, faulty.settings(fault), {})
+    assert rules_of(found) == ([FOUND[fault]] if fault else [])
+    assert all(f.evidence and f.remedy and f.source for f in found)
+
+
+SWITCH = {"optimizer": "lion", "lr": 1e-4, "batch_size": 256}
+BASELINE = {"lr": 1e-3, "weight_decay": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        ({"weight_decay": 0.1}, "lr x weight decay not kept"),
+        ({"weight_decay": 1.0}, None),
+        ({"weight_decay": 10.0}, "lr x weight decay not kept"),
+        ({"weight_decay": 0.1, "optimizer": "adamw"}, None),
+        ({"weight_decay": 1.0, "final_lr": 1e-5}, None),
+        ({"weight_decay": 1.0, "final_lr": 5e-5}, "final lr not scaled"),
+        ({"weight_decay": 1.0, "batch_size": 32}, "small batch"),
+        ({"weight_decay": 1.0, "batch_size": 64}, None),
+    ],
+)
+def test_settings_alone(given: dict[str, Any], rule: str | None) -> None:
+    evidence = Evidence("", settings=SWITCH | given, baseline=BASELINE | {"final_lr": 1e-4})
+    assert rules_of(rules.examine(evidence)) == ([rule] if rule else [])
+
+
+def test_the_paper_keeps_lr_times_weight_decay(script: ModuleType) -> None:
+    """No recipe of ours is taken for a mistake, but those that the paper has so."""
+    accused = set()
+    for page in sorted((run.CONF / "recipe").glob("*/lion.yaml")):
+        settings = yaml.safe_load(page.read_text())["optimizer"] | {"optimizer": "lion"}
+        baseline = script.recipe_of_baseline(page.parent.name)
+        if rules_of(rules.examine(Evidence("", settings=settings, baseline=baseline))):
+            accused.add(page.parent.name)
+    assert accused == ACCUSED
+
+
+ACCUSED = {"lm_proxy"}
+"""Its pilot of one seed has picked a decay that is 6 times as strong."""
+
+
+def sweep(**by_optimizer: list[float]) -> pd.DataFrame:
+    """Accuracy over learning rates 1, 2, 3, ..., two seeds."""
+    rows = [
+        {"optimizer": name, "lr": lr, "seed": seed, "state": "finished", "val": value + seed}
+        for name, values in by_optimizer.items()
+        for lr, value in enumerate(values, 1)
+        for seed in (0, 1)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("table", "found"),
+    [
+        (sweep(adamw=[1, 3, 2], lion=[2, 4, 3]), []),
+        (sweep(adamw=[1, 3, 2], lion=[2, 3, 4]), ["best cell on an edge"]),
+        (sweep(adamw=[1, 3, 2], lion=[2, 4, 3, 1]), ["unequal budgets"]),
+    ],
+)
+def test_sweeps(table: pd.DataFrame, found: list[str]) -> None:
+    assert rules_of(sweep_rules.examine(table, Headline("val", "higher", "%"))) == found
+
+
+def test_no_false_alarm_over_the_committed_studies(script: ModuleType) -> None:
+    """Sweeps, and every curve in them: what is found is counted, and is right."""
+    counted: dict[str, int] = {}
+    for study in sorted((ROOT / "results/studies").glob("*/*/runs.csv")):
+        for finding in script.findings(study, {}, {}):
+            counted[finding.rule] = counted.get(finding.rule, 0) + 1
+        table = pd.read_csv(study).set_index("run_id")
+        for name, curve in pd.read_csv(study.parent / "curves.csv").groupby("run_id"):
+            if name not in table.index:
+                continue
+            facts = table.loc[name]
+            evidence = Evidence(
+                str(name),
+                settings={
+                    key: facts[key] for key in ("optimizer", "lr", "weight_decay", "batch_size")
+                },
+            )
+            losses = curve[(curve.split == "train") & (curve.metric == "loss")]
+            evidence.series["loss"] = list(zip(losses.step, losses.value, strict=True))
+            for finding in rules.examine(evidence):
+                counted[finding.rule] = counted.get(finding.rule, 0) + 1
+    assert counted == COUNTED
+
+
+COUNTED = {"small batch": 50, "warm-up too short": 33}
+"""Of 1,900 curves. Of the 33, one run ended within 3 points of its optimizer's best."""
+
+
+def test_telemetry_changes_neither_the_run_nor_its_name(tmp_path: Path, script: ModuleType) -> None:
+    on = {"tracking__telemetry_every_steps": 4}
+    plain, watched = (tiny.config(tmp_path / n, **c) for n, c in (("a", {}), ("b", on)))
+    assert run_id(plain) == run_id(watched)
+    ends = [train(one) for one in (plain, watched)]
+    weights = [
+        checkpoint.load(checkpoint.list_newest_first(end.folder / "checkpoints")[0])["model"]
+        for end in ends
+    ]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    rows = [
+        row for row in read_rows(ends[1].folder / "metrics.jsonl") if row["split"] == "telemetry"
+    ]
+    names = {row["metric"] for row in rows}
+    wanted = {"grad_norm", "clip_share", "lr_times_weight_decay/decay"}
+    wanted |= {f"{name}/no_decay" for name in ("update_rms", "weight_rms", "update_ratio")}
+    wanted |= {f"{name}/decay" for name in ("sign_flips", "zero_updates", "momentum_rms")}
+    assert wanted <= names
+    assert {row["step"] for row in rows} == {4, 8, 12, 16, 20, 24}
+    assert not any(r["split"] == "telemetry" for r in read_rows(ends[0].folder / "metrics.jsonl"))
+    assert set(rules_of(script.findings(ends[1].folder, {}, {}))) <= {
+        "small batch", "clipping always on",
+    }  # fmt: skip
+
+
+def test_csv_tensorboard_and_offline_wandb_tell_the_same(
+    tmp_path: Path, script: ModuleType
+) -> None:
+    log = faulty.log_of(tmp_path / "log.jsonl", "twice")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    table = tmp_path / "log.csv"
+    columns = list(dict.fromkeys(key for line in lines for key in line))
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(lines)
+    from torch.utils.tensorboard import SummaryWriter
+
+    board = SummaryWriter(str(tmp_path / "board"))
+    for line in lines:
+        for name, value in line.items():
+            if name != "step":
+                board.add_scalar(name, value, line["step"])
+    board.close()
+    settings = faulty.settings("twice")
+    for path in (table, tmp_path / "board"):
+        assert rules_of(script.findings(path, settings, {})) == ["a step applied twice"], path
+
+
+def test_an_offline_wandb_run_brings_its_settings(tmp_path: Path, script: ModuleType) -> None:
+    wandb = pytest.importorskip("wandb")
+    settings = wandb.Settings(x_disable_stats=True, console="off", silent=True)
+    config = {"optimizer": "lion", "learning_rate": 1e-4, "wd": 0.1, "batch_size": 16}
+    with wandb.init(mode="offline", dir=str(tmp_path), config=config, settings=settings) as one:
+        for step in range(3):
+            one.log({"loss": 1.0}, step=step)
+    (folder,) = (tmp_path / "wandb").glob("offline-run-*")
+    found = script.findings(folder, {}, {"lr": 1e-3, "weight_decay": 0.1})
+    assert rules_of(found) == ["lr x weight decay not kept", "small batch"]
+
+
+def test_command_line(
+    tmp_path: Path, script: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = faulty.log_of(tmp_path / "log.jsonl", "nan")
+    assert script.main([str(log), "--json"]) == 0
+    (finding,) = json.loads(capsys.readouterr().out)
+    assert finding["rule"] == "not finite without a warning"
+    assert script.main([str(log), "--set", "optimizer=lion", "batch_size=8"]) == 0
+    assert "small batch" in capsys.readouterr().out
+    for wrong, said in (
+        (["nowhere"], "neither a file or folder nor a run"),
+        ([str(log), "--set", "lr"], "KEY=VALUE"),
+        ([str(tmp_path)], "neither a run's folder nor"),
+    ):
+        assert script.main(wrong) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1
+    empty = tmp_path / "empty.csv"
+    empty.write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="no column for the loss"):
+        readers.read(empty)
