@@ -136,4 +136,7 @@ def test_glue_points_to_a_proxy_only_where_it_was_run(
 ) -> None:
     monkeypatch.setattr(fresh_panels, "read", lambda *_: object() if is_run else None)
     told = " ".join(words(figure_style.svg(FIGURES["glue"].draw())))
-    assert ("in the figure of language models" in told, "not run yet" in told) == (is_run, not is_run)
+    assert ("in the figure of language models" in told, "not run yet" in told) == (
+        is_run,
+        not is_run,
+    )
