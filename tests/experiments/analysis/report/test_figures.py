@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -134,8 +135,12 @@ def test_published_proxies_show_the_difference_of_the_readme() -> None:
     figure = study_figures.proxies(read_studies(ROOT / "results"))
     (trace,) = figure.panels[0].traces
     place = trace["y"].index("vit_proxy")
-    assert trace["x"][place] == pytest.approx(0.56, abs=0.005)
-    assert "-1.47 to +2.59, n = 5" in trace["customdata"][place]
+    readme = (ROOT / "README.md").read_text().replace("−", "-")
+    told = re.search(r"Lion minus AdamW, each seed [^:]*: (\S+) \[(\S+), (\S+)\] points", readme)
+    assert told
+    seen, low, high = map(float, told.groups())
+    assert trace["x"][place] == pytest.approx(seen, abs=0.005)
+    assert f"{low:+.2f} to {high:+.2f}, n = 5" in trace["customdata"][place]
 
 
 def test_flatness_of_our_runs_stands_beside_the_papers() -> None:
