@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from typing import Any
 
@@ -10,6 +11,9 @@ from experiments.config import RunConfig, UserError, from_dict, to_dict
 from experiments.files import read_json, set_aside, write_text
 from experiments.identity import run_id
 from experiments.store import SCHEMA_VERSION, Folder, read_config
+
+PLACES = ("root", "tokenizer_file", "encoder")
+"""Keys of `data` that name files, and are no part of which run it is."""
 
 
 def keep_config(folder: Folder, config: RunConfig) -> None:
@@ -28,6 +32,26 @@ def keep_config(folder: Folder, config: RunConfig) -> None:
         set_aside(folder.config)
         text = yaml.safe_dump(to_dict(config), sort_keys=False)
         write_text(folder.config, text, durable=True)
+
+
+def other_data(folder: Folder, config: RunConfig) -> str:
+    """Where the data of a recorded run lay, if a configuration looks elsewhere, in a few words."""
+    try:
+        before = from_dict(read_config(folder.path)).data
+    except (UserError, TypeError, AttributeError, KeyError, ValueError):  # damaged somewhere
+        return ""
+    theirs, ours = _places(before), _places(config.data)
+    moved = [key for key in ours if theirs.get(key, ours[key]) != ours[key]]
+    words = [f"{key} was {theirs[key]} and is {ours[key]}" for key in moved]
+    return f"{', '.join(words)}, where nothing has been looked at" if words else ""
+
+
+def _places(data: dict[str, Any]) -> dict[str, str]:
+    """Absolute paths of what `data` reads, by their keys."""
+    keys = {f"data.{key}": data.get(key) for key in PLACES}
+    roots = data.get("eval_roots")
+    keys |= {f"data.eval_roots.{k}": v for k, v in roots.items()} if isinstance(roots, dict) else {}
+    return {k: os.path.abspath(os.path.expanduser(v)) for k, v in keys.items() if type(v) is str}
 
 
 def whole(

@@ -276,4 +276,4 @@ def _load(parts: Parts, content: dict[str, Any]) -> None:
     if parts.average is not None:
         parts.average.load_state_dict(content["average"])
     parts.losses.load(content["losses"])
-    parts.watch.seconds.update(content["seconds"])
+    parts.watch.load(content["seconds"])

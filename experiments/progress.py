@@ -100,6 +100,14 @@ class Stopwatch:
         self.seconds[what] += spent
         return spent
 
+    def load(self, seconds: dict[str, float]) -> None:
+        """From a checkpoint.
+
+        Raises:
+            KeyError, TypeError, ValueError: where they are not a number for each.
+        """
+        self.seconds = {name: float(seconds[name]) for name in self.seconds}
+
     def laps_per_second(self, count: int) -> float:
         """Rate at which `count` has grown since it was last asked for."""
         now = time.perf_counter()

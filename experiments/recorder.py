@@ -127,16 +127,17 @@ class Recorder:
             self.tell(f"{place}, but {lost} of its measurements are no longer in its ledger")
         elif is_changed(self.folder.metrics, status.get("ledger")):
             self.tell(f"{place}, but {self.folder.metrics} has been changed since")
-        self._tell_of_other_code()
+        self._tell_of_changes()
         with contextlib.suppress(OSError):
             header.keep_config(self.folder, self.config)
         return True
 
-    def _tell_of_other_code(self) -> None:
-        """Compares the code of the last session with that of now."""
+    def _tell_of_changes(self) -> None:
+        """Compares the code of the last session, and where the data lie, with those of now."""
         sessions = header.sessions_of(read_json(self.folder.header))
         now_here = {"sources": sources.hashes(self.config), "commit": commit()}
-        if sessions and (differs := sources.difference(sessions[-1], now_here)):
+        code = sources.difference(sessions[-1], now_here) if sessions else ""
+        for differs in filter(None, (code, header.other_data(self.folder, self.config))):
             self.tell(
                 f"{self.run_id}: not trained again, though {differs}; to train anew, move "
                 f"{self.folder.path} away or say results_dir=ELSEWHERE"

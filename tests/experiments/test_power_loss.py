@@ -223,6 +223,8 @@ WRONG: dict[str, tuple[Callable[[Path, Path], Any], str]] = {
     "other weights": (lambda path, _: as_another(path, model={"a": torch.ones(2)}), "Missing key"),
     "no optimizer": (lambda path, _: as_another(path, optimizer={}), "param_groups"),
     "odd losses": (lambda path, _: as_another(path, losses="abc"), ""),
+    "odd seconds": (lambda path, _: as_another(path, seconds={"train": "x"}), ""),
+    "no seconds": (lambda path, _: as_another(path, seconds={}), ""),
 }
 
 

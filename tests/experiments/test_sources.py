@@ -151,3 +151,26 @@ def test_the_commit_says_what_changes_a_run_and_no_more(tmp_path: Path) -> None:
     (tmp_path / "code.py").write_text("2")
     assert surroundings.commit(tmp_path) == f"{clean}+"
     assert surroundings.commit(tmp_path / "nowhere") == ""
+
+
+@pytest.mark.parametrize("key", ["root", "eval_roots"])
+def test_a_finished_run_says_that_its_data_lie_elsewhere(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    key: str,
+) -> None:
+    """Where files lie is no part of a run's id: another folder's old number must not pass."""
+    monkeypatch.setattr(tiny, "from_files", lambda **_: tiny.images(), raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def called(place: str) -> str:
+        data = {"_target_": "tiny.from_files", key: place if key == "root" else {"v2": place}}
+        runner.run(tiny.config(tmp_path / "runs", data=data, **SHORT))
+        return capsys.readouterr().err
+
+    assert called("here") == called(str(tmp_path / "here")) == ""
+    said = called("there")
+    name = "data.root" if key == "root" else "data.eval_roots.v2"
+    assert f"not trained again, though {name} was {tmp_path / 'here'} and is " in said
+    assert said.count("\n") == 1 and called("here") == ""

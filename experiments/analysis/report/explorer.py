@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.analysis.report.cells import BETAS, picks, with_cells
+from experiments.analysis.report.colour_scale import scale_of
 from experiments.analysis.report.commands import STUDY_SWEEPS, make_study, run_again
 from experiments.analysis.report.page import data_script, esc, is_missing, not_run_yet, number
 from experiments.analysis.report.studies import KINDS, SETTINGS, Study
@@ -66,10 +67,14 @@ def summary(study: Study, runs: pd.DataFrame, cells: pd.DataFrame) -> dict[str, 
         column: runs[column].astype(object).where(runs[column].notna(), None).tolist()
         for column in shown
     }
+    means = [c["val"] for view in views for c in view["cells"] if c["val"] is not None]
+    is_higher_better = study.headline.better == "higher"
+    scale = scale_of(means, study.unit, is_higher_better) if means else None
     return {
         "note": _note(study),
         "unit": study.unit,
-        "higherIsBetter": study.headline.better == "higher",
+        "higherIsBetter": is_higher_better,
+        "scale": scale and {"low": scale.low, "high": scale.high, "isCut": scale.is_cut},
         "digits": study.headline.digits,
         "tune": study.headline.tune,
         "report": study.headline.report,

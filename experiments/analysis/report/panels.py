@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.analysis.drawing.names import name_of
+from experiments.analysis.report.colour_scale import Scale
 
 COLOURS = {
     "Lion": "#0072B2",
@@ -130,10 +131,8 @@ def dots(
     }
 
 
-def heatmap(
-    table: pd.DataFrame, value: str, low: float, high: float, unit: str
-) -> list[dict[str, Any]]:
-    """Values over lr (x) and weight decay (y), on a colour scale from low to high.
+def heatmap(table: pd.DataFrame, value: str, scale: Scale, unit: str) -> list[dict[str, Any]]:
+    """Values over lr (x) and weight decay (y), on a colour scale: the lighter, the better.
 
     Args:
         table: Columns lr, weight_decay, `value`, and `said`: what the hover text adds.
@@ -145,7 +144,7 @@ def heatmap(
     said = table.pivot(index="weight_decay", columns="lr", values="said").sort_index()
     values = [[None if v != v else float(v) for v in row] for row in grid.to_numpy()]
     x, y = [f"{lr:g}" for lr in grid.columns], [f"{decay:g}" for decay in grid.index]
-    middle = low + 0.55 * (high - low)
+    middle = scale.low + (0.55 if scale.is_higher_better else 0.45) * (scale.high - scale.low)
     filled = [
         (x[j], y[i], v) for i, row in enumerate(values) for j, v in enumerate(row) if v is not None
     ]
@@ -157,7 +156,9 @@ def heatmap(
         "text": [f"{v:.1f}" for _, _, v in filled],
         "textfont": {
             "size": 12 if len(x) < 4 else 9,
-            "color": ["#000" if v > middle else "#fff" for _, _, v in filled],
+            "color": [
+                "#000" if (v > middle) == scale.is_higher_better else "#fff" for _, _, v in filled
+            ],
         },
         "hoverinfo": "skip",
     }
@@ -166,9 +167,10 @@ def heatmap(
         "z": values,
         "x": x,
         "y": y,
-        "zmin": low,
-        "zmax": high,
+        "zmin": scale.low,
+        "zmax": scale.high,
         "colorscale": "Cividis",
+        "reversescale": not scale.is_higher_better,
         "xgap": 2,
         "ygap": 2,
         "customdata": said.fillna("").to_numpy().tolist(),

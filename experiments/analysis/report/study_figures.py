@@ -9,6 +9,7 @@ import pandas as pd
 
 from experiments.analysis.report import panels
 from experiments.analysis.report.cells import picks, with_cells
+from experiments.analysis.report.colour_scale import scale_of
 from experiments.analysis.report.commands import make_study
 from experiments.analysis.report.page import number
 from experiments.analysis.report.panels import Figure, Panel, axis, category_axis
@@ -75,16 +76,17 @@ def heatmaps(study: Study) -> list[Panel]:
     _, cells = with_cells(study)
     cells = cells[cells.val_mean.notna()]
     cells = cells.assign(said=[_said(row) for row in cells.itertuples()])
-    low, high = cells.val_mean.min(), cells.val_mean.max()
+    scale = scale_of(cells.val_mean, study.unit, study.headline.better == "higher")
     drawn = []
     for _, mine in cells.groupby("view"):
-        traces = panels.heatmap(mine, "val_mean", low, high, study.unit)
+        traces = panels.heatmap(mine, "val_mean", scale, study.unit)
         layout = {
             "xaxis": axis("learning rate", type="category"),
             "yaxis": axis("weight decay", type="category"),
         }
         title = f"{panels.display(mine.optimizer.iloc[0])}, {_subject(study)}"
-        note = f"Mean validation value, n = {_span(mine.n)} seeds per cell."
+        cut = " What lies beyond the end of the scale is as dark." if scale.is_cut else ""
+        note = f"Mean validation value, n = {_span(mine.n)} seeds per cell.{cut}"
         height = 130 + 24 * mine.weight_decay.nunique()
         drawn.append(Panel(title, traces, layout, "proxy", height, note))
     return drawn

@@ -100,9 +100,8 @@
     const content = await report.load(`${name}/study`);
     if (slug !== name) return; // another study was chosen meanwhile
     study = content;
-    const means = study.views.flatMap((view) => view.cells.map((c) => c.val)).filter((v) => v !== null);
-    const range = { low: Math.min(...means), high: Math.max(...means) };
-    const scale = means.length ? scaleBar(range) : null;
+    const range = study.scale;
+    const scale = range ? scaleBar(range) : null;
     studyPlace.replaceChildren(element("p", { class: "caption" }, study.note), scale ?? "",
       element("div", { class: "heatmaps" }, ...study.views.map((view) => heatmap(view, range))));
     new RunsTable(runsPlace, study.runs, (id) => choose(id, true));
@@ -128,8 +127,10 @@
     if (!study.higherIsBetter) stops.reverse();
     const bar = element("span", { class: "bar" });
     bar.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
-    return element("p", { class: "scale" }, `${range.low.toFixed(1)}${range.isCut ? " or less" : ""} `, bar,
-      ` ${range.high.toFixed(1)} ${study.unit}; *: some seeds diverged or did not finish`);
+    const less = range.isCut && study.higherIsBetter ? " or less" : "";
+    const more = range.isCut && !study.higherIsBetter ? " or more" : "";
+    return element("p", { class: "scale" }, `${range.low.toFixed(Math.max(0, study.digits - 1))}${less} `, bar,
+      ` ${range.high.toFixed(Math.max(0, study.digits - 1))}${more} ${study.unit}; *: some seeds diverged or did not finish`);
   }
 
   async function choose(id, byReader) {

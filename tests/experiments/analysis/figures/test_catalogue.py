@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiments.analysis import sources
-from experiments.analysis.drawing import figure_style
+from experiments.analysis.drawing import figure_style, fresh_panels
 from experiments.analysis.figures.catalogue import FIGURES
 from experiments.analysis.sources import RESULTS
 
@@ -128,3 +128,15 @@ def test_every_table_of_measurements_is_in_a_figure(monkeypatch: pytest.MonkeyPa
         assert len(module.table()) > 0
     there = {path.stem for path in (RESULTS / "paper").glob("*.csv")}
     assert there - NO_MEASUREMENTS - used == set()
+
+
+@pytest.mark.parametrize("is_run", [True, False])
+def test_glue_points_to_a_proxy_only_where_it_was_run(
+    monkeypatch: pytest.MonkeyPatch, is_run: bool
+) -> None:
+    monkeypatch.setattr(fresh_panels, "read", lambda *_: object() if is_run else None)
+    told = " ".join(words(figure_style.svg(FIGURES["glue"].draw())))
+    assert ("in the figure of language models" in told, "not run yet" in told) == (
+        is_run,
+        not is_run,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 import synthetic
 
 from experiments.analysis.report import paper_figures, study_figures
+from experiments.analysis.report.colour_scale import scale_of
 from experiments.analysis.report.panels import Figure
 from experiments.analysis.report.studies import read_studies
 
@@ -67,7 +69,29 @@ def test_heatmaps_share_one_scale(figures: dict[str, Figure]) -> None:
     scales = {
         (p.traces[0]["zmin"], p.traces[0]["zmax"]) for p in figures["lr_wd_heatmap"].panels[:2]
     }
-    assert scales == {(67.65, 77.57)}
+    (ends,) = scales
+    assert ends == pytest.approx((72.57, 77.57))
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "is_higher_better", "ends", "is_cut"),
+    [
+        ([54.2, 95.0, 97.0, 96.0], "%", True, (92.0, 97.0), True),  # 95 and 97 look unlike
+        ([95.0, 97.0], "%", True, (95.0, 97.0), False),
+        ([1.0, 1.1, 1.2, 1.3, 40.0], "nats", False, (1.0, 1.2), True),
+        ([1.0, 1.0, 1.0, 3.0], "nats", False, (1.0, 3.0), False),
+        ([2.0], "nats", False, (2.0, 2.0), False),
+    ],
+)
+def test_one_bad_corner_does_not_take_the_whole_colour_scale(
+    values: list[float],
+    unit: str,
+    is_higher_better: bool,
+    ends: tuple[float, float],
+    is_cut: bool,
+) -> None:
+    scale = scale_of(values, unit, is_higher_better)
+    assert (scale.low, scale.high) == ends and scale.is_cut == is_cut
 
 
 def test_gain_is_the_difference_of_the_table(figures: dict[str, Figure]) -> None:
@@ -111,8 +135,12 @@ def test_published_proxies_show_the_difference_of_the_readme() -> None:
     figure = study_figures.proxies(read_studies(ROOT / "results"))
     (trace,) = figure.panels[0].traces
     place = trace["y"].index("vit_proxy")
-    assert trace["x"][place] == pytest.approx(0.56, abs=0.005)
-    assert "-1.47 to +2.59, n = 5" in trace["customdata"][place]
+    readme = (ROOT / "README.md").read_text().replace("−", "-")
+    told = re.search(r"Lion minus AdamW, each seed [^:]*: (\S+) \[(\S+), (\S+)\] points", readme)
+    assert told
+    seen, low, high = map(float, told.groups())
+    assert trace["x"][place] == pytest.approx(seen, abs=0.005)
+    assert f"{low:+.2f} to {high:+.2f}, n = 5" in trace["customdata"][place]
 
 
 def test_flatness_of_our_runs_stands_beside_the_papers() -> None:
