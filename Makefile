@@ -20,7 +20,7 @@ lint: ## check style and types
 figures: ## rebuild every figure in results/figures from the committed tables (40 core-seconds)
 	@./run.sh figures
 
-notebooks: ## execute the notebooks again and write their outputs (30 s)
+notebooks: ## execute the notebooks again and write their outputs (60 core-seconds)
 	@./run.sh notebooks
 
 setup: ## only set up .venv
