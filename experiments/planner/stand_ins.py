@@ -69,8 +69,10 @@ def task_without_data(config: RunConfig) -> Task:
     """
     data, section = dict(config.data), copy.deepcopy(config.task)
     data["_target_"] = STAND_INS.get(data["_target_"], data["_target_"])
-    if section.get("judge"):
-        section["judge"]["sampling"] = {}
+    judge = section.get("judge") or {}
+    for measured in ("sampling", "zero_shot", "retrieval"):  # evaluations cost no training step
+        if measured in judge:
+            judge[measured] = {}
     return check_task(build(section, "task", data=data, model=config.model))
 
 
