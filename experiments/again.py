@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def command_of(experiment: str, optimizer: str, settings: Mapping[str, Any], seed: int) -> str:
+def command_of(
+    experiment: str,
+    optimizer: str,
+    settings: Mapping[str, Any],
+    seed: int,
+    fixed: Sequence[str] = (),
+) -> str:
     """The command for one cell of a sweep; it repeats every setting of the sweep.
 
     Args:
@@ -15,8 +21,9 @@ def command_of(experiment: str, optimizer: str, settings: Mapping[str, Any], see
         optimizer: Page.
         settings: Dotted key to value, as the manifest has them.
         seed: Of the run.
+        fixed: Overrides that hold for every cell, as the manifest has them.
     """
-    words = ["python", "run.py", f"experiment={experiment}", f"optimizer={optimizer}"]
+    words = ["python", "run.py", f"experiment={experiment}", f"optimizer={optimizer}", *fixed]
     words += [f"{key}={as_override(value)}" for key, value in settings.items()]
     return shlex.join([*words, f"seed={seed}"])
 

@@ -41,7 +41,7 @@ def findings(path: Path, given: dict[str, Any], baseline: dict[str, Any]) -> lis
         baseline: Settings of what the switch began from; empty: the recipe of the same page.
     """
     if readers.is_sweep(path):
-        return _of_sweep(path, str(given.get("better", "higher")))
+        return _of_sweep(path, given.get("better"))
     run = readers.read(path)
     run.settings |= given
     if isinstance(resumed := given.get("resumed_at"), float):
@@ -62,15 +62,16 @@ def recipe_of_baseline(experiment: str) -> dict[str, Any]:
     return {}
 
 
-def _of_sweep(path: Path, better: str) -> list[Finding]:
+def _of_sweep(path: Path, better: Any) -> list[Finding]:
+    """`better`: which way is, where the table does not say it."""
     import pandas as pd
 
-    from experiments.headline import Headline
+    from experiments.headline import Headline, of_table
 
-    if better not in ("higher", "lower"):
+    if better not in (None, "higher", "lower"):
         raise UserError(f"--set better={better}: must be higher or lower")
-    headline = Headline("val", better, "")  # type: ignore[arg-type]
-    return sweep_rules.examine(pd.read_csv(path), headline)
+    table = pd.read_csv(path)
+    return sweep_rules.examine(table, Headline("val", better) if better else of_table(table))
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, Any]:

@@ -72,7 +72,11 @@ def runs_table(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     epochs = {cell.run_id: cell.config["train"]["epochs"] for cell in sweep.cells}
     commands = {
         cell.run_id: command_of(
-            cell.config["experiment"], cell.optimizer, cell.overrides, cell.seed
+            cell.config["experiment"],
+            cell.optimizer,
+            cell.overrides,
+            cell.seed,
+            sweep.manifest["fixed"],
         )
         for cell in sweep.cells
     }

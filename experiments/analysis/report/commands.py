@@ -37,7 +37,8 @@ STUDY_SWEEPS = {
 def make_study(name: str) -> str:
     """The commands that run a committed study and tabulate it."""
     page, more = STUDY_SWEEPS[name]
-    run = f"python run.py -m experiment=vit_proxy sweep={page} {more}seed=0,1,2,3,4"
+    seeds = "0,1,2,3,4" if name == "batch_size" else "0,1,2,3,4,5"
+    run = f"python run.py -m experiment=vit_proxy sweep={page} {more}seed={seeds}"
     return f"{run} && python scripts/sweep.py collect vit_proxy-{page} --study {name} --curves"
 
 

@@ -19,7 +19,7 @@ from experiments.data.in_memory import InMemoryImages
 from experiments.data.order import BatchPlan
 from experiments.settings.image import ImageTaskConfig
 
-OWN = ("label_smoothing", "mixup_alpha", "cutmix_alpha")  # what the task itself does
+OWN = ("loss", "label_smoothing", "mixup_alpha", "cutmix_alpha")  # what the task itself does
 OTHER = {
     "randaug_layers": 2, "randaug_magnitude": 9.0, "crop_scale_min": 0.5, "horizontal_flip": 0.9,
     "max_shift": 2.0, "max_rotation": 0.3, "max_zoom": 0.2, "eval_crop_fraction": 0.5,
@@ -113,6 +113,8 @@ HONOURS = {
     "experiments.data.bundled.mnist1d": InMemoryImages.honours,
     "experiments.data.bundled.fashion_mnist": InMemoryImages.honours,
     "experiments.data.bundled_glyphs.glyph_identities": InMemoryImages.honours,
+    "experiments.data.bundled_signals.long_signals": InMemoryImages.honours,
+    "experiments.data.bundled_signals.random_classes": InMemoryImages.honours,
 }
 
 

@@ -129,6 +129,8 @@ def test_no_false_alarm_over_the_committed_studies(script: ModuleType) -> None:
         for finding in script.findings(study, {}, {}):
             counted[finding.rule] = counted.get(finding.rule, 0) + 1
         table = pd.read_csv(study).set_index("run_id")
+        if not (study.parent / "curves.csv").exists():
+            continue
         for name, curve in pd.read_csv(study.parent / "curves.csv").groupby("run_id"):
             if name not in table.index:
                 continue
@@ -146,8 +148,9 @@ def test_no_false_alarm_over_the_committed_studies(script: ModuleType) -> None:
     assert counted == COUNTED
 
 
-COUNTED = {"small batch": 50, "warm-up too short": 33}
-"""Of 1,900 curves. Of the 33, one run ended within 3 points of its optimizer's best."""
+COUNTED = {"small batch": 60, "warm-up too short": 39, "best cell on an edge": 2}
+"""Of 2,200 curves. Of the 39, one run ended within 3 points of its optimizer's best; the edges are
+those of PowerSign and sign momentum 0.9 in the study of the optimizers."""
 
 
 def test_telemetry_changes_neither_the_run_nor_its_name(tmp_path: Path, script: ModuleType) -> None:
@@ -206,6 +209,7 @@ def test_an_offline_wandb_run_brings_its_settings(tmp_path: Path, script: Module
     with wandb.init(mode="offline", dir=str(tmp_path), config=config, settings=settings) as one:
         for step in range(3):
             one.log({"loss": 1.0}, step=step)
+    wandb.teardown()  # its service has then written all
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
     found = script.findings(folder, {}, {"lr": 1e-3, "weight_decay": 0.1})
     assert rules_of(found) == ["lr x weight decay not kept", "small batch"]
