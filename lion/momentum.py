@@ -2,7 +2,8 @@
 
 An int8 momentum is a tensor of codes in -127..127 in the shape of its parameter, `exp_avg`, and one
 float32 scale for every 256 codes in memory order, `exp_avg_scale`: 1.016 bytes an element. The code
--128 is NaN: an infinite momentum in the scale would wipe out the other 255 of its block.
+-128 is NaN: an infinite momentum in the scale would wipe out the other 255 of its block. Sharded
+parameters have blocks within their shards; see `lion/sharded_momentum.py`.
 
 A compensated weight (`kahan_sum`) is the sum of a parameter in bfloat16 or float16 and of
 `kahan_comp`, in the same dtype: what rounding left of it. The native kernel in `fused_cpu.cpp` does
@@ -17,10 +18,11 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
 
-BLOCK = 256  # elements that share a scale
+from lion import sharded_momentum
+from lion.sharded_momentum import BLOCK, NAN_CODE, is_sharded
+
 SCALE, RESIDUAL = "exp_avg_scale", "kahan_comp"  # keys of the state
 MIN_ABSMAX = 1e-30  # a block of smaller momenta is stored as zeros
-NAN_CODE = -128  # of a momentum that is not finite
 DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -54,14 +56,16 @@ def zeros(param: Tensor, dtype: str | None, kahan_sum: bool | None = None) -> di
         kahan_sum: Whether a parameter of 16 bits gets a residual.
 
     Raises:
-        ValueError: The parameter is complex or, for int8, not a plain dense tensor.
+        ValueError: The parameter is complex or, for int8, neither plain nor sharded by rows.
     """
     check_storable(param, dtype)
     torch_dtype = DTYPES[dtype] if dtype else param.dtype
     kept = torch.preserve_format
     state = {"exp_avg": torch.zeros_like(param, dtype=torch_dtype, memory_format=kept)}
-    if dtype == "int8":
-        num_blocks = -(-param.numel() // BLOCK)
+    if dtype == "int8" and is_sharded(param):
+        state[SCALE] = sharded_momentum.zero_scale(param)
+    elif dtype == "int8":
+        num_blocks = sharded_momentum.num_blocks(param.numel())
         state[SCALE] = torch.zeros(num_blocks, dtype=torch.float32, device=param.device)
     if kahan_sum and param.dtype in (torch.bfloat16, torch.float16):
         state[RESIDUAL] = torch.zeros_like(param, memory_format=kept)
@@ -71,13 +75,13 @@ def zeros(param: Tensor, dtype: str | None, kahan_sum: bool | None = None) -> di
 def check_saved(saved: Mapping[str, Any], param: Tensor) -> None:
     """Raise ValueError if a saved momentum of `param` lacks its scales, or has others' scales."""
     exp_avg, scale = saved["exp_avg"], saved.get(SCALE)
-    num_blocks = -(-param.numel() // BLOCK)
     if scale is None and getattr(exp_avg, "dtype", None) == torch.int8:
         raise ValueError(
             f"the checkpoint's 'exp_avg' is int8 and there is no {SCALE!r} with it: "
             "save both, as state_dict() gives them"
         )
-    if isinstance(scale, Tensor) and scale.numel() != num_blocks:
+    if isinstance(scale, Tensor) and not sharded_momentum.is_fitting(scale, param.shape):
+        num_blocks = sharded_momentum.num_blocks(param.numel())
         raise ValueError(
             f"the checkpoint's {SCALE!r} has {scale.numel()} elements, and its parameter "
             f"{num_blocks} blocks: load it into the model that it was saved with"
@@ -100,11 +104,29 @@ def converted(
         state[RESIDUAL].copy_(saved[RESIDUAL])
     exp_avg = saved["exp_avg"].to(param.device)
     scale = saved[SCALE].to(param.device) if SCALE in saved else None
+    if scale is not None and (is_sharded(param) or scale.dim() == 2):
+        _convert_shards_(state, exp_avg, scale, param)
+        return state
     if exp_avg.dtype == state["exp_avg"].dtype and (scale is None or _same_order(exp_avg, state)):
         state["exp_avg"] = exp_avg
         return state if scale is None else state | {SCALE: scale}
     encode_(decode(exp_avg, scale, _working_dtype(param)), state["exp_avg"], state.get(SCALE))
     return state
+
+
+def _convert_shards_(
+    state: dict[str, Tensor], exp_avg: Tensor, scale: Tensor, param: Tensor
+) -> None:
+    """Bring an int8 momentum into `state` where it is, or was, sharded."""
+    own: Any = state
+    if is_sharded(param):
+        own = sharded_momentum.own_state(state, param.to_local(), SCALE)  # type: ignore[attr-defined]
+    scales = sharded_momentum.own_scales(scale, param) if SCALE in state else None
+    if scales is not None and own["exp_avg"].is_contiguous():  # not rounded again
+        own["exp_avg"].copy_(exp_avg.to_local() if is_sharded(exp_avg) else exp_avg)  # type: ignore[attr-defined]
+        own[SCALE].copy_(scales)
+        return
+    encode_(sharded_momentum.decode(exp_avg, scale, param), own["exp_avg"], own.get(SCALE))
 
 
 def _same_order(exp_avg: Tensor, state: dict[str, Tensor]) -> bool:
@@ -218,7 +240,8 @@ def check_storable(param: Tensor, dtype: str | None) -> None:
         )
     if dtype == "int8" and (kind := _not_plain(param)):
         raise ValueError(
-            f"int8 momenta are for plain tensors, not {kind}: use momentum_dtype='bfloat16'"
+            f"int8 momenta are for plain tensors and those sharded by rows, not {kind}: "
+            "use momentum_dtype='bfloat16'"
         )
 
 
@@ -229,4 +252,6 @@ def _not_plain(param: Tensor) -> str:
         return "the flat parameters of FullyShardedDataParallel"
     if type(param) in (Tensor, Parameter) or is_lazy(param):
         return ""
+    if is_sharded(param):
+        return "" if sharded_momentum.rows_of(param) else "a DTensor that is cut in another way"
     return type(param).__name__

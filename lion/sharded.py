@@ -9,10 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
+from lion.momentum import SCALE
+from lion.sharded_momentum import is_sharded, own_state
+
 
 def are_sharded(params: list[Tensor]) -> bool:
     """Whether any of them is a DTensor."""
-    return any([_is_sharded(param) for param in params])
+    return any([is_sharded(param) for param in params])
 
 
 def local_shards(
@@ -25,28 +28,32 @@ def local_shards(
 
     A gradient that waits to be reduced, or lies elsewhere than its parameter, stays a DTensor, and
     so do the parameter and the state that belong to it.
+
+    Raises:
+        RuntimeError: It stays so, and its momentum is int8.
     """
     if not are_sharded(params):
         return params, grads, exp_avgs, states
     rows = []
     for param, grad, exp_avg, state in zip(params, grads, exp_avgs, states, strict=True):
         others = [x for x in state.values() if isinstance(x, Tensor)]
-        if _is_sharded(param) and all(_laid_out_alike(param, x) for x in (grad, exp_avg, *others)):
-            state = {key: _shard(x) for key, x in state.items()}
-            rows.append((_shard(param), _shard(grad), _shard(exp_avg), state))
+        if is_sharded(param) and all(_laid_out_alike(param, x) for x in (grad, exp_avg, *others)):
+            own = _shard(param)
+            rows.append((own, _shard(grad), _shard(exp_avg), own_state(state, own, SCALE)))
+        elif is_sharded(param) and SCALE in state:
+            raise RuntimeError(
+                "the gradient of a sharded parameter with an int8 momentum is laid out otherwise "
+                "than the parameter: redistribute it, or use momentum_dtype='bfloat16'"
+            )
         else:
             rows.append((param, grad, exp_avg, state))
     columns = zip(*rows, strict=True)
     return tuple(list(column) for column in columns)  # type: ignore[return-value]
 
 
-def _is_sharded(x: Any) -> bool:
-    return type(x).__name__ == "DTensor"  # importing the class would take a second
-
-
 def _laid_out_alike(param: Any, other: Any) -> bool:
     return (
-        _is_sharded(other)
+        is_sharded(other)
         and other.placements == param.placements
         and other.device_mesh == param.device_mesh
         and not any(placement.is_partial() for placement in other.placements)
@@ -54,4 +61,4 @@ def _laid_out_alike(param: Any, other: Any) -> bool:
 
 
 def _shard(x: Any) -> Any:
-    return x.to_local() if _is_sharded(x) else x
+    return x.to_local() if is_sharded(x) else x
