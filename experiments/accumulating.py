@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from experiments import global_batch
+from experiments import global_batch, sharding
 from experiments.config import ConfigError, UserError
 from experiments.data.order import seed_all
-from experiments.distributed import average_gradients, without_sync
+from experiments.distributed import average_gradients, local, without_sync
 from experiments.measuring import autocast
 from experiments.parts import Parts
 from experiments.tasks.task import Batch
@@ -31,6 +31,8 @@ def accumulate(parts: Parts, step: int, batch: list[Batch]) -> Tensor:
     Raises:
         UserError: where several processes train a model with parameters that the loss leaves out.
     """
+    if parts.is_sharded:
+        parts.world.copy_buffers(parts.model)  # as DistributedDataParallel does
     if parts.task.coupling == "global batch" and len(batch) > 1:
         return _accumulate_coupled(parts, step, batch)
     losses, weights = [], []
@@ -50,6 +52,9 @@ def accumulate(parts: Parts, step: int, batch: list[Batch]) -> Tensor:
                 f"{type(parts.task).__name__}.loss gives a weight for some micro-batches and none "
                 "for others: give one for all, or for none"
             )
+    if parts.is_sharded:
+        _check_used(sharding.unused(parts.model))
+        average_gradients(parts.model, parts.world)
     if not weights:
         return functools.reduce(torch.add, losses)
     return _divide(parts, torch.stack(losses), torch.stack(weights))
@@ -60,7 +65,7 @@ def _divide(parts: Parts, means: Tensor, weights: Tensor) -> Tensor:
     world = parts.world
     whole = world.sum(weights.sum()).clamp_min(torch.finfo(torch.float32).tiny)
     share = world.size / whole  # gradients are averaged over the processes, not summed
-    grads = [p.grad for p in parts.model.parameters() if p.grad is not None]
+    grads = [local(p.grad) for p in parts.model.parameters() if p.grad is not None]
     torch._foreach_mul_(grads, share)  # pyright: ignore[reportPrivateImportUsage]
     return (means.float() * weights).sum() * share
 
@@ -90,12 +95,18 @@ def _naming_unused(parts: Parts) -> Iterator[None]:
         if found is None:
             raise
         trained = [name for name, p in parts.model.named_parameters() if p.requires_grad]
-        names = [trained[int(number)] for number in found[1].split()]
+        _check_used([trained[int(number)] for number in found[1].split()])
+        raise
+
+
+def _check_used(names: list[str]) -> None:
+    """That no parameter is left out by the loss: other processes would wait for its gradient."""
+    if names:
         raise UserError(
             f"the loss does not use {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}: with "
             "several processes such parameters must be frozen, "
             f"param_groups.frozen=[{','.join(names[:5])}]"
-        ) from error
+        )
 
 
 def _on_device(parts: Parts, batch: Batch) -> Batch:

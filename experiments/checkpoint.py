@@ -125,9 +125,15 @@ def _is_as_written(path: Path) -> bool:
         return False
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint to the CPU. Never unpickles code."""
-    return torch.load(path, map_location="cpu", weights_only=True)
+def load(path: Path, mapped: bool = False) -> dict[str, Any]:
+    """Reads a checkpoint to the CPU. Never unpickles code.
+
+    Args:
+        path: The file.
+        mapped: Whether tensors are read from the file when they are looked at, and never stay in
+            memory: for processes that take their part of each.
+    """
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
 
 
 def _crc(path: Path) -> int:

@@ -97,6 +97,7 @@ class LaunchConfig:
     """Where and how to run. Nothing here changes which run this is."""
 
     num_processes: int = 1  # on this machine; torchrun sets it itself
+    strategy: str = "ddp"  # of several: ddp (each holds all) | fsdp (weights, state in shards)
     device: str = "auto"  # auto | cpu | cuda
     num_threads: int | None = None  # torch threads per process; null: torch's choice
     log_every_steps: int = 50  # optimizer steps between ledger rows of the training loss

@@ -68,9 +68,15 @@ class World:
 
         They differ between processes while training; an evaluation must use one version.
         """
-        if self.size > 1:
-            for buffer in module.buffers():
-                dist.broadcast(buffer, src=0)
+        if self.size == 1:
+            return
+        buffers = list(module.buffers())
+        for kind in dict.fromkeys(buffer.dtype for buffer in buffers):
+            same = [buffer for buffer in buffers if buffer.dtype == kind]
+            flat = torch.cat([buffer.reshape(-1) for buffer in same])
+            dist.broadcast(flat, src=0)
+            for buffer, part in zip(same, flat.split([b.numel() for b in same]), strict=True):
+                buffer.copy_(part.view_as(buffer))
 
 
 class _Gather(torch.autograd.Function):
@@ -137,9 +143,22 @@ def _choose_device(wanted: str) -> torch.device:
     return device
 
 
+def is_shard(tensor: Tensor) -> bool:
+    """Whether a process holds a part of a tensor only; see `experiments.sharding`."""
+    return type(tensor).__name__ == "DTensor"  # importing the class takes a second
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This process's part of a tensor: its shard, which shares the memory, or all of it."""
+    return cast(Any, tensor).to_local() if is_shard(tensor) else tensor
+
+
 def wrap(model: nn.Module, world: World) -> nn.Module:
-    """The module to call while training: averages gradients over the processes."""
-    if world.size == 1:
+    """The module to call while training: averages gradients over the processes.
+
+    Shards do so by themselves.
+    """
+    if world.size == 1 or any(map(is_shard, model.parameters())):
         return model
     ids = [world.device.index] if world.device.type == "cuda" else None
     return nn.parallel.DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
@@ -152,10 +171,10 @@ def without_sync(model: nn.Module, last: bool) -> contextlib.AbstractContextMana
 
 
 def average_gradients(model: nn.Module, world: World) -> None:
-    """Averages gradients over the processes, where nothing else does."""
+    """Averages gradients over the processes, where nothing else does: shards are averaged."""
     if world.size == 1:
         return
-    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    grads = [p.grad for p in model.parameters() if p.grad is not None and not is_shard(p)]
     for kind in {grad.dtype for grad in grads}:
         same = [grad for grad in grads if grad.dtype == kind]
         flat = torch.cat([grad.reshape(-1) for grad in same]).div_(world.size)

@@ -77,6 +77,7 @@ RUN: dict[str, Range] = {
     "checkpoint.keep": count(1),
     "checkpoint.step": optional(count(1)),
     "launch.num_processes": count(1, 1024),
+    "launch.strategy": choice("ddp", "fsdp"),
     "launch.device": choice("auto", "cpu", "cuda"),
     "launch.num_threads": optional(count(1, 1024)),
     "launch.log_every_steps": count(1),

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from experiments import telemetry
+from experiments import sharding, telemetry
+from experiments.averaging import averaged
 from experiments.config import EvalConfig, RunConfig, UserError
 from experiments.data.order import BatchPlan, derive, seed_all
+from experiments.distributed import local
 from experiments.headline import Headline
 from experiments.identity import folder_of
 from experiments.parts import Parts
@@ -66,13 +68,14 @@ def evaluate(parts: Parts, step: int, evaluations: Sequence[Evaluation]) -> list
     The random numbers of an evaluation depend on the run's seed and its name alone, so that every
     checkpoint is measured alike, now or later.
     """
-    modules: dict[str, nn.Module] = {"raw": parts.model}
-    if parts.average is not None:
-        modules["ema"] = parts.average.module
     rows = []
-    for weights, module in modules.items():
-        parts.world.copy_buffers(module)
-        with _evaluating(module), autocast(parts.config, parts.world.device), torch.no_grad():
+    for weights in ("raw", "ema") if parts.average is not None else ("raw",):
+        with (
+            _shown(parts, weights) as module,
+            _evaluating(module),
+            autocast(parts.config, parts.world.device),
+            torch.no_grad(),
+        ):
             for evaluation in evaluations:
                 seed = derive(parts.config.seed, "evaluation", evaluation.name)
                 seed_all(seed)
@@ -82,6 +85,18 @@ def evaluate(parts: Parts, step: int, evaluations: Sequence[Evaluation]) -> list
                     rows.append(_measured(parts, found, evaluation.name, weights, step))
     _check_rows(parts.task.headline, rows)
     return rows
+
+
+@contextlib.contextmanager
+def _shown(parts: Parts, weights: str) -> Iterator[nn.Module]:
+    """The model with its raw or averaged weights, whole and the same in every process."""
+    shown = contextlib.nullcontext(parts.model)
+    if parts.average is not None and weights == "ema":
+        shown = averaged(parts.average)
+    with shown as module:
+        parts.world.copy_buffers(module)
+        with sharding.whole(module) if parts.is_sharded else contextlib.nullcontext():
+            yield module
 
 
 def _check_rows(headline: Headline, rows: list[dict[str, Any]]) -> None:
@@ -148,8 +163,10 @@ def divergence(parts: Parts, rows: list[dict[str, Any]]) -> str:
             one["value"]
         ):
             found = found or f"{one['split']} {one['metric']} is not finite"
-    for name, weight in parts.model.named_parameters():
-        if not torch.isfinite(weight).all():
+    named = list(parts.model.named_parameters())
+    bad = torch.stack([~torch.isfinite(local(weight)).all() for _, weight in named]).int()
+    for (name, _), is_bad in zip(named, parts.world.sum(bad).tolist(), strict=True):
+        if is_bad:
             found = found or f"the weight {name} is not finite"
     return parts.world.share(f"{found} after the last step" if found else "")
 

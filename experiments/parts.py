@@ -11,9 +11,10 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
-from experiments import checkpoint, telemetry, warm_start
+from experiments import checkpoint, sharded_state, sharding, telemetry, warm_start
+from experiments.averaging import Average, build_average
 from experiments.build import build, explained
 from experiments.checks import micro_batches
 from experiments.config import ConfigError, RunConfig, UserError
@@ -39,13 +40,18 @@ class Parts:
     forward: nn.Module  # what training calls: distributed, compiled
     optimizer: torch.optim.Optimizer
     peak_lrs: list[float]  # per parameter group
-    average: AveragedModel | None  # Polyak averaging
+    average: Average | None  # Polyak averaging
     plan: BatchPlan
     total_steps: int
     losses: LossWindow
     watch: Stopwatch
     telemetry: Telemetry | None = None
     begun: list[dict[str, Any]] = field(default_factory=list)  # see warm_start.load
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process holds a part of the model only."""
+        return sharding.is_wanted(self.config.launch, self.world)
 
 
 def build_parts(config: RunConfig, task: Task, world: World) -> Parts:
@@ -59,17 +65,13 @@ def build_parts(config: RunConfig, task: Task, world: World) -> Parts:
     plan = BatchPlan(config.seed, task.num_train, batch, micro, world.rank, world.size)
     if torch.are_deterministic_algorithms_enabled() != config.train.deterministic:
         torch.use_deterministic_algorithms(config.train.deterministic)  # imports Inductor
-    seed_all(derive(config.seed, "init"))
-    with explained("model: cannot build it"):
-        model = task.build_model().to(world.device, getattr(torch, config.train.param_dtype))
-    if config.train.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    sharding.check(config, world, getattr(task, "why_not_sharded", ""))
     check_coupling(task, config, micro, world.size)
+    model = _build_model(config, task, world)
     optimizer = _build_optimizer(config, model)
-    average = None
-    if config.train.ema_decay is not None:
-        update = get_ema_multi_avg_fn(config.train.ema_decay)
-        average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    if sharding.is_wanted(config.launch, world):
+        sharded_state.watch_state(optimizer)
+    average = build_average(config, model, world)
     forward = wrap(model, world)
     if config.train.compile:
         forward = cast(nn.Module, torch.compile(forward))
@@ -88,6 +90,18 @@ def build_parts(config: RunConfig, task: Task, world: World) -> Parts:
         watch=Stopwatch(),
         telemetry=telemetry.of(config, model, optimizer),
     )
+
+
+def _build_model(config: RunConfig, task: Task, world: World) -> nn.Module:
+    seed_all(derive(config.seed, "init"))
+    dtype = getattr(torch, config.train.param_dtype)
+    with explained("model: cannot build it"):
+        if sharding.is_wanted(config.launch, world):
+            return sharding.build(task.build_model, world, dtype)
+        model = task.build_model().to(world.device, dtype)
+    if config.train.channels_last:  # shards are contiguous; the images alone decide there
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 def _build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -158,15 +172,14 @@ def save_parts(parts: Parts, recorder: Recorder, step: int, must: bool) -> None:
 
     The ledger is made durable first: a checkpoint must not survive the rows that it counts.
     """
+    states = _states(parts)
     if not parts.world.is_main:
         return
     content = {
         "run_id": recorder.run_id,
         "step": step,
         "num_rows": recorder.ledger.num_rows,
-        "model": parts.model.state_dict(),
-        "optimizer": parts.optimizer.state_dict(),
-        "average": parts.average.state_dict() if parts.average is not None else None,
+        **states,
         "losses": parts.losses.state(),
         "seconds": dict(parts.watch.seconds),
     }
@@ -177,6 +190,20 @@ def save_parts(parts: Parts, recorder: Recorder, step: int, must: bool) -> None:
         if must:
             raise UserError(f"{error}; {GO_ON}") from error
         recorder.log(f"not saved, will try again: {error}")
+
+
+def _states(parts: Parts) -> dict[str, Any]:
+    """Weights, optimizer and averages, whole; nothing where nothing is saved."""
+    if parts.is_sharded:  # all processes bring them together
+        return sharded_state.states(parts.model, parts.optimizer, parts.average, parts.world)
+    if not parts.world.is_main:
+        return {}
+    average = cast(AveragedModel | None, parts.average)
+    return {
+        "model": parts.model.state_dict(),
+        "optimizer": parts.optimizer.state_dict(),
+        "average": average.state_dict() if average is not None else None,
+    }
 
 
 def restore_parts(
@@ -215,7 +242,7 @@ def restore_parts(
         parts.begun = warm_start.load(parts.config, parts.task, parts.model)
         return 0
     if not world.is_main:
-        _load(parts, checkpoint.load(Path(found)))
+        _load(parts, checkpoint.load(Path(found), parts.is_sharded))
     return checkpoint.step_of(Path(found))
 
 
@@ -225,7 +252,7 @@ def _restore(parts: Parts, recorder: Recorder, step: int | None, to_train: bool)
     lacking: list[tuple[Path, int]] = []  # whose measurements are not all in the ledger
     for path in checkpoint.good_ones(recorder.folder.checkpoints, step):
         try:
-            content = checkpoint.load(path)
+            content = checkpoint.load(path, parts.is_sharded)
             _check_own(path, content, recorder.run_id, parts.total_steps)
             _load(parts, content)
         except Exception as error:  # whatever a file that is none of ours makes torch raise
@@ -251,7 +278,7 @@ def _restore(parts: Parts, recorder: Recorder, step: int | None, to_train: bool)
                 raise UserError(f"{first}; move it away, and call the same command again")
             return None
         path, num_lost = lacking[0]
-        _load(parts, checkpoint.load(path))
+        _load(parts, checkpoint.load(path, parts.is_sharded))
         recorder.is_lacking = True
         at = checkpoint.step_of(path)
         recorder.log(f"{num_lost} measurements up to step {at} are lost: the ledger lacks them")
@@ -271,9 +298,12 @@ def _check_own(path: Path, content: dict[str, Any], run_id: str, total_steps: in
 
 
 def _load(parts: Parts, content: dict[str, Any]) -> None:
-    parts.model.load_state_dict(content["model"])
-    parts.optimizer.load_state_dict(content["optimizer"])
-    if parts.average is not None:
-        parts.average.load_state_dict(content["average"])
+    if parts.is_sharded:
+        sharded_state.load(parts.model, parts.optimizer, parts.average, content)
+    else:
+        parts.model.load_state_dict(content["model"])
+        parts.optimizer.load_state_dict(content["optimizer"])
+        if parts.average is not None:
+            cast(AveragedModel, parts.average).load_state_dict(content["average"])
     parts.losses.load(content["losses"])
     parts.watch.load(content["seconds"])

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from experiments import launch, precision, schedule
+from experiments import launch, precision, schedule, sharded_state, sharding
 from experiments.accumulating import accumulate
 from experiments.build import build, explained, first_explained, what_is_trained
 from experiments.config import JOBS, RunConfig, UserError, from_dict
@@ -125,7 +125,8 @@ def _train(parts: Parts, recorder: Recorder, stopper: Stopper, start: int) -> tu
                 try:
                     rows, is_new = evaluate(parts, done, due(parts.task, is_last)), False
                 except Exception:  # what was trained is not lost: the next call measures again
-                    save_parts(parts, recorder, done, must=False)
+                    if not parts.is_sharded:  # saving needs all processes, and they may go on
+                        save_parts(parts, recorder, done, must=False)
                     raise
             watch.lap("evaluate")
             recorder.add(rows)
@@ -157,10 +158,11 @@ def _step(parts: Parts, step: int, batch: list[Batch], factor: float) -> Tensor:
     total = accumulate(parts, step, batch)
     norm, telemetry = None, parts.telemetry
     if parts.config.train.grad_clip_norm is not None:
-        norm = nn.utils.clip_grad_norm_(parts.model.parameters(), parts.config.train.grad_clip_norm)
+        most = parts.config.train.grad_clip_norm
+        norm = sharding.clip_gradients(parts.model, most, parts.world)
     if telemetry is not None:
         telemetry.before(step + 1, norm)
-    parts.optimizer.step()
+    sharded_state.step(parts.optimizer) if parts.is_sharded else parts.optimizer.step()
     if telemetry is not None:
         telemetry.after(step + 1)
     parts.optimizer.zero_grad(set_to_none=True)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from experiments import checkpoint, start_from
 from experiments.config import RunConfig, UserError
+from experiments.sharded_state import fill
 from experiments.start_from import Source
 from experiments.store import Folder, read_json
 from experiments.tasks.task import Task
@@ -67,9 +68,8 @@ def _load(source: Source, config: RunConfig, task: Task, model: nn.Module) -> di
     fitted = task.adapt(dict(taken), model)
     _check_fit(fitted, own, kept, source)
     _check_values(fitted, own, source)
-    with torch.no_grad():
-        for name, tensor in fitted.items():
-            own[name].copy_(tensor)
+    for name, tensor in fitted.items():
+        fill(own[name], tensor)
     resized = {
         name: f"{tuple(taken[name].shape)} -> {tuple(tensor.shape)}"
         for name, tensor in fitted.items()

@@ -45,6 +45,9 @@ LEVELS = [
     {
         "experiments.schedule",
         "experiments.distributed",
+        "experiments.sharding",
+        "experiments.sharded_state",
+        "experiments.averaging",
         "experiments.checkpoint",
         "experiments.models",
         "experiments.data",

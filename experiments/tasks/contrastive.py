@@ -71,6 +71,7 @@ class Contrastive(Task):
         if self.settings.cache_features:
             self._features = FrozenFeatures(self.source, self.settings, self._prepared)
             self.why_not_stacked = "features are read from the disk (task.cache_features)"
+            self.why_not_sharded = "one tower runs by itself (task.cache_features=true)"
 
     def _check_sets(self) -> None:
         """Now, and not at the first evaluation, hours later."""

@@ -68,6 +68,9 @@ class Task(Protocol):
     `encode` and `couple` (`GlobalTask`)."""
     why_not_stacked: str = ""
     """Why several runs cannot be trained as one (`launcher=vectorised`); empty: they can."""
+    why_not_sharded: str = ""
+    """Why the model cannot be in shards (`launch.strategy=fsdp`): where training uses parts of it
+    outside of its forward pass, they are not whole there. Empty: it can."""
 
     @property
     def data_name(self) -> str:

@@ -57,6 +57,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "one beta": ({"optimizer__betas": 0.9}, r"optimizer.betas=0.9: must be a list"),
     "epochs beyond all time": ({"train__epochs": 1e300}, r"train.epochs=1e\+300: must be"),
+    "strategy": ({"launch__strategy": "zero"}, r"launch.strategy=zero: must be .*ddp.*fsdp"),
     "threads": ({"launch__num_threads": 100_000}, r"num_threads=100000: .* from 1 to 1,024"),
     "seed": ({"seed": 10**400}, r"seed=\(a whole number of about 40. digits\): must be"),
     "seed that cannot be written": ({"seed": 10**5000}, r"seed=\(a whole number of about 50"),

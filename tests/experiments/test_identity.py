@@ -57,6 +57,7 @@ SAME = {
     "tuple and list": {"optimizer__betas": (0.9, 0.99), "model__sizes": (1, 2.0)},
     "schema defaults said aloud": {"train__precision": "auto", "schedule__name": "cosine"},
     "a knob left at null": {"optimizer__momentum_dtype": None},
+    "shards": {"launch__strategy": "fsdp"},
     "launch": {"launch__num_processes": 2, "launch__device": "cpu", "launch__log_every_steps": 3},
     "results_dir": {"results_dir": "/elsewhere"},
     "tracking": {"tracking__wandb": "offline", "tracking__tensorboard": True},

@@ -58,10 +58,13 @@ def test_micro_batches_give_the_loss_of_one_batch(tmp_path: Path, task: str, mic
     assert_close(one, cut)
 
 
-@pytest.mark.parametrize("micro", ["null", "8"])
+@pytest.mark.parametrize(
+    "micro,strategy", [("null", "ddp"), ("8", "ddp"), ("null", "fsdp"), ("8", "fsdp")]
+)
 @pytest.mark.parametrize("task", TASKS)
-def test_two_processes_train_like_one(tmp_path: Path, task: str, micro: str) -> None:
-    changes = [*SGD, *STILL[task], f"train.micro_batch_size={micro}"]
+def test_two_processes_train_like_one(tmp_path: Path, task: str, micro: str, strategy: str) -> None:
+    made = [*SGD, *STILL[task], f"train.micro_batch_size={micro}"]
+    changes = [*made, f"launch.strategy={strategy}"]
     one, two = (config(tmp_path / name, task, *changes) for name in ("one", "two"))
     runner.run(one)
     assert forked.run_ranks(two, 2) == [0, 0]
@@ -189,19 +192,19 @@ def test_a_coupled_loss_without_embeddings_takes_no_micro_batches(
     assert forked.run_ranks(config(tmp_path / "two", "match_halves"), 2) != [0, 0]
 
 
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_unused_parameters_are_named_where_they_stop_two_processes(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], strategy: str
 ) -> None:
-    made = config(tmp_path, "match_halves", "+model.spare=true")
+    spare = ["+model.spare=true", f"launch.strategy={strategy}"]
+    made = config(tmp_path, "match_halves", *spare)
     runner.run(made)
-    again = config(tmp_path / "two", "match_halves", "+model.spare=true")
+    again = config(tmp_path / "two", "match_halves", *spare)
     assert forked.run_ranks(again, 2) != [0, 0]
     said = capfd.readouterr().err
     assert "UserError: the loss does not use spare.weight, spare.bias" in said
     assert "param_groups.frozen=[spare.weight,spare.bias]" in said
-    frozen = config(
-        tmp_path / "frozen", "match_halves", "+model.spare=true", "param_groups.frozen=[spare.*]"
-    )
+    frozen = config(tmp_path / "frozen", "match_halves", *spare, "param_groups.frozen=[spare.*]")
     assert forked.run_ranks(frozen, 2) == [0, 0]
 
 

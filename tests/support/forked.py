@@ -93,6 +93,27 @@ def run_ranks(config: RunConfig, size: int, **environment: str) -> list[int]:
                 process.kill()
 
 
+def call_ranks(function: Callable[[], Any], size: int) -> list[Any]:
+    """What a function returns in each of `size` processes that meet when they are `joined`."""
+    with tempfile.TemporaryDirectory() as scratch:
+
+        def work(rank: int, end: Connection) -> None:
+            where = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
+            os.environ.update({launch.STORE_VARIABLE: f"{scratch}/store", **where})
+            end.send(function())
+
+        pairs = [_fork.Pipe(duplex=False) for _ in range(size)]
+        processes = [_fork.Process(target=work, args=(r, pairs[r][1])) for r in range(size)]
+        for process, (_, theirs) in zip(processes, pairs, strict=True):
+            process.start()
+            theirs.close()
+        try:
+            return [ours.recv() for ours, _ in pairs]
+        finally:
+            for process in processes:
+                process.kill()
+
+
 def folder(config: RunConfig) -> Path:
     """The only run below the configuration's results folder."""
     (path,) = Path(config.results_dir).glob("*")

@@ -1,0 +1,105 @@
+"""Averaged weights of a run (Polyak averaging), of whole models and of models in shards."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from experiments.config import RunConfig
+from experiments.distributed import World, local
+from experiments.sharded_state import load_whole_state, whole_state
+from experiments.sharding import is_wanted
+
+
+class ShardedAverage:
+    """Polyak averaging of shards: what torch's `AveragedModel` keeps, as it keeps it.
+
+    Each process averages its own shards; an evaluation has the averages in the model's place.
+    """
+
+    def __init__(self, model: nn.Module, update: Callable[..., None]) -> None:
+        """Begins with the present weights.
+
+        Args:
+            model: In shards.
+            update: See `torch.optim.swa_utils.get_ema_multi_avg_fn`.
+        """
+        self._model, self._update = model, update
+        self._shards = {name: shard.clone() for name, shard in self._current().items()}
+        self._num_averaged = torch.zeros((), dtype=torch.long)
+
+    def _current(self) -> dict[str, Tensor]:
+        """This process's part of each tensor; what is tied, once."""
+        state = self._model.state_dict(keep_vars=True)
+        once = {id(tensor): name for name, tensor in reversed(state.items())}
+        return {name: local(state[name]).detach() for name in reversed(once.values())}
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Takes the present weights in; the first ones are the average."""
+        current = self._current()
+        for kind in {shard.dtype for shard in current.values()}:
+            names = [name for name, shard in current.items() if shard.dtype == kind]
+            ours, new = [self._shards[n] for n in names], [current[n] for n in names]
+            if self._num_averaged:
+                self._update(ours, new, self._num_averaged)
+            else:
+                torch._foreach_copy_(ours, new)  # pyright: ignore[reportPrivateImportUsage]
+        self._num_averaged += 1
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[nn.Module]:
+        """The model with the averages as its weights, which it gets back afterwards."""
+        self._swap()
+        try:
+            yield self._model
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, shard in self._current().items():
+            kept = shard.clone()
+            shard.copy_(self._shards[name])
+            self._shards[name].copy_(kept)
+
+    def whole_state(self, world: World) -> dict[str, Tensor]:
+        """As `AveragedModel` gives it, in the main process. All must call it."""
+        with self.in_place():
+            found = whole_state(self._model, world)
+        averages = {f"module.{name}": tensor for name, tensor in found.items()}
+        return {"n_averaged": self._num_averaged.clone(), **averages}
+
+    def load_whole_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes this process's shards of what `AveragedModel` or this class has saved."""
+        averages = {n.removeprefix("module."): t for n, t in state.items() if n != "n_averaged"}
+        with self.in_place():
+            load_whole_state(self._model, averages)
+        self._num_averaged.copy_(state["n_averaged"])
+
+
+Average = AveragedModel | ShardedAverage
+
+
+def build_average(config: RunConfig, model: nn.Module, world: World) -> Average | None:
+    """The averages that a run asks for."""
+    if config.train.ema_decay is None:
+        return None
+    update = get_ema_multi_avg_fn(config.train.ema_decay)
+    if is_wanted(config.launch, world):
+        return ShardedAverage(model, update)
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+
+
+@contextlib.contextmanager
+def averaged(average: Average) -> Iterator[nn.Module]:
+    """The model with averaged weights."""
+    if isinstance(average, AveragedModel):
+        yield average.module
+    else:
+        with average.in_place() as module:
+            yield module
