@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -95,6 +95,12 @@ class Headline:
     def to_json(self) -> str:
         """For a column of a table."""
         return json.dumps(asdict(self), sort_keys=True)
+
+
+def usual_splits(splits: Sequence[str]) -> tuple[str, str]:
+    """On which to tune and to report: "val" and "test", where a source of data has them."""
+    tune = "val" if "val" in splits or not splits else splits[0]
+    return tune, "test" if "test" in splits else tune
 
 
 IMAGE = Headline("top1", "higher", "%")

@@ -18,7 +18,7 @@ from experiments.data.tokenizer import check_fits
 from experiments.distributed import World
 from experiments.evaluations.one_shot import measure_one_shot
 from experiments.evaluations.perplexity import TokenTally
-from experiments.headline import Headline
+from experiments.headline import Headline, usual_splits
 from experiments.models.tied_weights import under_all_names
 from experiments.models.token_loss import (
     chunked_token_loss,
@@ -128,10 +128,8 @@ class CausalLanguage(Task):
 
 def language_headline(source: TokenWindows, per_word: bool = False) -> Headline:
     """Nats decide, fewer are better: tuned on "val", reported on "test" where there is one."""
-    splits = source.eval_splits
-    tune = "val" if "val" in splits or not splits else splits[0]
-    report = "test" if "test" in splits else tune
     metric, unit = ("loss_per_word", "nats per word") if per_word else ("loss", "nats per token")
+    tune, report = usual_splits(source.eval_splits)
     return Headline(metric, "lower", unit, tune=tune, report=report, digits=3)
 
 

@@ -26,7 +26,7 @@ from experiments.evaluations.extractors import Extractor, eight_bit
 from experiments.evaluations.frechet import Statistics
 from experiments.evaluations.generation import Generation, judge
 from experiments.evaluations.reference import reference
-from experiments.headline import Headline
+from experiments.headline import Headline, usual_splits
 from experiments.settings.diffusion import DiffusionTaskConfig, JudgeConfig, SamplingConfig
 from experiments.settings.image import ImageTaskConfig
 from experiments.tasks.task import Batch, Context, Evaluation, Loss, Measurement, Task
@@ -66,9 +66,7 @@ class Diffusion(Task):
             self.settings.bound_weight,
             self.settings.num_levels,
         )
-        splits = [group[0] for group in self.source.eval_groups]
-        tune = "val" if "val" in splits or not splits else splits[0]
-        report = "test" if "test" in splits else tune
+        tune, report = usual_splits([group[0] for group in self.source.eval_groups])
         self.headline = Headline(
             "eps_loss", "lower", "mse", tune=tune, report=report, weights="ema", digits=4
         )

@@ -18,7 +18,7 @@ from experiments.data.honours import refuse_ignored
 from experiments.data.order import BatchPlan
 from experiments.distributed import World
 from experiments.evaluations.classification import classify
-from experiments.headline import Headline
+from experiments.headline import Headline, usual_splits
 from experiments.models.class_loss import sigmoid_loss
 from experiments.settings.image import ImageTaskConfig
 from experiments.tasks.task import Batch, Context, Evaluation, Loss, Measurement, Task
@@ -86,8 +86,7 @@ class ImageClassification(Task):
         if self._mixup is not None:
             self.why_not_stacked = "the loss draws random numbers (Mixup, CutMix)"
         splits = [split for group in self.source.eval_groups for split in group]
-        tune = "val" if "val" in splits or not splits else splits[0]
-        report = "test" if "test" in splits else tune
+        tune, report = usual_splits(splits)
         self.headline = Headline("top1", "higher", "%", tune=tune, report=report)
 
     @property
