@@ -138,10 +138,29 @@ def load(
         worker_init_fn=_prepare_worker,
         generator=torch.Generator(),  # otherwise it draws from the run's own generator
     )
-    for batch in loader:
+    with _sigterm_blocked():
+        loaded = iter(loader)
+    for batch in loaded:
         if isinstance(batch, UserError):
             raise batch
         yield batch
+
+
+@contextmanager
+def _sigterm_blocked() -> Iterator[None]:
+    """For starting workers: every thread of theirs, a library's too, begins with SIGTERM blocked.
+
+    A thread that does not block it, such as one that a library starts anew after a fork, would take
+    the signal before `_leave_when_told` and end the worker. In this process it is only held up.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _prepare_worker(_: int) -> None:
@@ -155,6 +174,7 @@ def _prepare_worker(_: int) -> None:
     if parent is None or not hasattr(signal, "sigwaitinfo"):  # macOS cannot tell the sender
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.signal(signal.SIGTERM, lambda *_: None)  # should a thread that does not block it get it
     threading.Thread(target=_leave_when_told, args=(parent.pid,), daemon=True).start()
 
 

@@ -6,6 +6,7 @@ import multiprocessing
 import pickle
 import random
 import subprocess
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,12 @@ import torch
 from experiments.config import ConfigError
 from experiments.data.image_files import ImageFiles
 from experiments.data.image_folders import FolderImages
-from experiments.data.image_loading import ImageBatches, UnreadableImage, _prepare_worker
+from experiments.data.image_loading import (
+    ImageBatches,
+    UnreadableImage,
+    _prepare_worker,
+    _sigterm_blocked,
+)
 from experiments.data.image_transforms import train_transform
 from experiments.data.locate import DataMissing
 from experiments.data.order import BatchPlan
@@ -191,17 +197,21 @@ def test_wrong_settings_are_refused_early(tmp_path):
         ImageFiles("toy", 3, 10, str(tmp_path), real_labels=True)
 
 
-def wait_as_worker(ready) -> None:
+def wait_as_worker(ready, library_thread: bool) -> None:
+    if library_thread:  # as a library starts one anew after a fork
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
     _prepare_worker(0)
     ready.set()
     time.sleep(60)
 
 
-def test_workers_leave_stopping_to_the_main_process():
+@pytest.mark.parametrize("library_thread", [False, True])
+def test_workers_leave_stopping_to_the_main_process(library_thread):
     context = multiprocessing.get_context("fork")
     ready = context.Event()
-    worker = context.Process(target=wait_as_worker, args=(ready,), daemon=True)
-    worker.start()
+    worker = context.Process(target=wait_as_worker, args=(ready, library_thread), daemon=True)
+    with _sigterm_blocked():
+        worker.start()
     assert ready.wait(30)
     subprocess.run(["sh", "-c", f"kill -TERM {worker.pid}; kill -INT {worker.pid}"], check=True)
     worker.join(0.3)
