@@ -22,6 +22,7 @@ LARGE = 1 << 20  # elements of a piece: what torch's threads share, and a cache 
 SMALL = 1 << 14  # tensors of at most so many are stepped together
 TINY = 1 << 11  # vectors of at most so many are copied together, stepped, and copied back
 TOGETHER = 1 << 18  # elements, so that they are still in cache at the next pass
+CALM = 1 << 19  # elements of small tensors below which one thread steps them (fused: likewise)
 VECTORS = 64  # elements: whole vectors of every width, as torch's kernels take them at once
 TORCH_GRAIN = 32768  # elements that torch gives a thread at least
 MAX_VIEWS = 256  # sets of shapes whose views are kept
@@ -194,7 +195,10 @@ def _step_piece(
 # --- small tensors, many at a time ---------------------------------------------------------------
 
 
-def _step_together(rows: Iterable[Row], f: _Factors, dtype: torch.dtype) -> None:
+def _step_together(rows: Sequence[Row], f: _Factors, dtype: torch.dtype) -> None:
+    # Waking torch's threads costs more than they gain on few elements; with a busy neighbour, much.
+    calm = sum([row[0].numel() for row in rows]) < CALM
+    grain = TORCH_GRAIN if calm else TOGETHER
     bucket: list[Row] = []
     vectors: list[Row] = []
     number = 0
@@ -204,12 +208,12 @@ def _step_together(rows: Iterable[Row], f: _Factors, dtype: torch.dtype) -> None
             vectors.append(row)
             continue
         if number + size > TOGETHER:
-            _step_bucket(bucket, f, dtype)
+            _step_bucket(bucket, f, dtype, grain)
             bucket, number = [], 0
         bucket.append(row)
         number += size
     if bucket:
-        _step_bucket(bucket, f, dtype)
+        _step_bucket(bucket, f, dtype, grain)
     if vectors:
         _step_vectors(vectors, f, dtype)
 
@@ -225,15 +229,18 @@ def _step_vectors(rows: list[Row], f: _Factors, dtype: torch.dtype) -> None:
     torch._foreach_copy_(exp_avgs, new_exp_avgs)
 
 
-def _step_bucket(rows: list[Row], f: _Factors, dtype: torch.dtype) -> None:
+def _step_bucket(rows: list[Row], f: _Factors, dtype: torch.dtype, grain: int) -> None:
     params, grads, exp_avgs = (list(column) for column in zip(*rows, strict=True))
     flat, steps = _views(dtype, params)
+    pieces = flat.split(grain)
     torch._foreach_copy_(steps, exp_avgs)
     torch._foreach_mul_(exp_avgs, f.beta2)
-    flat.mul_(f.beta1)
+    for piece in pieces:
+        piece.mul_(f.beta1)
     torch._foreach_addcmul_(steps, grads, [f.one] * len(grads), value=f.gain1)
     torch._foreach_add_(exp_avgs, grads, alpha=f.gain2)
-    flat.mul_(f.huge).clamp_(-f.clip, f.clip)
+    for piece in pieces:
+        piece.mul_(f.huge).clamp_(-f.clip, f.clip)
     if f.decay is not None:
         torch._foreach_mul_(params, f.decay)
     torch._foreach_add_(params, steps, alpha=f.lr_by_clip)

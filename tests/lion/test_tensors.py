@@ -76,7 +76,10 @@ def test_state_keeps_the_memory_format():
     assert exp_avg.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_blocks_of_a_large_tensor_equal_the_whole(monkeypatch):
+@pytest.mark.parametrize("calm", [0, 1000])
+def test_blocks_of_a_large_tensor_equal_the_whole(calm, monkeypatch):
+    monkeypatch.setattr(passes, "CALM", calm)
+    monkeypatch.setattr(passes, "TORCH_GRAIN", 40)  # pieces of a bucket that one thread steps
     monkeypatch.setattr(loop, "BLOCK", 64)
     monkeypatch.setattr(passes, "LARGE", 64)
     monkeypatch.setattr(passes, "SMALL", 70)

@@ -51,10 +51,11 @@ def draw(
     left.set_ylabel(f"{name} ({headline.unit})" if headline.unit else name)
     heading = f"Every setting: mean and range over {n} seeds; ring: picked on {headline.tune}"
     left.set_title(heading, loc="left", fontsize=10)
-    left.plot([], [], "--", color=OTHER_COLOUR, linewidth=1, label=headline.tune)
-    left.legend(
-        title=f"solid: {headline.report}", fontsize=9, loc="best", framealpha=0.9, edgecolor="none"
-    )
+    lines = f"solid: {headline.report}, dashed: {headline.tune}"
+    left.plot([], [], "--", color=OTHER_COLOUR, linewidth=1, label=lines)
+    # Below the axis: within it, a legend would cover points or their ranges.
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "columnspacing": 1.2}
+    left.legend(ncols=1 + len(chosen), fontsize=9, frameon=False, **below)
     right.legend(frameon=False, fontsize=9, loc="upper right")
     right.set_yscale("log")
     right.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f"{y:g}"))

@@ -12,7 +12,7 @@ from experiments.analysis import tuned
 from experiments.analysis.drawing import dot_panels, figure_style
 from experiments.analysis.sources import RESULTS, paper, study
 
-TITLE = "Beta ablation: the sign of one average (single beta) against Lion's two betas"
+TITLE = "Beta ablation: sign momentum (one beta) against Lion's two betas"
 CAPTION = (
     "Paper: arXiv:2302.06675, Table 7 (ViT-S/16 and B/16 from scratch with RandAugment and Mixup) "
     "and the text of the early version (JFT-300M, fine-tuned on ImageNet), transcribed (rounding "
@@ -22,9 +22,9 @@ CAPTION = (
 STUDY = "betas"
 ARMS = {
     "AdamW": "AdamW (0.9, 0.999)",
-    "Ablation_0.9": "single beta 0.9",
-    "Ablation_0.99": "single beta 0.99",
-    "Ablation (single interpolate, beta 0.9, sign)": "single beta 0.9",
+    "Ablation_0.9": "sign momentum 0.9",
+    "Ablation_0.99": "sign momentum 0.99",
+    "Ablation (single interpolate, beta 0.9, sign)": "sign momentum 0.9",
     "Lion": "Lion (0.9, 0.99)",
 }
 PANELS = {
@@ -70,7 +70,7 @@ def _name(optimizer: str, beta1: float, beta2: float) -> str:
     if beta1 != beta1:
         return name
     if (name == "Lion" or name.startswith("sign")) and beta1 == beta2:
-        return f"single beta {beta1:g}"
+        return f"sign momentum {beta1:g}"
     return f"{name} ({beta1:g}, {beta2:g})"
 
 

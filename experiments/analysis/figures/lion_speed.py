@@ -21,7 +21,7 @@ CAPTION = (
     "float32; medians, all in turns in one process (results/bench/). Dashed line: "
     "the memory's speed: a plain loop with the traffic of Lion, 20 bytes a parameter (AdamW moves "
     "28; Lion with a smaller momentum moves less and can pass the line). No GPU was measured. Rows "
-    "that name no other optimizer are Lion. Our loop, foreach and int8 are quicker since (README)."
+    "that name no other optimizer are Lion."
 )
 SIZES = {
     "vit_base": "ViT-B/16, 87 M",

@@ -173,9 +173,9 @@ def test_masked_language_models_stand_beside_the_curves() -> None:
 
 def test_betas_optimizers_and_landscape() -> None:
     arms = theirs(betas.table()).set_index(["model", "arm"]).value
-    assert arms["JFT ViT-B/16", "single beta 0.9"] == 84.39
+    assert arms["JFT ViT-B/16", "sign momentum 0.9"] == 84.39
     assert arms["JFT ViT-B/16", "Lion (0.9, 0.99)"] == 84.72
-    assert arms["ViT-S/16", "single beta 0.99"] == 78.19
+    assert arms["ViT-S/16", "sign momentum 0.99"] == 78.19
     ten = theirs(optimizers.table())
     assert ten.optimizer.nunique() == 10
     best = ten.loc[ten.groupby(["model", "metric"]).value.idxmax()]

@@ -115,8 +115,8 @@ def test_betas(tmp_path: Path) -> None:
     rows += known_truth.arms({"adamw": 93.0}, noise=0.0, beta1=0.9, beta2=0.999)
     results = study_folder.make(tmp_path, betas=rows)
     table = ours(betas.table(results)).set_index("arm")
-    assert set(table.index) == {"Lion (0.9, 0.99)", "single beta 0.9", "AdamW (0.9, 0.999)"}
-    assert table.value["Lion (0.9, 0.99)"] - table.value["single beta 0.9"] == pytest.approx(4.0)
+    assert set(table.index) == {"Lion (0.9, 0.99)", "sign momentum 0.9", "AdamW (0.9, 0.999)"}
+    assert table.value["Lion (0.9, 0.99)"] - table.value["sign momentum 0.9"] == pytest.approx(4.0)
     assert (table.n == 6).all()
     check_labels(betas.draw(results), panels=1)
 
