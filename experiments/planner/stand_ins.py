@@ -9,6 +9,8 @@ import numpy as np
 
 from experiments.build import build
 from experiments.config import ConfigError, RunConfig
+from experiments.data.caption_tokens import CaptionTokens
+from experiments.data.image_text_pairs import ImageTextPairs
 from experiments.data.order import BatchPlan
 from experiments.data.text_pairs import ArrayPairs, TextPairs
 from experiments.data.token_windows import TokenWindows
@@ -17,11 +19,13 @@ from experiments.tasks.task import Task, check_task
 LONGEST_ANSWER = 16
 """Tokens of an answer, as `experiments.data.glue_files` cuts them."""
 _HERE = "experiments.planner.stand_ins"
-STAND_INS = {
+_OF_TEXT = {
     "experiments.data.text_files.TextFiles": f"{_HERE}.BlankWindows",
     "experiments.data.glue_files.GlueFiles": f"{_HERE}.BlankPairs",
 }
-"""Sources that read their files when they are built: what takes their place."""
+_OF_PAIRS = {"experiments.data.image_text_pairs.ImageTextPairs": f"{_HERE}.BlankCaptions"}
+STAND_INS = {**_OF_TEXT, **_OF_PAIRS}
+"""Sources that read files, be it a tokenizer's only, when they are built: what takes their place."""
 
 
 class _AnyTokenizer:
@@ -29,7 +33,10 @@ class _AnyTokenizer:
 
     sha256 = ""
     vocab_size = 3
-    pad_id, eos_id, mask_id = 0, 1, 2
+    start_id, eos_id, mask_id = 0, 1, 2
+
+    def __init__(self, pad_id: int = 0) -> None:
+        self.pad_id = pad_id
 
 
 class _BlankStream:
@@ -61,6 +68,20 @@ class BlankPairs(TextPairs):
         super().__init__(name, pairs, [], _AnyTokenizer(), **size)  # type: ignore[arg-type]
 
 
+class BlankCaptions(ImageTextPairs):
+    """Images and captions of the right sizes.
+
+    Args:
+        pad_id: The padding that the model expects.
+        section: As of `ImageTextPairs`.
+    """
+
+    def __init__(self, pad_id: int = 0, **section: Any) -> None:
+        super().__init__(**section)
+        tokenizer: Any = _AnyTokenizer(pad_id)
+        self.tokens = CaptionTokens(tokenizer, self._num_tokens)
+
+
 def task_without_data(config: RunConfig) -> Task:
     """The task of a page; files of text need not be there, nor what judges samples.
 
@@ -69,6 +90,8 @@ def task_without_data(config: RunConfig) -> Task:
     """
     data, section = dict(config.data), copy.deepcopy(config.task)
     data["_target_"] = STAND_INS.get(data["_target_"], data["_target_"])
+    if config.data["_target_"] in _OF_PAIRS:
+        data["pad_id"] = (config.model.get("text") or {}).get("pad_id") or 0
     judge = section.get("judge") or {}
     for measured in ("sampling", "zero_shot", "retrieval"):  # evaluations cost no training step
         if measured in judge:
@@ -85,7 +108,7 @@ def num_steps(config: RunConfig, task: Task) -> int:
     if config.train.steps is not None:
         return config.train.steps
     assert config.train.epochs is not None, "checks refuses it"
-    if config.data["_target_"] in STAND_INS:
+    if config.data["_target_"] in _OF_TEXT:
         raise ConfigError(
             f"train.epochs={config.train.epochs}: how long an epoch is, only the text tells: set "
             "train.steps=NUMBER train.epochs=null"
