@@ -25,7 +25,7 @@ _OF_TEXT = {
 }
 _OF_PAIRS = {"experiments.data.image_text_pairs.ImageTextPairs": f"{_HERE}.BlankCaptions"}
 STAND_INS = {**_OF_TEXT, **_OF_PAIRS}
-"""Sources that read files, be it a tokenizer's only, when they are built: what takes their place."""
+"""Sources that read files, if only a tokenizer, when they are built: what takes their place."""
 
 
 class _AnyTokenizer:

@@ -222,7 +222,7 @@ def test_every_page_is_in_the_table() -> None:
 
 
 def test_pairs_need_no_tokenizer_to_be_counted() -> None:
-    asked = config("lit_b32_b", "model.text.pad_id=7", "train.batch_size=64")
+    asked = config("lit_b32_b", "model.text.pad_id=7")
     images, tokens = task_without_data(asked).example_batch(2)
     assert (images.shape, tokens.shape) == ((2, 3, 224, 224), (2, 16))
     with torch.device("meta"):
