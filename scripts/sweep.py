@@ -63,6 +63,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     confirm.add_argument("name")
     confirm.add_argument("--seeds", type=seeds_of, default=seeds_of("100-109"), help="e.g. 100-109")
     confirm.add_argument("--metric", help="to pick by (default: the task's own)")
+    confirm.add_argument(
+        "--measure", action="append", default=[], metavar="KEY=VALUE",
+        help="what only the fresh runs measure, e.g. eval.every_steps=150",
+    )  # fmt: skip
     confirm.add_argument("--launcher", default="local", help="page of conf/launcher")
     confirm.add_argument("--trust", default="", help="code of somebody else's sweep, see run.py")
     confirm.add_argument("changes", nargs="*", help="launcher settings, e.g. num_workers=4")
@@ -140,7 +144,7 @@ def seeds_of(text: str) -> list[int]:
 def train_picks(args: argparse.Namespace) -> int:
     """Trains what a sweep has picked again, with seeds that had no part in picking."""
     trust.add(args.trust)
-    fresh = confirm.confirm(find(args.name), args.seeds, args.metric)
+    fresh = confirm.confirm(find(args.name), args.seeds, args.metric, args.measure)
     code = command.launch(fresh.path, args.launcher, args.changes, [ROOT / "conf"])
     report.show(fresh, metric=args.metric)
     return code

@@ -14,6 +14,7 @@ from experiments.identity import run_id
 from experiments.sweep import results
 from experiments.sweep.confirm import confirm
 from experiments.sweep.manifest import Cell, Sweep
+from experiments.table import read_runs
 
 SHORT: dict[str, Any] = {"train__epochs": None, "train__steps": 3, "eval__every_epochs": None}
 
@@ -72,3 +73,28 @@ def test_a_seed_that_took_part_and_an_unfinished_sweep_are_refused(
     empty = swept.sweep(tmp_path, swept.cells(tmp_path, 2))
     with pytest.raises(UserError, match="no setting has finished with every seed yet"):
         confirm(empty, [100])
+
+
+def test_fresh_runs_may_measure_more_but_train_alike(tuned: Sweep) -> None:
+    plain = confirm(tuned, [100])
+    fresh = confirm(tuned, [100], measured=["eval.every_steps=1"])
+    assert swept.work(plain.path) == swept.work(fresh.path) == 0
+    for one, other in zip(plain.cells, fresh.cells, strict=True):
+        assert one.run_id != other.run_id and other.config["eval"]["every_steps"] == 1
+        ends, values = [], []
+        for cell in (one, other):
+            runs = read_runs(fresh.path.parents[1] / "runs", runs=[cell.run_id])
+            val = runs[(runs.split == "val") & (runs.metric == "top1")]
+            values.append(val.step.nunique())
+            ends.append(val.loc[val.step == 3, "value"].tolist())
+        assert ends[0] == ends[1] and values == [1, 3]
+    command = results.runs_table(fresh).command.iloc[0]
+    assert "eval.every_steps=1" in command
+
+
+@pytest.mark.parametrize(
+    "text", ["optimizer.lr=1", "eval.every_steps", "eval.nothing=1", "eval.every_steps=-1"]
+)
+def test_nothing_but_what_is_measured_may_be_changed(text: str, tuned: Sweep) -> None:
+    with pytest.raises(UserError, match="eval|--measure"):
+        confirm(tuned, [100], measured=[text])
