@@ -55,7 +55,7 @@ def best_batch_larger(evidence: Evidence) -> Finding:
     estimate = float(best["lion"][0] / best["adamw"][0])
     note = f"best batch {best['adamw'][0]} for AdamW, {best['lion'][0]} for Lion"
     if edges:
-        note += f"; that of {' and '.join(edges)} is on the edge of the sizes tried"
+        note += f"; on the edge of the sizes tried: {', '.join(edges)}"
     measure = "best batch size, Lion / AdamW"
     return Finding(measure, estimate, float(low), float(high), n, "x", verdict, note=note)
 

@@ -37,8 +37,7 @@ STUDY_SWEEPS = {
 def make_study(name: str) -> str:
     """The commands that run a committed study and tabulate it."""
     page, more = STUDY_SWEEPS[name]
-    seeds = "0,1,2,3,4" if name == "batch_size" else "0,1,2,3,4,5"
-    run = f"python run.py -m experiment=vit_proxy sweep={page} {more}seed={seeds}"
+    run = f"python run.py -m experiment=vit_proxy sweep={page} {more}seed=0,1,2,3,4,5"
     return f"{run} && python scripts/sweep.py collect vit_proxy-{page} --study {name} --curves"
 
 
