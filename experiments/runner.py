@@ -36,8 +36,9 @@ from experiments.measuring import (
     telemetry_rows,
     time_rows,
 )
-from experiments.parts import Parts, build_parts, facts, restore_parts, save_parts, set_training
+from experiments.parts import Parts, build_parts, facts, set_training
 from experiments.recorder import Recorder
+from experiments.saved_parts import restore_parts, save_parts
 from experiments.stopping import SAVE, STOP, Stopper
 from experiments.tasks.task import Batch, check_task
 

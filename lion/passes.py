@@ -8,15 +8,14 @@ a time, large ones in pieces whose temporary is used again, and each piece in si
 # (torch has no public name for the _foreach functions)
 
 import functools
-import threading
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from lion.checkpoints import ordinary_tensors
+from lion.scratch import views
 
 LARGE = 1 << 20  # elements of a piece: what torch's threads share, and a cache may hold
 SMALL = 1 << 14  # tensors of at most so many are stepped together
@@ -25,7 +24,6 @@ TOGETHER = 1 << 18  # elements, so that they are still in cache at the next pass
 CALM = 1 << 19  # elements of small tensors below which one thread steps them (fused: likewise)
 VECTORS = 64  # elements: whole vectors of every width, as torch's kernels take them at once
 TORCH_GRAIN = 32768  # elements that torch gives a thread at least
-MAX_VIEWS = 256  # sets of shapes whose views are kept
 MAX_LR = 1e30
 
 # c * huge, clamped to +-clip, is sign(c) * clip for every number down to the smallest, keeps 0 and
@@ -172,7 +170,7 @@ def _step_pieces(rows: Iterable[Row], f: _Factors, dtype: torch.dtype) -> None:
 def _step_piece(
     param: Tensor, grad: Tensor, exp_avg: Tensor, dtype: torch.dtype, f: _Factors
 ) -> None:
-    flat, (step,) = _views(dtype, (param,))
+    flat, (step,) = views(dtype, (param,))
     outer = f.outer if f.outer and f.outer.serves(param.numel()) else None
     if outer:
         self, vector = exp_avg.view(-1, 1), grad.view(-1)
@@ -220,8 +218,8 @@ def _step_together(rows: Sequence[Row], f: _Factors, dtype: torch.dtype) -> None
 
 def _step_vectors(rows: list[Row], f: _Factors, dtype: torch.dtype) -> None:
     params, grads, exp_avgs = (list(column) for column in zip(*rows, strict=True))
-    weights, new_params = _views(dtype, params, "weights")
-    momenta, new_exp_avgs = _views(dtype, params, "momenta")
+    weights, new_params = views(dtype, params, "weights")
+    momenta, new_exp_avgs = views(dtype, params, "momenta")
     torch.cat(params, out=weights)
     torch.cat(exp_avgs, out=momenta)
     _step_piece(weights, torch.cat(grads), momenta, dtype, f)
@@ -231,7 +229,7 @@ def _step_vectors(rows: list[Row], f: _Factors, dtype: torch.dtype) -> None:
 
 def _step_bucket(rows: list[Row], f: _Factors, dtype: torch.dtype, grain: int) -> None:
     params, grads, exp_avgs = (list(column) for column in zip(*rows, strict=True))
-    flat, steps = _views(dtype, params)
+    flat, steps = views(dtype, params)
     pieces = flat.split(grain)
     torch._foreach_copy_(steps, exp_avgs)
     torch._foreach_mul_(exp_avgs, f.beta2)
@@ -244,45 +242,6 @@ def _step_bucket(rows: list[Row], f: _Factors, dtype: torch.dtype, grain: int) -
     if f.decay is not None:
         torch._foreach_mul_(params, f.decay)
     torch._foreach_add_(params, steps, alpha=f.lr_by_clip)
-
-
-# --- memory --------------------------------------------------------------------------------------
-
-
-class _Memory(threading.local):
-    """Of each thread: temporaries that are used again, since fresh ones cost page faults."""
-
-    def __init__(self) -> None:
-        self.flat: dict[Any, Tensor] = {}
-        self.views: dict[Any, tuple[Tensor, list[Tensor]]] = {}
-
-
-_kept = _Memory()
-
-
-def _views(
-    dtype: torch.dtype, like: Sequence[Tensor], use: str = "steps"
-) -> tuple[Tensor, list[Tensor]]:
-    # One piece of memory for this use, and its parts in the shapes of `like`.
-    key = (dtype, use, *[x.shape for x in like])
-    found = _kept.views.get(key)
-    if found is None:
-        if len(_kept.views) >= MAX_VIEWS:
-            _kept.views.clear()
-        sizes = [x.numel() for x in like]
-        with ordinary_tensors():
-            flat = _memory(dtype, use, sum(sizes))
-            parts = zip(flat.split(sizes), like, strict=True)
-            found = _kept.views[key] = flat, [part.view(x.shape) for part, x in parts]
-    return found
-
-
-def _memory(dtype: torch.dtype, use: str, size: int) -> Tensor:
-    key = (dtype, use)
-    if key not in _kept.flat or _kept.flat[key].numel() < size:
-        _kept.views.clear()  # of the old memory
-        _kept.flat[key] = torch.empty(size, dtype=dtype, device="cpu")
-    return _kept.flat[key][:size]
 
 
 # --- which tensors can be served -----------------------------------------------------------------

@@ -86,7 +86,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     compact = actions.add_parser("compact", help="write the table of all runs as one quick file")
     compact.add_argument("runs", nargs="?", type=Path, default=Path("results/runs"))
     compact.set_defaults(action=write_compacted)
-    return parser.parse_args(arguments)
+    args, more = parser.parse_known_args(arguments)
+    # argparse takes `changes` where NAME is; those after an option are left over.
+    settings = [text for text in more if "=" in text and not text.startswith("-")]
+    if settings != more or (more and not hasattr(args, "changes")):
+        parser.parse_args(arguments)  # says what it does not know
+    args.changes = [*getattr(args, "changes", []), *settings]
+    return args
 
 
 def find(name: str) -> Sweep:

@@ -63,6 +63,7 @@ LEVELS = [
     {"experiments.tasks", "experiments.recorder"},
     {"experiments.global_batch", "experiments.warm_start"},
     {"experiments.parts"},
+    {"experiments.saved_parts"},
     {"experiments.measuring"},
     {"experiments.accumulating"},
     {"experiments.runner"},

@@ -20,8 +20,9 @@ from experiments.build import build, explained, what_is_trained
 from experiments.config import RunConfig, UserError
 from experiments.distributed import joined
 from experiments.measuring import due, evaluate, in_words
-from experiments.parts import build_parts, restore_parts
+from experiments.parts import build_parts
 from experiments.recorder import Recorder
+from experiments.saved_parts import restore_parts
 from experiments.tasks.task import check_task
 
 

@@ -19,8 +19,9 @@ from experiments.measuring import (
     not_judged,
     time_rows,
 )
-from experiments.parts import Parts, build_parts, facts, restore_parts, save_parts
+from experiments.parts import Parts, build_parts, facts
 from experiments.recorder import Recorder
+from experiments.saved_parts import restore_parts, save_parts
 from experiments.sweep.pool import Finished
 from experiments.tasks.task import Task
 

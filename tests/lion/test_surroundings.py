@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lion import AddSign, HeroLion, Lion, PowerSign, native, passes
+from lion import AddSign, HeroLion, Lion, PowerSign, native, passes, scratch
 from tests.lion.test_checkpoint import take_steps
 
 MAKERS = {
@@ -67,7 +67,7 @@ def trained(make, dtype, surroundings):
             param.grad = grad.clone()
         optimizer.step()
 
-    passes._kept.__init__()  # so that the temporaries of the loop are made within, too
+    scratch._kept.__init__()  # so that the temporaries of the loop are made within, too
     passes._product_is_rounded.cache_clear()
     with surroundings():
         step(optimizers[0], 0)

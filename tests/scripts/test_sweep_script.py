@@ -26,6 +26,18 @@ def test_odd_seeds_are_one_line(arguments: list[str], said: str, capsys: Any) ->
     assert said in capsys.readouterr().err
 
 
+def test_settings_of_the_launcher_may_stand_anywhere(capsys: Any) -> None:
+    parse = runpy.run_path(str(ROOT / "scripts/sweep.py"))["parse"]
+    for action in ("confirm", "resume", "then"):
+        args = parse([action, "x", "num_workers=4", "--launcher", "vectorised", "max_group=8"])
+        assert args.changes == ["num_workers=4", "max_group=8"]
+        assert args.launcher == "vectorised" and args.name == "x"
+    for odd in (["status", "x", "num_workers=4"], ["resume", "x", "--launcher", "local", "-q=1"]):
+        with pytest.raises(SystemExit):
+            parse(odd)
+        assert f"unrecognized arguments: {odd[-1]}" in capsys.readouterr().err
+
+
 def test_a_study_stays_within_its_folder(tmp_path: Path, capsys: Any) -> None:
     sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 1))
     script = runpy.run_path(str(ROOT / "scripts/sweep.py"))

@@ -17,12 +17,12 @@ import torch
 import yaml
 
 import run
+from experiments import checkpoint
 from experiments.config import UserError
 from experiments.doctor import readers, rules, sweep_rules
 from experiments.doctor.evidence import Evidence
 from experiments.headline import Headline
 from experiments.identity import run_id
-from experiments.parts import checkpoint
 from experiments.runner import run as train
 from experiments.store import read_rows
 

@@ -1,0 +1,158 @@
+"""The parts of a run, saved to a checkpoint and restored from one."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from pathlib import Path
+from typing import Any, cast
+
+from torch.optim.swa_utils import AveragedModel
+
+from experiments import checkpoint, sharded_state, warm_start
+from experiments.config import UserError
+from experiments.files import set_aside
+from experiments.parts import Parts, fingerprint
+from experiments.recorder import GO_ON, Recorder
+
+
+def save_parts(parts: Parts, recorder: Recorder, step: int, must: bool) -> None:
+    """Saves; a full disk stops the run only where it `must` be saved to lose nothing.
+
+    The ledger is made durable first: a checkpoint must not survive the rows that it counts.
+    """
+    states = _states(parts)
+    if not parts.world.is_main:
+        return
+    content = {
+        "run_id": recorder.run_id,
+        "step": step,
+        "num_rows": recorder.ledger.num_rows,
+        **states,
+        "losses": parts.losses.state(),
+        "seconds": dict(parts.watch.seconds),
+    }
+    try:
+        recorder.ledger.close()
+        checkpoint.save(recorder.folder.checkpoints, step, content, parts.config.checkpoint.keep)
+    except OSError as error:
+        if must:
+            raise UserError(f"{error}; {GO_ON}") from error
+        recorder.log(f"not saved, will try again: {error}")
+
+
+def _states(parts: Parts) -> dict[str, Any]:
+    """Weights, optimizer and averages, whole; nothing where nothing is saved."""
+    if parts.is_sharded:  # all processes bring them together
+        return sharded_state.states(parts.model, parts.optimizer, parts.average, parts.world)
+    if not parts.world.is_main:
+        return {}
+    average = cast(AveragedModel | None, parts.average)
+    return {
+        "model": parts.model.state_dict(),
+        "optimizer": parts.optimizer.state_dict(),
+        "average": average.state_dict() if average is not None else None,
+    }
+
+
+def restore_parts(
+    parts: Parts, recorder: Recorder, step: int | None = None, to_train: bool = False
+) -> int:
+    """Loads the newest good checkpoint, or that of a step, into the parts.
+
+    Where there is none, the weights that `start_from` names.
+
+    Args:
+        parts: As built.
+        recorder: Of the run.
+        step: Of the checkpoint that is wanted; None: the newest.
+        to_train: Whether an older checkpoint is taken where the ledger lacks measurements that
+            the newest one counts: training makes them again.
+
+    Returns:
+        The step of the checkpoint, or 0 where there is none.
+
+    Raises:
+        UserError: in every process, where no checkpoint of the step is kept, or where one is that
+            of another run or does not fit and there is no other.
+    """
+    world = parts.world
+    path, problem = None, ""
+    if world.is_main:
+        try:
+            path = _restore(parts, recorder, step, to_train)
+        except UserError as error:
+            problem = str(error)
+    found, problem = world.share((str(path) if path else None, problem))
+    if problem:
+        raise UserError(problem)
+    recorder.compare_data(fingerprint(parts))
+    if found is None:
+        parts.begun = warm_start.load(parts.config, parts.task, parts.model)
+        return 0
+    if not world.is_main:
+        _load(parts, checkpoint.load(Path(found), parts.is_sharded))
+    return checkpoint.step_of(Path(found))
+
+
+def _restore(parts: Parts, recorder: Recorder, step: int | None, to_train: bool) -> Path | None:
+    """Loads the newest checkpoint that is good, this run's and whole; returns its file."""
+    refused: dict[Path, str] = {}
+    lacking: list[tuple[Path, int]] = []  # whose measurements are not all in the ledger
+    for path in checkpoint.good_ones(recorder.folder.checkpoints, step):
+        try:
+            content = checkpoint.load(path, parts.is_sharded)
+            _check_own(path, content, recorder.run_id, parts.total_steps)
+            _load(parts, content)
+        except Exception as error:  # whatever a file that is none of ours makes torch raise
+            reason = " ".join(str(error).split())[:200]
+            refused[path] = f"checkpoint {path} cannot be taken: {reason}"
+            warnings.warn(refused[path], stacklevel=2)
+            continue
+        num_lost = recorder.num_lost(content.get("num_rows"), checkpoint.step_of(path))
+        if num_lost and to_train:
+            lacking.append((path, num_lost))
+            continue
+        if lacking:
+            newer, missing = lacking[0]
+            recorder.log(
+                f"the ledger lacks {missing} measurements up to step {checkpoint.step_of(newer)}: "
+                f"going on from step {checkpoint.step_of(path)}, to make them again"
+            )
+        break
+    else:
+        if not lacking:
+            if refused:
+                first = next(iter(refused.values()))
+                raise UserError(f"{first}; move it away, and call the same command again")
+            return None
+        path, num_lost = lacking[0]
+        _load(parts, checkpoint.load(path, parts.is_sharded))
+        recorder.is_lacking = True
+        at = checkpoint.step_of(path)
+        recorder.log(f"{num_lost} measurements up to step {at} are lost: the ledger lacks them")
+    for other in refused if to_train else ():
+        with contextlib.suppress(OSError):
+            set_aside(other)  # the next save would remove it
+    return path
+
+
+def _check_own(path: Path, content: dict[str, Any], run_id: str, total_steps: int) -> None:
+    """That a checkpoint is of this run and of the step that its name says."""
+    if content["run_id"] != run_id:
+        raise UserError(f"it is of run {content['run_id']}, not of this one")
+    step = content["step"]
+    if step != checkpoint.step_of(path) or not 0 < step <= total_steps:
+        raise UserError(f"it is of step {step}, and this run has {total_steps}")
+
+
+def _load(parts: Parts, content: dict[str, Any]) -> None:
+    if parts.is_sharded:
+        sharded_state.load(parts.model, parts.optimizer, parts.average, content)
+    else:
+        parts.model.load_state_dict(content["model"])
+        parts.optimizer.load_state_dict(content["optimizer"])
+        if parts.average is not None:
+            cast(AveragedModel, parts.average).load_state_dict(content["average"])
+    parts.losses.load(content["losses"])
+    parts.watch.load(content["seconds"])
