@@ -82,6 +82,8 @@ def sooner(
 ) -> Callable[[Evidence], Finding]:
     """Whether Lion gets to AdamW's final validation value in fewer steps, on fresh seeds.
 
+    It does not where its own final value is shown to be worse.
+
     Args:
         experiment: Of the studies.
         metric: Of the curves; by default the headline.
@@ -105,6 +107,10 @@ def sooner(
         note += (
             f"; as fine as the evaluations are apart; 1 is what equals would give; {gained.note}"
         )
+        if metric is None and gained.larger("").verdict == CONTRADICTED:
+            # Whoever ends behind the target has not reached it in as many steps, let alone fewer.
+            verdict = CONTRADICTED
+            note += f"; Lion's final {headline.report} {name} is shown to be worse"
         measure = f"steps to AdamW's final validation {name}, AdamW's own / Lion's"
         return Finding(
             measure, found.estimate, found.low, found.high, found.n, "x fewer", verdict, note=note

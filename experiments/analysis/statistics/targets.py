@@ -142,7 +142,12 @@ def speed_up(
     wide = reached.assign(share=shares).pivot(index="seed", columns="optimizer", values="share")
     logs = mean_interval(np.log(wide[theirs] / wide[ours]))
     bounds = (float(np.exp(value)) for value in (logs.estimate, logs.low, logs.high))
-    return Interval(*bounds, logs.n, f"{logs.method} of the log ratios of shares, by seed")
+    method = f"{logs.method} of the log ratios of shares, by seed"
+    never = reached[~np.isfinite(reached.reached)].groupby("optimizer").size()
+    if len(never):
+        said = ", ".join(f"{number} of {name}" for name, number in never.items())
+        method += f"; never there, and counted as all their steps: {said} (n = {logs.n} each)"
+    return Interval(*bounds, logs.n, method)
 
 
 def _headline(

@@ -71,8 +71,9 @@ def test_the_lower_loss_wins_and_gets_there_sooner(
     assert gain.estimate == pytest.approx(lion - 1.8, abs=0.01)
     assert "picked of 3 settings on 3 other seeds" in gain.note
     sooner = families.sooner("lm_proxy")(evidence)
-    assert (sooner.verdict == "supported") == (lion < 1.8)
+    assert sooner.verdict == verdict
     assert (sooner.estimate > 1.1) == (lion < 1.8)
+    assert ("8 of lion (n = 8 each)" in sooner.note) == (lion > 1.8), "never there, and said so"
 
 
 def test_nothing_is_said_of_what_is_not_there(tmp_path: Path) -> None:
