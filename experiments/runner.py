@@ -142,7 +142,7 @@ def _train(parts: Parts, recorder: Recorder, stopper: Stopper, start: int) -> tu
             watch.lap("save")
         if wish == STOP and not is_last:
             return done, "interrupted", "saved; call the same command again to go on"
-    recorder.add(time_rows(parts, done))
+    recorder.add(recorder.lacks(done, time_rows(parts, done)))  # a session may only end once more
     return done, "finished", ""
 
 

@@ -136,7 +136,7 @@ class Member:
 
     def finish(self, done: int) -> None:
         """Notes that all is done."""
-        self.recorder.add(time_rows(self.parts, done))
+        self.recorder.add(self.recorder.lacks(done, time_rows(self.parts, done)))
         self._close("finished", done, "")
 
     def interrupt(self, done: int) -> None:

@@ -50,6 +50,18 @@ def log_of(folder: Folder) -> str:
 # --- rows that are lost ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_a_run_whose_end_could_not_be_written_ends_again_without_a_row_twice(
+    run: tuple[RunConfig, Folder], together: bool
+) -> None:
+    config, folder = run
+    whole = folder.metrics.read_text()
+    folder.write_status("running", 12, 12)  # a full disk, say
+    (outcome,) = run_group([config]) if together else [runner.run(config)]
+    assert outcome.state == "finished"
+    assert folder.metrics.read_text() == whole
+
+
 @pytest.mark.parametrize("keep", [1, 2])
 @pytest.mark.parametrize("number", [4, 6, 9])
 def test_a_lost_last_evaluation_is_made_again(

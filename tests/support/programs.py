@@ -37,10 +37,10 @@ def programs(draw: st.DrawFn, max_statements: int = 12) -> Program:
 
 def _arguments(draw: st.DrawFn, function: str, kinds: dict[str, str]) -> tuple[Argument, ...]:
     operation = OPERATIONS[function]
-    scalars = st.one_of(
-        constants(), st.sampled_from(sorted(n for n, k in kinds.items() if k == SCALAR) or ["lr"])
-    )
-    arrays = st.sampled_from(sorted(n for n, k in kinds.items() if k == ARRAY) or ["g"])
+    named = sorted(n for n, k in kinds.items() if k == SCALAR)  # none, where lr is assigned
+    scalars = st.one_of(constants(), st.sampled_from(named)) if named else constants()
+    named = sorted(n for n, k in kinds.items() if k == ARRAY)
+    arrays = st.sampled_from(named) if named else scalars
     if operation.alike:
         return tuple(draw(arrays) for _ in operation.kinds)
     either = st.one_of(arrays, arrays, scalars)

@@ -117,6 +117,6 @@ def caption(found: Sequence[Fresh | None], where: str) -> str:
     seeds = sorted({one.num_seeds for one in there})
     n = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     return (
-        f"Ours ({where}): proxies, no result of the paper's models; their own axes. Setting picked "
-        f"by validation on other seeds; mean and standard error over n = {n} fresh seeds."
+        f"Ours: a proxy in each panel {where}, no result of the paper's models; own axes. Setting "
+        f"picked by validation on other seeds; mean and standard error over n = {n} fresh seeds."
     )

@@ -80,7 +80,8 @@ def _ours(axes: Any, found: dict[str, fresh_panels.Fresh], results: Path) -> Non
         axis.set_axis_off()
     for axis, (name, one) in zip(axes, found.items(), strict=False):
         fresh_panels.panel(axis, one, f"validation, {labels[name][0]}", labels[name][1])
-        figure_style.panel_title(axis, title(one.runs).replace(" (", "\n("))
+        heading = title(one.runs).replace(" (", "\n(").replace(" parameters", " weights")
+        figure_style.panel_title(axis, heading)  # the longest would be cut by the edge
 
 
 def _curves(axis: Any, points: pd.DataFrame) -> None:

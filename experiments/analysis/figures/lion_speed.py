@@ -18,8 +18,8 @@ from experiments.store import UserError
 TITLE = "Time of one optimizer step on a CPU, by implementation and model size"
 CAPTION = (
     "Our measurement, scripts/bench_lion.py on {cpu}, {threads} threads, torch {torch}, weights in "
-    "float32; medians, all in turns in one process (results/bench/). Dashed line: "
-    "the memory's speed: a plain loop with the traffic of Lion, 20 bytes a parameter (AdamW moves "
+    "float32; medians, in turns in one process (results/bench/). Dashed: "
+    "the memory's speed, a plain loop with Lion's traffic, 20 bytes a parameter (AdamW moves "
     "28; Lion with a smaller momentum moves less and can pass the line). No GPU was measured. Rows "
     "that name no other optimizer are Lion."
 )
@@ -92,4 +92,4 @@ def _panel(axis: Any, measured: pd.DataFrame) -> None:
     axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.xaxis.set_minor_locator(ticker.NullLocator())
-    axis.set_xlabel(f"milliseconds a step (logarithmic); dashed: {roof:.3g} ms")
+    axis.set_xlabel(f"ms a step (logarithmic); dashed: {roof:.3g} ms")
