@@ -116,9 +116,7 @@ def test_the_figure_has_our_curves_in_panels_of_their_own(tmp_path: Path) -> Non
     assert set(ours.optimizer) == {"AdamW", "Lion"} and (ours.n == 8).all()
     figure = language.draw(results)
     titles = [axis.get_title(loc="left") for axis in figure.axes]
-    assert [t for t in titles if "proxy" in t] == [
-        "Ours, proxy: lm_proxy\n(39,322 parameters, kjv)"
-    ]
+    assert [t for t in titles if "proxy" in t] == ["Ours, proxy: lm_proxy\n(39,322 weights, kjv)"]
     assert "n = 8 fresh seeds" in figure.get_supxlabel()
 
 
