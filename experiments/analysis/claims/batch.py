@@ -31,7 +31,7 @@ def best_batch_larger(evidence: Evidence) -> Finding:
     table = evidence.study("batch_size")
     sizes, sign = np.array(_sizes(table)), of_table(table).sign
     draws: np.ndarray | None = None
-    best, edges = {}, []
+    best, edges, ties = {}, [], []
     for optimizer in ("lion", "adamw"):
         values = _by_batch(table, optimizer)  # (sizes, seeds)
         if draws is None:
@@ -40,7 +40,12 @@ def best_batch_larger(evidence: Evidence) -> Finding:
         elif values.shape[1] != draws.shape[1]:
             raise UserError("the study batch_size has unlike seeds: run the missing ones")
         values = sign * values
-        at = int(values.mean(axis=1).argmax())
+        means = values.mean(axis=1)
+        level = np.flatnonzero(np.isclose(means, means.max(), rtol=1e-9))
+        at = int(level[0])
+        ties += [
+            f"{optimizer} is level at {size}, the smaller is taken" for size in sizes[level[1:]]
+        ]
         if at in (0, len(sizes) - 1):
             edges.append(optimizer)
         best[optimizer] = (sizes[at], sizes[(draws @ values.T).argmax(axis=1)])
@@ -56,6 +61,7 @@ def best_batch_larger(evidence: Evidence) -> Finding:
     note = f"best batch {best['adamw'][0]} for AdamW, {best['lion'][0]} for Lion"
     if edges:
         note += f"; on the edge of the sizes tried: {', '.join(edges)}"
+    note = "; ".join([note, *ties])
     measure = "best batch size, Lion / AdamW"
     return Finding(measure, estimate, float(low), float(high), n, "x", verdict, note=note)
 

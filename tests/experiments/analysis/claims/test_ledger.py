@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -297,6 +298,13 @@ def test_betas_are_tuned_along_where_a_study_has_several(root: Path) -> None:
     found = claims_runs.CHECKS["C047"](Evidence(root))
     assert found.estimate == pytest.approx(3.0, abs=0.3)
     assert claims_runs.CHECKS["C046"](Evidence(root)).n == 6
+    assert "is level at" not in claims_runs.CHECKS["C046"](Evidence(root)).note
+
+
+def test_a_tie_of_batch_sizes_is_said(root: Path) -> None:
+    batches([80, 84, 87, 83], [80, 87, 87, 80])(root)
+    found = claims_runs.CHECKS["C046"](Evidence(root))
+    assert re.search(r"adamw is level at \d+, the smaller is taken", found.note)
 
 
 def test_curves_with_few_evaluations_tell_no_steps(root: Path) -> None:
