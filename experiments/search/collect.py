@@ -1,15 +1,17 @@
 """Searches as the tables of a study, `results/studies/NAME/`: small enough to be committed.
 
-    searches.csv   a row per search: arm, seed, settings, shares, hash of the population
+    searches.csv   a row per search: arm, seed, settings, shares, hash of the population, commit
     curves.csv     some hundred points of each search: best fitness, shares since the point before
     finals.csv     the best programs on fresh data and seeds, with their texts
     lineage.csv    the way to the best of them, a row per change
     sightings.csv  programs that are sign momentum, with their betas, in the order they were met
     funnel.csv     a row per program, gate and family
     meta.csv       a row per point and family: the best so far on other data (meta-overfitting)
+    rediscovery.csv  a row per search: after how many programs sign momentum was met, and one as
+                   good as Lion
 
-The last two are there if `funnel` and `meta` were run. An arm is the name of a search's page, e.g.
-from `search.name=constants`.
+The last three are there if `funnel`, `meta` and `rediscovery` were run. An arm is the name of a
+search's page, e.g. from `search.name=constants`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.search import rediscovery
 from experiments.search.events import read
 from experiments.search.folder import SearchFolder
 from experiments.search.history import History, totals
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 NUM_POINTS = 200
 SETTINGS = ("strategy", "family", "num_steps", "population", "guided", "mode", "window")
+SURROUNDINGS = ("executor", "num_workers", "commit", "cpu", "versions", "command")
 
 
 def write(folders: Sequence[SearchFolder], out: Path) -> list[Path]:
@@ -56,6 +60,7 @@ def write(folders: Sequence[SearchFolder], out: Path) -> list[Path]:
             "sightings": sightings_of(history),
             "funnel": _by_family(folder.path / "funnel.jsonl"),
             "meta": _by_family(folder.path / "meta.jsonl"),
+            "rediscovery": _rediscovery(folder),
         }.items():
             parts.setdefault(name, []).extend({**head, **row} for row in rows)
     out.mkdir(parents=True, exist_ok=True)
@@ -103,7 +108,11 @@ def _search(folder: SearchFolder, table: pd.DataFrame) -> dict[str, Any]:
     settings = vars(folder.settings)
     kept = {key: settings[key] for key in SETTINGS}
     sums = {key: round(value, 3) for key, value in totals(table).items()}
-    return {**kept, **sums, "population_hash": read_json(folder.status).get("population")}
+    status = read_json(folder.status)
+    state = {"state": status.get("state"), "population_hash": status.get("population")}
+    sessions = folder.read()["sessions"]
+    last = {key: sessions[-1].get(key) if sessions else None for key in SURROUNDINGS}
+    return {**kept, **sums, **state, "num_sessions": len(sessions), **last}
 
 
 def _finals(folder: SearchFolder) -> Iterator[dict[str, Any]]:
@@ -137,6 +146,11 @@ def sightings_of(history: History) -> Iterator[dict[str, Any]]:
             "fitness": history.fitness(event),
             "text": one.program.text(),
         }
+
+
+def _rediscovery(folder: SearchFolder) -> list[dict[str, Any]]:
+    row = read_json(folder.path / rediscovery.FILE)
+    return [row] if row else []
 
 
 def _by_family(path: Path) -> Iterator[dict[str, Any]]:

@@ -23,7 +23,7 @@ FUNNEL = "funnel.jsonl"
 
 
 def add_to(commands: Any) -> None:
-    """Adds status, table, lineage, replay, funnel, meta and collect to a command line."""
+    """Adds the commands about searches to a command line."""
     root = argparse.ArgumentParser(add_help=False)
     root.add_argument("--searches", type=Path, default=SEARCHES, help="folder of the searches")
     status = commands.add_parser("status", parents=[root], help="every search, or one more closely")
@@ -51,6 +51,12 @@ def add_to(commands: Any) -> None:
     meta.add_argument("--points", type=int, default=20)
     meta.add_argument("--rounds", type=int, default=5, help="seeds on each family (default: 5)")
     meta.set_defaults(action=run_meta)
+    again = commands.add_parser(
+        "rediscovery", parents=[root], help="when was sign momentum met, and one as good as Lion?"
+    )
+    again.add_argument("names", nargs="+")
+    again.add_argument("--rounds", type=int, default=16, help="of fresh data (default: 16)")
+    again.set_defaults(action=run_rediscovery)
     collect = commands.add_parser("collect", parents=[root], help="tables of a study, and figures")
     collect.add_argument("names", nargs="+", help="searches; those of one name become an arm")
     collect.add_argument("--study", required=True, help="name below results/studies, or a folder")
@@ -217,6 +223,23 @@ def run_meta(args: argparse.Namespace) -> int:
             f"{name} {'failed' if mean is None else f'{mean:+.4f}'}" for name, mean in means.items()
         )
         print(f"{row['told']:>8}  candidate {row['number']:>8}  search {row['best']:+.4f}  {said}")
+    return 0
+
+
+def run_rediscovery(args: argparse.Namespace) -> int:
+    """Prints the milestones of searches, in trained programs."""
+    from experiments.search import rediscovery
+
+    if args.rounds < 2:
+        raise UserError(f"--rounds {args.rounds}: at least 2, for a standard error")
+    for folder in [_find(name, args.searches) for name in args.names]:
+        row = rediscovery.measure(folder, args.rounds)
+        at = {name: row[f"{name}_trained"] for name in ("sign_momentum", "two_averages", "as_good")}
+        said = ", ".join(
+            f"{name.replace('_', ' ')} {'never' if count is None else f'after {count}'}"
+            for name, count in at.items()
+        )
+        print(f"{folder.path.name}, in trained programs: {said}", flush=True)
     return 0
 
 
