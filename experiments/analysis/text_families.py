@@ -15,6 +15,7 @@ from experiments.analysis.drawing.names import name_of
 from experiments.analysis.markdown import NO_STUDY, SAID, interval, table
 from experiments.analysis.sources import study
 from experiments.analysis.statistics.comparison import Chosen, choose, compare
+from experiments.analysis.tuned import differences
 from experiments.headline import of_table
 
 LANGUAGE = ("lm_proxy", "mlm_proxy", "t5_proxy")
@@ -42,10 +43,10 @@ def picks(results: Path, experiments: tuple[str, ...]) -> str:
 def _row(experiment: str, picked: Chosen, ran: Chosen, digits: int) -> tuple[str, ...]:
     edge = " (edge)" if picked.on_edge else ""
     betas = "" if picked.beta1 is None else f"{picked.beta1:g}, {picked.beta2:g}"
-    test = f"{ran.test_mean:.{digits}f} ± {ran.test_error:.{digits}f}"
+    validation = f"{picked.val_mean:.{digits}f}"
     return (
         *(f"`{experiment}`", f"{name_of(picked.optimizer)}{edge}", f"{picked.lr:g}"),
-        *(f"{picked.weight_decay:g}", betas, f"{picked.val_mean:.{digits}f}", test, f"{ran.n}"),
+        *(f"{picked.weight_decay:g}", betas, validation, _mean(ran, digits), f"{ran.n}"),
     )
 
 
@@ -61,6 +62,35 @@ def _difference(experiment: str, tuning: pd.DataFrame, fresh: pd.DataFrame, digi
         f"{headline.report} {headline.metric} ({headline.better} is better; {verdict}; {trials} "
         f"settings each on {tuning.seed.nunique()} {seeds}, n = {found.n} fresh ones)."
     )
+
+
+def horizon(results: Path) -> str:
+    """Runs of several lengths, each tuned: the picks on fresh seeds, and the differences."""
+    tuning, fresh = (study(name, results, LANGUAGE[0]) for name in ("horizon", "horizon_fresh"))
+    if tuning is None or fresh is None:
+        return NO_STUDY
+    digits, rows = int(of_table(fresh).digits), []
+    for gain in differences(fresh, "steps").itertuples():
+        part, again = (runs[runs.steps == gain.steps] for runs in (tuning, fresh))
+        picks = [choose(part, name) for name in ("adamw", "lion")]
+        said = [_setting(pick) for pick in picks]
+        said += [_mean(choose(again, name), digits) for name in ("adamw", "lion")]
+        verdict = "not tuned" if any(pick.on_edge for pick in picks) else gain.verdict
+        difference = interval(compare(again, "lion", "adamw"), digits)
+        said += [difference, f"{gain.p_holm:.2g}", SAID[verdict], f"{gain.n}"]
+        rows.append((f"{gain.steps:,}", *said))
+    heads = ("steps", "AdamW's pick", "Lion's pick", "AdamW, test", "Lion, test")
+    return table((*heads, "Lion − AdamW [95 %]", "p, Holm", "", "n"), rows)
+
+
+def _setting(picked: Chosen) -> str:
+    betas = "" if picked.beta1 is None else f"; {picked.beta1:g}, {picked.beta2:g}"
+    edge = " (edge)" if picked.on_edge else ""
+    return f"{picked.lr:g}; {picked.weight_decay:g}{betas}{edge}"
+
+
+def _mean(ran: Chosen, digits: int) -> str:
+    return f"{ran.test_mean:.{digits}f} ± {ran.test_error:.{digits}f}"
 
 
 def rounding(results: Path) -> str:
@@ -95,6 +125,7 @@ def rounding(results: Path) -> str:
 
 BLOCKS: dict[str, Callable[[Path], str]] = {
     "language": lambda results: picks(results, LANGUAGE),
+    "horizon": horizon,
     "diffusion": lambda results: picks(results, DIFFUSION),
     "rounding": rounding,
 }

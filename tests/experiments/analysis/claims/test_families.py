@@ -139,3 +139,25 @@ def test_the_text_says_what_rounding_alone_moves(tmp_path: Path) -> None:
     said = text_families.rounding(results)
     assert said.startswith(f"{len(grid)} runs of the heatmap were trained twice")
     assert "In the cells within 2 points of the best" in said and "(largest 1.00)" in said
+
+
+def of_length(steps: int, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**row, "steps": steps, "run_id": f"{row['run_id']}-{steps}"} for row in rows]
+
+
+def test_each_length_of_run_has_its_own_picks_and_an_edge_is_not_tuned(tmp_path: Path) -> None:
+    tried, again = [], []
+    for steps, best in ((400, 1e-3), (1500, 1e-2)):
+        for lr in (1e-4, 1e-3, 1e-2):
+            means = {name: 2.0 + (lr != best) for name in ("lion", "adamw")}
+            tried += of_length(steps, runs(means, lr, range(2)))
+        ran = runs({"lion": 1.9, "adamw": 2.0}, best, range(100, 108))
+        again += of_length(steps, ran)
+    put(tmp_path, "horizon", tried)
+    assert text_families.horizon(tmp_path / "results") == text_families.NO_STUDY
+    put(tmp_path, "horizon_fresh", again)
+    short, long = text_families.horizon(tmp_path / "results").splitlines()[2:]
+    assert short.startswith("| 400 | 0.001; ") and "Lion is ahead" in short
+    assert long.startswith("| 1,500 | 0.01; ") and "(edge)" in long and "Lion is ahead" not in long
+    for line in (short, long):
+        assert "| −0.09" in line and line.endswith("| 8 |")
