@@ -15,11 +15,15 @@ from experiments.analysis.drawing.names import name_of
 from experiments.analysis.markdown import NO_STUDY, SAID, interval, table
 from experiments.analysis.sources import study
 from experiments.analysis.statistics.comparison import Chosen, choose, compare
+from experiments.analysis.statistics.difference import of_pairs
+from experiments.analysis.studies import read_study, study_path
 from experiments.analysis.tuned import differences
 from experiments.headline import of_table
 
 LANGUAGE = ("lm_proxy", "mlm_proxy", "t5_proxy")
 DIFFUSION = ("diffusion_proxy",)
+DISTANCES = {"fd1k_ddim20": "Fréchet distance", "kd1k_ddim20": "kernel distance (unbiased)"}
+"""Of 1,000 samples to real images; lower is better."""
 NEAR_POINTS = 2.0
 """How far below the best mean validation value a cell still counts as near it."""
 
@@ -62,6 +66,30 @@ def _difference(experiment: str, tuning: pd.DataFrame, fresh: pd.DataFrame, digi
         f"{headline.report} {headline.metric} ({headline.better} is better; {verdict}; {trials} "
         f"settings each on {tuning.seed.nunique()} {seeds}, n = {found.n} fresh ones)."
     )
+
+
+def diffusion(results: Path) -> str:
+    """The picks by their loss; then how the samples of the fresh runs end, which picked nothing."""
+    said = [picks(results, DIFFUSION)]
+    path = study_path(results, "fresh", DIFFUSION[0])
+    if path is not None and path.with_name("curves.csv").exists():
+        curves = pd.read_csv(path.with_name("curves.csv"))
+        curves = curves.merge(read_study(path)[["run_id", "optimizer", "seed"]], on="run_id")
+        ends = curves[(curves.step == curves.step.max()) & (curves.split == "samples")]
+        found = [_end(ends[ends.metric == metric], said) for metric, said in DISTANCES.items()]
+        said.append(
+            f"Of samples after the last step, Lion − AdamW: {'; '.join(found)} (n = "
+            f"{ends.seed.nunique()}; no correction for asking {len(found)} times)."
+        )
+    return "\n\n".join(said)
+
+
+def _end(rows: pd.DataFrame, measure: str) -> str:
+    """Lion minus AdamW of one metric that falls, over paired seeds."""
+    pairs = rows.pivot(index="seed", columns="optimizer", values="value")
+    pairs = pairs.rename(columns={"lion": "ours", "adamw": "theirs"})
+    found = of_pairs(pairs, better="lower")
+    return f"{measure} {interval(found, 3)}, {SAID[found.verdict]}"
 
 
 def horizon(results: Path) -> str:
@@ -126,7 +154,7 @@ def rounding(results: Path) -> str:
 BLOCKS: dict[str, Callable[[Path], str]] = {
     "language": lambda results: picks(results, LANGUAGE),
     "horizon": horizon,
-    "diffusion": lambda results: picks(results, DIFFUSION),
+    "diffusion": diffusion,
     "rounding": rounding,
 }
 """Name of a block -> what makes it."""

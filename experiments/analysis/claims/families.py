@@ -78,7 +78,7 @@ def gain(experiment: str) -> Callable[[Evidence], Finding]:
 
 
 def sooner(
-    experiment: str, metric: str | None = None, better: str = "lower"
+    experiment: str, metric: str | None = None, better: str = "lower", split: str | None = None
 ) -> Callable[[Evidence], Finding]:
     """Whether Lion gets to AdamW's final validation value in fewer steps, on fresh seeds.
 
@@ -88,6 +88,7 @@ def sooner(
         experiment: Of the studies.
         metric: Of the curves; by default the headline.
         better: Its direction, where it is not the headline.
+        split: On which it is measured; by default the one that is tuned on.
     """
 
     def check(evidence: Evidence) -> Finding:
@@ -95,11 +96,11 @@ def sooner(
         runs, curves = evidence.study("fresh", experiment), evidence.curves("fresh", experiment)
         runs = runs.assign(schedule="as on the experiment page")
         headline = of_table(runs)
-        name = metric or headline.metric
-        points = _points(curves, headline, name, better)
+        name, where = metric or headline.metric, split or headline.tune
+        points = _points(curves, headline, name, better, where)
         if points.groupby("run_id").size().reindex(runs.run_id).fillna(0).min() < MIN_POINTS:
             raise UserError(f"{experiment}: fewer than {MIN_POINTS} evaluations of {name} a run")
-        found = compute_saving(points, runs, "lion", "adamw", split=headline.tune, metric=name)
+        found = compute_saving(points, runs, "lion", "adamw", split=where, metric=name)
         verdict = SUPPORTED if found.low > 1 else CONTRADICTED if found.high < 1 else INCONCLUSIVE
         if gained.untuned or found.n < MIN_SEEDS:
             verdict = INCONCLUSIVE
@@ -111,7 +112,8 @@ def sooner(
             # Whoever ends behind the target has not reached it in as many steps, let alone fewer.
             verdict = CONTRADICTED
             note += f"; Lion's final {headline.report} {name} is shown to be worse"
-        measure = f"steps to AdamW's final validation {name}, AdamW's own / Lion's"
+        of = "validation " if where == headline.tune else ""
+        measure = f"steps to AdamW's final {of}{name}, AdamW's own / Lion's"
         return Finding(
             measure, found.estimate, found.low, found.high, found.n, "x fewer", verdict, note=note
         )
@@ -119,15 +121,17 @@ def sooner(
     return check
 
 
-def _points(curves: pd.DataFrame, headline: Headline, metric: str, better: str) -> pd.DataFrame:
-    """The curves of one metric on the split that is tuned on, with its direction."""
-    mine = curves[(curves.metric == metric) & (curves.split == headline.tune)]
+def _points(
+    curves: pd.DataFrame, headline: Headline, metric: str, better: str, split: str
+) -> pd.DataFrame:
+    """The curves of one metric on one split, with its direction."""
+    mine = curves[(curves.metric == metric) & (curves.split == split)]
     direction = headline.better if metric == headline.metric else better
     return mine.assign(weights=headline.weights, better=direction)
 
 
 CHECKS: dict[str, Callable[[Evidence], Finding]] = {
-    "C021": sooner("diffusion_proxy", "fd1k_ddim20"),
+    "C021": sooner("diffusion_proxy", "fd1k_ddim20", split="samples"),
     "C022": gain("diffusion_proxy"),
     "C026": sooner("lm_proxy"),
     "C034": gain("mlm_proxy"),

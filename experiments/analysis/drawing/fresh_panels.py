@@ -31,13 +31,16 @@ class Fresh:
         return int(self.runs.seed.nunique())
 
 
-def read(results: Path, experiment: str, metric: str | None = None) -> Fresh | None:
+def read(
+    results: Path, experiment: str, metric: str | None = None, split: str | None = None
+) -> Fresh | None:
     """The fresh runs of an experiment; None where they are not there.
 
     Args:
         results: Folder of all results.
         experiment: Of the study.
-        metric: Of the curves, on the split that is tuned on; by default the headline.
+        metric: Of the curves; by default the headline.
+        split: On which it is measured; by default the one that is tuned on.
 
     Raises:
         UserError: where a table is damaged.
@@ -48,7 +51,7 @@ def read(results: Path, experiment: str, metric: str | None = None) -> Fresh | N
     runs, curves = read_study(path), pd.read_csv(path.with_name("curves.csv"))
     headline = of_table(runs)
     name = metric or headline.metric
-    mine = curves[(curves.metric == name) & (curves.split == headline.tune)]
+    mine = curves[(curves.metric == name) & (curves.split == (split or headline.tune))]
     mine = mine.merge(runs[["run_id", "optimizer"]], on="run_id")
     grouped = mine.groupby(["optimizer", "step"]).value
     points = grouped.agg(value="mean", uncertainty="sem", n="size").reset_index()

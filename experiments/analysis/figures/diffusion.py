@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from experiments.analysis.drawing import curve_panels, figure_style, fresh_panels
 from experiments.analysis.sources import RESULTS, paper
@@ -25,9 +26,11 @@ CAPTION = (
 )
 OURS = "diffusion_proxy"
 METRICS = {
-    "eps_loss": "error of the predicted noise (averaged weights)",
+    "eps_loss": "error of the predicted noise",
     "fd1k_ddim20": "Fréchet distance, 1,000 samples (no FID)",
 }
+SPLITS = {"fd1k_ddim20": "samples"}
+"""Where a metric is not measured on the split that is tuned on."""
 
 
 def table(results: Path = RESULTS) -> pd.DataFrame:
@@ -37,24 +40,33 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
     """
     rows = paper("diffusion_fid_curves", results).rename(columns={"fid": "value"})
     rows = rows[["resolution", "optimizer", "step", "value", "uncertainty", "quality"]]
-    ours = [fresh_panels.tidy(fresh_panels.read(results, OURS, m), m) for m in METRICS]
+    ours = [fresh_panels.tidy(_read(results, m), m) for m in METRICS]
     parts = [rows.assign(origin="paper"), *(part for part in ours if len(part))]
     return pd.concat(parts, ignore_index=True)
+
+
+def _read(results: Path, metric: str) -> fresh_panels.Fresh | None:
+    return fresh_panels.read(results, OURS, metric, SPLITS.get(metric))
 
 
 def draw(results: Path = RESULTS) -> Figure:
     """One panel per resolution; below ours, where run."""
     points = table(results)
     points = points[points.origin == "paper"]
-    found = {metric: fresh_panels.read(results, OURS, metric) for metric in METRICS}
+    found = {metric: _read(results, metric) for metric in METRICS}
     is_run = any(one is not None and len(one.points) for one in found.values())
     caption = f"{CAPTION} {fresh_panels.caption(list(found.values()), 'below')}"
+    caption += " Averaged weights, logarithmic scales." if is_run else ""
     size, heights = ((12, 8.6), [1, 0.9]) if is_run else ((12, 4.3), [1])
     figure, axes = figure_style.canvas(TITLE, caption, size, [1, 1, 1], heights)
     if is_run:
         axes[1, 2].set_axis_off()
         for axis, (metric, one) in zip(axes[1], found.items(), strict=False):
             assert one is not None
+            axis.set_yscale("log")  # the ends are what is asked, and small
+            axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_locator(NullLocator())
             fresh_panels.panel(axis, one, METRICS[metric])
             figure_style.panel_title(
                 axis, title(one.runs).replace(" (", "\n(") if metric == "eps_loss" else ""
