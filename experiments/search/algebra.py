@@ -229,7 +229,7 @@ class Algebra(Unknowns):
 
     def to_the(self, x: Value, y: Value) -> Value:
         if y in (self.zero, self.one):
-            return x**0 if not y else x
+            return x if y else self.one  # 0 to the 0 is 1 in numbers, too
         if is_number(y):
             exponent = to_fraction(y)
             if exponent.denominator == 1 and abs(exponent) <= 8 and x:

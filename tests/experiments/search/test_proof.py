@@ -219,6 +219,15 @@ def test_undecided_is_said_and_is_not_a_refutation() -> None:
     assert verdict.reason.startswith("undecided") and verdict.to_json()["decided"] is False
 
 
+def test_nothing_to_the_power_of_nothing_is_one_as_in_numbers() -> None:
+    """A buffer that nobody writes, to the power of another."""
+    lion = library.load("lion").text()
+    disguised = lion.replace("update = update * lr", "one = power(v, v)\n  update = update * lr\n"
+                             "  update = update * one")  # fmt: skip
+    verdict = proof.prove(parse(disguised))
+    assert (verdict.beta1, verdict.beta2) == (Fraction(9, 10), Fraction(99, 100))
+
+
 def test_the_algebra_gives_up_on_division_by_zero() -> None:
     with pytest.raises(Undecided, match="divides by zero"):
         execute(program("x = g - g\n  update = g / x"))
