@@ -71,18 +71,19 @@ def add_figures(group: Commands) -> None:
 
 def draw_figures(args: argparse.Namespace) -> int:
     """Draws each figure that there are tables for."""
+    from experiments.analysis import searches
     from experiments.analysis.drawing import figure_style
-    from experiments.analysis.figures import program_search
+    from experiments.analysis.figures.catalogue import SEARCHES
 
     folder = commands.study_folder(args.study)
-    tables, out = program_search.tables(folder), args.out or folder / "figures"
-    for name, draw in program_search.ALL.items():
+    tables, out = searches.read(folder), args.out or folder / "figures"
+    for name, module in SEARCHES.items():
         try:
-            figure = draw(tables)
+            figure = module.draw_study(tables)
         except UserError as error:
             print(f"{name}: {error}")
             continue
-        for path in figure_style.save(figure, out, f"program_search_{name}"):
+        for path in figure_style.save(figure, out, name):
             print(path)
     return 0
 

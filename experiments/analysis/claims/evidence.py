@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.analysis import searches
 from experiments.analysis.sources import noise_path
 from experiments.analysis.statistics.difference import MIN_SEEDS, Difference
 from experiments.analysis.statistics.power import POWER, seeds_needed
@@ -108,6 +109,18 @@ class Evidence:
             raise NotRun(command)
         columns = ("optimizer", "seed", "noise", "scale", "loss")
         return _checked(pd.read_csv(self._found(path, command)), path, columns)
+
+    def searches(self, *names: str) -> dict[str, pd.DataFrame]:
+        """The study of program searches: what each search was, and the tables of these names.
+
+        Raises:
+            NotRun: if one of them is not there.
+            UserError: if one is damaged.
+        """
+        folder = self.root / "results" / "studies" / searches.STUDY
+        for name in ("searches", *names):
+            self._found(folder / f"{name}.csv", f"{searches.START}; {searches.COMMAND}")
+        return searches.read(folder)
 
     def benchmarks(self) -> list[dict[str, Any]]:
         """Every results/bench/lion_*.json; raises NotRun if there is none."""

@@ -28,6 +28,7 @@ from experiments.analysis.claims.evidence import (
 from experiments.analysis.claims.families import CHECKS as FAMILY_CHECKS
 from experiments.analysis.claims.measured import CHECKS as MEASURED_CHECKS
 from experiments.analysis.claims.scale import widest
+from experiments.analysis.claims.searches import CHECKS as SEARCH_CHECKS
 from experiments.analysis.claims.tuned_pairs import tuned_difference
 from experiments.analysis.statistics import tuning
 from experiments.analysis.statistics.comparison import choose, chosen_runs, compare
@@ -261,6 +262,7 @@ CHECKS: dict[str, Check] = {
     **MEASURED_CHECKS,
     **BATCH_CHECKS,
     **FAMILY_CHECKS,
+    **SEARCH_CHECKS,
     "C005": gain_on_vit,
     "C037": best_of_all,
     "C038": automl_worse,

@@ -21,9 +21,23 @@ from experiments.analysis.figures import (
     lit,
     lr_wd_heatmaps,
     optimizers,
+    program_search,
     proxies,
     retrieval,
+    search_betas,
+    search_funnel,
+    search_lineage,
+    search_rediscovery,
 )
+
+SEARCHES: dict[str, ModuleType] = {
+    "program_search": program_search,
+    "search_lineage": search_lineage,
+    "search_rediscovery": search_rediscovery,
+    "search_betas": search_betas,
+    "search_funnel": search_funnel,
+}
+"""Figures of program searches; each has `draw_study(tables)`, too, for any study of them."""
 
 FIGURES: dict[str, ModuleType] = {
     "proxies": proxies,
@@ -44,5 +58,6 @@ FIGURES: dict[str, ModuleType] = {
     "in_context": in_context,
     "glue": glue,
     "lion_speed": lion_speed,
+    **SEARCHES,
 }
 """Each has TITLE, `table(results)`, the tidy numbers, and `draw(results)`, the figure."""

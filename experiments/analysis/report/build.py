@@ -18,6 +18,7 @@ from experiments.analysis.report import (
     figures,
     page,
     paper_figures,
+    search_page,
     study_figures,
 )
 from experiments.analysis.report.commands import STUDY_SWEEPS
@@ -28,6 +29,7 @@ from experiments.analysis.report.studies import (
     read_studies,
     studies_of_ledger,
 )
+from experiments.analysis.searches import of_results
 from experiments.analysis.sources import noise
 from experiments.store import UserError, now
 
@@ -117,6 +119,10 @@ def _write_pages(out: Path, sources: Sources) -> None:
         "sweeps.html": (
             explorer.body(studies, slugs),
             ["page.js", "plots.js", "runs.js", "sweeps.js"],
+        ),
+        "search.html": (
+            search_page.body(of_results(sources.results), pictures),
+            ["page.js"],
         ),
         "about.html": (environment.body(studies, ledger, sources.root, made), ["page.js"]),
     }

@@ -12,6 +12,7 @@ PAGES = {
     "index.html": "Claims",
     "figures.html": "Figures",
     "sweeps.html": "Sweeps",
+    "search.html": "Search",
     "about.html": "About",
 }
 """File and name of every page, in the order of the navigation."""
