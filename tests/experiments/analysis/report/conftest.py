@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import search_study
 import synthetic
 
 from experiments.analysis.report import build
@@ -25,6 +26,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a built report: four studies, a published comparison and a runs folder."""
     base = tmp_path_factory.mktemp("report")
     synthetic.write_results(base / "results")
+    search_study.write(base / "results", search_study.tables())
     (base / "results/proxies").mkdir()
     for path in (ROOT / "results/proxies").glob("vit_proxy.*"):
         shutil.copy(path, base / "results/proxies")

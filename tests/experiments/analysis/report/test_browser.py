@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import synthetic
 
-PAGES = ("index.html", "figures.html", "sweeps.html", "about.html")
+PAGES = ("index.html", "figures.html", "sweeps.html", "search.html", "about.html")
 SHOWN = "document.querySelectorAll('#claims tbody tr:not([hidden])').length"
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import synthetic
 
-from experiments.analysis.report import build
+from experiments.analysis.report import build, page
 from experiments.store import UserError
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -39,7 +39,7 @@ def results(tmp_path: Path) -> Path:
 
 def test_every_link_leads_to_a_file_of_the_report(report: Path) -> None:
     pages = {p.name: Links(p.read_text()) for p in report.glob("*.html")}
-    assert set(pages) == {"index.html", "figures.html", "sweeps.html", "about.html"}
+    assert set(pages) == set(page.PAGES)
     local = [
         (name, target)
         for name, links in pages.items()
@@ -72,6 +72,7 @@ def test_missing_pieces_name_their_command(tmp_path: Path) -> None:
     (results / "paper/claims.csv").write_bytes((synthetic.PAPER / "claims.csv").read_bytes())
     out = build.write(tmp_path / "out", build.Sources(ROOT, results)).parent
     assert "python scripts/claims.py" in (out / "index.html").read_text()
+    assert "search=laptop" in (out / "search.html").read_text()
     figures, sweeps = (out / "figures.html").read_text(), (out / "sweeps.html").read_text()
     assert "make figures" in figures and "scripts/demo.py --publish" in figures
     for study in ("heatmap", "betas", "optimizers", "batch_size"):

@@ -1,0 +1,138 @@
+"""Claims on the search: each check tells its outcomes apart, and says what limits it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import search_study
+
+from experiments.analysis.claims import searches as claims
+from experiments.analysis.claims.evidence import Evidence, Finding, NotRun
+from experiments.analysis.claims.ledger import ledger
+from experiments.store import UserError
+
+ROOT = Path(__file__).resolve().parents[4]
+SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
+PAPERS = {"cached %": 89.1, "redundant statements %": 69.8}
+LARGE = dict.fromkeys(("laptop", "constants", "random"), 50_000)  # 250,000 programs each
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "paper").symlink_to(ROOT / "results" / "paper")
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    return tmp_path
+
+
+def judge(root: Path, claim: str, **study: Any) -> Finding:
+    search_study.write(root / "results", search_study.tables(**study))
+    return claims.CHECKS[claim](Evidence(root))
+
+
+@pytest.mark.parametrize(
+    ("claim", "verdict", "study"),
+    [
+        ("C075", SUPPORTED, {}),
+        ("C075", CONTRADICTED, {"gains": {"random": 0.1}}),
+        ("C075", INCONCLUSIVE, {"gains": {"random": 0.0}}),
+        ("C075", INCONCLUSIVE, {"gains": {"random": -0.015}, "noise": 0.001}),  # within 2 s.e.
+        ("C075", INCONCLUSIVE, {"seeds": range(3)}),
+        ("C076", SUPPORTED, {}),
+        ("C076", CONTRADICTED, {"gains": {"constants": 0.3}}),
+        ("C076", CONTRADICTED, {"gains": {"random": 0.3}, "trained": {"random": 400}}),
+        ("C076", INCONCLUSIVE, {"gains": {"constants": 0.2}}),
+        ("C076", INCONCLUSIVE, {"trained": {"random": 4000}}),  # 1 x, and the claim is of 4 x
+        ("C076", INCONCLUSIVE, {"seeds": range(3)}),
+        ("C077", SUPPORTED, {"shares": PAPERS}),
+        ("C077", CONTRADICTED, {"guided": False, "trained": LARGE}),
+        ("C077", INCONCLUSIVE, {"trained": LARGE}),  # other mutations
+        ("C077", INCONCLUSIVE, {"guided": False}),  # too short
+        ("C078", SUPPORTED, {"shares": PAPERS}),
+        ("C078", CONTRADICTED, {"guided": False, "trained": LARGE}),
+        ("C078", INCONCLUSIVE, {}),
+        ("C080", SUPPORTED, {}),
+        ("C080", INCONCLUSIVE, {"seeds": range(3)}),
+    ],
+)
+def test_a_check_tells_the_outcomes_apart(
+    root: Path, claim: str, verdict: str, study: dict[str, Any]
+) -> None:
+    found = judge(root, claim, **study)
+    assert found.verdict == verdict, found
+    assert found.scale == "proxy" and found.measure and found.unit and found.note
+    if claim != "C080":  # a rank correlation has no interval here
+        assert found.low <= found.estimate <= found.high
+
+
+def test_what_limits_an_answer_is_said(root: Path) -> None:
+    said = judge(root, "C077").note
+    assert "differs from the paper's 89.1 ± 0.6 %" in said and "arguments are drawn to fit" in said
+    assert "fewer programs" in said and "(the paper: about 10)" in said
+    assert "the interval is over searches" in judge(root, "C076").note
+    fewer = judge(root, "C076", trained={"random": 4000}).note
+    assert "1 x the trained programs of evolution, where the claim is of 4 x" in fewer
+
+
+def test_the_picked_program_is_reported_not_the_luckiest(root: Path) -> None:
+    found = judge(root, "C075", noise=0.0001)
+    assert found.estimate == pytest.approx(search_study.GAINS["random"], abs=0.001)
+
+
+def test_a_search_whose_pick_fails_is_counted(root: Path) -> None:
+    study = search_study.tables()
+    finals = study["finals"]
+    failed = (finals.search == "random-s0-abc") & (finals.number == 14)
+    study["finals"] = finals.assign(mean=finals["mean"].mask(failed))
+    search_study.write(root / "results", study)
+    found = claims.CHECKS["C075"](Evidence(root))
+    assert (found.n, found.verdict) == (4, SUPPORTED) and "to pick): 1" in found.note
+
+
+def test_shares_count_programs_and_the_end_alone(root: Path) -> None:
+    study = search_study.tables(seeds=range(4))
+    curves = study["curves"]
+    late = curves.told > 0.9 * curves.groupby("search").told.transform("max")
+    waste = np.where(late, 69.8, 10.0) + 0.1 * curves.seed
+    study["curves"] = curves.assign(**{"redundant statements %": waste})
+    search_study.write(root / "results", study)
+    assert claims.CHECKS["C078"](Evidence(root)).verdict == SUPPORTED
+
+
+def test_onset_is_where_the_worst_other_family_is_best() -> None:
+    rows = [
+        {"told": told, "family": family, "mean": mean}
+        for told, of in ((10, (0.1, 0.1, None)), (20, (0.2, 0.3, 0.2)), (40, (0.4, 0.9, 0.1)))
+        for family, mean in zip(("lm", "mlp", "conv"), of, strict=True)
+    ]
+    assert claims.onset(pd.DataFrame(rows), "lm") == (0.5, 0.2)
+    with pytest.raises(UserError, match="no gain on another family"):
+        claims.onset(pd.DataFrame(rows).query("family == 'lm'"), "lm")
+
+
+def test_the_rank_correlation_is_exact() -> None:
+    x = np.arange(5.0)
+    assert claims._rank_correlation(x, x) == pytest.approx((1.0, 2 / 120))
+    rho, p = claims._rank_correlation(x, np.ones(5))
+    assert math.isnan(rho) and p == 1.0
+
+
+def test_no_study_no_verdict_and_unfinished_searches_do_not_count(root: Path) -> None:
+    for check in claims.CHECKS.values():
+        with pytest.raises(NotRun, match="search=laptop .*--study program_search"):
+            check(Evidence(root))
+    study = search_study.tables()
+    rows = study["searches"]
+    study["searches"] = rows.assign(state=rows.state.mask(rows.arm == "random", "running"))
+    search_study.write(root / "results", study)
+    with pytest.raises(UserError, match="no finished search with search.strategy=random"):
+        claims.CHECKS["C076"](Evidence(root))
+    table = ledger(root, ("C075", "C077", "C079")).set_index("claim_id")
+    assert table.proxy_verdict["C075"] == INCONCLUSIVE and "strategy" in table.proxy_note["C075"]
+    assert "results/studies/program_search/curves.csv" in table.proxy_files["C077"]
+    assert table.paper_scale_verdict["C077"] == "not run"
