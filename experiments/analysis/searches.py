@@ -142,6 +142,25 @@ def best_search(tables: Tables) -> str | None:
     return None if rows.empty else str(rows.loc[rows["mean"].idxmax(), "search"])
 
 
+def summary(tables: Tables | None) -> pd.DataFrame:
+    """What the strategies on one proxy give on fresh data, by the picks of search data.
+
+    Returns:
+        strategy, searches, trained (mean), fresh gain and standard error (over searches, nats),
+        failed (searches without a number); empty without a study.
+    """
+    columns = ["strategy", "searches", "trained", "fresh gain", "standard error", "failed"]
+    if tables is None or "finals" not in tables:
+        return pd.DataFrame(columns=columns)
+    rows = comparable(tables["searches"])
+    picks = picked(tables["finals"]).set_index("search")["mean"]
+    grouped = rows.assign(gain=rows.search.map(picks)).groupby("label", sort=False)
+    found = grouped.agg(searches=("search", "size"), trained=("trained", "mean"))
+    found = found.assign(gain=grouped.gain.mean(), error=grouped.gain.sem())
+    found["failed"] = found.searches - grouped.gain.count()
+    return found.reset_index().set_axis(columns, axis=1)
+
+
 def no_rows(name: str) -> pd.DataFrame:
     """A table as `read` gives it, without rows."""
     return pd.DataFrame(columns=[*NEEDED[name]])

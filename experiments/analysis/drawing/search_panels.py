@@ -87,7 +87,7 @@ def draw_band(axis: Any, line: pd.DataFrame, colour: str) -> None:
     axis.plot(line.x, line["mean"], color=colour, linewidth=1.7, drawstyle="steps-post")
 
 
-def thinned(line: pd.DataFrame, most: int = 80) -> pd.DataFrame:
+def thinned(line: pd.DataFrame, most: int = 60) -> pd.DataFrame:
     """At most so many places of a line, first and last among them: files stay small."""
     if len(line) <= most:
         return line

@@ -25,7 +25,7 @@ PAPERS = (
 OURS = (
     "Ours: a proxy in each panel. {num} programs of {searches} searches are proved to be sign "
     "momentum ({left_out} of them without clip, arcsin and the like), {outside} lie outside of the "
-    "panels. Each mark: the programs nearest to it, larger for more of them; colour: the median of "
+    "panels. Each mark: the programs of a cell of 0.04, larger for more; colour: the median of "
     "their gains on the data each was first judged on, in nats, within one panel only; grey: "
     "none has a gain. On the diagonal there is one average; at (0, 0) the sign of the gradient. "
     "Arms that start from a damaged Lion begin near it. {small}"
@@ -100,11 +100,14 @@ def _short(text: str, most: int = 66) -> str:
 
 
 def in_cells(rows: pd.DataFrame) -> pd.DataFrame:
-    """Programs with nearly the same betas as one: x, y, count, gain (median, NaN where none)."""
-    cells = [np.round(rows[name].astype(float) / CELL) * CELL for name in
-             ("beta1_value", "beta2_value")]  # fmt: skip
-    gains = rows.assign(x=cells[0], y=cells[1]).groupby(["x", "y"]).fitness
-    return gains.agg(count="size", gain="median").reset_index()
+    """Programs of nearly the same betas as one: x and y (means), count, gain (median or NaN)."""
+    names = ["beta1_value", "beta2_value"]
+    values = rows[names].astype(float).assign(gain=rows.fitness.astype(float))
+    cells = [np.round(values[name] / CELL) for name in names]
+    grouped = values.groupby(cells)
+    found = grouped[names].mean().set_axis(["x", "y"], axis=1)
+    found = found.assign(count=grouped.size(), gain=grouped.gain.median())
+    return found.reset_index(drop=True)
 
 
 def _panel(figure: Figure, axis: Any, rows: pd.DataFrame) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,8 @@ def body(tables: searches.Tables | None, drawn: Sequence[str]) -> str:
     if tables is None:
         missing = not_run_yet("The program searches", searches.START)
         return f"{LEAD}\n{missing}\n{command(searches.COMMAND)}"
-    parts = [LEAD, _searches(tables), _best(tables), _lineage(tables), _milestones(tables)]
-    parts += [_sightings(tables), _funnel(tables), _pictures(drawn)]
+    parts = [LEAD, _searches(tables), _pictures(drawn), _best(tables), _lineage(tables)]
+    parts += [_milestones(tables), _sightings(tables), _funnel(tables)]
     return "\n".join(parts)
 
 
@@ -45,7 +44,7 @@ def _searches(tables: searches.Tables) -> str:
     best = searches.best_of_finalists(finals).set_index("search")
     lines = [
         (
-            searches.plain(row.arm),
+            searches.plain(row.arm) + ("" if row.state == "finished" else f" ({row.state})"),
             f"{row.seed:g}",
             searches.STRATEGIES.get(str(row.strategy), row.strategy),
             searches.proxy_of(row),
@@ -53,13 +52,12 @@ def _searches(tables: searches.Tables) -> str:
             f"{row.trained:,.0f}",
             _gain(picked, str(row.search)),
             _gain(best, str(row.search)),
-            row.state,
             getattr(row, "commit", ""),
         )
         for row in rows.itertuples()
     ]
     heads = ("arm", "seed", "strategy", "proxy", "programs", "trained", "picked by search data",
-             "best finalist", "state", "commit")  # fmt: skip
+             "best finalist", "commit")  # fmt: skip
     return (
         f"{table(heads, lines, 'Searches')}"
         '<p class="note">Gain on fresh data: nats of held-out loss below AdamW (without bias '
@@ -73,7 +71,13 @@ def _gain(rows: pd.DataFrame, search: str) -> str:
     if search not in rows.index:
         return ""
     row: Any = rows.loc[search]
-    return "failed" if pd.isna(row["mean"]) else f"{row['mean']:+.3f} ± {row.standard_error:.3f}"
+    return _said(row["mean"], row.standard_error)
+
+
+def _said(mean: float, error: float) -> str:
+    if pd.isna(mean):
+        return "failed"
+    return f"{mean:+.3f}" + ("" if pd.isna(error) else f" ± {error:.3f}")
 
 
 def _best(tables: searches.Tables) -> str:
@@ -152,12 +156,7 @@ def _funnel(tables: searches.Tables) -> str:
     for (arm, seed, number), part in rows.groupby(["arm", "seed", "number"], sort=False):
         last = part[part.gate == part.gate.iloc[-1]]
         gains = ", ".join(
-            f"{searches.FAMILIES.get(row.family, row.family)} "
-            + (
-                f"{row.mean:+.3f} ± {row.standard_error:.3f}"
-                if math.isfinite(row.mean)
-                else "failed"
-            )
+            f"{searches.FAMILIES.get(row.family, row.family)} {_said(row.mean, row.standard_error)}"
             for row in last.itertuples()
         )
         verdict = "promoted" if bool(last.promoted.iloc[0]) else "held back"
