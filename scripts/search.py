@@ -26,6 +26,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -281,7 +282,7 @@ def write(path: Path, text: str) -> None:
 
 
 COMMANDS: list[Callable[[Commands], None]] = [
-    commands.add_to,
+    partial(commands.add_to, lion="lion"),
     *(add_figures, add_sightings, add_prove, add_check, add_simplify, add_export),
 ]
 """One function per command; each adds its parser, whose `action` gets the arguments."""

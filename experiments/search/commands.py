@@ -22,8 +22,13 @@ SEARCHES, STUDIES = Path("results/searches"), Path("results/studies")
 FUNNEL = "funnel.jsonl"
 
 
-def add_to(commands: Any) -> None:
-    """Adds the commands about searches to a command line."""
+def add_to(commands: Any, lion: str) -> None:
+    """Adds the commands about searches to a command line.
+
+    Args:
+        commands: Sub-parsers.
+        lion: Name of Lion's program in the library.
+    """
     root = argparse.ArgumentParser(add_help=False)
     root.add_argument("--searches", type=Path, default=SEARCHES, help="folder of the searches")
     status = commands.add_parser("status", parents=[root], help="every search, or one more closely")
@@ -56,6 +61,9 @@ def add_to(commands: Any) -> None:
     )
     again.add_argument("names", nargs="+")
     again.add_argument("--rounds", type=int, default=16, help="of fresh data (default: 16)")
+    again.add_argument(
+        "--against", default=lion, help=f"program to be as good as (default: {lion})"
+    )
     again.set_defaults(action=run_rediscovery)
     collect = commands.add_parser("collect", parents=[root], help="tables of a study, and figures")
     collect.add_argument("names", nargs="+", help="searches; those of one name become an arm")
@@ -228,12 +236,13 @@ def run_meta(args: argparse.Namespace) -> int:
 
 def run_rediscovery(args: argparse.Namespace) -> int:
     """Prints the milestones of searches, in trained programs."""
-    from experiments.search import rediscovery
+    from experiments.search import library, rediscovery
 
     if args.rounds < 2:
         raise UserError(f"--rounds {args.rounds}: at least 2, for a standard error")
+    against = library.read_file(args.against)
     for folder in [_find(name, args.searches) for name in args.names]:
-        row = rediscovery.measure(folder, args.rounds)
+        row = rediscovery.measure(folder, against, args.rounds)
         at = {name: row[f"{name}_trained"] for name in ("sign_momentum", "two_averages", "as_good")}
         said = ", ".join(
             f"{name.replace('_', ' ')} {'never' if count is None else f'after {count}'}"

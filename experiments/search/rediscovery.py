@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from experiments.search import finals, library, sightings
+from experiments.search import finals, sightings
 from experiments.search.evaluation import Tier
 from experiments.search.folder import SearchFolder
 from experiments.search.history import History
@@ -45,11 +45,12 @@ class Behind(NamedTuple):
         return self.mean >= -self.standard_error
 
 
-def measure(folder: SearchFolder, num_rounds: int = 16) -> dict[str, Any]:
+def measure(folder: SearchFolder, lion: Program, num_rounds: int = 16) -> dict[str, Any]:
     """The milestones of a search, written to its folder.
 
     Args:
         folder: Of a search that told something.
+        lion: Lion, as a program.
         num_rounds: Of fresh data, at least 2.
 
     Returns:
@@ -68,7 +69,7 @@ def measure(folder: SearchFolder, num_rounds: int = 16) -> dict[str, Any]:
         ("two_averages", next(iter(with_two), None)),
     ):
         row |= _milestone(name, first, trained)
-    good, behind = first_as_good(with_two, folder.rules().tier, num_rounds)
+    good, behind = first_as_good(with_two, lion, folder.rules().tier, num_rounds)
     row |= _milestone("as_good", good, trained)
     row |= {"minus_lion": behind and behind.mean, "error": behind and behind.standard_error}
     row["text"] = good and good.program.text()
@@ -83,32 +84,33 @@ def is_of_two_averages(one: Sighting) -> bool:
 
 
 def first_as_good(
-    found: Sequence[Sighting], tier: Tier, num_rounds: int
+    found: Sequence[Sighting], lion: Program, tier: Tier, num_rounds: int
 ) -> tuple[Sighting | None, Behind | None]:
     """The first of some programs that is as good as Lion on fresh data; None if none is.
 
     Args:
         found: In the order in which a search met them.
+        lion: Lion, as a program.
         tier: Of the search.
         num_rounds: Of fresh data, at least 2.
     """
     if not found:
         return None, None
-    lion = finals.evaluate([library.load("lion")], tier, num_rounds, FIRST_ROUND)[0]
+    against = finals.evaluate([lion], tier, num_rounds, FIRST_ROUND)[0]
     for begin in range(0, len(found), TOGETHER):
         part = found[begin : begin + TOGETHER]
         programs = [one.program for one in part]
-        for one, behind in zip(part, _behind(programs, lion, tier, num_rounds), strict=True):
+        for one, behind in zip(part, _behind(programs, against, tier, num_rounds), strict=True):
             if behind.is_as_good:
                 return one, behind
     return None, None
 
 
 def _behind(
-    programs: Sequence[Program], lion: finals.Final, tier: Tier, num_rounds: int
+    programs: Sequence[Program], against: finals.Final, tier: Tier, num_rounds: int
 ) -> Iterator[Behind]:
     for final in finals.evaluate(programs, tier, num_rounds, FIRST_ROUND):
-        pairs = [one - other for one, other in zip(final.gains, lion.gains, strict=True)]
+        pairs = [one - other for one, other in zip(final.gains, against.gains, strict=True)]
         if all(map(math.isfinite, pairs)):
             yield Behind(fmean(pairs), stdev(pairs) / math.sqrt(len(pairs)))
         else:

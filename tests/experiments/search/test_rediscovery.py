@@ -33,12 +33,12 @@ def sighting(number: int, text: str) -> Sighting:
 
 
 def test_the_first_program_as_good_as_lion_is_found_and_a_worse_one_passed_over() -> None:
-    lion = library.load("lion").text()
-    found = [sighting(3, WORSE), sighting(7, lion.replace("0.99", "0.98")), sighting(9, lion)]
-    assert rediscovery.first_as_good(found[:1], TINY, 3) == (None, None)
-    good, behind = rediscovery.first_as_good([found[0], found[2]], TINY, 3)
-    assert good is found[2] and behind == (0.0, 0.0)
-    assert rediscovery.first_as_good([], TINY, 3) == (None, None)
+    lion = library.load("lion")
+    found = [sighting(3, WORSE), sighting(9, lion.text())]
+    assert rediscovery.first_as_good(found[:1], lion, TINY, 3) == (None, None)
+    good, behind = rediscovery.first_as_good(found, lion, TINY, 3)
+    assert good is found[1] and behind == (0.0, 0.0)
+    assert rediscovery.first_as_good([], lion, TINY, 3) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_search_is_measured_in_trained_programs(tmp_path: Path) -> None:
         {**child, "number": 3, "edit": again, "key": "c", "fitness": 0.1},
     ]
     folder.events.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    row = rediscovery.measure(folder, 2)
+    row = rediscovery.measure(folder, library.load("lion"), 2)
     assert row["sign_momentum_number"] == 1 and row["sign_momentum_trained"] == 1
     assert (row["two_averages_number"], row["two_averages_trained"]) == (3, 3)
     assert row["two_averages_beta2"] == "99/100" and row["as_good_number"] == 3
