@@ -21,6 +21,7 @@ from experiments.analysis.statistics.comparison import choose, compare, has_loss
 from experiments.analysis.statistics.difference import of_pairs
 from experiments.analysis.statistics.ranking import rank
 from experiments.analysis.text_families import BLOCKS as FAMILY_BLOCKS
+from experiments.analysis.text_search import BLOCKS as SEARCH_BLOCKS
 from experiments.store import UserError
 
 BLOCK = re.compile(r"(<!-- numbers: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -227,5 +228,6 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "optimizers": optimizers,
     "hessian": hessian,
     **FAMILY_BLOCKS,
+    **SEARCH_BLOCKS,
 }
 """Name of a block -> what makes it."""

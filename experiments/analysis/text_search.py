@@ -1,0 +1,78 @@
+"""Blocks of RESULTS.md on the program search; see `text_tables`."""
+
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
+# (pandas' own types do not follow columns)
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.analysis import searches
+from experiments.analysis.figures import search_rediscovery
+from experiments.analysis.markdown import NO_STUDY, table
+
+
+def strategies(results: Path) -> str:
+    """What each strategy spent, and what its picks are worth on search data and on fresh data."""
+    tables = searches.of_results(results)
+    if tables is None or "finals" not in tables:
+        return NO_STUDY
+    rows = searches.comparable(tables["searches"])
+    picks = searches.picked(tables["finals"]).set_index("search")
+    rows = rows.assign(
+        searched=rows.search.map(picks.on_search_data), fresh=rows.search.map(picks["mean"])
+    )
+    said = [
+        (
+            str(label),
+            f"{len(part)}",
+            f"{part.programs.mean():,.0f}",
+            f"{part.trained.mean():,.0f}",
+            *(_mean(part[column]) for column in ("searched", "fresh")),
+        )
+        for label, part in rows.groupby("label", sort=False)
+    ]
+    heads = ("", "searches", "programs each", "trained each", "gain, search data")
+    return table((*heads, "gain, fresh data"), said)
+
+
+def _mean(values: pd.Series) -> str:
+    """`+0.123 ± 0.004`, over searches; how many of them gave no number."""
+    known = values.dropna()
+    error = f" ± {known.sem():.3f}" if len(known) > 1 else ""
+    lost = f" ({len(values) - len(known)} failed)" if len(known) < len(values) else ""
+    return f"{known.mean():+.3f}{error}{lost}".replace("-", "−") if len(known) else "failed"
+
+
+def rediscovery(results: Path) -> str:
+    """Of each arm: in how many searches a milestone was reached, and after how many trainings."""
+    tables = searches.of_results(results)
+    if tables is None or "rediscovery" not in tables:
+        return NO_STUDY
+    rows = search_rediscovery.milestones(tables)
+    said = []
+    for arm, part in rows.groupby("arm", sort=False):
+        spent = part.drop_duplicates("search").spent
+        reached = [_reached(part[part.milestone == name]) for name in search_rediscovery.MILESTONES]
+        proxy = searches.proxy_of(part.iloc[0])
+        said.append((searches.plain(arm), proxy, f"{spent.mean():,.0f}", *reached))
+    heads = [name[0].lower() + name[1:] for name in search_rediscovery.MILESTONES.values()]
+    return table(("searches", "proxy", "trained each", *heads), said)
+
+
+def _reached(rows: pd.DataFrame) -> str:
+    """`3 of 5, after 12 to 340`."""
+    known = rows.trained.dropna()
+    if known.empty:
+        return f"0 of {len(rows)}"
+    if (known == 0).all():
+        return f"{len(known)} of {len(rows)}, at the start"
+    low, high = f"{known.min():,.0f}", f"{known.max():,.0f}"
+    return f"{len(known)} of {len(rows)}, after {low if low == high else f'{low} to {high}'}"
+
+
+BLOCKS: dict[str, Callable[[Path], str]] = {"search": strategies, "rediscovery": rediscovery}
+"""Name of a block -> what makes it."""

@@ -1,0 +1,48 @@
+"""The blocks of RESULTS.md on the program search say what a made-up study holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import search_study
+
+from experiments.analysis import text_search
+from experiments.analysis.markdown import NO_STUDY
+
+
+@pytest.mark.parametrize("block", text_search.BLOCKS)
+def test_without_a_study_nothing_is_said(tmp_path: Path, block: str) -> None:
+    assert text_search.BLOCKS[block](tmp_path) == NO_STUDY
+
+
+def test_strategies_stand_beside_each_other_and_a_failed_search_is_counted(tmp_path: Path) -> None:
+    study = search_study.tables({"laptop": 0.2, "constants": -0.1}, noise=0.0)
+    finals = study["finals"]
+    lost = (finals.arm == "random") & (finals.seed == 0)
+    finals.loc[lost, "mean"] = float("nan")
+    search_study.write(tmp_path, study)
+    lines = text_search.strategies(tmp_path).splitlines()[2:]
+    assert [line.split(" | ")[0] for line in lines] == [
+        "| evolution",
+        "| constants tuned",
+        "| random programs",
+    ], "not the damaged Lion: another proxy"
+    assert lines[0].startswith("| evolution | 5 | 20,0") and lines[0].endswith("+0.200 ± 0.000 |")
+    assert lines[1].endswith("−0.100 ± 0.000 |")
+    assert lines[2].endswith("(1 failed) |")
+
+
+def test_milestones_say_in_how_many_searches_and_after_how_many_trainings(tmp_path: Path) -> None:
+    study = search_study.tables()
+    rows = study["rediscovery"].astype({"as_good_trained": float})
+    mine = rows.arm == "without_sign"
+    rows.loc[mine, "sign_momentum_number"] = 0
+    rows.loc[mine, "two_averages_trained"] = [7.0, 900.0, *[float("nan")] * 3]
+    rows.loc[mine, "as_good_trained"] = float("nan")
+    search_study.write(tmp_path, {**study, "rediscovery": rows})
+    text = text_search.rediscovery(tmp_path)
+    assert "| two averages, as in Lion | as good as Lion |" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("| without sign")]
+    assert line.endswith("| 5 of 5, at the start | 2 of 5, after 7 to 900 | 0 of 5 |")
+    assert "| perceptron, 400 steps | 3,0" in line
