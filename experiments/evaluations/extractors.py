@@ -41,6 +41,11 @@ class Extractor:
     model: nn.Module
 
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """In float32 whatever the trained model computes in, as the literature's distances."""
+        with torch.autocast(images.device.type, enabled=False):
+            return self._extract(images)
+
+    def _extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         raise NotImplementedError
 
     def check_channels(self, num_channels: int) -> None:
@@ -57,13 +62,13 @@ class Extractor:
 
 
 class _Inception(Extractor):
-    def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         # torchmetrics resizes with antialiasing unless told otherwise; the literature's does not.
         return self.model(images), None
 
 
 class _Classifier(Extractor):
-    def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         pixels = images.float().div_(127.5).sub_(1.0)
         model: Any = self.model
         features = model.features(pixels)
