@@ -108,7 +108,7 @@ def inception(path: str | None = None, sha256: str | None = None) -> Extractor:
     return _Inception("fid", "inception-v3-compat", found, resize, 3, model)
 
 
-def classifier(path: str, model: Mapping[str, Any], sha256: str | None = None) -> Extractor:
+def classifier(path: str | None, model: Mapping[str, Any], sha256: str | None = None) -> Extractor:
     """A classifier of this suite with `features` and `head`; see scripts/extractor.py.
 
     Args:
@@ -117,10 +117,16 @@ def classifier(path: str, model: Mapping[str, Any], sha256: str | None = None) -
         sha256: That the weights must have.
 
     Raises:
-        ConfigError: for other weights.
+        ConfigError: without a path, or for other weights.
     """
     from safetensors.torch import load_file
 
+    if path is None:
+        raise ConfigError(
+            "task.judge.extractor.path is not set: export a trained classifier with "
+            "scripts/extractor.py, or draw no samples while training: "
+            "task.judge.sampling.quick=null"
+        )
     where = Path(path) if Path(path).exists() else CONF.parent / path
     found = _checked(str(where), sha256 or "")
     built: Any = build(dict(model), "task.judge.extractor.model")

@@ -95,6 +95,13 @@ class Diffusion(Task):
 
     def build_model(self) -> nn.Module:
         model = build(self._model, "model")
+        channels = getattr(model, "in_channels", self.shape[0])
+        if channels != self.shape[0]:
+            raise ConfigError(
+                f"model.in_channels={channels}, but the images of {self.source.name} have "
+                f"{self.shape[0]}: choose other data, or set model.in_channels={self.shape[0]} and "
+                "model.out_channels as it needs"
+            )
         known = getattr(model, "num_class_embeds", None)
         needed = self.source.num_classes + (self.settings.condition_dropout > 0)
         if known is not None and known < needed:

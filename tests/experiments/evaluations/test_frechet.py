@@ -110,6 +110,8 @@ def test_classifier_knows_the_digits(tmp_path: Path) -> None:
         extractors.classifier(**CLASSIFIER, sha256="0123" * 16)
     with pytest.raises(ConfigError, match=r"needs images of 1 channel\(s\), these have 3"):
         found.check_channels(3)
+    with pytest.raises(ConfigError, match="extractor.path is not set: export .*extractor.py"):
+        extractors.classifier(None, CLASSIFIER["model"])
     other = {**CLASSIFIER["model"], "num_features": 31}
     with pytest.raises(ConfigError, match="does not fit task.judge.extractor.model"):
         extractors.classifier(CLASSIFIER["path"], other)
