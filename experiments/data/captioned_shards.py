@@ -7,8 +7,9 @@ Read by background processes; a batch is a function of the seed and the step alo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, cached_property
+from itertools import tee
 from typing import Any, cast
 
 import numpy as np
@@ -68,13 +69,14 @@ class CaptionedShards(CaptionedImages):
         self, plan: BatchPlan, start: int, end: int, settings: ImageTaskConfig
     ) -> Iterator[list[Captioned]]:
         per_step = len(plan.micro_numbers())
-        requests = [
+        requests = (
             (plan.epoch_of(step), numbers)
             for step in range(start, end)
             for numbers in plan.micro_batches(step)
-        ]
+        )
         transform = flip_transform(self.input_size, settings)
-        loaded = self._loaded("train", requests, transform, self._num_workers, plan)
+        num_workers = min(self._num_workers, (end - start) * per_step)
+        loaded = self._loaded("train", requests, transform, num_workers, plan)
         for _ in range(start, end):
             yield [next(loaded) for _ in range(per_step)]
 
@@ -84,7 +86,8 @@ class CaptionedShards(CaptionedImages):
         mine = np.arange(rank, len(self._texts(split)), world_size)
         requests = [(0, mine[k : k + batch_size]) for k in range(0, len(mine), batch_size)]
         transform = eval_transform(self.input_size, settings)
-        yield from self._loaded(split, requests, transform, self._num_workers)
+        num_workers = min(self._num_workers, len(requests))
+        yield from self._loaded(split, requests, transform, num_workers)
 
     def take(self, split: str, rows: Sequence[int], settings: ImageTaskConfig) -> Captioned:
         numbers = np.array([row % len(self._texts(split)) for row in rows])
@@ -94,7 +97,7 @@ class CaptionedShards(CaptionedImages):
     def _loaded(
         self,
         split: str,
-        requests: list[Request],
+        requests: Iterable[Request],
         transform: Transform,
         num_workers: int,
         plan: BatchPlan | None = None,
@@ -104,8 +107,10 @@ class CaptionedShards(CaptionedImages):
         embedded = self._embeddings(split)
         targets = cast(np.ndarray, embedded)  # it is asked for rows, and that is all
         batches = ImageBatches(images, np.arange(len(captions)), targets, transform, plan)
-        loaded = load(batches, requests, min(num_workers, len(requests)))
-        for (pixels, values), (_, numbers) in zip(loaded, requests, strict=True):
+        ahead, here = tee(requests)
+        for (pixels, values), (_, numbers) in zip(
+            load(batches, ahead, num_workers), here, strict=True
+        ):
             yield pixels, values.float(), embedded.mask(numbers)
 
     @cached_property
