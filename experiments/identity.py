@@ -13,7 +13,7 @@ from experiments import settings, start_from
 from experiments.config import RunConfig, to_dict
 from experiments.precision import resolved
 
-OPERATIONAL_DATA_KEYS = ("root", "eval_roots", "cache_dir", "num_workers", "encoder")
+OPERATIONAL_DATA_KEYS = ("root", "val_root", "eval_roots", "cache_dir", "num_workers", "encoder")
 OPERATIONAL_DATA_KEYS += ("tokenizer_file", "annotations")
 OPERATIONAL_DATA_KEYS += ("more_labels",)  # known by its SHA-256
 """Keys of `data` that say where files lie and how they are read, not which examples they are."""

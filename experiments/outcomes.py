@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import headline as headlines
+from experiments.config import UserError
 from experiments.headline import Headline
 
 if TYPE_CHECKING:
@@ -84,6 +85,40 @@ def asked(rows: pd.DataFrame, metric: str | None = None) -> Headline:
     """
     own = headlines.of_rows(rows.headline, metric)
     return own if metric is None else headlines.with_metric(own, metric, _facts(rows))
+
+
+def check_alike(rows: pd.DataFrame) -> None:
+    """Refuses numbers of one name that were not measured alike: distances by two extractors.
+
+    Args:
+        rows: The table of `experiments.table.read_runs`, or of curves with `instrument`. Compared
+            are rows of one page, split and metric.
+
+    Raises:
+        UserError: names the metric and what differs.
+    """
+    if "instrument" not in rows:
+        return
+    told = rows[rows.instrument.notna() & (rows.instrument != "")]
+    keys = [key for key in ("experiment", "split", "metric") if key in told]
+    for _, mine in told.groupby(keys, dropna=False):
+        found = [_told(text) for text in mine.instrument.unique()]
+        if len(found) > 1:
+            one, other = found[:2]
+            names = sorted(k for k in {*one, *other} if one.get(k) != other.get(k))
+            raise UserError(
+                f"{mine.metric.iloc[0]} was not measured alike: the runs differ in "
+                f"{', '.join(names)}; evaluate them again with the same judge (job=evaluate)"
+            )
+
+
+def _told(instrument: str) -> dict[str, Any]:
+    """Its facts; what a task from outside says may be no table of any."""
+    try:
+        found = json.loads(instrument)
+    except ValueError:
+        found = instrument
+    return found if isinstance(found, dict) else {"instrument": found}
 
 
 def _facts(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -98,6 +98,29 @@ CASES: dict[str, dict[str, Any]] = {
         "steps": 30,
         "goal": 0.97,
     },
+    "diffusion_64px": {
+        "about": "the U-Net of diffusion_imagenet64 at a third of its width, batch 2",
+        "task": {
+            "_target_": "experiments.tasks.diffusion.Diffusion",
+            "horizontal_flip": 0.0,
+            "judge": {"sampling": {}},
+        },
+        "model": {
+            "_target_": "experiments.models.diffusion_unet.DiffusionUNet",
+            "sample_size": 64,
+            "in_channels": 3,
+            "out_channels": 3,
+            "block_out_channels": [64, 128, 192, 256],
+            "layers_per_block": 3,
+            "attention_resolutions": [32, 16, 8],
+            "num_class_embeds": 10,
+            "attention_head_dim": 32,
+        },
+        "size": 64,
+        "batch": 2,
+        "steps": 2,
+        "goal": 0.97,
+    },
     "lm_proxy": {
         "about": "the model of lm_proxy, 16 sequences of 32 tokens",
         "model": {

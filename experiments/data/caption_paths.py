@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.config import ConfigError
+from experiments.data.image_paths import find_shards
 from experiments.data.locate import DataMissing, Rule, check_values, expanded
 
 RULES = {
@@ -20,6 +22,14 @@ RULES = {
     "cache_dir": Rule(str, optional=True),
 }
 """Settings of `CaptionedImages`."""
+SHARD_RULES = {
+    **RULES,
+    "train_split": Rule(str),
+    "val_split": Rule(str),
+    "val_root": Rule(str, optional=True),
+    "num_workers": Rule(int, 0),
+}
+"""Settings of `CaptionedShards`."""
 
 
 def check(section: Mapping[str, Any], proxy: str) -> None:
@@ -35,11 +45,46 @@ def check(section: Mapping[str, Any], proxy: str) -> None:
     """
     check_values(section, RULES)
     for key, file in (("root", "train/captions.jsonl"), ("encoder", "config.json")):
-        given = expanded(section.get(key))
-        if not given:
+        _check_there(section, key, file, proxy)
+
+
+def check_shards(section: Mapping[str, Any], proxy: str) -> None:
+    """Checks values and paths of `CaptionedShards`.
+
+    Raises:
+        DataMissing: the first folder or shard that is not there, and what to do.
+        ConfigError: a value that cannot be.
+    """
+    check_values(section, SHARD_RULES)
+    root = expanded(section.get("root"))
+    places = {"root": ("train", root), "val_root": ("val", expanded(section.get("val_root")))}
+    seen: set[Path] = set()
+    for key, (split, place) in places.items():
+        try:
+            if not (place or root):
+                raise DataMissing(f"data.{key} is not set")
+            found = find_shards(str(place or root), section.get(f"{split}_split", split))
+        except DataMissing as error:
             raise DataMissing(
-                f"data.{key} is not set: a folder with {file}; or try experiment={proxy}, which "
-                "needs no download"
+                f"{error}; make image-text pairs with img2dataset (output_format=webdataset), and "
+                f"set data.{key}=/path/to/them; or try experiment={proxy}, which needs no download"
+            ) from None
+        paths = {path.resolve() for path in found}
+        if both := sorted(seen & paths):
+            raise ConfigError(
+                f"data.val_split: {both[0].name} is trained on, too: name other shards there, or "
+                "leave it out of data.train_split"
             )
-        if not (Path(given) / file).is_file():
-            raise DataMissing(f"data.{key}={given}: there is no {file} in it")
+        seen |= paths
+    _check_there(section, "encoder", "config.json", proxy)
+
+
+def _check_there(section: Mapping[str, Any], key: str, file: str, proxy: str) -> None:
+    given = expanded(section.get(key))
+    if not given:
+        raise DataMissing(
+            f"data.{key} is not set: a folder with {file}; or try experiment={proxy}, which "
+            "needs no download"
+        )
+    if not (Path(given) / file).is_file():
+        raise DataMissing(f"data.{key}={given}: there is no {file} in it")

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.config import ConfigError, UserError
-from experiments.data.caption_embeddings import Embeddings, embed
+from experiments.data.caption_embeddings import Embeddings, Texts, digest_of, embed
 from experiments.data.caption_paths import RULES
 from experiments.data.decode import to_rgb
 from experiments.data.fingerprint import of_tensors
@@ -90,6 +90,11 @@ class CaptionedImages:
         number = len(self._listed(split))
         return self._batch(split, np.array([row % number for row in rows]), settings)
 
+    def captions(self, split: str, rows: Sequence[int]) -> list[str]:
+        """Those of `take`."""
+        texts = self._texts(split)
+        return texts.texts([row % len(texts) for row in rows])
+
     def example_batch(self, size: int) -> Captioned:
         """Of the right shapes and types, on the meta device; nothing is read."""
         side, width = self.input_size, (size, self.num_tokens, self.embed_dim)
@@ -124,22 +129,27 @@ class CaptionedImages:
 
     @cached_property
     def _all_embeddings(self) -> dict[str, Embeddings]:
-        found = {}
-        for split in ("train", "val"):
-            captions = [caption for _, caption in self._listed(split)]
-            made = embed(
-                captions,
-                str(self.encoder),
-                self.num_tokens,
-                self.cache_dir,
-                self._encoder_sha256,
-            )
-            if made.values.shape[2] != self.embed_dim:
-                raise ConfigError(
-                    f"data.embed_dim={self.embed_dim}: the encoder gives {made.values.shape[2]}"
-                )
-            found[split] = made
-        return found
+        return {split: self._embedded(split) for split in ("train", "val")}
+
+    def _embedded(self, split: str) -> Embeddings:
+        made = embed(
+            self._texts(split),
+            self._digest(split),
+            str(self.encoder),
+            self.num_tokens,
+            self.cache_dir,
+            self._encoder_sha256,
+        )
+        if made.width != self.embed_dim:
+            raise ConfigError(f"data.embed_dim={self.embed_dim}: the encoder gives {made.width}")
+        return made
+
+    def _texts(self, split: str) -> Texts:
+        return Listed([caption for _, caption in self._listed(split)])
+
+    def _digest(self, split: str) -> str:
+        """Tells the captions of a split from others."""
+        return digest_of([caption for _, caption in self._listed(split)])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -161,6 +171,19 @@ class CaptionedImages:
         return listed
 
 
+class Listed:
+    """Captions in memory."""
+
+    def __init__(self, captions: list[str]) -> None:
+        self._captions = captions
+
+    def __len__(self) -> int:
+        return len(self._captions)
+
+    def texts(self, numbers: Sequence[int] | np.ndarray) -> list[str]:
+        return [self._captions[int(number)] for number in numbers]
+
+
 @lru_cache(maxsize=4)
 def _read(root: str, split: str) -> list[tuple[str, str]]:
     path = Path(root).expanduser() / split / "captions.jsonl"
@@ -174,6 +197,8 @@ def _read(root: str, split: str) -> list[tuple[str, str]]:
     except (ValueError, KeyError, TypeError) as error:
         place = f"{path}, line {len(found) + 1}"
         raise UserError(f'{place}: must be {{"file": ..., "caption": ...}} ({error})') from error
+    if not found:
+        raise UserError(f"{path} lists no image: write a line for each")
     return found
 
 

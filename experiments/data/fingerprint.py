@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from experiments.data.image_readers import LabelledImages
 
 _MOST_SIZES = 10_000  # of files that are asked for their size, per split
+_MOST_HASHED = 10_000  # pairs whose captions are read
 _LENGTH = 16  # hexadecimal digits
 
 
@@ -49,3 +51,20 @@ def of_images(splits: Mapping[str, tuple[LabelledImages, np.ndarray]]) -> str:
         sizes = np.array([images.num_bytes(int(row)) for row in asked])
         digest.update(sizes.astype("<i8").tobytes())
     return digest.hexdigest()[:_LENGTH]
+
+
+def of_pairs(head: str, images: Any, rows: np.ndarray, captions: Any) -> str:
+    """Hash of names, sizes and captions of pairs, hex; of many, some evenly spread ones are read.
+
+    Args:
+        head: What else it depends on.
+        images: With `file_name` and `num_bytes`.
+        rows: Row of `images` for each caption, (N,) int64.
+        captions: With `texts`.
+    """
+    digest = hashlib.sha256(head.encode())
+    for number in range(0, len(rows), -(-len(rows) // _MOST_HASHED)):
+        row = int(rows[number])
+        told = (images.file_name(row), images.num_bytes(row), captions.texts([number])[0])
+        digest.update(repr(told).encode(errors="backslashreplace") + b"\n")
+    return digest.hexdigest()

@@ -8,6 +8,7 @@ had such an index (`wids`), but version 1.0 does not ship it any more.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import sys
@@ -70,6 +71,13 @@ class ArchiveImages:
 
     def num_bytes(self, index: int) -> int:
         return int(self._index.sizes[index])
+
+    def digest(self) -> str:
+        """Of the names and sizes of all, hex; the same wherever the tars lie."""
+        told = hashlib.sha256()
+        for name, size in zip(self._index.names.tolist(), self._index.sizes.tolist(), strict=True):
+            told.update(b"%s\0%d\n" % (name, size))
+        return told.hexdigest()
 
     def _tar(self, index: int) -> Path:
         return self._tars[self._index.tar_numbers[index]]

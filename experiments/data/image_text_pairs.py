@@ -6,8 +6,6 @@ ranks, or of where a run resumed.
 
 from __future__ import annotations
 
-import hashlib
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, cast
@@ -18,10 +16,12 @@ from torch import Tensor
 
 from experiments.config import ConfigError
 from experiments.data.caption_tokens import CaptionTokens
+from experiments.data.captioned_images import Listed
 from experiments.data.captioned_sets import CaptionedSet, Pairs
+from experiments.data.fingerprint import of_pairs
 from experiments.data.image_loading import ImageBatches, load
 from experiments.data.image_paths import find_shards
-from experiments.data.image_transforms import Transform, eval_transform
+from experiments.data.image_transforms import eval_transform, flip_transform
 from experiments.data.karpathy import KarpathyCaptions, read_split
 from experiments.data.locate import expanded
 from experiments.data.order import BatchPlan
@@ -29,9 +29,6 @@ from experiments.data.pair_paths import PAIRS, check_splits
 from experiments.data.pair_shards import open_pairs
 from experiments.data.tokenizer import open_tokenizer
 from experiments.ranges import check_all
-
-_MOST_HASHED = 10_000
-"""Pairs behind the fingerprint; of more, that many evenly spread ones are taken."""
 
 
 class ImageTextPairs:
@@ -112,7 +109,7 @@ class ImageTextPairs:
             for step in range(start, end):
                 yield [(torch.from_numpy(n), targets.of(n)) for n in plan.micro_batches(step)]
             return
-        transform = _train_transform(self.input_size, settings)
+        transform = flip_transform(self.input_size, settings)
         batches = ImageBatches(images, rows, cast(np.ndarray, targets), transform, plan)
         requests = (
             (plan.epoch_of(step), numbers)
@@ -139,12 +136,8 @@ class ImageTextPairs:
         The same wherever the data lies.
         """
         images, rows, captions = self._train
-        digest = hashlib.sha256(f"{len(rows)} {self.tokens.tokenizer.sha256}\n".encode())
-        for number in range(0, len(rows), -(-len(rows) // _MOST_HASHED)):
-            row = int(rows[number])
-            told = (images.file_name(row), images.num_bytes(row), captions.texts([number])[0])
-            digest.update(repr(told).encode(errors="backslashreplace") + b"\n")
-        return digest.hexdigest()[:16]
+        head = f"{len(rows)} {self.tokens.tokenizer.sha256}\n"
+        return of_pairs(head, images, rows, captions)[:16]
 
     @cached_property
     def _train(self) -> tuple[Any, np.ndarray, Any]:
@@ -161,11 +154,9 @@ class ImageTextPairs:
         if self._reader == "karpathy":
             images, said = read_split(str(self._root), expanded(self._annotations), split)
             rows = np.repeat(np.arange(len(said)), [len(captions) for captions in said])
-            return images, rows, _Listed([text for captions in said for text in captions])
-        images, captions = open_pairs(find_shards(str(self._root), split), self._cache_dir)
-        if images.left_out:
-            parts = ", ".join(f"{n} without {what}" for what, n in sorted(images.left_out.items()))
-            warnings.warn(f"{self.name}, {split}: samples are left out: {parts}", stacklevel=2)
+            return images, rows, Listed([text for captions in said for text in captions])
+        shards = find_shards(str(self._root), split)
+        images, captions = open_pairs(shards, self._cache_dir, f"{self.name}, {split}")
         return images, np.arange(len(captions)), captions
 
     def _shown(
@@ -190,16 +181,6 @@ class _PairsToSearch:
         yield from self._of._shown(self._images, self.image_of, batches, settings)
 
 
-class _Listed:
-    """Captions in memory."""
-
-    def __init__(self, captions: list[str]) -> None:
-        self._captions = captions
-
-    def texts(self, numbers: Sequence[int] | np.ndarray) -> list[str]:
-        return [self._captions[int(number)] for number in numbers]
-
-
 class _Tokens:
     """What `ImageBatches` asks for as labels: rows of tokens, made where the images are loaded."""
 
@@ -211,14 +192,3 @@ class _Tokens:
 
     def of(self, numbers: np.ndarray) -> Tensor:
         return torch.from_numpy(self[numbers])
-
-
-def _train_transform(input_size: int, settings: Any) -> Transform:
-    """That of evaluations, and a flip where one is asked for."""
-    plain = eval_transform(input_size, settings)
-    if not settings.horizontal_flip:
-        return plain
-    from torchvision import transforms
-
-    flip = transforms.RandomHorizontalFlip(settings.horizontal_flip)
-    return transforms.Compose([flip, plain])

@@ -73,6 +73,17 @@ def eval_transform(input_size: int, settings: Any, border: int = 0) -> Transform
     return transform
 
 
+def flip_transform(input_size: int, settings: Any) -> Transform:
+    """That of evaluations, and a horizontal flip where one is asked for."""
+    plain = eval_transform(input_size, settings)
+    if not settings.horizontal_flip:
+        return plain
+    from torchvision import transforms
+
+    flip = transforms.RandomHorizontalFlip(settings.horizontal_flip)
+    return transforms.Compose([flip, plain])
+
+
 def rand_augment(layers: int, magnitude: float) -> Any:
     """RandAugment as big_vision and T5X have it, made of timm's operations.
 

@@ -21,6 +21,9 @@ _BUNDLED = "experiments.data.bundled_paths"
 _CHECKS = {
     "experiments.data.image_files.ImageFiles": "experiments.data.image_paths:check",
     "experiments.data.captioned_images.CaptionedImages": "experiments.data.caption_paths:check",
+    "experiments.data.captioned_shards.CaptionedShards": (
+        "experiments.data.caption_paths:check_shards"
+    ),
     "experiments.data.image_text_pairs.ImageTextPairs": "experiments.data.pair_paths:check_pairs",
     "experiments.data.karpathy.KarpathyCaptions": "experiments.data.pair_paths:check_karpathy",
     "experiments.data.zero_shot_sets.ZeroShotImages": (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,10 +31,10 @@ class ShardCaptions:
     """Texts by number; read as they are needed."""
 
     def __init__(self, files: ArchiveImages) -> None:
-        self._files = files
+        self.files = files
 
     def __len__(self) -> int:
-        return len(self._files.labels)
+        return len(self.files.labels)
 
     def texts(self, numbers: Sequence[int] | np.ndarray) -> list[str]:
         """Captions without spaces around them.
@@ -45,32 +46,33 @@ class ShardCaptions:
 
     def file_name(self, number: int) -> str:
         """Key of a sample."""
-        return self._files.file_name(number)
+        return self.files.file_name(number)
 
     def num_bytes(self, number: int) -> int:
-        return self._files.num_bytes(number)
+        return self.files.num_bytes(number)
 
     def _text(self, number: int) -> str:
-        content = self._files.content(number).decode("utf-8", errors="replace")
-        if self._files.labels[number] == _TEXT:
+        content = self.files.content(number).decode("utf-8", errors="replace")
+        if self.files.labels[number] == _TEXT:
             return content.strip()
         try:
             return str(json.loads(content)["caption"]).strip()
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(
-                f"{self._files.name(number)}.json has no caption ({type(error).__name__}): write "
+                f"{self.files.name(number)}.json has no caption ({type(error).__name__}): write "
                 "the shard anew with KEY.txt"
             ) from error
 
 
 def open_pairs(
-    shards: dict[Path, int | None], cache_dir: str | None
+    shards: dict[Path, int | None], cache_dir: str | None, name: str
 ) -> tuple[ArchiveImages, ShardCaptions]:
     """Images and captions of a split, in the same order.
 
     Args:
         shards: Tar files, with the number of pairs that each should hold where that is known.
         cache_dir: Where the indexes are kept; None: the user's cache folder.
+        name: Of the split, for the warning that samples are left out.
 
     Raises:
         ConfigError: a shard that is damaged or incomplete, or holds no pair.
@@ -84,6 +86,9 @@ def open_pairs(
             raise ConfigError(
                 f"{tar} holds {held} pairs, but _info.json promises {promised}: get it again"
             )
+    if images.left_out:
+        parts = ", ".join(f"{n} without {what}" for what, n in sorted(images.left_out.items()))
+        warnings.warn(f"{name}: samples are left out: {parts}", stacklevel=3)
     return images, ShardCaptions(captions)
 
 

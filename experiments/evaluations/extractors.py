@@ -41,6 +41,11 @@ class Extractor:
     model: nn.Module
 
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """In float32 whatever the trained model computes in, as the literature's distances."""
+        with torch.autocast(images.device.type, enabled=False):
+            return self._extract(images)
+
+    def _extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         raise NotImplementedError
 
     def check_channels(self, num_channels: int) -> None:
@@ -57,13 +62,13 @@ class Extractor:
 
 
 class _Inception(Extractor):
-    def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         # torchmetrics resizes with antialiasing unless told otherwise; the literature's does not.
         return self.model(images), None
 
 
 class _Classifier(Extractor):
-    def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         pixels = images.float().div_(127.5).sub_(1.0)
         model: Any = self.model
         features = model.features(pixels)
@@ -103,7 +108,7 @@ def inception(path: str | None = None, sha256: str | None = None) -> Extractor:
     return _Inception("fid", "inception-v3-compat", found, resize, 3, model)
 
 
-def classifier(path: str, model: Mapping[str, Any], sha256: str | None = None) -> Extractor:
+def classifier(path: str | None, model: Mapping[str, Any], sha256: str | None = None) -> Extractor:
     """A classifier of this suite with `features` and `head`; see scripts/extractor.py.
 
     Args:
@@ -112,10 +117,16 @@ def classifier(path: str, model: Mapping[str, Any], sha256: str | None = None) -
         sha256: That the weights must have.
 
     Raises:
-        ConfigError: for other weights.
+        ConfigError: without a path, or for other weights.
     """
     from safetensors.torch import load_file
 
+    if path is None:
+        raise ConfigError(
+            "task.judge.extractor.path is not set: export a trained classifier with "
+            "scripts/extractor.py, or draw no samples while training: "
+            "task.judge.sampling.quick=null"
+        )
     where = Path(path) if Path(path).exists() else CONF.parent / path
     found = _checked(str(where), sha256 or "")
     built: Any = build(dict(model), "task.judge.extractor.model")

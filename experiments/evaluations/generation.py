@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,14 @@ SPLIT = "samples"
 
 
 @dataclass(frozen=True)
+class TextMatch:
+    """How samples are held against the texts that they were asked for."""
+
+    facts: dict[str, Any]  # for the row: sampler, model
+    cosines: Callable[[Tensor, list[int]], Tensor]  # uint8 images and their numbers to (N,)
+
+
+@dataclass(frozen=True)
 class Generation:
     """What is to be drawn, and by what it is judged."""
 
@@ -43,6 +51,7 @@ class Generation:
     facts: dict[str, Any]  # for the rows: sampler, extractor, reference
     draw: Callable[[list[int]], Tensor]  # numbers of samples to images (N, C, H, W) in [-1, 1]
     asked: Callable[[list[int]], Tensor] | None = None  # numbers to the classes asked for, (N,)
+    text: TextMatch | None = None
 
     @property
     def metric(self) -> str:
@@ -56,6 +65,7 @@ class _Drawn:
 
     features: Tensor  # (N, D) float32
     right: Tensor  # (N,) float32: whether the class that was asked for is seen; NaN: not known
+    cosines: Tensor  # (N,) float32: with the text that was asked for; NaN: there is none
     shown: Tensor  # (M, C, H, W) uint8: the first samples
 
 
@@ -66,8 +76,9 @@ def judge(
 
     Yields:
         The Fréchet distance; that of half as many samples, which shows its bias; their
-        extrapolation to infinitely many, 2 d(n) - d(n / 2); the unbiased kernel distance; and,
-        where the extractor classifies, the share of samples of the class that was asked for.
+        extrapolation to infinitely many, 2 d(n) - d(n / 2); the unbiased kernel distance; where
+        the extractor classifies, the share of samples of the class that was asked for; and, where
+        texts were asked for, the CLIP score.
     """
     drawn = draw_all(model, generation, context)
     features = drawn.features.double()
@@ -96,6 +107,18 @@ def judge(
         error = 100 * (share * (1 - share) / number) ** 0.5
         asked = replace(found, metric=f"agreement{rest}", value=100 * share, unit="%")
         yield replace(asked, better="higher", error=error)
+    if generation.text is not None:
+        cosines = drawn.cosines.double()
+        yield Measurement(
+            SPLIT,
+            f"clip_score{rest}",
+            float(cosines.mean()),
+            "",
+            number,
+            "higher",
+            float(cosines.std()) / number**0.5,
+            instrument=json.dumps(generation.text.facts, sort_keys=True),
+        )
 
 
 def draw_all(model: nn.Module, generation: Generation, context: Context) -> _Drawn:
@@ -131,8 +154,11 @@ def _draw(generation: Generation, numbers: list[int], device: torch.device) -> _
     right = torch.full((len(numbers),), float("nan"))
     if logits is not None and generation.asked is not None:
         right = (logits.argmax(1).cpu() == generation.asked(numbers).cpu()).float()
+    cosines = torch.full((len(numbers),), float("nan"))
+    if generation.text is not None:
+        cosines = generation.text.cosines(images, numbers)
     shown = images[torch.tensor(numbers, device=device) < generation.num_shown]
-    return _Drawn(features.float().cpu(), right, shown.cpu())
+    return _Drawn(features.float().cpu(), right, cosines, shown.cpu())
 
 
 def _together(
@@ -150,6 +176,7 @@ def _together(
     return _Drawn(
         gathered([p.features for p in parts], order, (num_features,), torch.float32),
         gathered([p.right for p in parts], order, (), torch.float32),
+        gathered([p.cosines for p in parts], order, (), torch.float32),
         gathered([p.shown for p in parts], order[order < generation.num_shown], shape, torch.uint8),
     )
 
@@ -158,6 +185,8 @@ def _key(model: nn.Module, generation: Generation, context: Context) -> str:
     """What drawn samples depend on: weights, seed, and how they are drawn and judged."""
     digest = hashlib.sha256(json.dumps(generation.facts, sort_keys=True).encode())
     digest.update(f"{context.seed} {context.batch_size} {generation.num_shown}".encode())
+    if generation.text is not None:
+        digest.update(json.dumps(generation.text.facts, sort_keys=True).encode())
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
         whole = tensor.detach().cpu().contiguous().flatten()
@@ -173,7 +202,7 @@ def _load(path: Path, key: str) -> _Drawn | None:
         with safe_open(path, "pt") as file:
             if (file.metadata() or {}).get("key") != key:
                 return None
-            return _Drawn(*(file.get_tensor(name) for name in ("features", "right", "shown")))
+            return _Drawn(**{f.name: file.get_tensor(f.name) for f in fields(_Drawn)})
     except Exception:  # not there, or damaged: it is drawn again
         return None
 

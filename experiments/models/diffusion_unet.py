@@ -55,7 +55,7 @@ class DiffusionUNet(nn.Module):
                 "fewer model.block_out_channels"
             )
         has_attention = [side in set(attention_resolutions) for side in sides]
-        self.num_class_embeds = num_class_embeds
+        self.num_class_embeds, self.in_channels = num_class_embeds, in_channels
         self.unet = UNet2DModel(
             sample_size=sample_size,
             in_channels=in_channels,

@@ -4,9 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from experiments.ranges import count, number, optional
+from experiments.ranges import PATH, TEXT, check_all, count, number, optional
 from experiments.settings import diffusion
 from experiments.settings.diffusion import JudgeConfig
+
+
+@dataclass
+class ClipConfig:
+    """The model behind the CLIP score; see `experiments.evaluations.clip_score`."""
+
+    path: str | None = None  # folder, as transformers saves it; never downloaded
+    sha256: str | None = None  # that it must have; the first call tells it
+
+    def __post_init__(self) -> None:
+        ranges = {"path": optional(PATH), "sha256": optional(TEXT)}
+        check_all(vars(self), ranges, "task.judge.clip")
+
+
+@dataclass
+class TextJudgeConfig(JudgeConfig):
+    """How models are measured, their samples against the captions, too."""
+
+    clip: ClipConfig | None = None  # null: no CLIP score
 
 
 @dataclass
@@ -25,7 +44,7 @@ class TextToImageTaskConfig:
     low_resolution: int | None = None  # side of the small copy, for super-resolution; null: none
     max_augmentation: float = 1.0  # share of the time steps from which noise on the copy is drawn
     sampling_augmentation: float = 0.1  # the same while sampling
-    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    judge: TextJudgeConfig = field(default_factory=TextJudgeConfig)
 
 
 RANGES = {

@@ -17,7 +17,7 @@ from experiments import headline as headlines
 from experiments.again import command_of
 from experiments.config import UserError
 from experiments.headline import Headline
-from experiments.outcomes import outcomes, write_outcomes
+from experiments.outcomes import check_alike, outcomes, write_outcomes
 from experiments.selection import pick
 from experiments.sweep.manifest import INIT_OPTIMIZER, Cell, Sweep
 from experiments.sweep.space import short
@@ -66,9 +66,11 @@ def runs_table(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
         metric: Of the columns val and test; the headline of each run's task, unless said.
 
     Raises:
-        UserError: where no run was measured by this metric.
+        UserError: where no run was measured by this metric, or they were not measured alike.
     """
-    table = outcomes(_rows(sweep), metric)
+    rows = _rows(sweep)
+    table = outcomes(rows, metric)
+    check_alike(rows[rows.metric.isin(table.metric.unique())])
     epochs = {cell.run_id: cell.config["train"]["epochs"] for cell in sweep.cells}
     commands = {
         cell.run_id: command_of(
@@ -95,8 +97,12 @@ def curves_table(sweep: Sweep) -> pd.DataFrame:
     In the order of the ledger.
 
     Every evaluation, and of the training curves about `NUM_POINTS` each, the last one included.
+
+    Raises:
+        UserError: for numbers of one name that were not measured alike.
     """
     rows = _rows(sweep)
+    check_alike(rows)
     judged = rows.headline.map(lambda text: headlines.read(text).weights)
     of_weights = (rows.weights == judged) | (rows.split == "train")
     kept = rows[of_weights & (rows.split != "run") & (rows.metric != "lr")]

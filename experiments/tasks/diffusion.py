@@ -24,7 +24,7 @@ from experiments.distributed import World
 from experiments.evaluations.denoising import denoise
 from experiments.evaluations.extractors import Extractor, eight_bit
 from experiments.evaluations.frechet import Statistics
-from experiments.evaluations.generation import Generation, judge
+from experiments.evaluations.generation import Generation, TextMatch, judge
 from experiments.evaluations.reference import reference
 from experiments.headline import Headline, usual_splits
 from experiments.settings.diffusion import DiffusionTaskConfig, JudgeConfig, SamplingConfig
@@ -48,7 +48,7 @@ class Diffusion(Task):
     def __init__(self, data: dict[str, Any], model: dict[str, Any], **settings: Any) -> None:
         judge_section = settings.pop("judge", {})
         self.settings = self._read_settings(settings)
-        self.judge = JudgeConfig(**judge_section) if judge_section else JudgeConfig()
+        self.judge = self._read_judge(judge_section or {})
         self.source: Any = build(data, "data")
         self._model = model
         self._image_settings = ImageTaskConfig(
@@ -76,6 +76,10 @@ class Diffusion(Task):
     def _read_settings(settings: Mapping[str, Any]) -> Any:
         return DiffusionTaskConfig(**settings)
 
+    @staticmethod
+    def _read_judge(section: Mapping[str, Any]) -> Any:
+        return JudgeConfig(**section)
+
     @property
     def data_name(self) -> str:
         return self.source.name
@@ -91,6 +95,13 @@ class Diffusion(Task):
 
     def build_model(self) -> nn.Module:
         model = build(self._model, "model")
+        channels = getattr(model, "in_channels", self.shape[0])
+        if channels != self.shape[0]:
+            raise ConfigError(
+                f"model.in_channels={channels}, but the images of {self.source.name} have "
+                f"{self.shape[0]}: choose other data, or set model.in_channels={self.shape[0]} and "
+                "model.out_channels as it needs"
+            )
         known = getattr(model, "num_class_embeds", None)
         needed = self.source.num_classes + (self.settings.condition_dropout > 0)
         if known is not None and known < needed:
@@ -161,26 +172,34 @@ class Diffusion(Task):
         extractor = self.extractor
         extractor.model.to(context.world.device)
         known = self._reference(context)
+        drawn_by = {
+            "sampler": sampling.sampler,
+            "steps": sampling.num_steps,
+            "guidance": sampling.guidance,
+            "threshold": sampling.threshold,
+            "num_samples": sampling.num_samples,
+            "shape": list(self.shape),
+        }
         generation = Generation(
             name=sampler.name_of(sampling),
             num_samples=sampling.num_samples,
             num_shown=self.judge.num_shown,
             extractor=extractor,
             facts={
-                "sampler": sampling.sampler,
-                "steps": sampling.num_steps,
-                "guidance": sampling.guidance,
-                "threshold": sampling.threshold,
-                "num_samples": sampling.num_samples,
-                "shape": list(self.shape),
+                **drawn_by,
                 "num_features": len(known.mean),
                 "reference": f"{known.num_images} images of {self.reference_split}",
                 **self._judged_by,
             },
             draw=lambda numbers: self._draw(sampling, model, context, numbers),
             asked=self._labels if self.asks_for_classes else None,
+            text=self._text_match(drawn_by),
         )
         yield from judge(model, generation, known, context)
+
+    def _text_match(self, drawn_by: dict[str, Any]) -> TextMatch | None:
+        """How samples are held against texts; None where there are none."""
+        return None
 
     def _draw(
         self, sampling: SamplingConfig, model: nn.Module, context: Context, numbers: list[int]
@@ -214,11 +233,16 @@ class Diffusion(Task):
             "extractor": self.extractor.name,
             "sha256": self.extractor.sha256,
             "resize": self.extractor.resize,
-            "data": f"{self.source.name} {getattr(self.source, 'fingerprint', '')}".strip(),
+            "data": self._data_seen,
         }
+
+    @property
+    def _data_seen(self) -> str:
+        return f"{self.source.name} {getattr(self.source, 'fingerprint', '')}".strip()
 
     def _reference(self, context: Context) -> Statistics:
         facts = {**self._judged_by, "shape": self.shape, "split": self.reference_split}
+        facts["computed_in"] = "float32"  # kept ones may be of when it was as the training's
         return reference(
             facts,
             self.extractor,
@@ -252,8 +276,12 @@ class Diffusion(Task):
         if found and not self.judge.extractor:
             raise ConfigError("task.judge.extractor is not set: samples cannot be judged without")
         if any(sampling.when != "asked" for sampling in found):
-            self.extractor  # noqa: B018 - what is missing is said before the training
+            self._open_judges()
         return found
+
+    def _open_judges(self) -> None:
+        """So that what is missing is said before the training."""
+        self.extractor  # noqa: B018
 
     def _signed(self, images: Tensor) -> Tensor:
         """Pixels in [-1, 1]; those in memory are already."""

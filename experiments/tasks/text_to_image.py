@@ -6,6 +6,7 @@ Source: arXiv:2205.11487 (Imagen); arXiv:2302.06675, section 4.3.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,10 +19,12 @@ from experiments.data.order import BatchPlan
 from experiments.diffusion import sampler
 from experiments.diffusion.draws import training_draws
 from experiments.distributed import World
+from experiments.evaluations.clip_score import Clip, open_clip
 from experiments.evaluations.denoising import denoise
 from experiments.evaluations.extractors import eight_bit
+from experiments.evaluations.generation import TextMatch
 from experiments.settings.diffusion import SamplingConfig
-from experiments.settings.text_to_image import TextToImageTaskConfig
+from experiments.settings.text_to_image import ClipConfig, TextJudgeConfig, TextToImageTaskConfig
 from experiments.tasks.diffusion import Diffusion
 from experiments.tasks.task import Batch, Context, Loss, Measurement
 
@@ -34,12 +37,17 @@ class TextToImage(Diffusion):
 
     example = "captioned image"
     settings: TextToImageTaskConfig
+    judge: TextJudgeConfig
     reference_split = "val"
     asks_for_classes = False
 
     @staticmethod
     def _read_settings(settings: Mapping[str, Any]) -> Any:
         return TextToImageTaskConfig(**settings)
+
+    @staticmethod
+    def _read_judge(section: Mapping[str, Any]) -> Any:
+        return TextJudgeConfig(**section)
 
     def __init__(self, data: dict[str, Any], model: dict[str, Any], **settings: Any) -> None:
         super().__init__(data, model, **settings)
@@ -125,6 +133,30 @@ class TextToImage(Diffusion):
         )
         for images, _, _ in found:
             yield eight_bit(self._signed(images))
+
+    @cached_property
+    def clip(self) -> Clip | None:
+        """By which samples are held against their captions; None: they are not."""
+        section: Any = self.judge.clip
+        if section is None:
+            return None
+        asked = section if isinstance(section, ClipConfig) else ClipConfig(**section)
+        return open_clip(asked.path, asked.sha256, self.shape[0])
+
+    def _open_judges(self) -> None:
+        super()._open_judges()
+        self.clip  # noqa: B018
+
+    def _text_match(self, drawn_by: dict[str, Any]) -> TextMatch | None:
+        clip = self.clip
+        if clip is None:
+            return None
+        facts = {**drawn_by, **clip.facts, "captions": "val", "data": self._data_seen}
+
+        def cosines(images: Tensor, numbers: list[int]) -> Tensor:
+            return clip.cosines(images, self.source.captions("val", numbers))
+
+        return TextMatch(facts, cosines)
 
     def _draw(
         self, sampling: SamplingConfig, model: nn.Module, context: Context, numbers: list[int]

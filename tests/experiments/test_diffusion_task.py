@@ -272,6 +272,8 @@ def test_conditions_are_dropped_and_guidance_uses_that(tmp_path: Path) -> None:
         (["task.judge.sampling.quick.num_steps=30"], "num_steps=30: must divide the 100 time"),
         (["task.judge.sampling.quick.guidance=3"], "guidance=3.*needs a model.*condition_dropout"),
         (["task.judge.extractor.sha256=abc"], "its sha256 is 136feb38c04f..., not abc"),
+        (["model.in_channels=3"], "in_channels=3, but the images of digits_signed have 1: choose"),
+        (["task.judge.sampling.quick.num_steps=0"], "num_steps=0: must divide the 100 time"),
         (["task.condition_dropout=0.1"], "model.num_class_embeds=10.*need 11"),
         (["task.learned_variance=true"], "gives 1 channels.*set model.out_channels=2"),
         (["task.noise_schedule=sqrt"], "noise_schedule=sqrt: must be one of cosine, linear"),

@@ -10,6 +10,7 @@ from typing import Any
 import forked
 import numpy as np
 import pytest
+import tiny_clip
 import torch
 from PIL import Image
 
@@ -17,6 +18,7 @@ from experiments import compose, runner
 from experiments.config import ConfigError, RunConfig, UserError
 from experiments.data import caption_embeddings, captioned_images
 from experiments.data.locate import DataMissing, check_section
+from experiments.evaluations.clip_score import digest_of
 from experiments.identity import run_id
 from experiments.start_from import checksum
 from experiments.store import read_rows
@@ -31,7 +33,7 @@ CLASSIFIER = (
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A T5 of 8 words, 24 + 9 pictures with captions, and a classifier; all made here."""
+    """A T5 of 8 words, a CLIP, a classifier, 24 + 9 pictures with captions; all made here."""
     from safetensors.torch import save_file
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
@@ -50,6 +52,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     shape = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
     T5EncoderModel(T5Config(vocab_size=8, **shape)).save_pretrained(root / "encoder")
+    tiny_clip.save(root / "clip", ["a", "square", *COLOURS])
     save_file(FeatureClassifier(16, 3).state_dict(), root / "classifier.safetensors")
     for split, number in (("train", 24), ("val", 9)):
         (root / split).mkdir()
@@ -74,6 +77,7 @@ def config(lab: Path, root: Path, page: str, *changes: str) -> RunConfig:
     words = [
         *(f"experiment={page}", "optimizer=lion", f"results_dir={root}", f"data.root={lab}"),
         *(f"data.encoder={lab}/encoder", f"data.encoder_sha256={checksum(lab / 'encoder')}"),
+        *(f"task.judge.clip.path={lab}/clip", f"task.judge.clip.sha256={digest_of(lab / 'clip')}"),
         *("data.num_train=24", "data.input_size=16", "data.num_tokens=4", "data.embed_dim=16"),
         *("model.sample_size=16", "model.block_out_channels=[8,16]", "model.layers_per_block=1"),
         *(
@@ -110,8 +114,8 @@ def test_pages_train_and_draw(
     lab: Path, tmp_path: Path, page: str, changes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed and resumed is bit-equal; the encoder is asked once; samples have their distance."""
-    calls, write = [], caption_embeddings._write
-    monkeypatch.setattr(caption_embeddings, "_write", lambda *a: (calls.append(1), write(*a))[1])
+    calls, fill = [], caption_embeddings._fill
+    monkeypatch.setattr(caption_embeddings, "_fill", lambda *a: (calls.append(1), fill(*a))[1])
     whole = config(lab, tmp_path / "a", page, *changes, "checkpoint.every_steps=2")
     part = replace(whole, results_dir=str(tmp_path / "b"))
     runner.run(whole)
@@ -131,6 +135,11 @@ def test_pages_train_and_draw(
     (row,) = [r for r in rows_of(whole, "fd9_ddim2_g3") if r["weights"] == "ema"]
     instrument = json.loads(row["instrument"])
     assert instrument["reference"] == "9 images of val" and instrument["guidance"] == 3.0
+    clip = [r for r in rows_of(whole, "clip_score9_ddim2_g3") if r["weights"] == "ema"][0]
+    told = json.loads(clip["instrument"])
+    assert told["clip_sha256"] == digest_of(lab / "clip") and told["steps"] == 2
+    assert "clip" not in row["instrument"]  # another CLIP does not make another distance
+    assert (clip["n"], clip["better"], clip["unit"]) == (9, "higher", "")
     assert [r["n"] for r in rows_of(whole, "eps_loss")] == [9, 9]
     assert not rows_of(whole, "agreement9_ddim2_g3")  # nobody says what a caption's class is
     first = next(r for r in rows_of(whole, "loss") if r["split"] == "train")
@@ -154,8 +163,8 @@ def test_embeddings_are_those_of_the_encoder_and_end_where_the_caption_ends(
     from transformers import AutoTokenizer, T5EncoderModel
 
     sha = checksum(lab / "encoder")
-    captions = ["a red square", "blue", "a green square a red square"]
-    found = caption_embeddings.embed(captions, str(lab / "encoder"), 4, str(tmp_path), sha)
+    captions = captioned_images.Listed(["a red square", "blue", "a green square a red square"])
+    found = caption_embeddings.embed(captions, "x", str(lab / "encoder"), 4, str(tmp_path), sha)
     values, mask = found.take(np.array([1, 0]))
     assert mask.tolist() == [[True, False, False, False], [True, True, True, False]]
     assert not values[0, 1:].any() and found.lengths.tolist() == [3, 1, 4]
@@ -165,7 +174,7 @@ def test_embeddings_are_those_of_the_encoder_and_end_where_the_caption_ends(
         expected = model(**{k: ids[k] for k in ("input_ids", "attention_mask")}).last_hidden_state
     torch.testing.assert_close(values[1, :3], expected[0], rtol=2e-3, atol=2e-3)
     with pytest.raises(ConfigError, match=f"not given.*set data.encoder_sha256={sha}"):
-        caption_embeddings.embed(captions, str(lab / "encoder"), 4, str(tmp_path), "")
+        caption_embeddings.embed(captions, "x", str(lab / "encoder"), 4, str(tmp_path), "")
 
 
 def test_what_is_missing_is_one_line(lab: Path, tmp_path: Path) -> None:
@@ -188,3 +197,66 @@ def test_what_is_missing_is_one_line(lab: Path, tmp_path: Path) -> None:
     small = config(lab, tmp_path, "imagen_sr256", "task.low_resolution=5")
     with pytest.raises(ConfigError, match="low_resolution=5: must divide the 16 pixels"):
         runner.run(small)
+
+
+def test_pieces_that_are_there_are_not_embedded_again(
+    lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes begin at different pieces; what a killed one left is gone on with."""
+    monkeypatch.setattr(caption_embeddings, "PIECE", 2)
+    sha, encoder = checksum(lab / "encoder"), str(lab / "encoder")
+    captions = captioned_images.Listed([f"a {c} square" for c in (*COLOURS, "red", "green")])
+    hidden, done = caption_embeddings._hidden, []
+
+    def counted(model: Any, tokenizer: Any, texts: list[str], num_tokens: int) -> Any:
+        if len(done) == 2:
+            raise RuntimeError("killed")
+        done.append(texts[0])
+        return hidden(model, tokenizer, texts, num_tokens)
+
+    monkeypatch.setattr(caption_embeddings, "_hidden", counted)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RuntimeError, match="killed"):
+        caption_embeddings.embed(captions, "x", encoder, 4, str(tmp_path), sha)
+    assert done == ["a blue square", "a green square"]  # of three pieces the second and third
+    done.pop()
+    found = caption_embeddings.embed(captions, "x", encoder, 4, str(tmp_path), sha)
+    assert done[1:] == ["a red square"]
+    monkeypatch.setattr(caption_embeddings, "PIECE", 8)
+    monkeypatch.setattr(caption_embeddings, "_hidden", hidden)
+    whole = caption_embeddings.embed(captions, "y", encoder, 4, str(tmp_path), sha)
+    rows = np.array([4, 0, 2])
+    monkeypatch.setattr(caption_embeddings, "PIECE", 2)
+    in_pieces, mask = found.take(rows)
+    monkeypatch.setattr(caption_embeddings, "PIECE", 8)
+    torch.testing.assert_close(in_pieces, whole.take(rows)[0], rtol=2e-3, atol=2e-3)
+    assert torch.equal(mask, whole.take(rows)[1])
+
+
+def test_an_encoder_of_another_kind_is_refused(lab: Path, tmp_path: Path) -> None:
+    """Weights that are not there would be drawn at random, and the run train on noise."""
+    made = config(lab, tmp_path, "imagen_base64", f"data.encoder={lab}/clip")
+    made.data["encoder_sha256"] = checksum(lab / "clip")
+    with pytest.raises(ConfigError, match="data.encoder=.*/clip: no T5 encoder"):
+        runner.run(made)
+
+
+def test_the_clip_score_asks_for_its_model_and_can_be_left_out(lab: Path, tmp_path: Path) -> None:
+    from experiments.build import build
+
+    def task_of(made: RunConfig) -> TextToImage:
+        return build(made.task, "task", data=made.data, model=made.model)
+
+    with pytest.raises(ConfigError, match=r"clip.path is not set.*task.judge.clip=null"):
+        task_of(config(lab, tmp_path, "imagen_base64", "task.judge.clip.path=null"))
+    made = config(lab, tmp_path, "imagen_base64", "task.judge.clip=null")
+    assert task_of(made).clip is None and run_id(made) == run_id(
+        config(lab, tmp_path, "imagen_base64")
+    )
+    source = task_of(made).source
+    assert source.captions("val", [0, 8, 9, 10]) == [
+        f"a {name} square" for name in ("red", "blue", "red", "green")
+    ]
+    with pytest.raises(ConfigError, match="no such|not in"):
+        compose.compose(["experiment=diffusion_proxy", "task.judge.clip.path=/x"])

@@ -10,6 +10,7 @@ from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 
+from experiments.analysis import samples
 from experiments.analysis.report import (
     claims,
     claims_page,
@@ -106,6 +107,9 @@ def _write_pages(out: Path, sources: Sources) -> None:
     study_figures.add_studies(drawn_figures, studies, noise(sources.results))
     pictures = figures.copy_drawn(sources.results, out)
     figures.copy_tables(drawn_figures, sources.results, out)
+    shown = samples.published(sources.results)
+    shown += samples.chosen(ledger, sources.runs) if sources.runs and ledger is not None else []
+    of_samples = figures.samples_section(shown, figures.copy_samples(shown, out))
     has_figures = any((sources.results / "figures").glob("*"))
     slugs = _slugs(studies)
     for study, slug in zip(studies, slugs, strict=True):
@@ -113,7 +117,7 @@ def _write_pages(out: Path, sources: Sources) -> None:
     bodies = {
         "index.html": (claims_page.body(table, is_judged), ["page.js", "claims.js"]),
         "figures.html": (
-            figures.body(drawn_figures, pictures, has_figures),
+            figures.body(drawn_figures, pictures, has_figures, of_samples),
             ["page.js", "plots.js", "figures.js", "plotly.min.js"],
         ),
         "sweeps.html": (

@@ -9,6 +9,7 @@ from typing import Any
 
 from experiments.analysis.report.page import esc, inline_data, not_run_yet
 from experiments.analysis.report.panels import COLOURS, OTHER_COLOUR, Figure, Panel
+from experiments.analysis.samples import RULE, Sample
 
 ORIGINS = {
     "paper": "paper",
@@ -48,10 +49,44 @@ def copy_tables(figures: Sequence[Figure], results: Path, out: Path) -> None:
         shutil.copyfile(results / source, target)
 
 
-def body(figures: Sequence[Figure], drawn: Sequence[str], has_figures: bool) -> str:
-    """The page's content."""
+def copy_samples(samples: Sequence[Sample], out: Path) -> list[str]:
+    """Copies pictures of samples.
+
+    Returns:
+        Their paths in the report.
+    """
+    copies = []
+    for number, sample in enumerate(samples):
+        (out / "samples").mkdir(exist_ok=True)
+        copies.append(f"samples/{number}{sample.path.suffix}")
+        shutil.copyfile(sample.path, out / copies[-1])
+    return copies
+
+
+def samples_section(samples: Sequence[Sample], paths: Sequence[str]) -> str:
+    """Pictures of samples, each with what it shows; empty where there are none."""
+    shown = "".join(
+        f'<figure><a class="picture" href="{esc(path)}"><img loading="lazy" src="{esc(path)}" '
+        f'alt="Samples of {esc(sample.title)}"></a><figcaption><b>{esc(sample.title)}</b> '
+        f'<span class="caption">{esc(sample.caption)}</span></figcaption></figure>'
+        for sample, path in zip(samples, paths, strict=True)
+    )
+    if not shown:
+        return ""
+    return (
+        '<section class="figure" id="samples"><h2>Samples</h2>'
+        f'<p class="caption">{esc(RULE)}</p><div class="pictures samples">{shown}</div></section>'
+    )
+
+
+def body(
+    figures: Sequence[Figure], drawn: Sequence[str], has_figures: bool, samples: str = ""
+) -> str:
+    """The page's content; `samples` is the markup of `samples_section`."""
     contents = "".join(f'<li><a href="#{esc(f.name)}">{esc(f.title)}</a></li>' for f in figures)
     pictures = _pictures(drawn, has_figures)
+    if samples:
+        contents += '<li><a href="#samples">Samples</a></li>'
     data = {f"{f.name}-{i}": _data(p) for f in figures for i, p in enumerate(f.panels)}
     return f"""<h1>Figures</h1>
 <p class="lead">Hover or tap for values, drag to zoom, double-click to zoom out. Every plot's values
@@ -59,6 +94,7 @@ are also a table below it. What a proxy shows is about the proxy alone.</p>
 <ul class="contents">{contents}<li><a href="#drawn">Drawn figures</a></li></ul>
 <noscript><p class="missing">The plots need JavaScript; captions link tables.</p></noscript>
 {"".join(_section(figure) for figure in figures)}
+{samples}
 <section class="figure" id="drawn"><h2>Drawn figures</h2>{pictures}</section>
 <dialog id="zoom"><form method="dialog"><button>Close</button>
 <a id="zoom-link" href="#drawn">Open the file</a></form>

@@ -7,13 +7,11 @@ count with those that there are).
 
 from __future__ import annotations
 
-import json
-
 import pandas as pd
 
 from experiments.analysis.statistics.targets import speed_up
 from experiments.analysis.statistics.uncertainty import Interval
-from experiments.store import UserError
+from experiments.outcomes import check_alike
 
 HOLD = 2
 """Evaluations in a row, unless said."""
@@ -36,24 +34,6 @@ def held(curves: pd.DataFrame, hold: int = HOLD) -> pd.DataFrame:
     return ordered.assign(value=worst.iloc[::-1] * sign)
 
 
-def check_instruments(curves: pd.DataFrame, metric: str) -> None:
-    """Refuses distances that were not measured alike: sampler, number, extractor, resize, data.
-
-    Raises:
-        UserError: names what differs.
-    """
-    if "instrument" not in curves:
-        return
-    found = curves.instrument[curves.metric == metric].dropna().replace("", None).dropna().unique()
-    if len(found) > 1:
-        said = [pd.Series(json.loads(text)).astype(str) for text in found[:2]]
-        names = sorted(k for k in said[0].index if said[0].get(k) != said[1].get(k))
-        raise UserError(
-            f"{metric} was not measured alike: the runs differ in {', '.join(names)}; evaluate "
-            "them again with the same judge (job=evaluate)"
-        )
-
-
 def compute_saving(
     curves: pd.DataFrame,
     runs: pd.DataFrame,
@@ -70,5 +50,6 @@ def compute_saving(
         UserError: as `speed_up`, and for values that were not measured alike.
     """
     if metric is not None:
-        check_instruments(curves[curves.run_id.isin(runs.run_id)], metric)
+        mine = curves[curves.run_id.isin(runs.run_id) & (curves.metric == metric)]
+        check_alike(mine if split is None else mine[mine.split == split])
     return speed_up(held(curves, hold), runs, ours, theirs, split=split, metric=metric)

@@ -110,9 +110,22 @@ def test_classifier_knows_the_digits(tmp_path: Path) -> None:
         extractors.classifier(**CLASSIFIER, sha256="0123" * 16)
     with pytest.raises(ConfigError, match=r"needs images of 1 channel\(s\), these have 3"):
         found.check_channels(3)
+    with pytest.raises(ConfigError, match="extractor.path is not set: export .*extractor.py"):
+        extractors.classifier(None, CLASSIFIER["model"])
     other = {**CLASSIFIER["model"], "num_features": 31}
     with pytest.raises(ConfigError, match="does not fit task.judge.extractor.model"):
         extractors.classifier(CLASSIFIER["path"], other)
+
+
+def test_features_are_in_float32_whatever_the_model_is_trained_in() -> None:
+    """Evaluations run in the training's precision, which would else be part of the distance."""
+    found = extractors.classifier(**CLASSIFIER)
+    images = torch.randint(0, 256, (8, 1, 8, 8), dtype=torch.uint8)
+    exact = found.extract(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not torch.equal(found._extract(images)[0].float(), exact[0])
+        for one, other in zip(found.extract(images), exact, strict=True):
+            assert one is not None and other is not None and torch.equal(one, other)
 
 
 def test_inception_is_that_of_torch_fidelity_and_is_never_fetched(

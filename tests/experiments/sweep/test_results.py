@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import os
 from pathlib import Path
@@ -135,6 +136,22 @@ def test_the_tidy_table_has_the_columns_of_a_study(tmp_path: Path) -> None:
     curves = pd.read_csv(tmp_path / "study" / "curves.csv")
     assert list(curves.columns) == ["run_id", "step", "split", "metric", "value"]
     assert len(curves) == 14 * 4
+
+
+def test_numbers_that_were_not_measured_alike_are_not_collected(tmp_path: Path) -> None:
+    """Two extractors make two distances, whatever their name."""
+    sweep = made(tmp_path, {("lion", 1e-3, 0.1): (50, 90), ("lion", 2e-3, 0.1): (60, 10)}, 1)
+    for cell, extractor in zip(sweep.cells, "ab", strict=True):
+        told = {"extractor": extractor, "resize": "none"}
+        row = {"epoch": 1.0, "weights": "raw", "unit": "", "n": 9, "session": 0, "metric": "fd9"}
+        row |= {"step": 10, "split": "val", "seconds": 10.0, "better": "lower", "value": 1.0}
+        Ledger(sweep.folder(cell).metrics).append([{**row, "instrument": json.dumps(told)}])
+    assert len(results.runs_table(sweep)) == 2
+    said = "fd9 was not measured alike: the runs differ in extractor; evaluate them again"
+    with pytest.raises(UserError, match=said):
+        results.runs_table(sweep, "fd9")
+    with pytest.raises(UserError, match=said):
+        results.collect(sweep, tmp_path / "study", curves=True)
 
 
 def test_nothing_to_collect_is_said(tmp_path: Path) -> None:
