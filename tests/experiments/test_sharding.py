@@ -13,6 +13,7 @@ import layered
 import pytest
 import tiny
 import torch
+import torch.distributed.checkpoint
 import torch.distributed.fsdp  # the forked processes need not import it each
 import torch.distributed.tensor
 from timm.models import create_model
