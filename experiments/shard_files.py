@@ -101,7 +101,7 @@ def write(
     Raises:
         CheckpointException: (of DCP) in every process, if anything fails in any.
     """
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict_saver import async_save, save
 
     from experiments.shard_storage import Writer
 
@@ -120,9 +120,9 @@ def write(
 
     writer = Writer(draft, finish)
     if in_background:
-        return dcp.async_save(parts.tensors, storage_writer=writer, process_group=group)  # type: ignore[return-value]
+        return async_save(parts.tensors, storage_writer=writer, process_group=group)  # type: ignore[return-value]
     with _unwarned():
-        dcp.save(parts.tensors, storage_writer=writer, process_group=group)
+        save(parts.tensors, storage_writer=writer, process_group=group)
     return None
 
 
@@ -186,7 +186,7 @@ def read(folder: Path, place: Place | None = None) -> dict[str, Any]:
     Raises:
         UserError: from `place`, before anything is read.
     """
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict_loader import load
 
     from experiments.shard_storage import Reader
 
@@ -194,7 +194,7 @@ def read(folder: Path, place: Place | None = None) -> dict[str, Any]:
     rest = torch.load(folder / REST, map_location="cpu", weights_only=True)
     tensors = {name: _target(name, facts, place) for name, facts in index["tensors"].items()}
     with _unwarned():
-        dcp.load(dict(tensors), storage_reader=Reader(folder, index), no_dist=True)
+        load(dict(tensors), storage_reader=Reader(folder, index), no_dist=True)
     tensors |= {name: tensors[first] for name, first in index["same"].items()}
     return dict(_filled(rest, "", tensors))
 

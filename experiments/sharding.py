@@ -84,8 +84,11 @@ def build(
 
     model = make() if world.is_main else _without_memory(make)
     shared_by = size or world.size
-    sizes = (world.size // shared_by, shared_by) if shared_by < world.size else (world.size,)
-    mesh = init_device_mesh(world.device.type, sizes)
+    kind, copies = world.device.type, world.size // shared_by
+    if copies == 1:
+        mesh = init_device_mesh(kind, (shared_by,))
+    else:
+        mesh = init_device_mesh(kind, (copies, shared_by), mesh_dim_names=("copy", "shard"))
     placed: dict[int, tuple[Tensor, Tensor]] = {}
     for module in [*blocks(model), model]:
         _place(module, world, dtype, placed)
