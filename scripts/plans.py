@@ -2,6 +2,7 @@
 
     python scripts/plans.py            # minutes: every page, with Lion
     python scripts/plans.py vit_proxy  # renews the rows of these pages only
+    python scripts/plans.py --sharded  # results/plan_sharded.csv: large pages on many devices
 
 The second file works out a claim of the paper, that ViT-B/16 at batch 4,096 needs 8 TPU v4 chips
 with Lion and 16 with AdamW.
@@ -22,6 +23,8 @@ from experiments.compose import compose  # noqa: E402
 from experiments.pages import CONF  # noqa: E402
 
 OUT, CLAIM = ROOT / "results" / "plan.csv", ROOT / "results" / "plan_claim.csv"
+SHARDED = ROOT / "results" / "plan_sharded.csv"
+LARGE, MANY, CARD = ("llm_7b", "vit_gigantic14_jft3b"), (64, 1024), "H100-80GB"
 OPTIMIZER = "lion"
 SIZES = ("24", "80")
 
@@ -66,6 +69,28 @@ def claim_rows() -> list[dict[str, Any]]:
     return claim.work_out(compose(["experiment=vit_b16_imagenet", "job=plan"]))
 
 
+def sharded_row(page: str, optimizer: str, devices: int) -> dict[str, Any]:
+    """What a page would take on many devices, in shards; computed, not measured."""
+    from experiments.planner import memory, plan
+
+    asked = [f"experiment={page}", f"optimizer={optimizer}", "job=plan"]
+    train = compose(asked).train
+    micro = memory.micro_batch(train.batch_size, train.micro_batch_size, devices)
+    asked += [f"launch.num_processes={devices}", f"train.micro_batch_size={micro}"]
+    found = plan.make(compose([*asked, "launch.strategy=hsdp"]))
+    ways = found["memory_bytes_by_strategy"]
+    return {
+        "experiment": page,
+        "optimizer": optimizer,
+        "params_total": found["params_total"],
+        "devices": devices,
+        "micro_batch_size": found["micro_batch_size"],
+        **{f"{way}_bytes": ways[way]["total"] for way in ("ddp", "hsdp", "fsdp")},
+        "checkpoint_bytes": found["checkpoint_bytes"],
+        "h100_hours": f"{found['device_hours'][CARD]:.4g}",
+    }
+
+
 def read(path: Path) -> list[dict[str, Any]]:
     """A table of `write`; empty where there is none."""
     if not path.exists():
@@ -86,6 +111,10 @@ def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line."""
     asked = list(sys.argv[1:] if arguments is None else arguments)
+    if asked == ["--sharded"]:
+        runs = [(p, o, n) for p in LARGE for o in ("adamw", "lion") for n in MANY]
+        write(SHARDED, [sharded_row(*run) for run in runs])
+        return 0
     rows = {r["experiment"]: r for r in read(OUT)} if asked else {}
     for page in asked or pages():
         rows[page] = row(page)

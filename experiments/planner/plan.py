@@ -12,6 +12,9 @@ from experiments.planner.memory import Activations, Parts
 from experiments.planner.stand_ins import num_steps, task_without_data
 from experiments.planner.trial import Blank, Trial
 
+DEVICES_OF_A_HOST = 8
+"""Where launch.shard_size does not say otherwise."""
+
 
 @dataclass(frozen=True)
 class Counted:
@@ -67,7 +70,9 @@ def make(config: RunConfig) -> dict[str, Any]:
         "flops_again_per_step": counted.one.flops_again * (config.train.batch_size // size),
         "num_devices": devices,
         "memory_bytes": _by_strategy(parts, devices, size)["ddp"],
-        "memory_bytes_by_strategy": _by_strategy(parts, devices, size),
+        "memory_bytes_by_strategy": _by_strategy(parts, devices, size)
+        | _in_groups(parts, config, size),
+        "checkpoint_bytes": parts.checkpoint,
         "peak_bytes": _peak(parts, counted.one, size, accumulates),
         "pass_bytes": counted.one.peak,
         "activation_bytes": {  # of the micro-batch
@@ -163,6 +168,14 @@ def _with(parts: Parts, optimizer: optimizer_state.OptimizerBytes) -> Parts:
 
 def _by_strategy(parts: Parts, devices: int, size: int) -> dict[str, dict[str, int]]:
     return {name: parts.on_device(name, devices, size) for name in memory.STRATEGIES}
+
+
+def _in_groups(parts: Parts, config: RunConfig, size: int) -> dict[str, dict[str, int]]:
+    """launch.strategy=hsdp: memory is that of one group, whatever the number of groups."""
+    if config.launch.strategy != "hsdp":
+        return {}
+    shared_by = config.launch.shard_size or min(DEVICES_OF_A_HOST, config.launch.num_processes)
+    return {"hsdp": parts.on_device("fsdp", shared_by, size)}
 
 
 def _peak(parts: Parts, trial: Trial, size: int, accumulates: bool) -> int:

@@ -158,6 +158,19 @@ def test_saved_by_two_by_one_and_by_four(tmp_path: Path, alone: Any) -> None:
         assert row["value"] == pytest.approx(wanted, rel=1e-5)
 
 
+def test_a_run_begins_with_weights_in_shards(tmp_path: Path, whole: Any) -> None:
+    path = find_good(forked.folder(whole) / "checkpoints")
+    assert path is not None and path.suffix == ".shards"
+    still = {"train__steps": 1, "optimizer__lr": 0.0, "eval__every_steps": None}
+    for number, source in enumerate((forked.folder(whole), path)):
+        section = {"source": str(source), "weights": "ema"}
+        made = config(tmp_path / str(number), "lion", **still, start_from=section)
+        assert runner.run(made).state == "finished"
+        found, wanted = forked.weights(made)["model"], checkpoint.load(path)["average"]
+        for name, tensor in found.items():
+            assert torch.equal(tensor, wanted[f"module.{name}"]), name
+
+
 def test_groups_that_share_a_model_train_as_ddp_does(tmp_path: Path) -> None:
     """Clipping, two micro-batches a step that weigh unlike, averages."""
     few = {"train__micro_batch_size": 2}
