@@ -69,26 +69,29 @@ def claim_rows() -> list[dict[str, Any]]:
     return claim.work_out(compose(["experiment=vit_b16_imagenet", "job=plan"]))
 
 
-def sharded_row(page: str, optimizer: str, devices: int) -> dict[str, Any]:
+def sharded_rows(page: str) -> list[dict[str, Any]]:
     """What a page would take on many devices, in shards; computed, not measured."""
     from experiments.planner import memory, plan
 
-    asked = [f"experiment={page}", f"optimizer={optimizer}", "job=plan"]
-    train = compose(asked).train
-    micro = memory.micro_batch(train.batch_size, train.micro_batch_size, devices)
-    asked += [f"launch.num_processes={devices}", f"train.micro_batch_size={micro}"]
-    found = plan.make(compose([*asked, "launch.strategy=hsdp"]))
-    ways = found["memory_bytes_by_strategy"]
-    return {
-        "experiment": page,
-        "optimizer": optimizer,
-        "params_total": found["params_total"],
-        "devices": devices,
-        "micro_batch_size": found["micro_batch_size"],
-        **{f"{way}_bytes": ways[way]["total"] for way in ("ddp", "hsdp", "fsdp")},
-        "checkpoint_bytes": found["checkpoint_bytes"],
-        "h100_hours": f"{found['device_hours'][CARD]:.4g}",
-    }
+    config = compose([f"experiment={page}", f"optimizer={OPTIMIZER}", "job=plan"])
+    (known,) = [row for row in read(OUT) if row["experiment"] == page]
+    flops = int(known["flops_per_step"]) * int(known["steps"])
+    hours = plan.device_hours(config, flops, known["precision"] == "bf16")[CARD]
+    rows = []
+    for optimizer, parts in plan.parts_by_optimizer(config).items():
+        for devices in MANY:
+            train = config.train
+            size = memory.micro_batch(train.batch_size, train.micro_batch_size, devices)
+            assert hours and size, page
+            ways = {"ddp": ("ddp", devices), "hsdp": ("fsdp", 8), "fsdp": ("fsdp", devices)}
+            held = {name: parts.on_device(*way, size)["total"] for name, way in ways.items()}
+            rows.append(
+                {"experiment": page, "optimizer": optimizer, "devices": devices}
+                | {"params_total": known["params_total"], "micro_batch_size": size}
+                | {f"{name}_bytes": total for name, total in held.items()}
+                | {"checkpoint_bytes": parts.checkpoint, "days": f"{hours / 24 / devices:.3g}"}
+            )
+    return rows
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -112,8 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line."""
     asked = list(sys.argv[1:] if arguments is None else arguments)
     if asked == ["--sharded"]:
-        runs = [(p, o, n) for p in LARGE for o in ("adamw", "lion") for n in MANY]
-        write(SHARDED, [sharded_row(*run) for run in runs])
+        write(SHARDED, [row for page in LARGE for row in sharded_rows(page)])
         return 0
     rows = {r["experiment"]: r for r in read(OUT)} if asked else {}
     for page in asked or pages():
