@@ -84,6 +84,5 @@ class ShardSaver:
     def _failed(self, error: BaseException) -> checkpoint.CheckpointError:
         if self._world.is_main and self._draft is not None:
             checkpoint.remove(self._draft)
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        said = lines[-1] if lines else type(error).__name__
-        return checkpoint.CheckpointError(f"cannot save a checkpoint in shards: {said}")
+        said = f"cannot save a checkpoint in shards: {shard_files.in_a_line(error)}"
+        return checkpoint.CheckpointError(said)

@@ -127,10 +127,17 @@ def write(
 
 
 def failures() -> tuple[type[BaseException], ...]:
-    """What `write` raises."""
-    from torch.distributed.checkpoint.api import CheckpointException
+    """What goes wrong in torch's engine."""
+    from torch.distributed.checkpoint.api import CheckpointException  # is no Exception
 
     return (CheckpointException, OSError, RuntimeError)
+
+
+def in_a_line(error: BaseException) -> str:
+    """What the first process says in which something failed."""
+    causes = getattr(error, "failures", {})
+    cause = causes[min(causes)][0] if causes else error
+    return str(cause).strip().partition("\n")[0][:200] or type(cause).__name__
 
 
 def _strides(parts: Split) -> dict[str, list[int]]:
@@ -158,7 +165,7 @@ def is_as_written(folder: Path, checksum: int) -> bool:
         with ThreadPoolExecutor(_READERS) as pool:
             found = pool.map(crc, [folder / name for name in files])
             return list(files.values()) == list(found)
-    except OSError:
+    except (OSError, ValueError, KeyError, UserError):  # none of ours
         return False
 
 
@@ -184,7 +191,7 @@ def read(folder: Path, place: Place | None = None) -> dict[str, Any]:
         place: See `Place`.
 
     Raises:
-        UserError: from `place`, before anything is read.
+        UserError: from `place`, before anything is read; or where the two do not fit.
     """
     from torch.distributed.checkpoint.state_dict_loader import load
 
@@ -193,8 +200,11 @@ def read(folder: Path, place: Place | None = None) -> dict[str, Any]:
     index = manifest(folder)
     rest = torch.load(folder / REST, map_location="cpu", weights_only=True)
     tensors = {name: _target(name, facts, place) for name, facts in index["tensors"].items()}
-    with _unwarned():
-        load(dict(tensors), storage_reader=Reader(folder, index), no_dist=True)
+    try:
+        with _unwarned():
+            load(dict(tensors), storage_reader=Reader(folder, index), no_dist=True)
+    except failures() as error:
+        raise UserError(f"{folder} cannot be read: {in_a_line(error)}") from error
     tensors |= {name: tensors[first] for name, first in index["same"].items()}
     return dict(_filled(rest, "", tensors))
 
