@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from experiments.config import RunConfig
 from experiments.distributed import World, local
-from experiments.sharded_state import load_whole_state, whole_state
+from experiments.sharded_state import fill_all, gathered_all, like
 from experiments.sharding import is_wanted
 
 
@@ -67,19 +67,21 @@ class ShardedAverage:
             shard.copy_(self._shards[name])
             self._shards[name].copy_(kept)
 
+    def state(self) -> dict[str, Tensor]:
+        """As `AveragedModel` gives it, in shards that share the memory; what is tied is one."""
+        state = self._model.state_dict(keep_vars=True)
+        first = {id(tensor): name for name, tensor in reversed(state.items())}
+        views = {n: like(state[n], shard) for n, shard in self._shards.items()}
+        averages = {f"module.{n}": views[first[id(tensor)]] for n, tensor in state.items()}
+        return {"n_averaged": self._num_averaged, **averages}
+
     def whole_state(self, world: World) -> dict[str, Tensor]:
         """As `AveragedModel` gives it, in the main process. All must call it."""
-        with self.in_place():
-            found = whole_state(self._model, world)
-        averages = {f"module.{name}": tensor for name, tensor in found.items()}
-        return {"n_averaged": self._num_averaged.clone(), **averages}
+        return {**gathered_all(self.state(), world), "n_averaged": self._num_averaged.clone()}
 
     def load_whole_state(self, state: Mapping[str, Tensor]) -> None:
         """Takes this process's shards of what `AveragedModel` or this class has saved."""
-        averages = {n.removeprefix("module."): t for n, t in state.items() if n != "n_averaged"}
-        with self.in_place():
-            load_whole_state(self._model, averages)
-        self._num_averaged.copy_(state["n_averaged"])
+        fill_all(self.state(), state)
 
 
 Average = AveragedModel | ShardedAverage

@@ -2,7 +2,8 @@
 
 A file is written beside its place, flushed to disk and renamed; its name carries the CRC-32 of
 its content. So a crash leaves either the old files or the new one, and a damaged file is noticed
-and passed over for the one before. Loading uses `weights_only=True`.
+and passed over for the one before. Loading uses `weights_only=True`. A checkpoint in shards is a
+folder (`experiments.shard_files`) that is kept in the same way; its name has that of its manifest.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import warnings
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from experiments import shard_files
 from experiments.config import UserError
 from experiments.files import sync_folder
+from experiments.shard_files import crc
 
-_NAME = re.compile(r"step_(\d+)-([0-9a-f]{8})\.pt")
+_NAME = re.compile(r"step_(\d+)-([0-9a-f]{8})\.(?:pt|shards)")
 
 
 class CheckpointError(OSError):
@@ -47,26 +50,74 @@ def save(folder: Path, step: int, content: dict[str, Any], keep: int) -> Path:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-        final = folder / f"step_{step:09d}-{_crc(draft):08x}.pt"
+        final = folder / f"step_{step:09d}-{crc(draft):08x}.pt"
         draft.replace(final)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
         raise CheckpointError(f"cannot save a checkpoint in {folder}: {error}") from error
     sync_folder(folder)
-    files = list_newest_first(folder)
-    later = [path for path in files if step_of(path) > step]  # damaged: we came from before them
-    earlier = [path for path in files if step_of(path) <= step and path != final]
-    for old in [*later, *earlier[keep - 1 :]]:
-        old.unlink(missing_ok=True)
-    for left_over in folder.glob("draft-*.tmp"):
-        left_over.unlink(missing_ok=True)
+    _retire(folder, step, final, keep)
     return final
 
 
+def begin_shards(folder: Path) -> Path:
+    """Makes an empty folder to write shards to; what others have left half done goes.
+
+    Raises:
+        CheckpointError: e.g. on a full disk.
+    """
+    draft = folder / f"draft-{os.getpid()}.tmp"
+    try:
+        for left_over in folder.glob("draft-*.tmp"):
+            remove(left_over)
+        draft.mkdir(parents=True)
+    except OSError as error:
+        raise CheckpointError(f"cannot save a checkpoint in {folder}: {error}") from error
+    return draft
+
+
+def adopt_shards(draft: Path, step: int, keep: int) -> Path:
+    """Gives a folder that is complete and on the disk its name; see `save`.
+
+    Raises:
+        OSError: where it cannot be renamed.
+    """
+    folder = draft.parent
+    checksum = crc(draft / shard_files.MANIFEST)
+    final = folder / f"step_{step:09d}-{checksum:08x}.shards"
+    if final.exists() and _is_as_written(final):
+        remove(draft)
+    else:
+        remove(final)  # damaged since
+        draft.rename(final)
+    sync_folder(folder)
+    _retire(folder, step, final, keep)
+    return final
+
+
+def _retire(folder: Path, step: int, final: Path, keep: int) -> None:
+    """Removes all but the newest."""
+    files = list_newest_first(folder)
+    later = [path for path in files if step_of(path) > step]  # damaged: we came from before them
+    earlier = [path for path in files if step_of(path) <= step and path != final]
+    for old in [*later, *earlier[keep - 1 :], *folder.glob("draft-*.tmp")]:
+        remove(old)
+
+
+def remove(path: Path) -> None:
+    """Removes a file or folder; a folder loses its name first, so that no half of it has it."""
+    if not path.is_dir() or path.is_symlink():
+        path.unlink(missing_ok=True)
+        return
+    if path.suffix != ".tmp":
+        path = path.rename(path.with_name(f"draft-{path.name}.tmp"))
+    shutil.rmtree(path, ignore_errors=True)
+
+
 def list_newest_first(folder: Path) -> list[Path]:
-    """All checkpoint files, by step."""
-    files = [p for p in folder.glob("step_*.pt") if _NAME.fullmatch(p.name)]
+    """All checkpoints, files or folders of shards, by step."""
+    files = [p for p in folder.glob("step_*") if _NAME.fullmatch(p.name)]
     return sorted(files, key=lambda p: (step_of(p), p.stat().st_mtime), reverse=True)
 
 
@@ -119,26 +170,26 @@ def good_ones(folder: Path, step: int | None = None) -> Iterator[Path]:
 def _is_as_written(path: Path) -> bool:
     found = _NAME.fullmatch(path.name)
     assert found, path
+    checksum = int(found[2], 16)
+    if path.suffix == ".shards":
+        return shard_files.is_as_written(path, checksum)
     try:
-        return _crc(path) == int(found[2], 16)
+        return crc(path) == checksum
     except OSError:  # a folder, or not ours to read
         return False
 
 
-def load(path: Path, mapped: bool = False) -> dict[str, Any]:
+def load(
+    path: Path, mapped: bool = False, place: shard_files.Place | None = None
+) -> dict[str, Any]:
     """Reads a checkpoint to the CPU. Never unpickles code.
 
     Args:
-        path: The file.
+        path: The file, or the folder of shards.
         mapped: Whether tensors are read from the file when they are looked at, and never stay in
             memory: for processes that take their part of each.
+        place: Where to read the tensors of shards to, see `shard_files.Place`; None: as whole ones.
     """
+    if path.suffix == ".shards":
+        return shard_files.read(path, place)
     return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-
-
-def _crc(path: Path) -> int:
-    value = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            value = zlib.crc32(block, value)
-    return value

@@ -36,7 +36,39 @@ def check(config: RunConfig) -> None:
     _check_landscape(config)
     _check_judged_weights(config)
     _check_start(config)
+    _check_shards(config)
     micro_batches(config, config.launch.num_processes)
+
+
+def _check_shards(config: RunConfig) -> None:
+    launch, saving = config.launch, config.checkpoint
+    if launch.shard_size is not None:
+        if launch.strategy != "hsdp":
+            raise ConfigError(
+                f"launch.shard_size={launch.shard_size} does nothing with "
+                f"launch.strategy={launch.strategy}: set launch.strategy=hsdp"
+            )
+        if launch.num_processes > 1:
+            check_shard_size(launch.shard_size, launch.num_processes)
+    if saving.asynchronous and saving.format == "whole":
+        raise ConfigError(
+            "checkpoint.asynchronous=true with checkpoint.format=whole: only shards are written "
+            "while training goes on; set checkpoint.format=sharded"
+        )
+
+
+def check_shard_size(size: int, num_processes: int) -> None:
+    """Refuses groups of processes that cannot each share a model (launch.strategy=hsdp).
+
+    Raises:
+        ConfigError: names the sizes that fit.
+    """
+    if size < 2 or num_processes % size:
+        fits = [n for n in range(2, num_processes + 1) if num_processes % n == 0]
+        raise ConfigError(
+            f"launch.strategy=hsdp: {num_processes} processes are no groups of {size} that share a "
+            f"model: set launch.shard_size to one of {', '.join(map(str, fits))}"
+        )
 
 
 def _check_judged_weights(config: RunConfig) -> None:

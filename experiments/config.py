@@ -89,6 +89,8 @@ class CheckpointConfig:
     every_steps: int | None = None
     every_seconds: float | None = 600.0
     keep: int = 2  # newest good checkpoints to keep
+    format: str = "auto"  # whole (one file) | sharded (a file a process) | auto: as the model is
+    asynchronous: bool = False  # write shards while training goes on, from a copy in host memory
     step: int | None = None  # job=evaluate: of the checkpoint to measure; null: the newest
 
 
@@ -97,7 +99,8 @@ class LaunchConfig:
     """Where and how to run. Nothing here changes which run this is."""
 
     num_processes: int = 1  # on this machine; torchrun sets it itself
-    strategy: str = "ddp"  # of several: ddp (each holds all) | fsdp (weights, state in shards)
+    strategy: str = "ddp"  # ddp (each holds all) | fsdp (all share one) | hsdp (groups share one)
+    shard_size: int | None = None  # hsdp: processes that share one model; null: those of a host
     device: str = "auto"  # auto | cpu | cuda
     num_threads: int | None = None  # torch threads per process; null: torch's choice
     log_every_steps: int = 50  # optimizer steps between ledger rows of the training loss

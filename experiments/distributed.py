@@ -143,6 +143,11 @@ def _choose_device(wanted: str) -> torch.device:
     return device
 
 
+def processes_of_a_host(world: World) -> int:
+    """As `torchrun` counts them on the main process's host; else all. All must call it."""
+    return world.share(int(os.environ.get("LOCAL_WORLD_SIZE", world.size)))
+
+
 def is_shard(tensor: Tensor) -> bool:
     """Whether a process holds a part of a tensor only; see `experiments.sharding`."""
     return type(tensor).__name__ == "DTensor"  # importing the class takes a second

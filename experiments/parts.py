@@ -18,6 +18,7 @@ from experiments.data.order import BatchPlan, derive, seed_all
 from experiments.distributed import World, wrap
 from experiments.global_batch import check_coupling
 from experiments.progress import LossWindow, Stopwatch
+from experiments.saved_shards import ShardSaver
 from experiments.tasks.task import Task
 from experiments.telemetry import Telemetry
 from lion.param_groups import param_groups
@@ -41,11 +42,17 @@ class Parts:
     watch: Stopwatch
     telemetry: Telemetry | None = None
     begun: list[dict[str, Any]] = field(default_factory=list)  # see warm_start.load
+    saver: ShardSaver | None = None  # None: checkpoints are single files
 
     @property
     def is_sharded(self) -> bool:
         """Whether each process holds a part of the model only."""
         return sharding.is_wanted(self.config.launch, self.world)
+
+    @property
+    def is_saved_by_all(self) -> bool:
+        """Whether all processes must take part to save."""
+        return self.is_sharded or (self.saver is not None and self.world.size > 1)
 
 
 def build_parts(config: RunConfig, task: Task, world: World) -> Parts:
@@ -83,6 +90,7 @@ def build_parts(config: RunConfig, task: Task, world: World) -> Parts:
         losses=LossWindow(config.launch.log_every_steps, world.device),
         watch=Stopwatch(),
         telemetry=telemetry.of(config, model, optimizer),
+        saver=_build_saver(config, world),
     )
 
 
@@ -91,7 +99,8 @@ def _build_model(config: RunConfig, task: Task, world: World) -> nn.Module:
     dtype = getattr(torch, config.train.param_dtype)
     with explained("model: cannot build it"):
         if sharding.is_wanted(config.launch, world):
-            return sharding.build(task.build_model, world, dtype)
+            size = sharding.shard_size(config.launch, world)
+            return sharding.build(task.build_model, world, dtype, size)
         model = task.build_model().to(world.device, dtype)
     if config.train.channels_last:  # shards are contiguous; the images alone decide there
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -112,6 +121,15 @@ def _build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimiz
     except ValueError as error:
         raise ConfigError(f"param_groups: {error}") from error
     return build(config.optimizer, "optimizer", split)
+
+
+def _build_saver(config: RunConfig, world: World) -> ShardSaver | None:
+    if config.job != "train":
+        return None
+    is_natural = config.checkpoint.format == "auto" and sharding.is_wanted(config.launch, world)
+    if is_natural or config.checkpoint.format == "sharded":
+        return ShardSaver(config.checkpoint, world)
+    return None
 
 
 def _total_steps(config: RunConfig, plan: BatchPlan) -> int:

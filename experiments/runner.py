@@ -38,7 +38,7 @@ from experiments.measuring import (
 )
 from experiments.parts import Parts, build_parts, facts, set_training
 from experiments.recorder import Recorder
-from experiments.saved_parts import restore_parts, save_parts
+from experiments.saved_parts import finish_saving, restore_parts, save_parts
 from experiments.stopping import SAVE, STOP, Stopper
 from experiments.tasks.task import Batch, check_task
 
@@ -75,6 +75,7 @@ def run(config: RunConfig) -> Outcome:
             recorder.log(slow)
         with Stopper.listening(config.checkpoint, world) as stopper:
             step, state, message = _train(parts, recorder, stopper, start)
+            finish_saving(parts, recorder)
             recorder.end(state, step, message)
         exit_code = stopper.exit_code if state == "interrupted" else 0
         return replace(
@@ -126,7 +127,7 @@ def _train(parts: Parts, recorder: Recorder, stopper: Stopper, start: int) -> tu
                 try:
                     rows, is_new = evaluate(parts, done, due(parts.task, is_last)), False
                 except Exception:  # what was trained is not lost: the next call measures again
-                    if not parts.is_sharded:  # saving needs all processes, and they may go on
+                    if not parts.is_saved_by_all:  # saving needs all processes, and they may go on
                         save_parts(parts, recorder, done, must=False)
                     raise
             watch.lap("evaluate")

@@ -21,8 +21,9 @@ def save_parts(parts: Parts, recorder: Recorder, step: int, must: bool) -> None:
 
     The ledger is made durable first: a checkpoint must not survive the rows that it counts.
     """
+    finish_saving(parts, recorder)
     states = _states(parts)
-    if not parts.world.is_main:
+    if not (parts.world.is_main or parts.saver):
         return
     content = {
         "run_id": recorder.run_id,
@@ -32,17 +33,47 @@ def save_parts(parts: Parts, recorder: Recorder, step: int, must: bool) -> None:
         "losses": parts.losses.state(),
         "seconds": dict(parts.watch.seconds),
     }
+    folder = recorder.folder.checkpoints
     try:
-        recorder.ledger.close()
-        checkpoint.save(recorder.folder.checkpoints, step, content, parts.config.checkpoint.keep)
+        _close_ledger(parts, recorder)
+        if parts.saver:
+            parts.saver.save(folder, step, content, now=must)
+        else:
+            checkpoint.save(folder, step, content, parts.config.checkpoint.keep)
     except OSError as error:
         if must:
             raise UserError(f"{error}; {GO_ON}") from error
         recorder.log(f"not saved, will try again: {error}")
 
 
+def finish_saving(parts: Parts, recorder: Recorder) -> None:
+    """Waits for what is still being saved while training goes on."""
+    if parts.saver is None:
+        return
+    try:
+        parts.saver.wait()
+    except checkpoint.CheckpointError as error:
+        recorder.log(f"not saved, will try again: {error}")
+
+
+def _close_ledger(parts: Parts, recorder: Recorder) -> None:
+    """Makes the ledger durable; all processes that save learn if it cannot be."""
+    problem: OSError | None = None
+    try:
+        if parts.world.is_main:
+            recorder.ledger.close()
+    except OSError as error:
+        problem = error
+    if parts.saver and (said := parts.world.share(str(problem or ""))):
+        raise OSError(said) from problem
+    if problem is not None:
+        raise problem
+
+
 def _states(parts: Parts) -> dict[str, Any]:
-    """Weights, optimizer and averages, whole; nothing where nothing is saved."""
+    """Weights, optimizer and averages, whole or in shards; nothing where nothing is saved."""
+    if parts.is_sharded and parts.saver:
+        return sharded_state.states_in_shards(parts.model, parts.optimizer, parts.average)
     if parts.is_sharded:  # all processes bring them together
         return sharded_state.states(parts.model, parts.optimizer, parts.average, parts.world)
     if not parts.world.is_main:
@@ -91,7 +122,7 @@ def restore_parts(
         parts.begun = warm_start.load(parts.config, parts.task, parts.model)
         return 0
     if not world.is_main:
-        _load(parts, checkpoint.load(Path(found), parts.is_sharded))
+        _load(parts, _read(parts, Path(found)))
     return checkpoint.step_of(Path(found))
 
 
@@ -101,7 +132,7 @@ def _restore(parts: Parts, recorder: Recorder, step: int | None, to_train: bool)
     lacking: list[tuple[Path, int]] = []  # whose measurements are not all in the ledger
     for path in checkpoint.good_ones(recorder.folder.checkpoints, step):
         try:
-            content = checkpoint.load(path, parts.is_sharded)
+            content = _read(parts, path)
             _check_own(path, content, recorder.run_id, parts.total_steps)
             _load(parts, content)
         except Exception as error:  # whatever a file that is none of ours makes torch raise
@@ -127,7 +158,7 @@ def _restore(parts: Parts, recorder: Recorder, step: int | None, to_train: bool)
                 raise UserError(f"{first}; move it away, and call the same command again")
             return None
         path, num_lost = lacking[0]
-        _load(parts, checkpoint.load(path, parts.is_sharded))
+        _load(parts, _read(parts, path))
         recorder.is_lacking = True
         at = checkpoint.step_of(path)
         recorder.log(f"{num_lost} measurements up to step {at} are lost: the ledger lacks them")
@@ -144,6 +175,14 @@ def _check_own(path: Path, content: dict[str, Any], run_id: str, total_steps: in
     step = content["step"]
     if step != checkpoint.step_of(path) or not 0 < step <= total_steps:
         raise UserError(f"it is of step {step}, and this run has {total_steps}")
+
+
+def _read(parts: Parts, path: Path) -> dict[str, Any]:
+    """What a checkpoint holds; of shards, those of this process are in their place already."""
+    if not parts.is_sharded:
+        return checkpoint.load(path)
+    place = sharded_state.places(parts.model, parts.optimizer, parts.average)
+    return checkpoint.load(path, mapped=True, place=place)
 
 
 def _load(parts: Parts, content: dict[str, Any]) -> None:

@@ -1,12 +1,13 @@
 """State of a model in shards as whole tensors, and back: files are those of any other run.
 
-Saving brings tensors together one by one, in the main process. Loading asks no other process: each
-takes its shards from the file. So a run goes on with another number of processes.
+Saving brings tensors together one by one, in the main process; or each process saves its shards
+(`experiments.shard_files`). Loading asks no other process: each takes its shards from the file or
+files. So a run goes on with another number of processes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from traceback import extract_tb
 from typing import Any, cast
 
@@ -25,8 +26,12 @@ def gathered(tensor: Tensor, world: World) -> Tensor:
 
 def whole_state(model: nn.Module, world: World) -> dict[str, Tensor]:
     """The state dict of the whole model, in the main process. All must call it."""
+    return gathered_all(model.state_dict(keep_vars=True), world)
+
+
+def gathered_all(state: Mapping[str, Tensor], world: World) -> dict[str, Tensor]:
+    """Tensors brought together one by one, see `gathered`."""
     found: dict[int, Tensor] = {}
-    state = model.state_dict(keep_vars=True)
     for tensor in state.values():
         if id(tensor) not in found:  # tied weights are saved once
             found[id(tensor)] = gathered(tensor, world)
@@ -45,7 +50,11 @@ def load_whole_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     Raises:
         UserError: where names or shapes differ; nothing is changed then.
     """
-    own = model.state_dict(keep_vars=True)
+    fill_all(model.state_dict(keep_vars=True), state)
+
+
+def fill_all(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """As `load_whole_state`, for tensors by name."""
     if names := sorted(own.keys() ^ state.keys()):
         raise UserError(f"it has other tensors than the model: {', '.join(names[:5])}")
     if names := [name for name, tensor in own.items() if tensor.shape != state[name].shape]:
@@ -56,12 +65,28 @@ def load_whole_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 def _cut(tensor: Tensor, like: Any) -> Tensor:
     """A whole tensor as shards, laid out like another; without a word to other processes."""
-    if not is_shard(like):
+    if is_shard(tensor) or not is_shard(like):
         return tensor
     from torch.distributed.tensor import distribute_tensor
 
     whole = tensor.contiguous()
     return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def like(shards: Any, own: Tensor) -> Tensor:
+    """This process's part of a tensor as one that is laid out like another, in the same memory."""
+    if not is_shard(shards):
+        return own
+    from torch.distributed.tensor import DTensor
+
+    return DTensor.from_local(
+        own,
+        shards.device_mesh,
+        shards.placements,
+        run_check=False,
+        shape=shards.shape,
+        stride=shards.stride(),
+    )
 
 
 # --- the optimizer -------------------------------------------------------------------------------
@@ -145,7 +170,7 @@ def cut_optimizer_state(
 
 
 def _cut_state(value: Any, param: Tensor) -> Any:
-    if not (is_shard(param) and isinstance(value, Tensor) and value.dim()):
+    if not (is_shard(param) and isinstance(value, Tensor) and value.dim()) or is_shard(value):
         return value
     if value.shape == param.shape:
         if not (value.is_floating_point() or value.is_contiguous()):  # its scales are in that order
@@ -183,3 +208,42 @@ def load(
     optimizer.load_state_dict(cut_optimizer_state(optimizer, content["optimizer"]))
     if average is not None:
         average.load_whole_state(content["average"])
+
+
+def states_in_shards(
+    model: nn.Module, optimizer: torch.optim.Optimizer, average: Any
+) -> dict[str, Any]:
+    """What a checkpoint holds of a model, as each process has it; nothing is copied."""
+    return {
+        "model": model.state_dict(keep_vars=True),
+        "optimizer": optimizer.state_dict(),
+        "average": average.state() if average is not None else None,
+    }
+
+
+def places(
+    model: nn.Module, optimizer: torch.optim.Optimizer, average: Any
+) -> Callable[[str, torch.Size, torch.dtype], Tensor | None]:
+    """Where to read the tensors of a checkpoint in shards to; see `experiments.shard_files.read`.
+
+    Weights and averages are read in place, state of the optimizer to new shards like its
+    parameter's, so that no process ever holds a whole one. `load` then takes what was read.
+    """
+    states = states_in_shards(model, optimizer, average)
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+
+    def place(name: str, shape: torch.Size, dtype: torch.dtype) -> Tensor | None:
+        part, _, key = name.partition("/")
+        if part == "optimizer":
+            number = int(key.split("/")[1])
+            param = params[number] if number < len(params) else None
+            if param is None or not is_shard(param) or param.shape != shape:
+                return None  # scales of codes: whole
+            own = local(param)
+            return like(param, torch.empty(own.shape, dtype=dtype, device=own.device))
+        own = (states.get(part) or {}).get(key)
+        if own is None or own.shape != shape:
+            raise UserError(f"it has other tensors than the model, e.g. {key} {list(shape)}")
+        return own.detach()
+
+    return place

@@ -16,13 +16,21 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from experiments.checks import check_shard_size
 from experiments.config import ConfigError, LaunchConfig, RunConfig
-from experiments.distributed import World, is_shard, local
+from experiments.distributed import World, is_shard, local, processes_of_a_host
 
 
 def is_wanted(launch: LaunchConfig, world: World) -> bool:
     """Whether the model is to be in shards; one process has nothing to share."""
-    return launch.strategy == "fsdp" and world.size > 1
+    return launch.strategy in ("fsdp", "hsdp") and world.size > 1
+
+
+def shard_size(launch: LaunchConfig, world: World) -> int:
+    """Processes that share one model. All must call it."""
+    if launch.strategy == "fsdp":
+        return world.size
+    return launch.shard_size or processes_of_a_host(world)
 
 
 def check(config: RunConfig, world: World, why_not: str) -> None:
@@ -43,13 +51,18 @@ def check(config: RunConfig, world: World, why_not: str) -> None:
     if config.tracking.telemetry_every_steps is not None:
         why_not = "no telemetry (tracking.telemetry_every_steps) of shards yet"
     if why_not:
-        raise ConfigError(f"launch.strategy=fsdp: {why_not}; set launch.strategy=ddp")
+        named = f"launch.strategy={config.launch.strategy}"
+        raise ConfigError(f"{named}: {why_not}; set launch.strategy=ddp")
+    if config.launch.strategy == "hsdp":
+        check_shard_size(shard_size(config.launch, world), world.size)
 
 
 # --- building ------------------------------------------------------------------------------------
 
 
-def build(make: Callable[[], nn.Module], world: World, dtype: torch.dtype) -> nn.Module:
+def build(
+    make: Callable[[], nn.Module], world: World, dtype: torch.dtype, size: int | None = None
+) -> nn.Module:
     """A model in shards, with the weights that the main process draws.
 
     The others build it without memory. Block by block, the weights of the main process are sent
@@ -59,6 +72,8 @@ def build(make: Callable[[], nn.Module], world: World, dtype: torch.dtype) -> nn
         make: Builds the whole model on the CPU.
         world: The processes; more than one.
         dtype: Of weights and buffers that are floating-point.
+        size: Processes, one after another, that share one model; the next ones have a copy of it.
+            Divides their number; None: all share one.
 
     Returns:
         The model on the device of its process. Parameters are cut by rows; those without
@@ -68,7 +83,12 @@ def build(make: Callable[[], nn.Module], world: World, dtype: torch.dtype) -> nn
     from torch.distributed.fsdp import fully_shard
 
     model = make() if world.is_main else _without_memory(make)
-    mesh = init_device_mesh(world.device.type, (world.size,))
+    shared_by = size or world.size
+    kind, copies = world.device.type, world.size // shared_by
+    if copies == 1:
+        mesh = init_device_mesh(kind, (shared_by,))
+    else:
+        mesh = init_device_mesh(kind, (copies, shared_by), mesh_dim_names=("copy", "shard"))
     placed: dict[int, tuple[Tensor, Tensor]] = {}
     for module in [*blocks(model), model]:
         _place(module, world, dtype, placed)
@@ -181,12 +201,19 @@ def clip_gradients(model: nn.Module, most: float, world: World) -> Tensor:
     shards = [local(cast(Tensor, param.grad)) for param in params if is_shard(param)]
     plain = [cast(Tensor, param.grad) for param in params if not is_shard(param)]
     squares = world.sum(nn.utils.get_total_norm(shards).float().square())
+    squares = squares / _num_copies(params)  # the same sum everywhere, so that copies stay equal
     if plain:
         squares = squares + nn.utils.get_total_norm(plain).square()
     norm = squares.sqrt()
     scale = (most / (norm + 1e-6)).clamp(max=1.0)  # as torch does
     torch._foreach_mul_([*shards, *plain], scale)  # pyright: ignore[reportPrivateImportUsage]
     return norm
+
+
+def _num_copies(params: list[nn.Parameter]) -> int:
+    """How many groups of processes hold the whole model (launch.strategy=hsdp)."""
+    mesh = next(cast(Any, param).device_mesh for param in params if is_shard(param))
+    return mesh.size(0) if mesh.ndim > 1 else 1
 
 
 def unused(model: nn.Module) -> list[str]:

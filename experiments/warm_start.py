@@ -147,7 +147,9 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def _read_folder(path: Path) -> dict[str, Any]:
-    """A folder as transformers saves it: one file, or shards with an index."""
+    """A folder as transformers saves it, one file or shards with an index; or of our shards."""
+    if path.suffix == ".shards":
+        return checkpoint.load(path)
     for name in start_from.WEIGHTS:
         if (path / name).exists():
             return _read_file(path / name)

@@ -2,6 +2,7 @@
 
     python scripts/plans.py            # minutes: every page, with Lion
     python scripts/plans.py vit_proxy  # renews the rows of these pages only
+    python scripts/plans.py --sharded  # results/plan_sharded.csv: large pages on many devices
 
 The second file works out a claim of the paper, that ViT-B/16 at batch 4,096 needs 8 TPU v4 chips
 with Lion and 16 with AdamW.
@@ -22,6 +23,8 @@ from experiments.compose import compose  # noqa: E402
 from experiments.pages import CONF  # noqa: E402
 
 OUT, CLAIM = ROOT / "results" / "plan.csv", ROOT / "results" / "plan_claim.csv"
+SHARDED = ROOT / "results" / "plan_sharded.csv"
+LARGE, MANY, CARD = ("llm_7b", "vit_gigantic14_jft3b"), (64, 1024), "H100-80GB"
 OPTIMIZER = "lion"
 SIZES = ("24", "80")
 
@@ -66,6 +69,31 @@ def claim_rows() -> list[dict[str, Any]]:
     return claim.work_out(compose(["experiment=vit_b16_imagenet", "job=plan"]))
 
 
+def sharded_rows(page: str) -> list[dict[str, Any]]:
+    """What a page would take on many devices, in shards; computed, not measured."""
+    from experiments.planner import memory, plan
+
+    config = compose([f"experiment={page}", f"optimizer={OPTIMIZER}", "job=plan"])
+    (known,) = [row for row in read(OUT) if row["experiment"] == page]
+    flops = int(known["flops_per_step"]) * int(known["steps"])
+    hours = plan.device_hours(config, flops, known["precision"] == "bf16")[CARD]
+    rows = []
+    for optimizer, parts in plan.parts_by_optimizer(config).items():
+        for devices in MANY:
+            train = config.train
+            size = memory.micro_batch(train.batch_size, train.micro_batch_size, devices)
+            assert hours and size, page
+            ways = {"ddp": ("ddp", devices), "hsdp": ("fsdp", 8), "fsdp": ("fsdp", devices)}
+            held = {name: parts.on_device(*way, size)["total"] for name, way in ways.items()}
+            rows.append(
+                {"experiment": page, "optimizer": optimizer, "devices": devices}
+                | {"params_total": known["params_total"], "micro_batch_size": size}
+                | {f"{name}_bytes": total for name, total in held.items()}
+                | {"checkpoint_bytes": parts.checkpoint, "days": f"{hours / 24 / devices:.3g}"}
+            )
+    return rows
+
+
 def read(path: Path) -> list[dict[str, Any]]:
     """A table of `write`; empty where there is none."""
     if not path.exists():
@@ -86,6 +114,9 @@ def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line."""
     asked = list(sys.argv[1:] if arguments is None else arguments)
+    if asked == ["--sharded"]:
+        write(SHARDED, [row for page in LARGE for row in sharded_rows(page)])
+        return 0
     rows = {r["experiment"]: r for r in read(OUT)} if asked else {}
     for page in asked or pages():
         rows[page] = row(page)

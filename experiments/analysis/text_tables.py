@@ -21,6 +21,7 @@ from experiments.analysis.statistics.comparison import choose, compare, has_loss
 from experiments.analysis.statistics.difference import of_pairs
 from experiments.analysis.statistics.ranking import rank
 from experiments.analysis.text_families import BLOCKS as FAMILY_BLOCKS
+from experiments.analysis.text_plans import sharded
 from experiments.analysis.text_search import BLOCKS as SEARCH_BLOCKS
 from experiments.store import UserError
 
@@ -227,6 +228,7 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "betas": betas,
     "optimizers": optimizers,
     "hessian": hessian,
+    "sharded": sharded,
     **FAMILY_BLOCKS,
     **SEARCH_BLOCKS,
 }

@@ -58,6 +58,7 @@ def _memory(plan: Mapping[str, Any]) -> Iterator[str]:
     for part, name in _PARTS.items():
         if any(way[part] for way in shown.values()):
             yield _row(name, "".join(f"{_gb(way[part]):>10}" for way in shown.values()))
+    yield _row("a checkpoint", _gb(plan["checkpoint_bytes"]))
     activations = plan["activation_bytes"]
     pairs = [(n.replace("_", " "), activations[n]) for n in activations if n.startswith("with")]
     said = [f"{_gb(size)} {name}" for name, size in pairs if size is not None]

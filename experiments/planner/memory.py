@@ -42,6 +42,11 @@ class Parts:
     activations: Activations
     batch: Activations
 
+    @property
+    def checkpoint(self) -> int:
+        """What a checkpoint holds; in shards, each process writes its part."""
+        return self.weights + self.optimizer_state + self.ema
+
     def on_device(self, strategy: str, num_devices: int, size: int) -> dict[str, int]:
         """Bytes of each part on one of some devices.
 

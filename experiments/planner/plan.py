@@ -12,6 +12,9 @@ from experiments.planner.memory import Activations, Parts
 from experiments.planner.stand_ins import num_steps, task_without_data
 from experiments.planner.trial import Blank, Trial
 
+DEVICES_OF_A_HOST = 8
+"""Where launch.shard_size does not say otherwise."""
+
 
 @dataclass(frozen=True)
 class Counted:
@@ -31,21 +34,9 @@ def make(config: RunConfig) -> dict[str, Any]:
     """
     task = task_without_data(config)
     steps = num_steps(config, task)
-    on_gpu = config.launch.device != "cpu"
     devices = config.launch.num_processes
-    size = memory.micro_batch(config.train.batch_size, config.train.micro_batch_size, devices)
-    assert size is not None, "checks refuses it"
-    accumulates = config.train.batch_size // devices // size > 1
-    blank = Blank(task, config, on_gpu)
-    try:
-        counted = _count(blank, size, accumulates)
-    except ConfigError:
-        blank = Blank(task, config, on_gpu, pretends=True)
-        counted = _count(blank, size, accumulates)
-    bytes_of = {
-        name: optimizer_state.measure(section, config, blank)
-        for name, section in {"": config.optimizer, **optimizer_state.side_by_side()}.items()
-    }
+    size, accumulates = _micro_batch(config)
+    blank, counted, bytes_of = _tried(config, task)
     parts = _parts(blank, config, counted, size, bytes_of[""])
     flops = counted.one.flops * (config.train.batch_size // size)
     model = blank.model
@@ -67,7 +58,9 @@ def make(config: RunConfig) -> dict[str, Any]:
         "flops_again_per_step": counted.one.flops_again * (config.train.batch_size // size),
         "num_devices": devices,
         "memory_bytes": _by_strategy(parts, devices, size)["ddp"],
-        "memory_bytes_by_strategy": _by_strategy(parts, devices, size),
+        "memory_bytes_by_strategy": _by_strategy(parts, devices, size)
+        | _in_groups(parts, config, size),
+        "checkpoint_bytes": parts.checkpoint,
         "peak_bytes": _peak(parts, counted.one, size, accumulates),
         "pass_bytes": counted.one.peak,
         "activation_bytes": {  # of the micro-batch
@@ -91,6 +84,45 @@ def make(config: RunConfig) -> dict[str, Any]:
         "usable_memory": config.plan.usable_memory,
         "device_hours": device_hours(config, flops * steps, bool(blank.low)),
     }
+
+
+def parts_by_optimizer(config: RunConfig) -> dict[str, Parts]:
+    """What training holds, with each of the optimizers that a plan sets side by side.
+
+    Raises:
+        ConfigError: as `make`.
+    """
+    size, _ = _micro_batch(config)
+    blank, counted, bytes_of = _tried(config, task_without_data(config))
+    parts = _parts(blank, config, counted, size, bytes_of[""])
+    return {name: _with(parts, found) for name, found in bytes_of.items() if name}
+
+
+def _micro_batch(config: RunConfig) -> tuple[int, bool]:
+    """Its examples, and whether a step has several."""
+    devices = config.launch.num_processes
+    size = memory.micro_batch(config.train.batch_size, config.train.micro_batch_size, devices)
+    assert size is not None, "checks refuses it"
+    return size, config.train.batch_size // devices // size > 1
+
+
+def _tried(
+    config: RunConfig, task: Any
+) -> tuple[Blank, Counted, dict[str, optimizer_state.OptimizerBytes]]:
+    """A step of the model, and of the optimizers: the page's own is named ""."""
+    on_gpu = config.launch.device != "cpu"
+    size, accumulates = _micro_batch(config)
+    blank = Blank(task, config, on_gpu)
+    try:
+        counted = _count(blank, size, accumulates)
+    except ConfigError:
+        blank = Blank(task, config, on_gpu, pretends=True)
+        counted = _count(blank, size, accumulates)
+    bytes_of = {
+        name: optimizer_state.measure(section, config, blank)
+        for name, section in {"": config.optimizer, **optimizer_state.side_by_side()}.items()
+    }
+    return blank, counted, bytes_of
 
 
 def device_hours(config: RunConfig, flops: int, is_low: bool) -> dict[str, float | None]:
@@ -163,6 +195,14 @@ def _with(parts: Parts, optimizer: optimizer_state.OptimizerBytes) -> Parts:
 
 def _by_strategy(parts: Parts, devices: int, size: int) -> dict[str, dict[str, int]]:
     return {name: parts.on_device(name, devices, size) for name in memory.STRATEGIES}
+
+
+def _in_groups(parts: Parts, config: RunConfig, size: int) -> dict[str, dict[str, int]]:
+    """launch.strategy=hsdp: memory is that of one group, whatever the number of groups."""
+    if config.launch.strategy != "hsdp":
+        return {}
+    shared_by = config.launch.shard_size or min(DEVICES_OF_A_HOST, config.launch.num_processes)
+    return {"hsdp": parts.on_device("fsdp", shared_by, size)}
 
 
 def _peak(parts: Parts, trial: Trial, size: int, accumulates: bool) -> int:

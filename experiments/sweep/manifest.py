@@ -187,7 +187,7 @@ class Sweep:
 
     def checkpoint_step(self, cell: Cell) -> int:
         """Step of the newest checkpoint, by its file's name; 0 without one."""
-        names = (f.name for f in self.folder(cell).checkpoints.glob("step_*-*.pt"))
+        names = (f.name for f in self.folder(cell).checkpoints.glob("step_*-*"))
         steps = (name[len("step_") :].partition("-")[0] for name in names)
         return max((int(step) for step in steps if step.isdecimal()), default=0)
 
