@@ -69,7 +69,7 @@ class SmallLSTM(nn.Module):
 
 
 class BagOfWords(nn.Module):
-    """The mean of the vectors of a text's words, and a linear layer.
+    """The sum of the vectors of a text's words over the root of their number, and a linear layer.
 
     Most rows of the embedding have no gradient in most steps, for words are rare.
 
@@ -89,4 +89,4 @@ class BagOfWords(nn.Module):
         words = images.flatten(1).long()
         vectors = self.embedding(words)
         there = (words > 0).to(vectors.dtype).unsqueeze(-1)
-        return self.head((vectors * there).sum(1) / there.sum(1).clamp(min=1.0))
+        return self.head((vectors * there).sum(1) / there.sum(1).clamp(min=1.0).sqrt())
