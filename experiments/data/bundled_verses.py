@@ -45,7 +45,9 @@ def verses(
         UserError: where the package is missing, or another version.
     """
     words, books = _read()
-    known = [word for word, _ in Counter(w for verse in words for w in verse).most_common(num_words)]
+    known = [
+        word for word, _ in Counter(w for verse in words for w in verse).most_common(num_words)
+    ]
     numbers = {word: number for number, word in enumerate(known, start=1)}
     rows = np.zeros((len(words), 1, 1, MAX_WORDS), np.float32)
     for row, verse in zip(rows, words, strict=True):

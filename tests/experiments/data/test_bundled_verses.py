@@ -20,7 +20,11 @@ def test_a_verse_has_its_words_and_its_book() -> None:
     words, books = bundled_verses._read()
     assert words[0] == GENESIS_1_1.split() and books[0] == 0
     assert words[-1][-4:] == ["with", "you", "all", "amen"] and books[-1] == 65
-    assert np.bincount(books)[[0, 63, 65]].tolist() == [1533, 14, 404]  # Genesis, 3 John, Revelation
+    assert np.bincount(books)[[0, 63, 65]].tolist() == [
+        1533,
+        14,
+        404,
+    ]  # Genesis, 3 John, Revelation
 
 
 def test_splits_share_no_verse_and_the_commonest_word_is_number_one() -> None:
