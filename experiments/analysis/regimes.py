@@ -1,7 +1,7 @@
 """Who wins where: Lion minus AdamW over batch size, noise and kind of model, on small proxies.
 
-Each cell of the map has a tuning study (validation picks a setting of each optimizer) and a study of
-the picks on fresh seeds, which is what is compared.
+Each cell of the map has a tuning study (validation picks a setting of each optimizer) and a study
+of the picks on fresh seeds, which is what is compared.
 """
 
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportReturnType=false

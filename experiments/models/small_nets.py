@@ -82,6 +82,7 @@ class BagOfWords(nn.Module):
     def __init__(self, num_words: int = 3000, width: int = 8, num_classes: int = 66) -> None:
         super().__init__()
         self.embedding = nn.Embedding(num_words + 1, width, padding_idx=0)
+        nn.init.normal_(self.embedding.weight, std=0.5)  # common words add up
         self.head = nn.Linear(width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:

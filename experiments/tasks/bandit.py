@@ -45,7 +45,7 @@ class ContextualBandit(ImageClassification):
         return *super().example_batch(size), torch.empty(size, device="meta")
 
     def batches(self, plan: BatchPlan, start: int, end: int) -> Iterator[list[Batch]]:
-        """Images, right actions, and for each example the number in [0, 1) that picks the action."""
+        """Images, right actions, and a number in [0, 1) for each that picks the action."""
         for step, micro_batches in zip(
             range(start, end), super().batches(plan, start, end), strict=True
         ):

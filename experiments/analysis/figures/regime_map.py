@@ -20,17 +20,17 @@ from experiments.analysis.sources import RESULTS, paper
 
 TITLE = "Where Lion wins and where it loses: small batches, noise, small nets"
 PAPER = (
-    "Paper: arXiv:2302.06675 has no such map; what it says of where Lion gains nothing, transcribed: "
-    "{quoted}."
+    "Paper: arXiv:2302.06675 has no such map; what it says of where Lion gains nothing, "
+    "transcribed: {quoted}."
 )
 OURS = (
-    "Ours: a proxy in each row, no result of the paper's models. Lion minus AdamW in points of test "
-    "accuracy, mean over n = {fresh} fresh seeds in pairs, and the 95 % interval at the settings "
-    "found; validation picks one of {settings} settings (learning rate, weight decay) for each "
-    "optimizer, on n = {tuning} other seed(s). Holm's correction over the {cells} cells judged. "
-    "Strong colour: shown, and of the optimizers, too: the interval does not hold 0 with the luck "
-    "of tuning in it either. Pale: shown at these settings only. Grey: not shown, which is not "
-    "“equal”. Hatched: a best setting on the edge of its grid, so not tuned."
+    "Ours: a proxy in each row, no result of the paper's models. Lion minus AdamW in points of "
+    "test accuracy, mean over n = {fresh} fresh seeds in pairs, and the 95 % interval at the "
+    "settings found; validation picks one of {settings} settings (learning rate, weight decay) for "
+    "each optimizer on n = {tuning} of other seeds. Holm's correction over the {cells} cells that "
+    "were judged. Strong colour: shown, and of the optimizers, too: with the luck of tuning in it, "
+    "the interval does not hold 0 either. Pale: shown at these settings only. Grey: not shown, "
+    "which is not “equal”. Hatched: a best setting on the edge of its grid, so not tuned."
 )
 QUOTED = ("C049", "C048", "C070")
 """Claims of the paper on where Lion gains nothing: batch size, and its section on limitations."""

@@ -67,7 +67,6 @@ def test_what_cannot_be_stacked_trains_alone(reason: str) -> None:
         ("vit_proxy", True),
         ("vit_mnist1d_proxy", True),
         ("mixer_proxy", True),
-        ("lstm_proxy", True),
         ("verses_proxy", True),
         ("resnet_proxy", False),
     ],

@@ -73,13 +73,14 @@ def test_what_is_drawn_is_a_function_of_seed_epoch_and_example() -> None:
     assert not torch.equal(whole[0].sort()[0], whole[35].sort()[0])
 
 
-def test_the_page_can_be_trained_together_and_a_baseline_out_of_range_is_refused() -> None:
-    assert why_alone(compose(["experiment=bandit_proxy", *SMALL])) == ""
+def test_the_pages_can_be_trained_together_and_a_baseline_out_of_range_is_refused() -> None:
+    for page in ("bandit_proxy", "lstm_proxy"):
+        assert why_alone(compose([f"experiment={page}", *SMALL])) == ""
     with pytest.raises(UserError, match="task.baseline=3: must be"):
         task_of(baseline=3)
 
 
-SMALL = ["data.num_train=200", "data.num_val=200", "data.num_test=200"]
+SMALL = ["data.num_train=800", "data.num_val=200", "data.num_test=200"]
 
 
 def test_rewards_alone_teach(tmp_path: Path) -> None:
