@@ -27,7 +27,7 @@ _BOOK = 1_000_000
 
 
 def verses(
-    name: str, num_train: int = 20_000, num_words: int = 3000, label_noise: float = 0.0
+    name: str, num_train: int = 20_000, num_words: int = 1500, label_noise: float = 0.0
 ) -> InMemoryImages:
     """Verses as rows of word numbers, (N, 1, 1, MAX_WORDS); 66 classes, the books.
 

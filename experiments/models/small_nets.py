@@ -79,7 +79,7 @@ class BagOfWords(nn.Module):
         num_classes: Outputs.
     """
 
-    def __init__(self, num_words: int = 3000, width: int = 8, num_classes: int = 66) -> None:
+    def __init__(self, num_words: int = 1500, width: int = 8, num_classes: int = 66) -> None:
         super().__init__()
         self.embedding = nn.Embedding(num_words + 1, width, padding_idx=0)
         nn.init.normal_(self.embedding.weight, std=0.5)  # common words add up
