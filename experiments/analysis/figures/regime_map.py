@@ -63,7 +63,7 @@ def draw(results: Path = RESULTS) -> Figure:
         return figure
     rows = list(dict.fromkeys(zip(cells.family, cells.regime, strict=True)))
     sizes = sorted(int(size) for size in cells.batch_size.unique())
-    size = (3.4 + 1.9 * len(sizes), 2.8 + 0.55 * len(rows))
+    size = (max(9.0, 3.4 + 1.9 * len(sizes)), 2.8 + 0.55 * len(rows))
     figure, axes = figure_style.canvas(TITLE, f"{theirs} {_ours(cells)}", size)
     axis = axes[0, 0]
     axis.set_xlim(0, len(sizes))
@@ -153,7 +153,8 @@ def _frame(axis: Any, rows: list[tuple[str, str]], sizes: list[int]) -> None:
             axis.axhline(number, color="#666666", linewidth=1.2)
     axis.set_facecolor(dot_panels.PROXY_BACKGROUND)
     for place, (name, said) in enumerate((("lion", "Lion ahead"), ("adamw", "AdamW ahead"))):
-        axis.text(0.0 + 0.16 * place, 1.02, said, transform=axis.transAxes, fontsize=9.5,
-                  fontweight="bold", color=figure_style.colour_of(name))  # fmt: skip
+        axis.annotate(said, (0, 1), xycoords="axes fraction", xytext=(90 * place, 5),
+                      textcoords="offset points", fontsize=9.5, fontweight="bold",
+                      color=figure_style.colour_of(name))  # fmt: skip
     axis.text(1.0, 1.02, "proxies", transform=axis.transAxes, ha="right", fontsize=9,
               style="italic", color=figure_style.FAINT)  # fmt: skip
