@@ -5,6 +5,7 @@ of the picks on fresh seeds, which is what is compared.
 """
 
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportReturnType=false
+# pyright: reportGeneralTypeIssues=false
 # (pandas' own types do not follow columns and filters)
 
 from __future__ import annotations
