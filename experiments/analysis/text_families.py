@@ -17,6 +17,7 @@ from experiments.analysis.sources import study
 from experiments.analysis.statistics.comparison import Chosen, choose, compare
 from experiments.analysis.statistics.difference import of_pairs
 from experiments.analysis.studies import read_study, study_path
+from experiments.analysis.text_regimes import of_regimes
 from experiments.analysis.tuned import differences
 from experiments.headline import of_table
 
@@ -156,5 +157,6 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "horizon": horizon,
     "diffusion": diffusion,
     "rounding": rounding,
+    "regimes": of_regimes,
 }
 """Name of a block -> what makes it."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from experiments.config import ConfigError
 from experiments.data.locate import DataMissing, Rule, check_values, expanded
+from experiments.ranges import number
 
 FASHION_FOLDER = "/usr/share/datasets/fashion-mnist"
 FASHION_NUM_TRAIN = 60_000
@@ -24,6 +25,7 @@ FASHION_FILES = {
 """Files of Fashion-MNIST, compressed or not, and the shapes of what they hold."""
 
 DIGIT_PIXELS = ("standardised", "signed")
+LABEL_NOISE = number(0, 1)
 _NAME = {"name": Rule(str)}
 
 
@@ -92,6 +94,17 @@ def check_long_signals(section: Mapping[str, Any], proxy: str) -> None:
         ConfigError: a value that cannot be.
     """
     check_values(section, {"length": Rule(int, 4)})
+    _check_signals(section, 10)
+
+
+def check_many_signals(section: Mapping[str, Any], proxy: str) -> None:
+    """Checks a `data` section for `many_signals`.
+
+    Raises:
+        DataMissing: its package is not there.
+        ConfigError: a value that cannot be.
+    """
+    LABEL_NOISE.check("data.label_noise", section.get("label_noise", 0.0))
     _check_signals(section, 10)
 
 

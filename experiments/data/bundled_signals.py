@@ -6,6 +6,7 @@ Nothing is downloaded. Source: arXiv:2011.14439; package mnist1d (Apache-2.0).
 from __future__ import annotations
 
 import random
+from functools import partial
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +18,11 @@ from torch import Tensor
 from experiments.data.bundled import cached
 from experiments.data.bundled_paths import package_folder
 from experiments.data.in_memory import InMemoryImages
+from experiments.data.label_noise import redrawn
 
 _TEMPLATE_SEED = 21
 _SPLIT_SEEDS = {"train": 1100, "val": 1101, "test": 1102, "shifted": 1103}
+_MANY_SEEDS = {"train": 1200, "val": 1201, "test": 1202}
 _SHIFT = {"corr_noise_scale": 0.35, "shear_scale": 1.05}
 """Of the split `shifted`: 1.4 times the noise around a signal and the slope under it."""
 
@@ -84,6 +87,36 @@ def long_signals(
     parts = ["long", version("mnist1d"), length, *numbers.values(), *_SHIFT.values()]
     key = "-".join(map(str, parts))
     return _in_memory(name, cached(key, make), 10)
+
+
+def many_signals(
+    name: str,
+    num_train: int = 20_000,
+    num_val: int = 20_000,
+    num_test: int = 20_000,
+    label_noise: float = 0.0,
+) -> InMemoryImages:
+    """MNIST-1D as published, with as many signals as are wanted, and labels that may be wrong.
+
+    So many test signals that seeds are all the noise there is: 20,000 of them leave 0.3 points.
+
+    Args:
+        name: For the ledger; the number of training signals and the noise are added to it.
+        num_train: Training signals, a multiple of 10; num_val and num_test alike.
+        num_val: Validation signals.
+        num_test: Test signals.
+        label_noise: Share of the training labels that is drawn anew, each class as likely: with
+            10 classes nine tenths of it are wrong. Validation and test keep the true ones.
+    """
+    package_folder("mnist1d")
+    numbers = {"train": num_train, "val": num_val, "test": num_test}
+    arrays: dict[str, np.ndarray] = {}
+    for split, number in numbers.items():
+        key = f"many-{version('mnist1d')}-{split}-{number}"
+        arrays |= cached(key, partial(_generated, {split: number}, None, seed=_MANY_SEEDS[split]))
+    arrays["train_labels"] = redrawn(arrays["train_labels"], label_noise, 10)
+    said = f", {100 * label_noise:g} % of labels redrawn" if label_noise else ""
+    return _in_memory(f"{name}, {num_train} signals{said}", arrays, 10)
 
 
 def _random_templates(num_classes: int) -> dict[str, np.ndarray]:

@@ -33,6 +33,7 @@ _CHECKS = {
     "experiments.data.bundled.mnist1d": "experiments.data.bundled_paths:check_mnist1d",
     "experiments.data.bundled_signals.random_classes": f"{_BUNDLED}:check_random_classes",
     "experiments.data.bundled_signals.long_signals": f"{_BUNDLED}:check_long_signals",
+    "experiments.data.bundled_signals.many_signals": f"{_BUNDLED}:check_many_signals",
     "experiments.data.bundled.fashion_mnist": "experiments.data.bundled_paths:check_fashion_mnist",
     "experiments.data.bundled_glyphs.glyphs": "experiments.data.bundled_paths:check_glyphs",
     "experiments.data.bundled_glyphs.glyph_scripts": "experiments.data.bundled_paths:check_glyphs",
@@ -40,6 +41,7 @@ _CHECKS = {
         "experiments.data.bundled_paths:check_glyphs"
     ),
     "experiments.data.bundled_text.kjv": "experiments.data.text_paths:check_kjv",
+    "experiments.data.bundled_verses.verses": "experiments.data.text_paths:check_verses",
     "experiments.data.bundled_names.character_kinds": "experiments.data.text_paths:check_names",
     "experiments.data.bundled_names.character_names": "experiments.data.text_paths:check_names",
     "experiments.data.text_files.TextFiles": "experiments.data.text_paths:check_files",

@@ -13,7 +13,7 @@ from typing import Any
 
 from experiments.data.bundled_paths import package_folder
 from experiments.data.locate import DataMissing
-from experiments.ranges import NAME, PATH, SEED, Range, check_all, choice, count, optional
+from experiments.ranges import NAME, PATH, SEED, Range, check_all, choice, count, number, optional
 
 FORMATS = ("wiki40b", "pg19", "c4", "text")
 SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz", ".txt", ".txt.gz")
@@ -45,6 +45,13 @@ RANGES = {
     "num_workers": count(0, 1024),
 }
 """Settings of `TextFiles`."""
+VERSES = {
+    "name": NAME,
+    "num_train": count(1, 21_102),
+    "num_words": count(1, 100_000),
+    "label_noise": number(0, 1),
+}
+"""Settings of `verses`."""
 KJV_KEYS = ("name", "length", "max_eval_windows")
 
 
@@ -150,6 +157,17 @@ def check_kjv(section: Mapping[str, Any], proxy: str) -> None:
         ConfigError: a value that cannot be.
     """
     check_all(section, {key: RANGES[key] for key in KJV_KEYS}, "data")
+    kjv_file()
+
+
+def check_verses(section: Mapping[str, Any], proxy: str) -> None:
+    """Checks a `data` section for verses of the King James Bible.
+
+    Raises:
+        DataMissing: its package is not there.
+        ConfigError: a value that cannot be.
+    """
+    check_all(section, VERSES, "data")
     kjv_file()
 
 

@@ -6,11 +6,13 @@ import copy
 from typing import Any
 
 import numpy as np
+import torch
 
 from experiments.build import build
 from experiments.config import ConfigError, RunConfig
 from experiments.data.caption_tokens import CaptionTokens
 from experiments.data.image_text_pairs import ImageTextPairs
+from experiments.data.in_memory import InMemoryImages
 from experiments.data.order import BatchPlan
 from experiments.data.text_pairs import ArrayPairs, TextPairs
 from experiments.data.token_windows import TokenWindows
@@ -24,8 +26,10 @@ _OF_TEXT = {
     "experiments.data.glue_files.GlueFiles": f"{_HERE}.BlankPairs",
 }
 _OF_PAIRS = {"experiments.data.image_text_pairs.ImageTextPairs": f"{_HERE}.BlankCaptions"}
-STAND_INS = {**_OF_TEXT, **_OF_PAIRS}
-"""Sources that read files, if only a tokenizer, when they are built: what takes their place."""
+_MADE = {"experiments.data.bundled_signals.many_signals": f"{_HERE}.BlankSignals"}
+STAND_INS = {**_OF_TEXT, **_OF_PAIRS, **_MADE}
+"""Sources that read files, if only a tokenizer, when they are built, or take a minute to be made:
+what takes their place."""
 
 
 class _AnyTokenizer:
@@ -80,6 +84,14 @@ class BlankCaptions(ImageTextPairs):
         super().__init__(**section)
         tokenizer: Any = _AnyTokenizer(pad_id)
         self.tokens = CaptionTokens(tokenizer, self._num_tokens)
+
+
+class BlankSignals(InMemoryImages):
+    """As many signals of length 40."""
+
+    def __init__(self, name: str, num_train: int = 20_000, **_: Any) -> None:
+        signals = torch.zeros(1, 1, 1, 40).expand(num_train, -1, -1, -1)
+        super().__init__(name, {"train": (signals, torch.zeros(num_train, dtype=torch.int64))}, 10)
 
 
 def task_without_data(config: RunConfig) -> Task:

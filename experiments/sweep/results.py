@@ -59,7 +59,7 @@ class Best:
 def runs_table(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     """One row per run that is over, with `COLUMNS`; a diverged one has no values.
 
-    Of a stage two also `init_optimizer`.
+    Of a stage two also `init_optimizer`; of another sweep the conditions that no column tells.
 
     Args:
         sweep: The sweep.
@@ -84,11 +84,19 @@ def runs_table(sweep: Sweep, metric: str | None = None) -> pd.DataFrame:
     }
     table = table.assign(epochs=table.run_id.map(epochs), sweep=sweep.name)
     table["command"] = table.run_id.map(commands)
-    begun = {c.run_id: c.settings.get(INIT_OPTIMIZER) for c in sweep.cells}
-    more = [INIT_OPTIMIZER] if any(begun.values()) else []
-    return table.assign(**{INIT_OPTIMIZER: table.run_id.map(begun)}).reindex(
-        columns=[*COLUMNS, *more]
-    )
+    more = {}
+    for column in _more_conditions(sweep):
+        named = {c.run_id: {short(k): v for k, v in c.settings.items()} for c in sweep.cells}
+        more[column] = table.run_id.map({run: of.get(column) for run, of in named.items()})
+    return table.assign(**more).reindex(columns=[*COLUMNS, *more])
+
+
+def _more_conditions(sweep: Sweep) -> list[str]:
+    """What the runs are compared along and no column of `COLUMNS` tells, such as label_noise."""
+    known = {*COLUMNS, "betas"}  # which stand in two columns
+    found = [name for name in sweep.manifest["conditions"] if name not in known]
+    begun = any(cell.settings.get(INIT_OPTIMIZER) for cell in sweep.cells)
+    return found if begun else [name for name in found if name != INIT_OPTIMIZER]
 
 
 def curves_table(sweep: Sweep) -> pd.DataFrame:

@@ -125,7 +125,10 @@ def _plain(key: str, value: Any, reference: RunConfig, scale: float) -> Any:
         )
     factor = float(found[2]) if found[1] == "x" else 1 / float(found[2])
     product = float(f"{base * factor * scale:.4g}")
-    return round(product) if isinstance(base, int) else product
+    is_count = isinstance(base, int) and not key.startswith("optimizer.")
+    # A weight decay that is written as 1 is no count: a third of it would be none at all.
+    is_whole = isinstance(base, int) and product.is_integer()
+    return round(product) if is_count or is_whole else product
 
 
 _SCALINGS: Mapping[str, Callable[[float], float]] = {

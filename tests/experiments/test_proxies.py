@@ -30,6 +30,11 @@ CASES = {  # page and optimizer: the first loss of a model that knows nothing
     "mixer_proxy/adamw": math.log(10),
     "resnet_proxy/sgd": math.log(10),
     "fashion/lion": math.log(10),
+    "mlp_proxy/lion": math.log(10),
+    "cnn_proxy/adamw": math.log(10),
+    "lstm_proxy/lion": math.log(10),
+    "bandit_proxy/lion": 0.0,  # rewards less those of a guess
+    "verses_proxy/adamw": math.log(66),
     "diffusion_proxy/lion": 1.0,  # of the noise, whose variance is 1
     "diffusion_proxy/adamw": 1.0,
     # logits of variance 1 before anything is learnt: half a nat more
@@ -42,6 +47,8 @@ CASES = {  # page and optimizer: the first loss of a model that knows nothing
     "pretrain_proxy/lion": math.log(100),
     "finetune_proxy/sgd": math.log(10),  # a new head, on the weights of pretrain_proxy/adamw
 }
+FEW_SIGNALS = ("data.num_train=800", "data.num_val=200", "data.num_test=200")
+"""Of `mnist1d_many`: fewer signals, which take seconds to make."""
 STEPS = 12
 RELATIVE_TOLERANCE = 2e-3
 """Kernels differ in the last bits between CPUs; over 12 steps that stays far below a changed rule,
@@ -50,7 +57,10 @@ seed or augmentation (which move these losses by 2 % and more)."""
 
 def short(case: str, results_dir: Path) -> RunConfig:
     experiment, optimizer = case.split("/")
-    config = compose([f"experiment={experiment}", f"optimizer={optimizer}"])
+    overrides = [f"experiment={experiment}", f"optimizer={optimizer}"]
+    config = compose(overrides)
+    if config.data["_target_"].endswith("many_signals"):
+        config = compose([*overrides, *FEW_SIGNALS])
     if "judge" in config.task:
         config.task["judge"].pop("sampling", None)  # no samples: only the losses count here
     return replace(
@@ -82,7 +92,7 @@ def test_first_losses_are_as_before(case: str, tmp_path: Path) -> None:
     except UserError as error:
         assert case.startswith("fashion"), "only Fashion-MNIST has to be fetched"
         pytest.skip(str(error))
-    assert curve[0] == pytest.approx(CASES[case], rel=0.15)
+    assert curve[0] == pytest.approx(CASES[case], rel=0.15, abs=0.0 if CASES[case] else 0.2)
     assert curve == pytest.approx(json.loads(GOLDEN.read_text())[case], rel=RELATIVE_TOLERANCE)
 
 

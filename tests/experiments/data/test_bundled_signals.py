@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from experiments.config import ConfigError
-from experiments.data.bundled_signals import long_signals, random_classes
+from experiments.data.bundled_signals import long_signals, many_signals, random_classes
 from experiments.data.locate import check_section
 
 FEW: dict[str, Any] = {"num_train": 40, "num_val": 20, "num_test": 60}
@@ -26,6 +26,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (lambda: random_classes("x", num_classes=20, **FEW), 20, 40, ["train", "val", "test"]),
         (lambda: long_signals("x", 72, **FEW), 10, 72, ["train", "val", "test", "shifted"]),
+        (lambda: many_signals("x", **FEW), 10, 40, ["train", "val", "test"]),
     ],
 )
 def test_splits_are_balanced_standardised_and_made_anew_alike(
@@ -59,6 +60,15 @@ def test_no_signal_is_in_two_splits_and_the_shifted_ones_are_rougher() -> None:
 
     usual = [slope("val"), slope("test")]
     assert max(usual) < 1.05 * min(usual) and slope("shifted") > 1.08 * max(usual)
+
+
+def test_of_many_signals_only_training_labels_are_redrawn() -> None:
+    true, noisy = (many_signals("x", **FEW, label_noise=noise) for noise in (0.0, 0.5))
+    assert true.name == "x, 40 signals" and noisy.name == "x, 40 signals, 50 % of labels redrawn"
+    for split in FEW:
+        (signals, labels), (others, redrawn) = (d.splits[split[4:]] for d in (true, noisy))
+        assert torch.equal(signals, others)
+        assert (int((labels != redrawn).sum()) > 10) == (split == "num_train")
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,8 @@ HONOURS = {
     "experiments.data.bundled.fashion_mnist": InMemoryImages.honours,
     "experiments.data.bundled_glyphs.glyph_identities": InMemoryImages.honours,
     "experiments.data.bundled_signals.long_signals": InMemoryImages.honours,
+    "experiments.data.bundled_signals.many_signals": InMemoryImages.honours,
+    "experiments.data.bundled_verses.verses": InMemoryImages.honours,
     "experiments.data.bundled_signals.random_classes": InMemoryImages.honours,
 }
 

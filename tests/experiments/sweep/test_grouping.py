@@ -67,6 +67,7 @@ def test_what_cannot_be_stacked_trains_alone(reason: str) -> None:
         ("vit_proxy", True),
         ("vit_mnist1d_proxy", True),
         ("mixer_proxy", True),
+        ("verses_proxy", True),
         ("resnet_proxy", False),
     ],
 )

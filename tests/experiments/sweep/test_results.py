@@ -118,6 +118,19 @@ def test_conditions_are_compared_along_and_not_tuned(tmp_path: Path) -> None:
     assert all(one.edges == ("lr",) for one in chosen)
 
 
+def test_a_condition_that_no_column_tells_gets_its_own(tmp_path: Path) -> None:
+    cells = planned(tmp_path, {("lion", 1e-3, 0.1): (0, 0), ("lion", 2e-3, 0.1): (0, 0)}, 1)
+    for cell, noise in zip(cells, (0.0, 0.4), strict=True):
+        cell.settings["data.label_noise"] = noise
+        cell.settings["optimizer.betas"] = [0.9, 0.99]
+    sweep = swept.sweep(tmp_path, cells, conditions=["label_noise", "betas"])
+    for cell in sweep.cells:
+        pretend(sweep, cell, 1, 1)
+    table = pd.read_csv(results.collect(sweep, tmp_path / "study"))
+    assert list(table.columns) == [*results.COLUMNS, "label_noise"]
+    assert table.sort_values("lr").label_noise.tolist() == [0.0, 0.4]
+
+
 def test_the_tidy_table_has_the_columns_of_a_study(tmp_path: Path) -> None:
     sweep = made(tmp_path, GRID)
     pretend_more = swept.sweep(tmp_path, planned(tmp_path, {("lion", 9.0, 0.1): (0, 0)}, 2))

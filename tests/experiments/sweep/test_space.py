@@ -56,6 +56,12 @@ def test_whole_numbers_stay_whole(recipe: RunConfig) -> None:
     assert one == {"train.batch_size": 64} and isinstance(one["train.batch_size"], int)
 
 
+def test_a_weight_decay_that_is_written_as_a_whole_number_is_no_count(tmp_path: Path) -> None:
+    recipe = tiny.config(tmp_path, optimizer__weight_decay=1)
+    found = of(recipe, grid={"optimizer.weight_decay": ["/10", "/3", "x1", "x10"]})
+    assert [one["optimizer.weight_decay"] for one in found] == [0.1, 0.3333, 1, 10]
+
+
 @pytest.mark.parametrize("key", ["optimizer.nesterov", "optimizer.betas", "optimizer._partial_"])
 def test_a_multiple_of_nothing_is_refused(recipe: RunConfig, key: str) -> None:
     with pytest.raises(ConfigError, match=f"{key}=x2 is relative, but lion has .* there"):

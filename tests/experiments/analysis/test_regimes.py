@@ -1,0 +1,154 @@
+"""The regime map: who is ahead is what the fresh seeds say, and what is not tuned is said so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import study_folder
+
+from experiments.analysis import regimes, text_families
+from experiments.analysis.drawing import figure_style
+from experiments.analysis.figures import regime_map
+from experiments.analysis.statistics.difference import difference_of
+from experiments.analysis.statistics.tuning_luck import of_optimizers
+
+SEEDS = range(100, 110)
+FACTS = {"state": "finished", "seconds": 1.0, "n": 20_000, "metric": "top1", "unit": "%",
+         "better": "higher", "scale": "proxy"}  # fmt: skip
+TRUE, NOISY = "true labels", "40 % of labels redrawn"
+GAINS = {(TRUE, 1): -4.0, (TRUE, 64): 6.0, (NOISY, 1): 0.0, (NOISY, 64): 0.45}
+"""Lion minus AdamW of each cell, in points; seeds of one setting have an sd of about 0.3."""
+
+
+def tuning(noise: float, size: int, best: int = 1) -> list[dict[str, Any]]:
+    """3 x 3 settings for both, the best one at a place of the learning rates."""
+    grid = [(i, j) for i in range(3) for j in range(3)]
+    return [
+        {**FACTS, "optimizer": name, "lr": 10.0 ** (i - 3), "weight_decay": 10.0 ** (j - 1),
+         "seed": 0, "val": 80.0 - abs(i - best) - abs(j - 1), "test": 80.0, "test_loss": 1.0,
+         "batch_size": size, "label_noise": noise}
+        for name in ("adamw", "lion") for i, j in grid
+    ]  # fmt: skip
+
+
+def fresh(noise: float, size: int, gain: float) -> list[dict[str, Any]]:
+    random_state = np.random.RandomState(size)
+    rows = []
+    for name in ("adamw", "lion"):
+        spread = random_state.permutation(np.linspace(-0.45, 0.45, len(SEEDS)))
+        for seed, away in zip(SEEDS, spread, strict=True):
+            test = 80 + away + (gain if name == "lion" else 0.0)
+            rows.append({**FACTS, "optimizer": name, "lr": 0.01, "weight_decay": 1.0,
+                         "seed": seed, "val": test, "test": test, "test_loss": 3 - test / 50,
+                         "batch_size": size, "label_noise": noise})  # fmt: skip
+    return rows
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    folder = study_folder.make(tmp_path)
+    tuned, ran = [], []
+    for (regime, size), gain in GAINS.items():
+        noise = 0.4 if regime == NOISY else 0.0
+        tuned += tuning(noise, size)
+        ran += fresh(noise, size, gain)
+    tuned += tuning(0.0, 16, best=2)  # on the edge
+    ran += fresh(0.0, 16, gain=9.0)
+    tuned += tuning(0.0, 4)  # no fresh seeds yet
+    write(folder, "mlp_proxy", regimes=tuned, regimes_fresh=ran)
+    few = [{k: v for k, v in row.items() if k != "label_noise"} for row in tuning(0.0, 64)]
+    lost = [row | ({"state": "diverged", "test": None} if row["seed"] == 103 else {})
+            for row in fresh(0.0, 64, 1.0)]  # fmt: skip
+    write(folder, "mlp_proxy", tiny=few, tiny_fresh=lost)
+    return folder
+
+
+def write(folder: Path, experiment: str, **studies: list[dict[str, Any]]) -> None:
+    for name, rows in studies.items():
+        path = folder / "studies" / experiment / name / "runs.csv"
+        path.parent.mkdir(parents=True)
+        pd.DataFrame(rows).to_csv(path, index=False)
+
+
+def test_the_map_says_who_is_ahead_where(results: Path) -> None:
+    cells = regimes.table(results).set_index(["regime", "batch_size"])
+    for place, gain in GAINS.items():
+        assert cells.difference[place] == pytest.approx(gain, abs=1e-6)
+        assert cells.low[place] < gain < cells.high[place]
+        assert cells.wide_low[place] < cells.low[place] < cells.high[place] < cells.wide_high[place]
+    assert cells.verdict.to_dict() == {
+        (TRUE, 1): "worse",
+        (TRUE, 4): "not run",
+        (TRUE, 16): "not tuned",
+        (TRUE, 64): "better",
+        (NOISY, 1): "inconclusive",
+        (NOISY, 64): "better",
+        ("200 examples", 64): "diverged",
+    }
+    assert cells.holds[cells.holds].index.tolist() == [(TRUE, 1), (TRUE, 64)]
+    assert cells.edges[TRUE, 16] == "adamw, lion" and cells.edges[TRUE, 1] == ""
+    assert cells.loss_difference[TRUE, 64] == pytest.approx(-6 / 50)
+    assert (cells.lion_lr[TRUE, 1], cells.num_settings[TRUE, 1], cells.n[TRUE, 1]) == (0.01, 9, 10)
+
+
+def test_p_is_corrected_over_the_whole_map(results: Path) -> None:
+    """The fourth cell of four that are judged keeps its p, the first has four times its own."""
+    cells = regimes.table(results)
+    judged = cells[cells.verdict.isin(["better", "worse", "inconclusive"])]
+    assert len(judged) == 4
+    alone = results.parent / "alone"
+    alone.mkdir()
+    one = study_folder.make(alone)
+    write(one, "cnn_proxy", regimes=tuning(0.4, 64), regimes_fresh=fresh(0.4, 64, 0.45))
+    (cell,) = regimes.table(one).itertuples()
+    corrected = judged[(judged.regime == NOISY) & (judged.batch_size == 64)].p_holm.item()
+    assert corrected == pytest.approx(2 * cell.p_holm)  # two of four have a smaller p
+
+
+def test_the_luck_of_tuning_widens_an_interval_as_the_formula_says() -> None:
+    ours, theirs = np.array([3.0, 5.0, 4.0, 4.0]), np.array([1.0, 2.0, 3.0, 2.0])
+    found = difference_of(ours - theirs, (ours, theirs))
+    one_run = np.sqrt((ours.var(ddof=1) + theirs.var(ddof=1)) / 2)
+    low, high = of_optimizers(found, ours, theirs, luck=0.5)
+    error = np.sqrt((ours - theirs).var(ddof=1) / 4 + (0.5 * one_run) ** 2)
+    assert (high - low) / 2 == pytest.approx(3.182446 * error)  # t of 3 degrees of freedom
+    assert of_optimizers(found, ours, theirs, luck=0.0) == pytest.approx((found.low, found.high))
+
+
+def test_the_picture_and_the_text_say_the_same(results: Path) -> None:
+    figure = regime_map.draw(results)
+    figure_style.svg(figure)
+    said = [text.get_text() for text in figure.axes[0].texts]
+    for words in ("−4.0", "+6.0", "+0.5", "edge: AdamW, Lion", "diverged", "no fresh seeds yet"):
+        assert any(words in text for text in said), words
+    assert sum("not shown" in text for text in said) == 1
+    assert said.count("not run") == 5  # of 4 x 3 places, 7 have a cell
+    caption = figure.get_supxlabel()
+    for words in ("with batch < 64 Lion is likely no better", "n = 10 fresh"):
+        assert words in " ".join(caption.split())
+    text = text_families.BLOCKS["regimes"](results)
+    assert "| MLP | true labels | 1 | −4.00 [" in text and "Lion is behind" in text
+    assert "not tuned (AdamW, Lion on an edge)" in text and "diverged" in text
+
+
+def test_colours_are_the_winners_and_paler_where_only_the_settings_are_shown() -> None:
+    strong, pale = (regime_map.colour_of("better", holds) for holds in (True, False))
+    assert isinstance(strong, tuple) and isinstance(pale, tuple)
+    assert strong[2] > strong[0] and sum(pale) > sum(strong)  # blue, and more white in it
+    worse = regime_map.colour_of("worse", True)
+    assert isinstance(worse, tuple) and worse[0] > worse[2]
+    assert regime_map.colour_of("inconclusive", True) == regime_map.GREY
+    assert regime_map.colour_of("not tuned", True) == "white"
+
+
+def test_nothing_is_claimed_where_nothing_was_run(tmp_path: Path) -> None:
+    nothing = study_folder.make(tmp_path)
+    assert regimes.table(nothing).empty
+    figure = regime_map.draw(nothing)
+    assert "not run yet" in figure.get_supxlabel()
+    assert set(regime_map.table(nothing).origin) == {"paper"}
+    assert "not run yet" in text_families.BLOCKS["regimes"](nothing)
