@@ -55,6 +55,7 @@ class ImageFiles:
         real_labels: Whether to evaluate the validation images with the ReaL labels too.
         eval_roots: Folders of v2, a, r, sketch, objectnet; None leaves one out.
         cache_dir: Where indexes of tar files are kept; None: the user's cache folder.
+        decoder: What decodes and resizes, a key of `decoders.DECODERS`; part of which run it is.
         more_labels: Text file with further labels of training images; see
             `experiments.data.more_labels`. None: each image has one.
         more_labels_sha256: Of that file.
@@ -85,6 +86,7 @@ class ImageFiles:
         real_labels: bool = False,
         eval_roots: Mapping[str, str | None] | None = None,
         cache_dir: str | None = None,
+        decoder: str = "pil",
         more_labels: str | None = None,
         more_labels_sha256: str | None = None,
     ) -> None:
@@ -97,7 +99,7 @@ class ImageFiles:
         self._splits = ImageSplits(
             name, num_classes, expanded(root), reader, train_split, val_split, cache_dir
         )
-        self._num_workers = num_workers
+        self._num_workers, self._decoder = num_workers, decoder
         more_labels_file.check_file(more_labels, more_labels_sha256)
         self._more_labels = expanded(more_labels)
         self._num_holdout = num_holdout
@@ -133,7 +135,9 @@ class ImageFiles:
         images, rows, _ = self._train
         self._say(plan.rank)
         transform = train_transform(self.input_size, settings)
-        batches = ImageBatches(images, rows, self._train_labels[rows], transform, plan)
+        batches = ImageBatches(
+            images, rows, self._train_labels[rows], transform, plan, self._decoder
+        )
         per_step = len(plan.micro_numbers())
         workers = min(self._num_workers, (end - start) * per_step)
         loaded = load(batches, _train_requests(plan, start, end), workers)
@@ -156,7 +160,9 @@ class ImageFiles:
             return
         shown = next(iter(splits.values()))  # the splits of a group have the same images
         transform = eval_transform(self.input_size, settings, shown.border)
-        batches = ImageBatches(shown.images, shown.rows, shown.targets, transform)
+        batches = ImageBatches(
+            shown.images, shown.rows, shown.targets, transform, decoder=self._decoder
+        )
         mine = np.arange(rank, len(shown.rows), world_size)
         chunks = [mine[first : first + batch_size] for first in range(0, len(mine), batch_size)]
         loaded = load(batches, [(0, c) for c in chunks], min(self._num_workers, len(chunks)))

@@ -24,9 +24,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from experiments.config import UserError
-from experiments.data.decode import to_rgb
+from experiments.data.decoders import DECODERS, Transform
 from experiments.data.image_readers import LabelledImages
-from experiments.data.image_transforms import Transform
 from experiments.data.order import BatchPlan
 
 Request = tuple[int, np.ndarray]
@@ -59,8 +58,9 @@ class ImageBatches(Dataset):
         images: The reader.
         rows: Row of the reader for each example, (N,).
         targets: Label of each example, (N,) int64 or (N, num_classes) bool.
-        transform: From an RGB image to (3, H, W) uint8.
+        transform: From an RGB image of Pillow's to (3, H, W) uint8.
         plan: Gives the seed of an example; None where the transform draws nothing.
+        decoder: A key of `DECODERS`.
     """
 
     def __init__(
@@ -70,12 +70,13 @@ class ImageBatches(Dataset):
         targets: np.ndarray,
         transform: Transform,
         plan: BatchPlan | None = None,
+        decoder: str = "pil",
     ) -> None:
         self.images = images
         self.rows = rows
         self.targets = targets
-        self.transform = transform
         self.plan = plan
+        self.decoder = DECODERS[decoder](transform)
 
     def __getitem__(self, request: Request) -> tuple[Tensor, Tensor] | UserError:
         epoch, numbers = request
@@ -88,18 +89,18 @@ class ImageBatches(Dataset):
 
     def _pixels(self, epoch: int, number: int) -> Tensor:
         row = int(self.rows[number])
+        if self.plan is not None:
+            _seed_generators(self.plan.example_seed(epoch, number))
         try:
             with self.images.open(row) as image:
-                rgb = to_rgb(image)
+                decoded = self.decoder.decode(image)
         except _UNREADABLE as error:
             reason = " ".join(str(error).split())
             raise UnreadableImage(
                 f"cannot read the image {self.images.name(row)} ({reason}): restore or convert "
                 "that file"
             ) from error
-        if self.plan is not None:
-            _seed_generators(self.plan.example_seed(epoch, number))
-        return self.transform(rgb)
+        return self.decoder.finish(decoded)
 
 
 def _seed_generators(seed: int) -> None:

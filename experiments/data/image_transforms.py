@@ -11,12 +11,10 @@ from functools import partial
 from typing import Any
 
 from PIL import Image
-from torch import Tensor
 
 from experiments.config import ConfigError
+from experiments.data.decoders import Transform
 from experiments.settings.image import ImageTaskConfig
-
-Transform = Callable[[Image.Image], Tensor]
 
 _GREY = (128, 128, 128)  # fills what an operation leaves empty
 _CUTOUT = 40 / 224  # half side at magnitude 10, of the image side

@@ -62,6 +62,7 @@ class Rule:
     minimum: int | None = None  # of numbers
     optional: bool = False  # whether null is a value
     may_be_empty: bool = False  # of text
+    choices: tuple[str, ...] = ()  # of text; none: any
 
     def allows(self, value: Any) -> bool:
         if value is None:
@@ -70,10 +71,14 @@ class Rule:
             return False
         if self.minimum is not None:
             return self.minimum <= value <= MOST
+        if self.choices:
+            return value in self.choices
         return not isinstance(value, str) or bool(value) or self.may_be_empty
 
     def __str__(self) -> str:
         names = {int: "a whole number", str: "text", bool: "true or false", Mapping: "a table"}
+        if self.choices:
+            return " or ".join(self.choices)
         at_least = f" of at least {self.minimum}" if self.minimum is not None else ""
         return f"{names[self.kind]}{at_least}{', or null' if self.optional else ''}"
 

@@ -1,0 +1,174 @@
+"""What decodes and resizes images: Pillow, or torchvision's kernels on tensors.
+
+Both draw the same random numbers, so crops, flips and operations are the same. Decoded pixels are
+the same, too (both use libjpeg-turbo); resized ones differ by a level of 255 here and there, since
+the kernels round their weights otherwise. So a run with one is another run than with the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from experiments.config import ConfigError
+from experiments.data.decode import to_rgb
+from experiments.data.jpeg_regions import Box, decode_region
+
+Transform = Callable[[Any], Tensor]
+"""From an RGB image of Pillow's to (3, H, W) uint8."""
+
+
+class Decoder(Protocol):
+    """A transform, cut in two where the file can be closed."""
+
+    def decode(self, image: Image.Image) -> Any:
+        """From an opened image file to pixels; may draw random numbers."""
+        ...
+
+    def finish(self, pixels: Any) -> Tensor:
+        """From these pixels to (3, H, W) uint8."""
+        ...
+
+
+class PillowDecoder:
+    """Everything by Pillow."""
+
+    def __init__(self, transform: Transform) -> None:
+        self.finish = transform
+
+    def decode(self, image: Image.Image) -> Image.Image:
+        return to_rgb(image)
+
+
+class TensorDecoder:
+    """JPEGs are decoded by torchvision, or only where they are looked at; resizing is torch's.
+
+    RandAugment goes back to Pillow: its operations are the same to the last bit.
+
+    Raises:
+        ConfigError: for an interpolation that tensors do not have.
+    """
+
+    def __init__(self, transform: Transform) -> None:
+        from timm.data.transforms import RandomResizedCropAndInterpolation
+
+        first, *rest = _steps(transform)
+        self._crop: Any = None
+        if isinstance(first, RandomResizedCropAndInterpolation):
+            _check(first.interpolation)
+            self._crop = first
+        else:
+            rest = [first, *rest]
+        self._rest = _on_tensors(rest)
+
+    def decode(self, image: Image.Image) -> Tensor:
+        if self._crop is None:
+            return to_tensor(image)
+        return to_tensor(image, self._crop.get_params(image, self._crop.scale, self._crop.ratio))
+
+    def finish(self, pixels: Tensor) -> Tensor:
+        if self._crop is not None:
+            pixels = _resize(pixels, list(self._crop.size), self._crop.interpolation)
+        for step in self._rest:
+            pixels = step(pixels)
+        return pixels
+
+
+DECODERS: dict[str, Callable[[Transform], Decoder]] = {
+    "pil": PillowDecoder,
+    "torchvision": TensorDecoder,
+}
+"""By the value of `data.decoder`."""
+
+
+def to_tensor(image: Image.Image, box: Box | None = None) -> Tensor:
+    """Decodes an image, or a box of it; the pixels of `decode.to_rgb` as (3, H, W) uint8.
+
+    What is no plain JPEG, or is damaged, is left to Pillow, which reads it or says why not.
+    """
+    content = _content(image)
+    if content is not None and box is not None and image.mode == "RGB":
+        found = decode_region(content, box, lambda: _whole(image, content))
+        if found is not None:
+            return found
+    pixels = _whole(image, content)
+    if box is None:
+        return pixels
+    top, left, height, width = box
+    return pixels[:, top : top + height, left : left + width]
+
+
+def _content(image: Image.Image) -> bytes | None:
+    """The file of a plain JPEG."""
+    if image.format != "JPEG" or image.mode not in ("RGB", "L"):
+        return None
+    file: Any = image.fp  # type: ignore[attr-defined]
+    file.seek(0)
+    return file.read()
+
+
+def _whole(image: Image.Image, content: bytes | None) -> Tensor:
+    if content is not None:
+        from torchvision.io import ImageReadMode, decode_jpeg
+
+        try:
+            encoded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+            return decode_jpeg(encoded, ImageReadMode.RGB)
+        except RuntimeError:
+            pass
+    return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)
+
+
+def _steps(transform: Transform) -> list[Any]:
+    from torchvision.transforms import Compose
+
+    if not isinstance(transform, Compose):
+        return [transform]
+    return [step for part in transform.transforms for step in _steps(part)]
+
+
+def _on_tensors(steps: list[Any]) -> list[Callable[[Any], Any]]:
+    """Steps on Pillow's images as steps on tensors; what is Pillow's alone gets Pillow's image."""
+    from timm.data.auto_augment import RandAugment
+    from torchvision import transforms
+
+    if any(isinstance(step, RandAugment) for step in steps):
+        return [_to_pillow, *steps]
+    return [_Resize(step) if isinstance(step, transforms.Resize) else step for step in steps]
+
+
+def _to_pillow(pixels: Tensor) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
+
+
+class _Resize:
+    """torchvision's `Resize`, which without v2 would leave uint8."""
+
+    def __init__(self, of: Any) -> None:
+        _check(of.interpolation)
+        self.size = [of.size] if isinstance(of.size, int) else list(of.size)
+        self.interpolation = of.interpolation
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        return _resize(pixels, self.size, self.interpolation)
+
+
+def _resize(pixels: Tensor, size: list[int], interpolation: Any) -> Tensor:
+    from torchvision.transforms.v2 import functional
+
+    # As an image of a batch, rows of RGB values are known to be such, and stay so.
+    batch = pixels.permute(1, 2, 0)[None].permute(0, 3, 1, 2)
+    return functional.resize(batch, size, interpolation, antialias=True)[0]
+
+
+def _check(interpolation: Any) -> None:
+    if interpolation.value not in ("bilinear", "bicubic"):
+        raise ConfigError(
+            f"data.decoder=torchvision cannot resize by task.interpolation={interpolation.value}: "
+            "set data.decoder=pil, or task.interpolation=bicubic or bilinear"
+        )
