@@ -18,8 +18,8 @@ OPERATIONAL_DATA_KEYS += ("tokenizer_file", "annotations")
 OPERATIONAL_DATA_KEYS += ("more_labels",)  # known by its SHA-256
 """Keys of `data` that say where files lie and how they are read, not which examples they are."""
 
-DATA_DEFAULTS = {"decoder": "pil"}
-"""Keys of `data` that are no part of which run it is where they have these values."""
+DATA_DEFAULTS = {"experiments.data.image_files.ImageFiles": {"decoder": "pil"}}
+"""Keys of `data` that came later: no part of which run it is where they have these values."""
 
 OPERATIONAL_EVAL_KEYS = ("batch_size", "weights")
 """Keys of `eval` that change neither the training nor what is measured."""
@@ -45,8 +45,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
     kept = {key: copy.deepcopy(full[key]) for key in parts}
     for key in OPERATIONAL_DATA_KEYS:
         kept["data"].pop(key, None)
-    for key, default_value in DATA_DEFAULTS.items():
-        if kept["data"].get(key) == default_value:
+    for key, value in DATA_DEFAULTS.get(_target(kept["data"]), {}).items():
+        if kept["data"].get(key) == value:
             del kept["data"][key]
     for key in OPERATIONAL_EVAL_KEYS:
         kept["eval"].pop(key)

@@ -41,7 +41,7 @@ OUT = ROOT / "results" / "bench" / "data.csv"
 SIZE, SIDE, BATCH, NUM_CLASSES = (500, 375), 224, 50, 10
 QUALITY = 90
 FORMATS = ("folder", "tar", "webdataset")
-CASES = [("folder", 1)]
+CASES = [("folder", 1), ("folder", 2), ("tar", 1), ("webdataset", 1)]
 """Formats and numbers of workers."""
 Batches = Iterable[Any]
 
@@ -114,7 +114,9 @@ def ours(decoder: str) -> Callable[..., Batches]:
         )  # fmt: skip
         plan = BatchPlan(0, count, BATCH, BATCH)
         steps = passes * plan.steps_per_epoch
-        return (micro for step in data.train_batches(plan, 0, steps, settings(ra)) for micro in step)
+        return (
+            micro for step in data.train_batches(plan, 0, steps, settings(ra)) for micro in step
+        )
 
     return batches
 
@@ -129,7 +131,12 @@ def timms(root: Path, form: str, count: int, passes: int, workers: int, ra: bool
     if form == "webdataset":
         split = f"bench-train-0000.tar|{count}"
         data = create_dataset(
-            "wds/", str(root / form), split=split, is_training=True, batch_size=BATCH, num_samples=count
+            "wds/",
+            str(root / form),
+            split=split,
+            is_training=True,
+            batch_size=BATCH,
+            num_samples=count,
         )
     else:
         place = root / form / ("train" if form == "folder" else "train.tar")
@@ -159,14 +166,16 @@ def torchvisions(root: Path, form: str, count: int, passes: int, workers: int, r
         str(root / form / "train"), v2.Compose(steps),
         loader=lambda path: decode_image(path, ImageReadMode.RGB),
     )  # fmt: skip
-    loader = DataLoader(data, BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=True)
+    loader = DataLoader(
+        data, BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=True
+    )
     return (batch for _ in range(passes) for batch in loader)
 
 
 WAYS: dict[str, Callable[..., Batches]] = {
     "timm": timms,
     "ours, pil": ours("pil"),
-    "ours, torchvision": ours("torchvision"),
+    "ours, tensor": ours("tensor"),
     "torchvision v2": torchvisions,
 }
 
@@ -202,7 +211,7 @@ def measure(way: str, *arguments: Any) -> tuple[float, float]:
 
 def pixel_difference(root: Path, count: int, augmented: bool) -> tuple[float, int]:
     """Percent of values that differ between our two decoders, and the largest difference."""
-    pairs = zip(*(ours(d)(root, "folder", count, 1, 0, augmented) for d in ("pil", "torchvision")))
+    pairs = zip(*(ours(d)(root, "folder", count, 1, 0, augmented) for d in ("pil", "tensor")))
     gaps = torch.stack([(a[0].int() - b[0].int()).abs() for a, b in pairs])
     return 100 * (gaps > 0).float().mean().item(), int(gaps.max())
 
@@ -247,7 +256,7 @@ def main() -> int:
         rows = []
         for row in table(root, given.images, given.passes, given.repeats):
             share, largest = gaps[row["randaugment"]]
-            is_new = row["loader"] == "ours, torchvision"
+            is_new = row["loader"] == "ours, tensor"
             row["values_unlike_pil_percent"] = round(share, 3) if is_new else ""
             row["largest_difference"] = largest if is_new else ""
             row["kilobytes_per_image"] = round(kilobytes, 1)

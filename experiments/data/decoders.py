@@ -1,8 +1,8 @@
-"""What decodes and resizes images: Pillow, or torchvision's kernels on tensors.
+"""What decodes and resizes images: Pillow, or torch's kernels on tensors.
 
-Both draw the same random numbers, so crops, flips and operations are the same. Decoded pixels are
-the same, too (both use libjpeg-turbo); resized ones differ by a level of 255 here and there, since
-the kernels round their weights otherwise. So a run with one is another run than with the other.
+Both draw the same random numbers, so crops, flips and operations are the same, and both see the
+same decoded pixels. Resized ones differ by a level of 255 here and there, since the kernels round
+otherwise, so a run with one is another run than with the other.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class PillowDecoder:
 
 
 class TensorDecoder:
-    """JPEGs are decoded by torchvision, or only where they are looked at; resizing is torch's.
+    """JPEGs are decoded only where they are looked at, if that is possible; torch resizes.
 
     RandAugment goes back to Pillow: its operations are the same to the last bit.
 
@@ -81,47 +81,28 @@ class TensorDecoder:
 
 DECODERS: dict[str, Callable[[Transform], Decoder]] = {
     "pil": PillowDecoder,
-    "torchvision": TensorDecoder,
+    "tensor": TensorDecoder,
 }
 """By the value of `data.decoder`."""
 
 
 def to_tensor(image: Image.Image, box: Box | None = None) -> Tensor:
-    """Decodes an image, or a box of it; the pixels of `decode.to_rgb` as (3, H, W) uint8.
-
-    What is no plain JPEG, or is damaged, is left to Pillow, which reads it or says why not.
-    """
-    content = _content(image)
-    if content is not None and box is not None and image.mode == "RGB":
-        found = decode_region(content, box, lambda: _whole(image, content))
+    """Decodes an image, or a box of it; the pixels of `decode.to_rgb` as (3, H, W) uint8."""
+    file: Any = getattr(image, "fp", None)  # None where the reader has decoded it
+    if box is not None and file is not None and (image.format, image.mode) == ("JPEG", "RGB"):
+        file.seek(0)
+        found = decode_region(file.read(), box, lambda: _by_pillow(image, box))
         if found is not None:
             return found
-    pixels = _whole(image, content)
-    if box is None:
-        return pixels
-    top, left, height, width = box
-    return pixels[:, top : top + height, left : left + width]
+    return _by_pillow(image, box)
 
 
-def _content(image: Image.Image) -> bytes | None:
-    """The file of a plain JPEG."""
-    if image.format != "JPEG" or image.mode not in ("RGB", "L"):
-        return None
-    file: Any = image.fp  # type: ignore[attr-defined]
-    file.seek(0)
-    return file.read()
-
-
-def _whole(image: Image.Image, content: bytes | None) -> Tensor:
-    if content is not None:
-        from torchvision.io import ImageReadMode, decode_jpeg
-
-        try:
-            encoded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-            return decode_jpeg(encoded, ImageReadMode.RGB)
-        except RuntimeError:
-            pass
-    return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)
+def _by_pillow(image: Image.Image, box: Box | None) -> Tensor:
+    rgb = to_rgb(image)
+    if box is not None:
+        top, left, height, width = box
+        rgb = rgb.crop((left, top, left + width, top + height))
+    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
 
 
 def _steps(transform: Transform) -> list[Any]:
@@ -169,6 +150,6 @@ def _resize(pixels: Tensor, size: list[int], interpolation: Any) -> Tensor:
 def _check(interpolation: Any) -> None:
     if interpolation.value not in ("bilinear", "bicubic"):
         raise ConfigError(
-            f"data.decoder=torchvision cannot resize by task.interpolation={interpolation.value}: "
+            f"data.decoder=tensor cannot resize by task.interpolation={interpolation.value}: "
             "set data.decoder=pil, or task.interpolation=bicubic or bilinear"
         )

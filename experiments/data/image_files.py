@@ -55,7 +55,7 @@ class ImageFiles:
         real_labels: Whether to evaluate the validation images with the ReaL labels too.
         eval_roots: Folders of v2, a, r, sketch, objectnet; None leaves one out.
         cache_dir: Where indexes of tar files are kept; None: the user's cache folder.
-        decoder: What decodes and resizes, a key of `decoders.DECODERS`; part of which run it is.
+        decoder: What decodes and resizes: pil | tensor; see `experiments.data.decoders`.
         more_labels: Text file with further labels of training images; see
             `experiments.data.more_labels`. None: each image has one.
         more_labels_sha256: Of that file.

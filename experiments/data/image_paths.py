@@ -30,7 +30,7 @@ RULES = {
     "real_labels": Rule(bool),
     "eval_roots": Rule(Mapping, optional=True),
     "cache_dir": Rule(str, optional=True),
-    "decoder": Rule(str, choices=("pil", "torchvision")),
+    "decoder": Rule(str, choices=("pil", "tensor")),
     "more_labels": Rule(str, optional=True),
     "more_labels_sha256": Rule(str, optional=True),
 }

@@ -7,6 +7,8 @@ is compared with the whole image all the same.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import tempfile
 import warnings
@@ -27,14 +29,15 @@ _END_OF_IMAGE = b"\xff\xd9"
 _EXTENSIONS = "NVIMGCODEC_EXTENSIONS_PATH"
 
 
-def decode_region(content: bytes, box: Box, whole: Callable[[], Tensor]) -> Tensor | None:
+def decode_region(content: bytes, box: Box, truth: Callable[[], Tensor]) -> Tensor | None:
     """Pixels of a box of a colour JPEG, (3, height, width) uint8.
 
     Args:
         content: The file. One that does not end as a JPEG should may be cut off below the box, so
-            it is not looked at.
+            it is not looked at. Other damage below the box is not noticed.
         box: Lies inside the image.
-        whole: Decodes the whole image; asked once in a process.
+        truth: Gives the box from the whole image, decoded by another library; asked once in a
+            process.
 
     Returns:
         None where the package is missing or cannot; the caller decodes the whole image then.
@@ -42,7 +45,7 @@ def decode_region(content: bytes, box: Box, whole: Callable[[], Tensor]) -> Tens
     if not content.endswith(_END_OF_IMAGE):
         return None
     regions = _regions(os.getpid())  # threads of a decoder do not survive a fork
-    return None if regions is None else regions.decode(content, box, whole)
+    return None if regions is None else regions.decode(content, box, truth)
 
 
 def is_available() -> bool:
@@ -62,18 +65,16 @@ class _Regions:
         self._params = codec.DecodeParams(apply_exif_orientation=False)
         self._is_trusted: bool | None = None
 
-    def decode(self, content: bytes, box: Box, whole: Callable[[], Tensor]) -> Tensor | None:
+    def decode(self, content: bytes, box: Box, truth: Callable[[], Tensor]) -> Tensor | None:
         if self._is_trusted is False:
             return None
         found = self._decode(content, box)
         if found is not None and self._is_trusted is None:
-            top, left, height, width = box
-            truth = whole()[:, top : top + height, left : left + width]
-            self._is_trusted = torch.equal(found, truth)
+            self._is_trusted = torch.equal(found, truth())
             if not self._is_trusted:
                 warnings.warn(
-                    "nvImageCodec decodes a region of a JPEG to other pixels than torchvision "
-                    "does the whole: it is not used",
+                    "nvImageCodec decodes a region of a JPEG to other pixels than Pillow the whole: "
+                    "it is not used, and loading is slower; install another version",
                     stacklevel=2,
                 )
                 return None
@@ -96,19 +97,24 @@ class _Regions:
 def _regions(_: int) -> _Regions | None:
     """None where the package is not there, or is too old or too new."""
     try:
-        from nvidia import nvimgcodec  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
+        spec = importlib.util.find_spec("nvidia.nvimgcodec")
     except ImportError:
         return None
+    if spec is None or spec.origin is None:
+        return None
     try:
-        with _libjpeg_only(Path(nvimgcodec.__file__).parent / "extensions"):
-            return _Regions(nvimgcodec)
-    except (AttributeError, TypeError, RuntimeError, OSError):
+        with _libjpeg_only(Path(spec.origin).parent / "extensions"):
+            return _Regions(importlib.import_module("nvidia.nvimgcodec"))
+    except (ImportError, AttributeError, TypeError, RuntimeError, OSError):
         return None
 
 
 @contextmanager
 def _libjpeg_only(folder: Path) -> Iterator[None]:
-    """Keeps the codecs for GPUs out of loading processes: they would look for CUDA's libraries."""
+    """Keeps the codecs for GPUs out of loading processes: they would look for CUDA's libraries.
+
+    The package reads the folder when it is imported.
+    """
     before = os.environ.get(_EXTENSIONS)
     with tempfile.TemporaryDirectory(prefix="lion-codec-") as name:
         for library in folder.glob("*jpeg_turbo_ext*"):
