@@ -36,14 +36,15 @@ def accumulate(parts: Parts, step: int, batch: list[Batch]) -> Tensor:
     if parts.task.coupling == "global batch" and len(batch) > 1:
         return _accumulate_coupled(parts, step, batch)
     losses, weights = [], []
-    for number, micro in zip(parts.plan.micro_numbers(), batch, strict=True):
+    for number, micro in zip(parts.plan.micro_numbers(), _all_on_device(parts, batch), strict=True):
         seed_all(parts.plan.noise_seed(step, number))
         is_last = number == parts.plan.micro_numbers()[-1]
         with without_sync(parts.forward, is_last), _naming_unused(parts):
             with autocast(parts.config, parts.world.device):
-                loss = parts.task.loss(parts.forward, _on_device(parts, micro), parts.world)
+                loss = parts.task.loss(parts.forward, micro, parts.world)
                 mean = loss.mean / len(batch) if loss.weight is None else loss.counted()
-            weight = None if loss.weight is None else loss.weight.detach().float()
+            # A copy: it may be a part of the batch, whose memory the next but one takes.
+            weight = None if loss.weight is None else loss.weight.detach().float().clone()
             (mean if weight is None else mean * weight).backward()
         losses.append(mean.detach())
         weights += [] if weight is None else [weight]
@@ -107,6 +108,12 @@ def _check_used(names: list[str]) -> None:
             "several processes such parameters must be frozen, "
             f"param_groups.frozen=[{','.join(names[:5])}]"
         )
+
+
+def _all_on_device(parts: Parts, batch: list[Batch]) -> Iterator[Batch]:
+    if parts.prefetch is not None:
+        return parts.prefetch(batch)
+    return (_on_device(parts, micro) for micro in batch)
 
 
 def _on_device(parts: Parts, batch: Batch) -> Batch:

@@ -84,6 +84,33 @@ class ShardedAverage:
         fill_all(self.state(), state)
 
 
+class RunningAverage(AveragedModel):
+    """torch's `AveragedModel`, whose counter stays on the host: no step waits for a GPU."""
+
+    def __init__(self, model: nn.Module, update: Callable[..., None]) -> None:
+        super().__init__(model, multi_avg_fn=update, use_buffers=True)
+        self._update = update
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Takes the present weights in; the first ones are the average."""
+        if not self.n_averaged:
+            return super().update_parameters(model)
+        kinds: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+        for ours, new in zip(_tensors(self.module), _tensors(model), strict=True):
+            averages, current = kinds.setdefault(ours.dtype, ([], []))
+            averages.append(ours.detach())
+            current.append(new.detach())
+        for averages, current in kinds.values():
+            self._update(averages, current, self.n_averaged)
+        self.n_averaged += 1
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
 Average = AveragedModel | ShardedAverage
 
 
@@ -94,7 +121,7 @@ def build_average(config: RunConfig, model: nn.Module, world: World) -> Average 
     update = get_ema_multi_avg_fn(config.train.ema_decay)
     if is_wanted(config.launch, world):
         return ShardedAverage(model, update)
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    return RunningAverage(model, update)
 
 
 @contextlib.contextmanager

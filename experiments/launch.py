@@ -107,6 +107,7 @@ def _start(rank: int, count: int, scratch: Path) -> subprocess.Popen[bytes]:
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
         STORE_VARIABLE: str(scratch / "store"),
         ERROR_VARIABLE: str(scratch / f"error-{rank}"),
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),

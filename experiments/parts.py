@@ -17,6 +17,7 @@ from experiments.config import ConfigError, RunConfig
 from experiments.data.order import BatchPlan, derive, seed_all
 from experiments.distributed import World, wrap
 from experiments.global_batch import check_coupling
+from experiments.prefetching import Prefetcher, prefetcher
 from experiments.progress import LossWindow, Stopwatch
 from experiments.saved_shards import ShardSaver
 from experiments.tasks.task import Task
@@ -41,6 +42,7 @@ class Parts:
     losses: LossWindow
     watch: Stopwatch
     telemetry: Telemetry | None = None
+    prefetch: Prefetcher | None = None  # on a GPU
     begun: list[dict[str, Any]] = field(default_factory=list)  # see warm_start.load
     saver: ShardSaver | None = None  # None: checkpoints are single files
 
@@ -91,6 +93,7 @@ def build_parts(config: RunConfig, task: Task, world: World) -> Parts:
         watch=Stopwatch(),
         telemetry=telemetry.of(config, model, optimizer),
         saver=_build_saver(config, world),
+        prefetch=prefetcher(world.device, config.train.channels_last),
     )
 
 

@@ -1,6 +1,6 @@
 """Measures what it costs to load images: this suite, timm and torchvision on one tree of JPEGs.
 
-    python scripts/bench_data.py [--images 300] [--passes 4] [--repeats 5]   # results/bench/data.csv
+    python scripts/bench_data.py [--images 300] [--repeats 5]    # results/bench/data.csv
 
 The photographs are made: noise with the spectrum of natural images (amplitude 1/f), 500 x 375, in
 colours that go together as in photographs, as JPEG of quality 90 with halved colours; one tree as
@@ -33,9 +33,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import numpy as np
-import torch
-from PIL import Image
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
 
 OUT = ROOT / "results" / "bench" / "data.csv"
 SIZE, SIDE, BATCH, NUM_CLASSES = (500, 375), 224, 50, 10
@@ -211,7 +211,8 @@ def measure(way: str, *arguments: Any) -> tuple[float, float]:
 
 def pixel_difference(root: Path, count: int, augmented: bool) -> tuple[float, int]:
     """Percent of values that differ between our two decoders, and the largest difference."""
-    pairs = zip(*(ours(d)(root, "folder", count, 1, 0, augmented) for d in ("pil", "tensor")))
+    given = (root, "folder", count, 1, 0, augmented)
+    pairs = zip(ours("pil")(*given), ours("tensor")(*given), strict=True)
     gaps = torch.stack([(a[0].int() - b[0].int()).abs() for a, b in pairs])
     return 100 * (gaps > 0).float().mean().item(), int(gaps.max())
 

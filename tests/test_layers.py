@@ -64,7 +64,7 @@ LEVELS = [
     },
     {"experiments.evaluations"},
     {"experiments.tasks", "experiments.recorder"},
-    {"experiments.global_batch", "experiments.warm_start"},
+    {"experiments.global_batch", "experiments.warm_start", "experiments.prefetching"},
     {"experiments.parts"},
     {"experiments.saved_parts"},
     {"experiments.measuring"},

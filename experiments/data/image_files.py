@@ -27,6 +27,7 @@ from experiments.data.image_readers import LabelledImages
 from experiments.data.image_splits import ImageSplits
 from experiments.data.image_transforms import eval_transform, train_transform
 from experiments.data.imagenet_variants import EvalImages
+from experiments.data.loading_processes import num_loading
 from experiments.data.locate import check_values, expanded
 from experiments.data.order import BatchPlan
 from experiments.settings.image import ImageTaskConfig
@@ -49,7 +50,8 @@ class ImageFiles:
         train_split: Folder, split or pattern of shards to train on.
         val_split: Folder, split or pattern of shards to validate on.
         input_size: Side of the images that the model sees, in pixels.
-        num_workers: Loading processes per training process; 0: load in the process itself.
+        num_workers: Loading processes per training process; 0: load in the process itself; None: by
+            the cores, see `num_loading`.
         num_holdout: Training images set aside as the split `minival`; then it is the only split
             evaluated, so that tuning never looks at the validation images.
         real_labels: Whether to evaluate the validation images with the ReaL labels too.
@@ -81,7 +83,7 @@ class ImageFiles:
         train_split: str = "train",
         val_split: str = "validation",
         input_size: int = 224,
-        num_workers: int = 8,
+        num_workers: int | None = None,
         num_holdout: int = 0,
         real_labels: bool = False,
         eval_roots: Mapping[str, str | None] | None = None,
@@ -139,7 +141,7 @@ class ImageFiles:
             images, rows, self._train_labels[rows], transform, plan, self._decoder
         )
         per_step = len(plan.micro_numbers())
-        workers = min(self._num_workers, (end - start) * per_step)
+        workers = num_loading(self._num_workers, (end - start) * per_step)
         loaded = load(batches, _train_requests(plan, start, end), workers)
         for _ in range(start, end):
             yield [next(loaded) for _ in range(per_step)]
@@ -165,7 +167,9 @@ class ImageFiles:
         )
         mine = np.arange(rank, len(shown.rows), world_size)
         chunks = [mine[first : first + batch_size] for first in range(0, len(mine), batch_size)]
-        loaded = load(batches, [(0, c) for c in chunks], min(self._num_workers, len(chunks)))
+        loaded = load(
+            batches, [(0, c) for c in chunks], num_loading(self._num_workers, len(chunks))
+        )
         for chunk, (images, _) in zip(chunks, loaded, strict=True):
             yield images, {s: torch.from_numpy(e.targets[chunk]) for s, e in splits.items()}
 

@@ -25,7 +25,7 @@ RULES = {
     "train_split": Rule(str),
     "val_split": Rule(str),
     "input_size": Rule(int, 1),
-    "num_workers": Rule(int, 0),
+    "num_workers": Rule(int, 0, optional=True),
     "num_holdout": Rule(int, 0),
     "real_labels": Rule(bool),
     "eval_roots": Rule(Mapping, optional=True),

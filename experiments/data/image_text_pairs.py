@@ -23,6 +23,7 @@ from experiments.data.image_loading import ImageBatches, load
 from experiments.data.image_paths import find_shards
 from experiments.data.image_transforms import eval_transform, flip_transform
 from experiments.data.karpathy import KarpathyCaptions, read_split
+from experiments.data.loading_processes import num_loading
 from experiments.data.locate import expanded
 from experiments.data.order import BatchPlan
 from experiments.data.pair_paths import PAIRS, check_splits
@@ -47,7 +48,7 @@ class ImageTextPairs:
         num_tokens: Of a caption.
         tokenizer_file: SentencePiece model or tokenizer.json.
         tokenizer_sha256: Of that file.
-        num_workers: Loading processes per training process.
+        num_workers: Loading processes per training process; None: by the cores, see `num_loading`.
         cache_dir: Where indexes of tar files are kept; None: the user's cache folder.
     """
 
@@ -69,7 +70,7 @@ class ImageTextPairs:
         num_tokens: int = 16,
         tokenizer_file: str | None = None,
         tokenizer_sha256: str | None = None,
-        num_workers: int = 8,
+        num_workers: int | None = None,
         cache_dir: str | None = None,
     ) -> None:
         check_all({k: v for k, v in locals().items() if k in PAIRS}, PAIRS, "data")
@@ -116,7 +117,7 @@ class ImageTextPairs:
             for step in range(start, end)
             for numbers in plan.micro_batches(step)
         )
-        loaded = load(batches, requests, min(self._num_workers, (end - start) * per_step))
+        loaded = load(batches, requests, num_loading(self._num_workers, (end - start) * per_step))
         for _ in range(start, end):
             yield [next(loaded) for _ in range(per_step)]
 
@@ -165,7 +166,7 @@ class ImageTextPairs:
         transform = eval_transform(self.input_size, settings)
         wanted = ImageBatches(images, rows, np.zeros(len(rows), np.int64), transform)
         requests = [(0, numbers) for numbers in batches]
-        for pixels, _ in load(wanted, requests, min(self._num_workers, len(requests))):
+        for pixels, _ in load(wanted, requests, num_loading(self._num_workers, len(requests))):
             yield pixels
 
 

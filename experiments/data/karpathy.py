@@ -19,6 +19,7 @@ from torch import Tensor
 from experiments.config import UserError
 from experiments.data.image_loading import ImageBatches, load
 from experiments.data.image_transforms import eval_transform
+from experiments.data.loading_processes import num_loading
 from experiments.data.locate import expanded
 from experiments.data.pair_paths import KARPATHY, find_annotations
 from experiments.ranges import check_all
@@ -95,7 +96,7 @@ class KarpathyCaptions:
         annotations: Karpathy's json; null: `dataset_*.json` in the root.
         split: test (5,000 images of COCO, 1,000 of Flickr30k), val or train.
         input_size: Side of the images that the model sees, in pixels.
-        num_workers: Loading processes.
+        num_workers: Loading processes; None: by the cores, see `num_loading`.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class KarpathyCaptions:
         split: str = "test",
         *,
         input_size: int = 224,
-        num_workers: int = 8,
+        num_workers: int | None = None,
     ) -> None:
         check_all({k: v for k, v in locals().items() if k in KARPATHY}, KARPATHY, "data")
         self.name, self.input_size, self._num_workers = name, input_size, num_workers
@@ -139,5 +140,5 @@ class KarpathyCaptions:
         transform = eval_transform(self.input_size, settings)
         wanted = ImageBatches(files, np.arange(len(files.labels)), files.labels, transform)
         requests = [(0, numbers) for numbers in batches]
-        for pixels, _ in load(wanted, requests, min(self._num_workers, len(requests))):
+        for pixels, _ in load(wanted, requests, num_loading(self._num_workers, len(requests))):
             yield pixels

@@ -23,7 +23,7 @@ PAIRS: dict[str, Range] = {
     "val_split": optional(PATH),
     "input_size": count(1, 100_000),
     "num_tokens": count(1, 100_000),
-    "num_workers": count(0, 1024),
+    "num_workers": optional(count(0, 1024)),
     "cache_dir": optional(PATH),
 }
 """Settings of `ImageTextPairs`."""
@@ -33,7 +33,7 @@ KARPATHY: dict[str, Range] = {
     "annotations": optional(PATH),
     "split": choice("train", "val", "test"),
     "input_size": count(1, 100_000),
-    "num_workers": count(0, 1024),
+    "num_workers": optional(count(0, 1024)),
 }
 """Settings of `KarpathyCaptions`."""
 

@@ -24,7 +24,7 @@ RANGES: dict[str, Range] = {
     "kind": choice(*NUM_CLASSES),
     "root": optional(PATH),
     "input_size": count(1, 100_000),
-    "num_workers": count(0, 1024),
+    "num_workers": optional(count(0, 1024)),
 }
 """Settings of `ZeroShotImages`."""
 

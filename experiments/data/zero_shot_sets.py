@@ -17,6 +17,7 @@ from experiments.config import UserError
 from experiments.data.image_loading import ImageBatches, load
 from experiments.data.image_transforms import eval_transform
 from experiments.data.karpathy import FileImages
+from experiments.data.loading_processes import num_loading
 from experiments.data.locate import expanded
 from experiments.data.zero_shot_paths import NUM_CLASSES, RANGES, find_files
 from experiments.ranges import check_all
@@ -30,7 +31,7 @@ class ZeroShotImages:
         kind: cifar100 (folder cifar-100-python) | oxford_pet (folders images and annotations).
         root: Folder of the data; null: the set is left out.
         input_size: Side of the images that the model sees, in pixels.
-        num_workers: Loading processes.
+        num_workers: Loading processes; None: by the cores, see `num_loading`.
     """
 
     honours: ClassVar[frozenset[str]] = frozenset({"crop", "interpolation", "mean", "std"})
@@ -42,7 +43,7 @@ class ZeroShotImages:
         root: str | None = None,
         *,
         input_size: int = 224,
-        num_workers: int = 8,
+        num_workers: int | None = None,
     ) -> None:
         check_all({k: v for k, v in locals().items() if k in RANGES}, RANGES, "data")
         self.name, self.kind, self.input_size = name, kind, input_size
@@ -72,7 +73,7 @@ class ZeroShotImages:
         mine = rows[rank::world_size]
         chunks = [mine[first : first + batch_size] for first in range(0, len(mine), batch_size)]
         for pixels, labels in load(
-            batches, [(0, c) for c in chunks], min(self._num_workers, len(chunks))
+            batches, [(0, c) for c in chunks], num_loading(self._num_workers, len(chunks))
         ):
             yield pixels, {split: labels}
 

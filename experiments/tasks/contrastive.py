@@ -21,6 +21,7 @@ from experiments.config import ConfigError
 from experiments.data.captioned_sets import CaptionedSet, PairSource
 from experiments.data.honours import refuse_ignored
 from experiments.data.locate import check_section
+from experiments.data.normalising import normalised
 from experiments.data.order import BatchPlan
 from experiments.data.tokenizer import check_fits
 from experiments.distributed import World
@@ -138,12 +139,7 @@ class Contrastive(Task):
         return self.couple(model, self.encode(model, batch), world)
 
     def _prepared(self, images: Tensor) -> Tensor:
-        """Pixels 0..255 of files become floats; images in memory are normalised already."""
-        if images.dtype != torch.uint8:
-            return images
-        mean = images.new_tensor(self.settings.mean, dtype=torch.float32)[:, None, None]
-        std = images.new_tensor(self.settings.std, dtype=torch.float32)[:, None, None]
-        return images.float().div_(255.0).sub_(mean).div_(std)
+        return normalised(images, self.settings.mean, self.settings.std)
 
     def evaluations(self) -> Sequence[Evaluation]:
         found = []

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from experiments.build import build
 from experiments.config import ConfigError
 from experiments.data.honours import refuse_ignored
+from experiments.data.normalising import normalised
 from experiments.data.order import BatchPlan
 from experiments.distributed import World
 from experiments.evaluations.classification import classify
@@ -164,12 +164,7 @@ class ImageClassification(Task):
             )
 
     def _normalised(self, images: Tensor) -> Tensor:
-        """Pixels 0..255 of files become floats; images in memory are normalised already."""
-        if images.dtype != torch.uint8:
-            return images
-        mean = images.new_tensor(self.settings.mean, dtype=torch.float32)[:, None, None]
-        std = images.new_tensor(self.settings.std, dtype=torch.float32)[:, None, None]
-        return images.float().div_(255.0).sub_(mean).div_(std)
+        return normalised(images, self.settings.mean, self.settings.std)
 
 
 def _even(plan: BatchPlan) -> str:
