@@ -16,7 +16,6 @@ import argparse
 import csv
 import datetime
 import io
-import json
 import multiprocessing
 import os
 import platform
@@ -40,8 +39,7 @@ from PIL import Image  # noqa: E402
 OUT = ROOT / "results" / "bench" / "data.csv"
 SIZE, SIDE, BATCH, NUM_CLASSES = (500, 375), 224, 50, 10
 QUALITY = 90
-FORMATS = ("folder", "tar", "webdataset")
-CASES = [("folder", 1), ("folder", 2), ("tar", 1), ("webdataset", 1)]
+CASES = ("folder:1", "folder:2", "tar:1", "webdataset:1")
 """Formats and numbers of workers."""
 Batches = Iterable[Any]
 
@@ -217,59 +215,69 @@ def pixel_difference(root: Path, count: int, augmented: bool) -> tuple[float, in
     return 100 * (gaps > 0).float().mean().item(), int(gaps.max())
 
 
-def table(root: Path, count: int, passes: int, repeats: int) -> Iterator[dict[str, Any]]:
-    """A row for each way, format, augmentation and number of workers."""
-    for form, workers in CASES:
-        for augmented in (False, True):
-            ways = [w for w in WAYS if form == "folder" or w != "torchvision v2"]
-            turns = [
-                {way: measure(way, root, form, count, passes, workers, augmented) for way in ways}
-                for _ in range(repeats + 1)
-            ][1:]  # the first turn fills caches
-            for way in ways:
-                costs = [turn[way][0] for turn in turns]
-                ratios = [turn["timm"][0] / turn[way][0] for turn in turns]
-                yield {
-                    "format": form, "randaugment": augmented, "workers": workers, "loader": way,
-                    "cpu_ms_per_image": round(statistics.median(costs), 3),
-                    "lowest": round(min(costs), 3), "highest": round(max(costs), 3),
-                    "speed_over_timm": round(statistics.median(ratios), 2),
-                    "lowest_ratio": round(min(ratios), 2), "highest_ratio": round(max(ratios), 2),
-                    "images_per_second": round(statistics.median(t[way][1] for t in turns)),
-                }  # fmt: skip
+def rows_of(
+    case: str, augmented: bool, root: Path, given: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    """A row for each way of loading."""
+    form, workers = case.split(":")
+    ways = [w for w in WAYS if form == "folder" or w != "torchvision v2"]
+    sizes = (given.images, given.passes, int(workers), augmented)
+    turns = [
+        {way: measure(way, root, form, *sizes) for way in ways} for _ in range(given.repeats + 1)
+    ][1:]  # the first turn fills caches
+    share, largest = pixel_difference(root, given.images, augmented)
+    for way in ways:
+        costs = [turn[way][0] for turn in turns]
+        ratios = [turn["timm"][0] / turn[way][0] for turn in turns]
+        is_new = way == "ours, tensor"
+        yield {
+            "format": form, "workers": workers, "randaugment": str(augmented), "loader": way,
+            "cpu_ms_per_image": round(statistics.median(costs), 3),
+            "lowest": round(min(costs), 3), "highest": round(max(costs), 3),
+            "speed_over_timm": round(statistics.median(ratios), 2),
+            "lowest_ratio": round(min(ratios), 2), "highest_ratio": round(max(ratios), 2),
+            "images_per_second": round(statistics.median(t[way][1] for t in turns)),
+            "turns": given.repeats, "images": given.images * given.passes,
+            "values_unlike_pil_percent": round(share, 2) if is_new else "",
+            "largest_difference": largest if is_new else "",
+            "torch": torch.__version__.partition("+")[0],
+            "cpu": f"{platform.machine()} x {len(os.sched_getaffinity(0))}",
+            "date": datetime.date.today().isoformat(),
+        }  # fmt: skip
+
+
+def keep(rows: list[dict[str, Any]], out: Path) -> None:
+    """Writes rows in place of those of the same case; other rows stay."""
+    key = ("format", "workers", "randaugment")
+    new = {tuple(row[k] for k in key) for row in rows}
+    old = list(csv.DictReader(out.open(newline=""))) if out.exists() else []
+    rows = [row for row in old if tuple(row[k] for k in key) not in new] + rows
+    with out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[-1]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def main() -> int:
-    """Makes the tree, measures all ways and writes the table."""
+    """Makes the tree, measures all ways and writes the table, case by case."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--passes", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--cases", default=",".join(CASES), help="FORMAT:WORKERS,...")
     parser.add_argument("--root", type=Path, help="folder for the tree; default: a temporary one")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         root = given.root or Path(scratch)
-        kilobytes = make_tree(root, given.images)
-        print(json.dumps({"kilobytes_per_image": round(kilobytes, 1), "images": given.images}))
-        gaps = {ra: pixel_difference(root, given.images, ra) for ra in (False, True)}
-        rows = []
-        for row in table(root, given.images, given.passes, given.repeats):
-            share, largest = gaps[row["randaugment"]]
-            is_new = row["loader"] == "ours, tensor"
-            row["values_unlike_pil_percent"] = round(share, 3) if is_new else ""
-            row["largest_difference"] = largest if is_new else ""
-            row["kilobytes_per_image"] = round(kilobytes, 1)
-            row["torch"] = torch.__version__.partition("+")[0]
-            row["cpu"] = f"{platform.machine()} x {len(os.sched_getaffinity(0))}"
-            row["date"] = datetime.date.today().isoformat()
-            rows.append(row)
-            print({k: row[k] for k in list(row)[:11]}, flush=True)
-    with given.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        print(f"{make_tree(root, given.images):.1f} kB an image")
+        for case in given.cases.split(","):
+            for augmented in (False, True):
+                rows = list(rows_of(case, augmented, root, given))
+                for row in rows:
+                    print(*list(row.values())[:11], sep="\t", flush=True)
+                keep(rows, given.out)
     return 0
 
 

@@ -73,7 +73,7 @@ class _Regions:
             self._is_trusted = torch.equal(found, truth())
             if not self._is_trusted:
                 warnings.warn(
-                    "nvImageCodec decodes a region of a JPEG to other pixels than Pillow the whole: "
+                    "nvImageCodec decodes a region of a JPEG to other pixels than Pillow does: "
                     "it is not used, and loading is slower; install another version",
                     stacklevel=2,
                 )
