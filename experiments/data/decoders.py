@@ -1,7 +1,7 @@
 """What decodes and resizes images: Pillow, or torch's kernels on tensors.
 
 Both draw the same random numbers, so crops, flips and operations are the same, and both see the
-same decoded pixels. Resized ones differ by a level of 255 here and there, since the kernels round
+same decoded pixels. Resized ones differ by some levels of 255, since the kernels round
 otherwise, so a run with one is another run than with the other.
 """
 
@@ -39,10 +39,13 @@ class PillowDecoder:
     """Everything by Pillow."""
 
     def __init__(self, transform: Transform) -> None:
-        self.finish = transform
+        self._transform = transform
 
     def decode(self, image: Image.Image) -> Image.Image:
         return to_rgb(image)
+
+    def finish(self, pixels: Image.Image) -> Tensor:
+        return self._transform(pixels)
 
 
 class TensorDecoder:

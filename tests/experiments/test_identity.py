@@ -131,3 +131,12 @@ def test_a_field_added_to_the_task_schema_later_does_not_rename_the_runs_of_toda
     today = config(task={"_target_": target})
     later = config(task={"_target_": target, "max_zoom": 0.0, "mixup_alpha": 0.0})
     assert run_id(today) == run_id(later)
+
+
+def test_the_decoder_of_old_runs_is_no_part_of_their_name_and_another_is() -> None:
+    files = {"_target_": "experiments.data.image_files.ImageFiles", "name": "set"}
+    before = run_id(config(data=files))
+    assert run_id(config(data={**files, "decoder": "pil"})) == before
+    assert run_id(config(data={**files, "decoder": "tensor"})) != before
+    own = {"_target_": "their.Images", "name": "set"}  # a source whose default nobody knows
+    assert run_id(config(data={**own, "decoder": "pil"})) != run_id(config(data=own))
