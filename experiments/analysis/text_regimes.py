@@ -23,7 +23,7 @@ def of_regimes(results: Path) -> str:
 
 def _regime(cell: Any) -> tuple[str, ...]:
     edges = [name_of(name) for name in str(cell.edges).split(", ") if name]
-    verdict = SAID.get(cell.verdict, cell.verdict)
+    verdict = str(SAID.get(cell.verdict, cell.verdict))
     if cell.verdict == "not tuned" and edges:
         verdict += f" ({', '.join(edges)} on an edge)"
     elif cell.verdict in ("better", "worse"):

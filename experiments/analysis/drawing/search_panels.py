@@ -64,7 +64,7 @@ def band(curves: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     Returns:
         x, mean, error (0 with one seed); only where every seed has a value.
     """
-    curves = curves[np.isfinite(curves[y].astype(float))]
+    curves = curves.loc[np.isfinite(curves[y].to_numpy(float))]
     by_seed = [part.sort_values(x, kind="stable") for _, part in curves.groupby("seed")]
     if not by_seed:
         return pd.DataFrame(columns=["x", "mean", "error"], dtype=float)

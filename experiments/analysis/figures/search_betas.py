@@ -124,7 +124,8 @@ def _panel(figure: Figure, axis: Any, rows: pd.DataFrame) -> None:
                              vmin=-limit, vmax=limit, s=size[known], **edge)  # fmt: skip
         label = "median gain (nats)"
         bar = figure.colorbar(drawn, ax=axis, label=label, shrink=0.8, extend="both")
-        bar.solids.set_rasterized(True)
+        if bar.solids is not None:
+            bar.solids.set_rasterized(True)
     axis.set_xlim(*VIEW)
     axis.set_ylim(*VIEW)
     axis.set_aspect("equal")

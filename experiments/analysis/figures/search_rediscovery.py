@@ -108,7 +108,8 @@ def draw_study(tables: searches.Tables, results: Path = RESULTS) -> Figure:
         for arm, part in by_arm
     ]
     proxies = dict.fromkeys(searches.proxy_of(row) for row in rows.itertuples())
-    rounds = tables["rediscovery"].get("num_rounds", pd.Series([float("nan")])).min()
+    found = tables["rediscovery"]
+    rounds = found.num_rounds.min() if "num_rounds" in found else float("nan")
     ours = OURS.format(
         proxies=" or ".join(proxies),
         rounds=f"{rounds:g}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -153,7 +153,8 @@ def _funnel(tables: searches.Tables) -> str:
     if rows.empty:
         return not_run_yet("The funnel", "python scripts/search.py funnel NAME")
     lines = []
-    for (arm, seed, number), part in rows.groupby(["arm", "seed", "number"], sort=False):
+    for key, part in rows.groupby(["arm", "seed", "number"], sort=False):
+        arm, seed, number = cast(tuple[Any, Any, Any], key)
         last = part[part.gate == part.gate.iloc[-1]]
         gains = ", ".join(
             f"{searches.FAMILIES.get(row.family, row.family)} {_said(row.mean, row.standard_error)}"
