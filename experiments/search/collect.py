@@ -1,7 +1,7 @@
 """Searches as the tables of a study, `results/studies/NAME/`: small enough to be committed.
 
     searches.csv   a row per search: arm, seed, settings, shares, hash of the population, commit
-    curves.csv     some hundred points of each search: best fitness, shares since the point before
+    curves.csv     a hundred points of each search: best fitness, shares since the point before
     finals.csv     the best programs on fresh data and seeds, with their texts
     lineage.csv    the way to the best of them, a row per change
     sightings.csv  programs that are sign momentum, with their betas, in the order they were met
@@ -30,7 +30,7 @@ from experiments.store import read_json, write_text
 if TYPE_CHECKING:
     import pandas as pd
 
-NUM_POINTS = 200
+NUM_POINTS = 100
 SETTINGS = ("strategy", "family", "num_steps", "population", "guided", "mode", "window")
 SURROUNDINGS = ("executor", "num_workers", "commit", "cpu", "versions", "command")
 
@@ -67,7 +67,8 @@ def write(folders: Sequence[SearchFolder], out: Path) -> list[Path]:
     written = []
     for name, rows in parts.items():
         if rows:
-            write_text(out / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False))
+            text = pd.DataFrame(rows).to_csv(index=False, float_format="%.7g")
+            write_text(out / f"{name}.csv", text)
             written.append(out / f"{name}.csv")
     return written
 
@@ -144,7 +145,6 @@ def sightings_of(history: History) -> Iterator[dict[str, Any]]:
             "beta1_value": float(lion.beta1) if lion.beta1 is not None else None,
             "beta2_value": float(lion.beta2) if lion.beta2 is not None else None,
             "fitness": history.fitness(event),
-            "text": one.program.text(),
         }
 
 

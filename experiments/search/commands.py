@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import UserError
+from experiments.search.settings import SearchSettings
 from experiments.store import read_json, write_text
 
 if TYPE_CHECKING:
     from experiments.search.folder import SearchFolder
     from experiments.search.history import History
 
+REFERENCE = SearchSettings.reference
 SEARCHES, STUDIES = Path("results/searches"), Path("results/studies")
 FUNNEL = "funnel.jsonl"
 
@@ -65,6 +67,14 @@ def add_to(commands: Any, lion: str) -> None:
         "--against", default=lion, help=f"program to be as good as (default: {lion})"
     )
     again.set_defaults(action=run_rediscovery)
+    worth = commands.add_parser("worth", help="what programs gain on a proxy, on fresh data")
+    worth.add_argument("programs", nargs="+", help="files, or names of the library")
+    worth.add_argument("--family", default="lm", help="of the proxy (default: lm)")
+    worth.add_argument("--steps", type=int, default=100, help="of a training (default: 100)")
+    worth.add_argument("--rounds", type=int, default=16, help="of fresh data (default: 16)")
+    worth.add_argument("--reference", default=REFERENCE, help=f"gain 0 (default: {REFERENCE})")
+    worth.add_argument("--out", type=Path, help="write a table (CSV), too")
+    worth.set_defaults(action=show_worth)
     collect = commands.add_parser("collect", parents=[root], help="tables of a study, and figures")
     collect.add_argument("names", nargs="+", help="searches; those of one name become an arm")
     collect.add_argument("--study", required=True, help="name below results/studies, or a folder")
@@ -249,6 +259,34 @@ def run_rediscovery(args: argparse.Namespace) -> int:
             for name, count in at.items()
         )
         print(f"{folder.path.name}, in trained programs: {said}", flush=True)
+    return 0
+
+
+def show_worth(args: argparse.Namespace) -> int:
+    """Prints the gain of programs over the reference, the best first."""
+    import pandas as pd
+
+    from experiments.search import finals, library
+    from experiments.search.evaluation import Tier
+    from experiments.search.proxies import families
+    from experiments.search.session import gain_text
+
+    families.check(args.family)
+    if args.steps < 10 or args.steps % 10:
+        raise UserError(f"--steps {args.steps}: must be a multiple of 10")
+    if args.rounds < 2:
+        raise UserError(f"--rounds {args.rounds}: at least 2, for a standard error")
+    programs = [library.read_file(name) for name in args.programs]
+    reference = library.read_file(args.reference).text()
+    tier = Tier(family=args.family, num_steps=args.steps, reference=reference)
+    judged = zip(args.programs, finals.evaluate(programs, tier, args.rounds), strict=True)
+    rows = []
+    for name, final in sorted(judged, key=lambda pair: -pair[1].mean):
+        print(f"{name:<20} {gain_text(final)}")
+        said = {"mean": final.mean, "standard_error": final.standard_error, "n": args.rounds}
+        rows.append({"program": name, "family": args.family, "num_steps": args.steps, **said})
+    if args.out is not None:
+        write_text(args.out, pd.DataFrame(rows).to_csv(index=False, float_format="%.7g"))
     return 0
 
 

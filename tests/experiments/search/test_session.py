@@ -242,12 +242,12 @@ def test_a_program_that_sets_its_own_step_size_is_flagged() -> None:
     assert screen(parse(body.format("  lr = lr * 0.5\n"))).flags == ("overwrites lr",)
 
 
-def run(name: str, *more: str, root: Path) -> int:
+def run(name: str, *more: str, root: Path | None) -> int:
     import argparse
 
     parser = argparse.ArgumentParser()
-    commands.add_to(parser.add_subparsers())
-    args = parser.parse_args([name, *more, "--searches", str(root)])
+    commands.add_to(parser.add_subparsers(), "lion")
+    args = parser.parse_args([name, *more, *(["--searches", str(root)] if root else [])])
     return args.action(args)
 
 
