@@ -74,5 +74,26 @@ def _reached(rows: pd.DataFrame) -> str:
     return f"{len(known)} of {len(rows)}, after {low if low == high else f'{low} to {high}'}"
 
 
-BLOCKS: dict[str, Callable[[Path], str]] = {"search": strategies, "rediscovery": rediscovery}
+def known(results: Path) -> str:
+    """What programs of the library gain over AdamW on the searches' proxies, fresh data."""
+    path = results / "studies" / searches.STUDY / "known.csv"
+    if not path.exists():
+        return NO_STUDY
+    rows = pd.read_csv(path)
+    rows["said"] = [f"{r.mean:+.3f} ± {r.standard_error:.3f}" for r in rows.itertuples()]
+    rows["proxy"] = [searches.proxy_of(row) for row in rows.itertuples()]
+    wide = rows.pivot(index="program", columns="proxy", values="said")
+    wide = wide.loc[list(dict.fromkeys(rows.program)), list(dict.fromkeys(rows.proxy))]
+    said = [
+        (f"`{name}`", *map(str, row)) for name, row in zip(wide.index, wide.values, strict=True)
+    ]
+    heads = ("program of the library", *map(str, wide.columns))
+    return table(heads, said).replace("-0.", "−0.")
+
+
+BLOCKS: dict[str, Callable[[Path], str]] = {
+    "search": strategies,
+    "rediscovery": rediscovery,
+    "known_programs": known,
+}
 """Name of a block -> what makes it."""

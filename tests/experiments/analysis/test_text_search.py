@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import search_study
 
@@ -46,3 +47,13 @@ def test_milestones_say_in_how_many_searches_and_after_how_many_trainings(tmp_pa
     (line,) = [line for line in text.splitlines() if line.startswith("| without sign")]
     assert line.endswith("| 5 of 5, at the start | 2 of 5, after 7 to 900 | 0 of 5 |")
     assert "| perceptron, 400 steps | 3,0" in line
+
+
+def test_known_programs_stand_by_proxy(tmp_path: Path) -> None:
+    folder = search_study.write(tmp_path, {})
+    rows = [("lion", "lm", 100, -0.1, 0.01, 4), ("lion", "mlp", 400, 0.2, 0.02, 4)]
+    columns = ["program", "family", "num_steps", "mean", "standard_error", "n"]
+    pd.DataFrame(rows, columns=columns).to_csv(folder / "known.csv", index=False)
+    head, _, line = text_search.known(tmp_path).splitlines()
+    assert head.endswith("| language, 100 steps | perceptron, 400 steps |")
+    assert line == "| `lion` | −0.100 ± 0.010 | +0.200 ± 0.020 |"
