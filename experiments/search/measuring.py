@@ -1,0 +1,168 @@
+"""What `scripts/search.py` measures after a search: funnel, meta-overfitting, milestones, worth.
+
+Heavy imports are lazy: the script's other commands start quickly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.config import UserError
+from experiments.search.settings import SearchSettings
+from experiments.store import write_text
+
+if TYPE_CHECKING:
+    from experiments.search.folder import SearchFolder
+
+FUNNEL = "funnel.jsonl"
+REFERENCE = SearchSettings.reference
+
+
+def add_to(commands: Any, root: argparse.ArgumentParser, lion: str) -> None:
+    """Adds funnel, meta, rediscovery and worth to a command line.
+
+    Args:
+        commands: Sub-parsers.
+        root: Parent of parsers that name the folder of searches.
+        lion: Name of Lion's program in the library.
+    """
+    funnel = commands.add_parser("funnel", parents=[root], help="which finalists hold elsewhere")
+    funnel.add_argument("name")
+    funnel.add_argument("--rounds", type=int, default=5, help="seeds on each family (default: 5)")
+    funnel.add_argument("--reference", help="program to beat (default: the search's reference)")
+    funnel.set_defaults(action=run_funnel)
+    meta = commands.add_parser("meta", parents=[root], help="meta-overfitting: the best, over time")
+    meta.add_argument("name")
+    meta.add_argument("--points", type=int, default=20)
+    meta.add_argument("--rounds", type=int, default=5, help="seeds on each family (default: 5)")
+    meta.set_defaults(action=run_meta)
+    again = commands.add_parser(
+        "rediscovery", parents=[root], help="when was sign momentum met, and one as good as Lion?"
+    )
+    again.add_argument("names", nargs="+")
+    again.add_argument("--rounds", type=int, default=16, help="of fresh data (default: 16)")
+    again.add_argument(
+        "--against", default=lion, help=f"program to be as good as (default: {lion})"
+    )
+    again.set_defaults(action=run_rediscovery)
+    worth = commands.add_parser("worth", help="what programs gain on a proxy, on fresh data")
+    worth.add_argument("programs", nargs="+", help="files, or names of the library")
+    worth.add_argument("--family", default="lm", help="of the proxy (default: lm)")
+    worth.add_argument("--steps", type=int, default=100, help="of a training (default: 100)")
+    worth.add_argument("--rounds", type=int, default=16, help="of fresh data (default: 16)")
+    worth.add_argument("--reference", default=REFERENCE, help=f"gain 0 (default: {REFERENCE})")
+    worth.add_argument("--out", type=Path, help="write a table (CSV), too")
+    worth.set_defaults(action=show_worth)
+
+
+def _find(name: str, root: Path) -> SearchFolder:
+    from experiments.search.folder import SearchFolder
+
+    return SearchFolder.find(name, root)
+
+
+def run_funnel(args: argparse.Namespace) -> int:
+    """Takes the finalists through the gates, and prints who comes through."""
+    from experiments.search import funnel, library
+    from experiments.search.language import parse
+
+    folder = _find(args.name, args.searches)
+    finalists = [row for row in folder.final_rows() if row["kind"] == "finalist"]
+    if not finalists:
+        raise UserError(f"{folder.path.name}: no finalists yet; let the search end first")
+    header = folder.read()
+    reference = header["reference_text"]
+    if args.reference:
+        reference = library.read_file(args.reference).text()
+    programs = [parse(row["text"]) for row in finalists]
+
+    def say(place: int, passage: Any) -> None:
+        print(f"candidate {finalists[place]['number']}, {_said(passage)}", flush=True)
+
+    passages = funnel.run(programs, folder.settings.num_steps, reference, args.rounds, say)
+    rows = []
+    for row, of in zip(finalists, passages, strict=True):
+        for passage in of:
+            families = {name: final.to_json() for name, final in passage.finals.items()}
+            verdict = {"gate": passage.gate, "promoted": passage.is_promoted}
+            rows.append({"number": row["number"], **verdict, "families": families})
+    write_text(folder.path / FUNNEL, "".join(json.dumps(row) + "\n" for row in rows), durable=True)
+    survivors = funnel.survivors(passages)
+    names = ", ".join(str(finalists[n]["number"]) for n in survivors)
+    print(f"through all gates, the best worst family first: {names or 'none'}")
+    for n in survivors:
+        path = folder.path / f"survivor-{finalists[n]['number']}.txt"
+        write_text(path, finalists[n]["text"])
+        print("\n".join(funnel.commands(str(path), 0.004)))
+    return 0
+
+
+def _said(passage: Any) -> str:
+    from experiments.search.session import gain_text
+
+    gains = ", ".join(f"{name} {gain_text(final)}" for name, final in passage.finals.items())
+    return f"{passage.gate}: {gains}: {'promoted' if passage.is_promoted else 'held back'}"
+
+
+def run_meta(args: argparse.Namespace) -> int:
+    """Judges the best programs of some moments on fresh data of every family."""
+    from experiments.search import collect
+    from experiments.search.proxies.families import FAMILIES
+
+    folder = _find(args.name, args.searches)
+    for row in collect.meta(folder, args.points, args.rounds, list(FAMILIES)):
+        means = {name: final["mean"] for name, final in row["families"].items()}
+        said = ", ".join(
+            f"{name} {'failed' if mean is None else f'{mean:+.4f}'}" for name, mean in means.items()
+        )
+        print(f"{row['told']:>8}  candidate {row['number']:>8}  search {row['best']:+.4f}  {said}")
+    return 0
+
+
+def run_rediscovery(args: argparse.Namespace) -> int:
+    """Prints the milestones of searches, in trained programs."""
+    from experiments.search import library, rediscovery
+
+    if args.rounds < 2:
+        raise UserError(f"--rounds {args.rounds}: at least 2, for a standard error")
+    against = library.read_file(args.against)
+    for folder in [_find(name, args.searches) for name in args.names]:
+        row = rediscovery.measure(folder, against, args.rounds)
+        at = {name: row[f"{name}_trained"] for name in ("sign_momentum", "two_averages", "as_good")}
+        said = ", ".join(
+            f"{name.replace('_', ' ')} {'never' if count is None else f'after {count}'}"
+            for name, count in at.items()
+        )
+        print(f"{folder.path.name}, in trained programs: {said}", flush=True)
+    return 0
+
+
+def show_worth(args: argparse.Namespace) -> int:
+    """Prints the gain of programs over the reference, the best first."""
+    import pandas as pd
+
+    from experiments.search import finals, library
+    from experiments.search.evaluation import Tier
+    from experiments.search.proxies import families
+    from experiments.search.session import gain_text
+
+    families.check(args.family)
+    if args.steps < 10 or args.steps % 10:
+        raise UserError(f"--steps {args.steps}: must be a multiple of 10")
+    if args.rounds < 2:
+        raise UserError(f"--rounds {args.rounds}: at least 2, for a standard error")
+    programs = [library.read_file(name) for name in args.programs]
+    reference = library.read_file(args.reference).text()
+    tier = Tier(family=args.family, num_steps=args.steps, reference=reference)
+    judged = zip(args.programs, finals.evaluate(programs, tier, args.rounds), strict=True)
+    rows = []
+    for name, final in sorted(judged, key=lambda pair: -pair[1].mean):
+        print(f"{name:<20} {gain_text(final)}")
+        said = {"mean": final.mean, "standard_error": final.standard_error, "n": args.rounds}
+        rows.append({"program": name, "family": args.family, "num_steps": args.steps, **said})
+    if args.out is not None:
+        write_text(args.out, pd.DataFrame(rows).to_csv(index=False, float_format="%.7g"))
+    return 0
