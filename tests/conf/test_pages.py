@@ -34,6 +34,7 @@ def names(group: str) -> list[str]:
 GLUE_SPLITS = ("train", "dev", "dev_matched", "dev_mismatched")
 EXPERIMENTS, OPTIMIZERS, RECIPES = names("experiment"), names("optimizer"), names("recipe")
 CHOICES = ("experiment=", "optimizer=", "recipe=")
+OF_SWEEPS = ("sweep=", "sweep.", "launcher=", "launcher.")
 PAGES = sorted(run.CONF.rglob("*.yaml"))
 
 
@@ -153,7 +154,7 @@ def test_commands_in_the_header_parse(experiment: str, composed: Compose) -> Non
     assert any(f"experiment={experiment}" in arguments for arguments in found)
     seen: set[str] = set()
     for arguments in found:
-        overrides = [a for a in arguments if not a.startswith("-") and a != "job"]
+        overrides = [a for a in arguments if not a.startswith(("-", *OF_SWEEPS)) and a != "job"]
         several = {"-m", "--multirun"} & set(arguments)
         for combination in combinations(overrides) if several else [overrides]:
             pages = [o for o in combination if o.startswith(CHOICES)]

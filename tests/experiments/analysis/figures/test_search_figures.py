@@ -178,7 +178,7 @@ def test_the_map_of_betas_has_a_panel_for_each_proxy() -> None:
         "Ours, proxy: perceptron, 400 steps",
     ]
     assert "(0.9, 0.99) and (0.95, 0.98)" in words(figure)
-    seen = pd.DataFrame({"beta1_value": [0.91, 0.92, 0.5], "beta2_value": [0.99, 0.98, 0.5],
+    seen = pd.DataFrame({"beta1_value": [0.91, 0.92, 0.5], "beta2_value": [0.99, 0.985, 0.5],
                          "fitness": [0.1, 0.3, None]})  # fmt: skip
     cells = search_betas.in_cells(seen)
     assert sorted(cells["count"]) == [1, 2]
