@@ -36,9 +36,13 @@ def _settings(table: pd.DataFrame) -> list[str]:
     return [key for key in SETTING if key in table and table[key].notna().any()]
 
 
+def _conditions(table: pd.DataFrame) -> list[str]:
+    return [key for key in CONDITION if key in table and table[key].nunique() > 1]
+
+
 def _unequal(table: pd.DataFrame) -> Iterator[Finding]:
-    """More trials find more luck."""
-    keys = _settings(table)
+    """More trials find more luck. One setting under two conditions is two trials."""
+    keys = [*_settings(table), *_conditions(table)]
     trials = {str(name): len(own.drop_duplicates(keys)) for name, own in table.groupby("optimizer")}
     if len(set(trials.values())) > 1:
         said = ", ".join(f"{name} {number}" for name, number in trials.items())
@@ -51,7 +55,7 @@ def _unequal(table: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _edges(table: pd.DataFrame, headline: Headline) -> Iterator[Finding]:
-    conditions = [key for key in CONDITION if key in table and table[key].nunique() > 1]
+    conditions = _conditions(table)
     for found, own in table.groupby(["optimizer", *conditions], dropna=False):
         names: tuple[Any, ...] = tuple(found)  # type: ignore[arg-type]
         keys = [k for k in _settings(own) if own[k].nunique() > 1]
