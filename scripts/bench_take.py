@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 from experiments.config import RunConfig, to_dict  # noqa: E402
 from experiments.identity import run_id  # noqa: E402
 from experiments.store import Folder  # noqa: E402
-from experiments.sweep import manifest, worker  # noqa: E402
+from experiments.sweep import worker, writing  # noqa: E402
 from experiments.sweep.leases import Lease  # noqa: E402
 from experiments.sweep.manifest import Cell, Sweep  # noqa: E402
 from experiments.sweep.picking import Picker  # noqa: E402
@@ -76,7 +76,7 @@ def sweep_of(folder: Path, number: int) -> Sweep:
             results_dir=str(folder / "runs"),
         )
         cells.append(Cell(run_id(config), "lion", seed, {"optimizer.lr": 1e-3}, to_dict(config)))
-    return manifest.write(folder / "sweeps" / "pretended", cells)
+    return writing.write(folder / "sweeps" / "pretended", cells)
 
 
 def finish(sweep: Sweep, cell: Cell) -> None:

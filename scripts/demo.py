@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 from experiments.config import UserError  # noqa: E402
 from experiments.headline import Headline, of_table  # noqa: E402
 from experiments.outcomes import write_outcomes  # noqa: E402
-from experiments.sweep import local, manifest  # noqa: E402
+from experiments.sweep import local, writing  # noqa: E402
 from experiments.sweep import report as sweep_report  # noqa: E402
 from experiments.sweep.manifest import Cell  # noqa: E402
 from run import compose  # noqa: E402
@@ -80,7 +80,7 @@ def work(args: argparse.Namespace) -> int:
     if args.seeds < 1 or args.workers < 1:
         raise UserError("--seeds and --workers must be 1 or more")
     cells = plan_cells(args.experiment, args.seeds, args.out / "runs", args.overrides)
-    sweep = manifest.write(args.out / "sweeps" / sweep_name(args), cells)
+    sweep = writing.write(args.out / "sweeps" / sweep_name(args), cells)
     num_missing = sum(sweep.final_state(cell) is None for cell in cells)
     if num_missing:
         code = local.launch(sweep.path, num_workers=args.workers, threads=1)

@@ -26,7 +26,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "curves": (*HEAD, "told", "evaluated", "best"),
     "finals": (*HEAD, "number", "kind", "on_search_data", "mean", "standard_error", "text"),
     "lineage": (*HEAD, "step", "number", "change", "fitness"),
-    "sightings": (*HEAD, "number", "beta1_value", "beta2_value", "fitness"),
+    "sightings": (*HEAD, "number", "is_exact", "beta1_value", "beta2_value", "fitness"),
     "funnel": (*HEAD, "number", "gate", "promoted", "family", "mean", "standard_error", "n"),
     "meta": (*HEAD, "told", "best", "family", "mean", "standard_error"),
     "rediscovery": (*HEAD, "sign_momentum_trained", "two_averages_trained", "as_good_trained"),
@@ -186,6 +186,13 @@ def papers(quantities: tuple[str, ...], results: Path = RESULTS) -> pd.DataFrame
             "unit": rows.unit.to_numpy(),
         }
     )
+
+
+def beside_paper(quantities: tuple[str, ...], name: str, results: Path = RESULTS) -> pd.DataFrame:
+    """What the paper says of its search, and below it our table `name` where there is one."""
+    rows = papers(quantities, results)
+    ours = (of_results(results) or {}).get(name, no_rows(name))
+    return rows if ours.empty else pd.concat([rows, ours.assign(origin="proxy")])
 
 
 def stated(quantity: str, results: Path = RESULTS) -> tuple[float, float]:

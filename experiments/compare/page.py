@@ -29,9 +29,9 @@ from experiments.compose import compose_cells
 from experiments.config import ConfigError, RunConfig, UserError
 from experiments.headline import Headline
 from experiments.pages import CONF, from_dotlist
-from experiments.sweep import command, manifest
+from experiments.sweep import command, writing
 from experiments.sweep.local import find_gpus
-from experiments.sweep.manifest import Cell
+from experiments.sweep.manifest import Cell, Sweep
 
 NOT_A_COMPARISON = -1
 JOB = "compare"
@@ -183,7 +183,7 @@ class Page:
         missing = [ask for ask in asks if ledger.answer(ask) is None and not ask.copy]
         if missing:
             cells = [self.cell(ask) for ask in missing]
-            sweep = manifest.write(
+            sweep = writing.write(
                 ledger.path / "sweep", cells, fixed=self._overrides, equal_budget=False, quiet=True
             )
             for run, state in sweep.states().items():
@@ -196,7 +196,7 @@ class Page:
         return [ledger.answer(ask) or Answer() for ask in asks]
 
     def _note(
-        self, asks: Sequence[Ask], cells: Sequence[Cell], sweep: manifest.Sweep, ledger: Ledger
+        self, asks: Sequence[Ask], cells: Sequence[Cell], sweep: Sweep, ledger: Ledger
     ) -> None:
         from experiments.outcomes import outcomes
         from experiments.table import read_runs
@@ -216,7 +216,7 @@ class Page:
         ledger.refuse_hopeless(asks)
 
 
-def _last_message(sweep: manifest.Sweep, cell: Cell) -> str:
+def _last_message(sweep: Sweep, cell: Cell) -> str:
     leases = sweep.leases.of(cell.run_id)
     return (leases[-1].facts.get("message") if leases else "") or "see its log"
 

@@ -29,7 +29,7 @@ from experiments.explain import nearest
 from experiments.identity import OPERATIONAL_DATA_KEYS
 from experiments.pages import CONF, from_dotlist, groups_of, load_page, proxy_of
 from experiments.ranges import SEED, check_all
-from experiments.sweep import manifest, space
+from experiments.sweep import space, writing
 from experiments.sweep.manifest import Cell, Sweep
 from experiments.sweep.request import Request, parse_value
 from experiments.sweep.request import parse as parse
@@ -166,7 +166,7 @@ def prepare(
     cells, conditions = plan(request, page, config_dir)
     check_data(cells, is_here=section["_target_"] == TRAINS_HERE)
     runs_dir = Path(cells[0].config["results_dir"])
-    sweep = manifest.write(
+    sweep = writing.write(
         sweeps_beside(runs_dir) / name_of(request, page),
         cells,
         fixed=fixed_settings(request),

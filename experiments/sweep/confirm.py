@@ -15,7 +15,7 @@ import yaml
 
 from experiments import checks
 from experiments.config import UserError, from_dict, to_dict
-from experiments.sweep import manifest
+from experiments.sweep import writing
 from experiments.sweep.manifest import INIT_OPTIMIZER, Cell, Sweep
 from experiments.sweep.results import Best, best_cells, hashable
 from experiments.sweep.space import short
@@ -65,7 +65,7 @@ def confirm(
     name = f"{sweep.name}-fresh"
     if measured:  # other settings are another sweep
         name += f"-{hashlib.sha256(' '.join(measured).encode()).hexdigest()[:6]}"
-    return manifest.write(
+    return writing.write(
         sweep.path.with_name(name),
         cells,
         fixed=[*sweep.manifest["fixed"], *measured],

@@ -1,35 +1,27 @@
 """What a sweep consists of: `results/sweeps/<name>/manifest.json`, and the state of its cells.
 
-The manifest only grows: the same call adds nothing, one with more seeds or optimizers adds cells.
-Whether a cell is done is told by its run's own `status.json`, never by the sweep.
+It is made by `writing`. Whether a cell is done is told by its run's own `status.json`, never by the
+sweep.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
-import socket
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments import trust
-from experiments.config import ConfigError, RunConfig, UserError, from_dict, to_dict
-from experiments.files import make_folder
+from experiments.config import ConfigError, RunConfig, from_dict, to_dict
 from experiments.identity import run_id
 from experiments.precision import resolved
 from experiments.store import (
     FINAL_STATES,
-    MANIFEST_VERSION,
     Folder,
     damaged_sweep,
-    now,
     read_sweep,
-    write_text,
 )
 from experiments.sweep.leases import MAX_KILLS, Lease, Leases, Tries
 from experiments.sweep.space import short
@@ -192,80 +184,6 @@ class Sweep:
         return max((int(step) for step in steps if step.isdecimal()), default=0)
 
 
-def write(
-    path: Path,
-    cells: Sequence[Cell],
-    *,
-    fixed: Sequence[str] = (),
-    conditions: Iterable[str] = (),
-    equal_budget: bool = True,
-    max_tries: int = 3,
-    lease_seconds: float = 120.0,
-    about: str = "",
-    quiet: bool = False,
-    then: dict[str, Any] | None = None,
-) -> Sweep:
-    """Makes a sweep's folder, or adds what is new to it.
-
-    Args:
-        path: The sweep's folder.
-        cells: What this call asks for; at least one.
-        fixed: Settings of the command that hold for every cell; they must stay the same.
-        conditions: Columns to compare along; the others are tuned.
-        equal_budget: Whether an unequal number of trials is refused.
-        max_tries: How often a cell may fail.
-        lease_seconds: See `experiments.sweep.leases`.
-        about: One line for people.
-        quiet: Whether launchers leave the speaking to the caller.
-        then: Stage two, which starts from what this sweep chooses; see `experiments.sweep.stages`.
-
-    Raises:
-        UserError: if the budget would be unequal, or the sweep there is another one.
-    """
-    trust.note(cell.config for cell in cells)
-    make_folder(path)
-    make_folder(Path(cells[0].config["results_dir"]))
-    with _locked(path):
-        before = read_sweep(path) if (path / "manifest.json").exists() else {}
-        runs_dir = cells[0].config["results_dir"]
-        if before:
-            _check_same(path, before, list(fixed), runs_dir)
-        old = cells_of(before, path) if before else []
-        merged = list({cell.run_id: cell for cell in [*old, *cells]}.values())
-        budget = trials(merged)
-        is_equal = len(set(budget.values())) <= 1
-        if equal_budget and not is_equal:
-            said = ", ".join(f"{name} {count}" for name, count in budget.items())
-            raise ConfigError(
-                f"the number of trials differs ({said}): give every optimizer as many, or say "
-                "sweep.equal_budget=false (the sweep is then marked as unfair)"
-            )
-        call = {"started": now(), "host": socket.gethostname(), "command": " ".join(sys.argv)}
-        content = {
-            "schema_version": MANIFEST_VERSION,
-            "name": path.name,
-            "about": about,
-            "experiment": ",".join(dict.fromkeys(c.config["experiment"] for c in merged)),
-            "budget": budget,
-            "budget_is_equal": is_equal,
-            "seeds": sorted({cell.seed for cell in merged}),
-            "conditions": sorted({*before.get("conditions", []), *conditions}),
-            "axes": axes(merged),
-            "fixed": list(fixed),
-            "runs_dir": runs_dir,
-            "max_tries": max_tries,
-            "lease_seconds": lease_seconds,
-            "calls": [*before.get("calls", []), call],
-            "cells": [vars(cell) for cell in merged],
-        }
-        if quiet:
-            content["quiet"] = True
-        if then or before.get("then"):
-            content["then"] = then or before["then"]
-        write_text(path / "manifest.json", json.dumps(content, indent=1) + "\n", durable=True)
-    return Sweep(path)
-
-
 def cells_of(manifest: dict[str, Any], path: Path) -> list[Cell]:
     """The cells of a manifest.
 
@@ -287,62 +205,6 @@ def cells_of(manifest: dict[str, Any], path: Path) -> list[Cell]:
 def _is_plain_name(name: Any) -> bool:
     """Whether it names a folder or file right in another folder, and nothing elsewhere."""
     return isinstance(name, str) and name == os.path.basename(name) and name not in ("", ".", "..")
-
-
-def _check_same(path: Path, before: dict[str, Any], fixed: list[str], runs_dir: str) -> None:
-    """Two sweeps must not share a folder."""
-    if before["fixed"] != fixed:
-        theirs = " ".join(before["fixed"]) or "none"
-        raise UserError(
-            f"the sweep {path} was made with other settings ({theirs}): choose another name "
-            "with sweep.name=NAME"
-        )
-    if Path(before["runs_dir"]).resolve() != Path(runs_dir).resolve():
-        raise UserError(
-            f"the runs of sweep {path} lie in {before['runs_dir']}: say "
-            f"results_dir={before['runs_dir']}, or choose another name with sweep.name=NAME"
-        )
-
-
-def trials(cells: Iterable[Cell]) -> dict[str, int]:
-    """How many settings each optimizer gets, not counting seeds."""
-    tried: dict[str, set[str]] = {}
-    for cell in cells:
-        tried.setdefault(cell.optimizer, set()).add(cell.trial)
-    return {name: len(all_of) for name, all_of in tried.items()}
-
-
-def axes(cells: Iterable[Cell]) -> dict[str, dict[str, list[Any]]]:
-    """The values that each optimizer was tried with, by column."""
-    found: dict[str, dict[str, list[Any]]] = {}
-    for cell in cells:
-        for key, value in cell.settings.items():
-            values = found.setdefault(cell.optimizer, {}).setdefault(short(key), [])
-            if value not in values:
-                values.append(value)
-    for columns in found.values():
-        for values in columns.values():
-            values.sort(key=_order)
-    return found
-
-
-def _order(value: Any) -> tuple[int, Any]:
-    """Numbers by size, then lists of numbers, then the rest by name."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return 0, value
-    if isinstance(value, list) and all(_order(part)[0] == 0 for part in value):
-        return 1, value
-    return 2, str(value)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _brief(value: Any) -> str:

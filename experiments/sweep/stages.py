@@ -22,7 +22,7 @@ from typing import Any
 from experiments.compose import compose_cells
 from experiments.config import ConfigError, UserError
 from experiments.explain import nearest
-from experiments.sweep import manifest
+from experiments.sweep import writing
 from experiments.sweep.command import settings_of
 from experiments.sweep.confirm import cells_of
 from experiments.sweep.manifest import INIT_OPTIMIZER, Cell, Sweep
@@ -96,7 +96,7 @@ def second(sweep: Sweep) -> Sweep:
     cells = _cells(stage, runs, seeds, sweep.manifest["runs_dir"])
     edges = [best.optimizer for best in chosen if best.edges]
     about = f"{stage.experiment} from what {sweep.name} has chosen"
-    return manifest.write(
+    return writing.write(
         sweep.path.with_name(f"{sweep.name}-then"),
         cells,
         fixed=sweep.manifest["fixed"],

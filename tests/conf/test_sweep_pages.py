@@ -15,7 +15,8 @@ import run
 from experiments.config import RunConfig
 from experiments.pages import groups_of
 from experiments.sweep import command
-from experiments.sweep.manifest import Cell, axes, trials
+from experiments.sweep.manifest import Cell
+from experiments.sweep.writing import axes, trials
 
 PAGES = sorted(path.stem for path in (run.CONF / "sweep").glob("*.yaml"))
 LAUNCHERS = sorted(path.stem for path in (run.CONF / "launcher").glob("*.yaml"))

@@ -13,7 +13,7 @@ import run
 from experiments import runner, trust
 from experiments.config import ConfigError, RunConfig, to_dict
 from experiments.identity import run_id
-from experiments.sweep import manifest
+from experiments.sweep import writing
 from experiments.sweep.manifest import Cell, Sweep
 
 
@@ -158,7 +158,7 @@ def test_a_home_that_cannot_be_written_trusts_for_this_command(
 def test_the_manifest_of_a_stranger_is_not_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine = manifest.write(tmp_path / "sweeps/mine", [Cell.of(tiny.config(tmp_path / "runs"), {})])
+    mine = writing.write(tmp_path / "sweeps/mine", [Cell.of(tiny.config(tmp_path / "runs"), {})])
     assert mine.config(mine.cells[0]).task["_target_"] == "tiny.Task"
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "another"))
     monkeypatch.delenv(trust.VARIABLE)

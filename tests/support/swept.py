@@ -16,7 +16,7 @@ import tiny
 
 from experiments.config import RunConfig
 from experiments.store import read_json, read_rows
-from experiments.sweep import manifest
+from experiments.sweep import writing
 from experiments.sweep.manifest import Cell, Sweep
 from experiments.sweep.worker import Worker
 
@@ -36,7 +36,7 @@ def cells(root: Path, number: int, **changes: Any) -> list[Cell]:
 
 def sweep(root: Path, planned: Sequence[Cell], **settings: Any) -> Sweep:
     """A sweep's folder in `root/sweeps/trial`."""
-    return manifest.write(root / "sweeps" / "trial", planned, **settings)
+    return writing.write(root / "sweeps" / "trial", planned, **settings)
 
 
 def cell_of(config: RunConfig, **settings: Any) -> Cell:

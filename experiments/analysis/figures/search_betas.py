@@ -23,11 +23,11 @@ PAPERS = (
     "{betas}."
 )
 OURS = (
-    "Ours: a proxy in each panel. {num} programs of {searches} searches are proved to be sign "
-    "momentum ({left_out} of them without clip, arcsin and the like), {outside} lie outside of the "
-    "panels. Each mark: the programs of a cell of 0.04, larger for more; colour: the median of "
-    "their gains on the data each was first judged on, in nats, within one panel only; grey: "
-    "none has a gain. On the diagonal there is one average; at (0, 0) the sign of the gradient. "
+    "Ours: a proxy in each panel. {exact} programs of {searches} searches are proved to be sign "
+    "momentum, {left_out} more would be without their clip, arcsin and the like; {outside} lie "
+    "outside of the panels. Each mark: the programs of a cell of 0.04, larger for more; colour: "
+    "the median of their gains on the data each was first judged on, in nats, within one panel "
+    "only; grey: none has a gain. On the diagonal there is one average; at (0, 0) the sign of the gradient. "
     "Arms that start from a damaged Lion begin near it. {small}"
 )
 VIEW = (-0.25, 1.25)
@@ -74,10 +74,11 @@ def draw_study(tables: searches.Tables, results: Path = RESULTS) -> Figure:
     heads = tables["searches"].set_index("search")[["family", "num_steps"]]
     seen = seen.join(heads, on="search")
     spread = seen[seen.beta1_value.between(*VIEW) & seen.beta2_value.between(*VIEW)]
+    is_exact = seen.is_exact.astype(bool)
     ours = OURS.format(
-        num=len(seen),
+        exact=int(is_exact.sum()),
         searches=seen.search.nunique(),
-        left_out=int((~seen.is_exact.astype(bool)).sum()) if "is_exact" in seen else 0,
+        left_out=int((~is_exact).sum()),
         outside=len(seen) - len(spread),
         small=search_panels.SMALL,
     )

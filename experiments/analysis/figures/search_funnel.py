@@ -31,10 +31,7 @@ OURS = (
 
 def table(results: Path = RESULTS) -> pd.DataFrame:
     """The paper's funnel in words, and ours where it was run."""
-    rows = searches.papers(QUANTITIES, results)
-    tables = searches.of_results(results) or {}
-    ours = tables.get("funnel", searches.no_rows("funnel"))
-    return rows if ours.empty else pd.concat([rows, ours.assign(origin="proxy")])
+    return searches.beside_paper(QUANTITIES, "funnel", results)
 
 
 def draw(results: Path = RESULTS) -> Figure:

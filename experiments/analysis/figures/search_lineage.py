@@ -32,10 +32,7 @@ OURS = (
 
 def table(results: Path = RESULTS) -> pd.DataFrame:
     """The paper's lengths of programs, and the lineages of our searches where they were run."""
-    rows = searches.papers(QUANTITIES, results)
-    tables = searches.of_results(results) or {}
-    steps = tables.get("lineage", searches.no_rows("lineage"))
-    return rows if steps.empty else pd.concat([rows, steps.assign(origin="proxy")])
+    return searches.beside_paper(QUANTITIES, "lineage", results)
 
 
 def draw(results: Path = RESULTS) -> Figure:
@@ -127,7 +124,9 @@ def _draw_rows(axes: list, shown: pd.DataFrame) -> None:
         left.text(0.085, height, change, fontsize=9, va="center", family="DejaVu Sans Mono",
                   parse_math=False)  # fmt: skip
         if pd.isna(row.fitness):
-            right.plot([0], [height], marker="x", color=figure_style.FAINT, markersize=6)
+            right.plot(
+                [0], [height], marker="x", color=figure_style.FAINT, markersize=6, clip_on=False
+            )
     right.barh(
         range(len(shown)), shown.fitness.fillna(0), color=search_panels.PALETTE[0], height=0.6
     )

@@ -14,7 +14,8 @@ import tiny
 from experiments import store
 from experiments.config import ConfigError, UserError
 from experiments.store import read_sweep
-from experiments.sweep.manifest import Cell, Sweep, axes, trials
+from experiments.sweep.manifest import Cell, Sweep
+from experiments.sweep.writing import axes, trials
 
 
 def cell(root: Path, name: str, lr: float, seed: int = 0, **more: Any) -> Cell:
