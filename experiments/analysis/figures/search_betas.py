@@ -27,8 +27,8 @@ OURS = (
     "momentum, {left_out} more would be without their clip, arcsin and the like; {outside} lie "
     "outside of the panels. Each mark: the programs of a cell of 0.04, larger for more; colour: "
     "the median of their gains on the data each was first judged on, in nats, within one panel "
-    "only; grey: none has a gain. On the diagonal there is one average; at (0, 0) the sign of the gradient. "
-    "Arms that start from a damaged Lion begin near it. {small}"
+    "only; grey: none has a gain. On the diagonal there is one average; at (0, 0) the sign of the "
+    "gradient. Arms that start from a damaged Lion begin near it. {small}"
 )
 VIEW = (-0.25, 1.25)
 CELL = 0.04
