@@ -1,5 +1,6 @@
 """Any program: from the command line to the verdict, killed in the middle, and with every fault."""
 
+import fcntl
 import json
 import os
 import signal
@@ -86,6 +87,8 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_events(script, capsys, tmp_
         pass
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    with path.with_name(".lock").open() as lock:  # a child forked at that very moment holds it, too
+        fcntl.flock(lock, fcntl.LOCK_EX)
     assert len(events()) == 7
     held.unlink()
     with path.open("a") as file:
