@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from experiments import sharding, telemetry
+from experiments import schedule_free, sharding, telemetry
 from experiments.averaging import averaged
 from experiments.config import EvalConfig, RunConfig, UserError
 from experiments.data.order import BatchPlan, derive, seed_all
@@ -93,7 +93,7 @@ def _shown(parts: Parts, weights: str) -> Iterator[nn.Module]:
     shown = contextlib.nullcontext(parts.model)
     if parts.average is not None and weights == "ema":
         shown = averaged(parts.average)
-    with shown as module:
+    with schedule_free.shown(parts.optimizer), shown as module:
         parts.world.copy_buffers(module)
         with sharding.whole(module) if parts.is_sharded else contextlib.nullcontext():
             yield module

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from experiments import sharded_state, sharding, telemetry
+from experiments import schedule_free, sharded_state, sharding, telemetry
 from experiments.averaging import Average, build_average
 from experiments.build import build, explained
 from experiments.checks import micro_batches
@@ -72,7 +72,9 @@ def build_parts(config: RunConfig, task: Task, world: World) -> Parts:
     check_coupling(task, config, micro, world.size)
     model = _build_model(config, task, world)
     optimizer = _build_optimizer(config, model)
-    if sharding.is_wanted(config.launch, world):
+    is_sharded = sharding.is_wanted(config.launch, world)
+    schedule_free.check(optimizer, model, config.train.ema_decay is not None, is_sharded)
+    if is_sharded:
         sharded_state.watch_state(optimizer)
     average = build_average(config, model, world)
     forward = wrap(model, world)

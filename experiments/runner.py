@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from experiments import launch, precision, schedule, sharded_state, sharding
+from experiments import launch, precision, schedule, schedule_free, sharded_state, sharding
 from experiments.accumulating import accumulate
 from experiments.build import build, explained, first_explained, what_is_trained
 from experiments.config import JOBS, RunConfig, UserError, from_dict
@@ -89,6 +89,7 @@ def _train(parts: Parts, recorder: Recorder, stopper: Stopper, start: int) -> tu
     plan, total = parts.plan, parts.total_steps
     evaluate_every = evaluation_interval(config.eval, plan)
     set_training(parts.model)
+    schedule_free.train(parts.optimizer)
     done = start
     watch.start()
     if bad := make_up(parts, recorder, start):

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from torch.optim.swa_utils import AveragedModel
 
-from experiments import checkpoint, sharded_state, warm_start
+from experiments import checkpoint, schedule_free, sharded_state, warm_start
 from experiments.config import UserError
 from experiments.files import set_aside
 from experiments.parts import Parts, fingerprint
@@ -80,10 +80,20 @@ def _states(parts: Parts) -> dict[str, Any]:
         return {}
     average = cast(AveragedModel | None, parts.average)
     return {
+        **_shown(parts),
         "model": parts.model.state_dict(),
         "optimizer": parts.optimizer.state_dict(),
         "average": average.state_dict() if average is not None else None,
     }
+
+
+def _shown(parts: Parts) -> dict[str, Any]:
+    """The weights to be used, for whoever starts from them, where they are not those trained."""
+    if not schedule_free.is_schedule_free(parts.optimizer):
+        return {}
+    with schedule_free.shown(parts.optimizer):
+        state = parts.model.state_dict()
+        return {"shown": {name: tensor.clone() for name, tensor in state.items()}}
 
 
 def restore_parts(

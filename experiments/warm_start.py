@@ -26,7 +26,7 @@ from experiments.tasks.task import Task
 State = dict[str, Tensor]
 _WRAPPERS = ("module.", "_orig_mod.", "model.module.")
 _KEYS = {
-    "raw": ("model", "state_dict", "model_state_dict", "module"),
+    "raw": ("shown", "model", "state_dict", "model_state_dict", "module"),
     "ema": ("average", "state_dict_ema", "model_ema", "ema"),
 }
 """Where the files of this suite and of timm hold raw and averaged weights."""

@@ -45,6 +45,7 @@ LEVELS = [
     {
         "experiments.schedule",
         "experiments.distributed",
+        "experiments.schedule_free",
         "experiments.sharding",
         "experiments.sharded_state",
         "experiments.averaging",

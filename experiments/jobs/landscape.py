@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments import checkpoint
+from experiments import checkpoint, schedule_free
 from experiments.build import build, explained, what_is_trained
 from experiments.config import LandscapeConfig, RunConfig, UserError
 from experiments.data.order import BatchPlan, derive, seed_all
@@ -73,12 +73,13 @@ def measure(config: RunConfig) -> list[dict[str, Any]]:
         step = restore_parts(parts, recorder)
         if step == 0:
             raise UserError(f"{recorder.folder.path}: no checkpoint is good; train first")
-        parts.model.eval().float()  # bfloat16 would round small noise, and the loss, away
         recorder.resume_rows()
-        job = _Job(parts, recorder, step, _examples(parts, config.landscape.num_examples))
-        with explained(f"{what_is_trained(config)}: the measurement fails"):
-            job.measure_noise()
-            job.measure_hessian()
+        with schedule_free.shown(parts.optimizer):
+            parts.model.eval().float()  # bfloat16 would round small noise, and the loss, away
+            job = _Job(parts, recorder, step, _examples(parts, config.landscape.num_examples))
+            with explained(f"{what_is_trained(config)}: the measurement fails"):
+                job.measure_noise()
+                job.measure_hessian()
         recorder.flush()
         return job.rows()
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from experiments import schedule_free
 from experiments.build import build, explained
 from experiments.config import RunConfig
 from experiments.pages import CONF
@@ -45,6 +46,7 @@ def measure(section: dict[str, Any], config: RunConfig, blank: Blank) -> Optimiz
         groups = freeze(blank.plain, config)
         optimizer: torch.optim.Optimizer = build(section, "optimizer", groups)
         _avoid_native_code(optimizer, is_ours, blank.on_gpu)
+        schedule_free.train(optimizer)
         for group in optimizer.param_groups:
             for param in group["params"]:
                 param.grad = torch.empty_like(param)

@@ -11,6 +11,7 @@ import torch
 from omegaconf import OmegaConf
 
 import run
+from experiments import schedule_free
 from experiments.build import build, locate
 
 OPTIMIZERS = sorted(path.stem for path in (run.CONF / "optimizer").glob("*.yaml"))
@@ -39,6 +40,7 @@ def one_step(page: dict[str, Any], seed: int = 0) -> tuple[torch.Tensor, torch.T
     torch.manual_seed(seed)
     model = torch.nn.Linear(5, 3)
     optimizer = build(page, "optimizer", model.parameters())
+    schedule_free.train(optimizer)
     before = model.weight.detach().clone()
     model(torch.randn(7, 5)).square().sum().backward()
     optimizer.step()

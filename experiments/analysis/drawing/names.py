@@ -24,6 +24,7 @@ NAMES = {
     "laprop": "LaProp",
     "lamb": "LAMB",
     "muon": "Muon",
+    "schedulefree": "Schedule-Free AdamW",
 }
 """Pages of conf/optimizer as the figures call them."""
 

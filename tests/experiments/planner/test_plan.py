@@ -80,6 +80,11 @@ def test_state_is_what_the_optimizers_hold(proxy: dict[str, Any]) -> None:
     assert 2 * number < state["adafactor"] < 3 * number  # momentum in bf16, factored second moment
 
 
+def test_an_optimizer_that_must_be_told_that_it_trains_is_counted() -> None:
+    found = plan.make(config("vit_proxy", "optimizer=schedulefree", "optimizer.lr=1e-3"))
+    assert found["memory_bytes"]["optimizer_state"] == 2 * 4 * found["params_total"]  # z and v
+
+
 def test_memory_is_that_of_a_real_step_to_the_byte() -> None:
     from torch.profiler import profile
 
