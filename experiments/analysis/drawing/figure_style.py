@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib import patheffects
 from matplotlib.figure import Figure
 
@@ -157,21 +158,29 @@ def panel_title(axis: Any, text: str) -> None:
 
 
 def _settle(figure: Figure) -> None:
-    """Fixes the layout: it would move a little with every drawing, and PNG differ from SVG."""
+    """Fixes the layout: it would move a little with every drawing, and PNG differ from SVG.
+
+    Without any engine matplotlib draws once to save; with one, be it that of "none", twice.
+    """
     if figure.get_layout_engine() is not None:
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        with matplotlib.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+            figure.set_layout_engine(None)
 
 
 def png(figure: Figure, dpi: int = DPI) -> bytes:
     """The figure as PNG; with a palette of 256 colours it takes a third of the room."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    drawn = io.BytesIO()
+    before, canvas = figure.dpi, FigureCanvasAgg(figure)
     with matplotlib.rc_context(STYLE):
         _settle(figure)
-        figure.savefig(drawn, format="png", dpi=dpi, facecolor="white")
-    picture = Image.open(drawn).convert("RGB")
+        figure.dpi = dpi
+        figure.set_facecolor("white")
+        canvas.draw()
+        figure.dpi = before
+    picture = Image.fromarray(np.array(canvas.buffer_rgba())).convert("RGB")
     palette = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     small = io.BytesIO()
     palette.save(small, format="PNG", optimize=True)
@@ -196,9 +205,8 @@ def _with_plain_ids(text: str) -> str:
     themselves are written with 6 decimals and do not differ.
     """
     names = dict.fromkeys(re.findall(r'id="([a-zA-Z]+[0-9a-f]{10})"', text))
-    for number, name in enumerate(names):
-        text = re.sub(rf"\b{name}\b", f"{name[0]}-{number}", text)
-    return text
+    plain = {name: f"{name[0]}-{number}" for number, name in enumerate(names)}
+    return re.sub(r"\b[a-zA-Z]+[0-9a-f]{10}\b", lambda m: plain.get(m[0], m[0]), text)
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
