@@ -2,11 +2,15 @@
 
 What validation picked of many settings looks better on those runs than it is. A fresh sweep of the
 picks alone says how good they are; its test values are what should be reported.
+
+The picks of a stage two (`experiments.sweep.stages`) begin with the fresh runs of stage one, seed
+by seed: `confirm NAME`, then `confirm NAME-then`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -41,23 +45,22 @@ def confirm(
         measured: Overrides `key=value` of `MEASURED`: what only the fresh runs measure.
 
     Raises:
-        UserError: where nothing can be picked, a seed was used for picking, or an override would
-            change more than what is measured.
+        UserError: where nothing can be picked, a seed was used for picking, an override would
+            change more than what is measured, or a run to begin with is not there.
     """
     changes = dict(_measured(text) for text in measured)
     if used := sorted(set(seeds) & set(sweep.manifest["seeds"])):
         raise UserError(f"seed {used[0]} had a part in picking: take fresh ones, e.g. 100-109")
-    if INIT_OPTIMIZER in sweep.manifest["conditions"]:
-        first = sweep.name.removesuffix("-then")
-        raise UserError(
-            f"{sweep.name} starts from runs of {first}, which have no such seeds: confirm {first}, "
-            f"then call: python scripts/sweep.py then {first}-fresh"
-        )
     picked = best_cells(sweep, metric)
     if not picked:
         raise UserError(f"sweep {sweep.name}: no setting has finished with every seed yet")
     trials = [cells_of(best, sweep)[0] for best in picked]
-    cells = [_fresh(trial, sweep, seed, changes) for seed in seeds for trial in trials]
+    begun = _begun(trials, sweep, seeds)
+    cells = [
+        _fresh(trial, sweep, seed, {**changes, **begun.get((trial.run_id, seed), {})})
+        for seed in seeds
+        for trial in trials
+    ]
     tuned = [best.optimizer for best in picked if best.edges]
     about = f"the picks of {sweep.name}, with seeds that had no part in picking them"
     if tuned:
@@ -86,6 +89,38 @@ def cells_of(best: Best, sweep: Sweep) -> list[Cell]:
         return all(named.get(key) == hashable(value) for key, value in best.settings.items())
 
     return [c for c in sweep.cells if c.optimizer == best.optimizer and agrees(c)]
+
+
+def _begun(
+    trials: Sequence[Cell], sweep: Sweep, seeds: Sequence[int]
+) -> dict[tuple[str, int], dict[str, str]]:
+    """What the fresh runs of a stage two begin with, by the run id of the pick and the seed.
+
+    Empty for a sweep that is none. A fresh run of stage one stands in for the one that the pick
+    began with only where it was trained by the same setting.
+
+    Raises:
+        UserError: where one of them has not finished.
+    """
+    if INIT_OPTIMIZER not in sweep.manifest["conditions"]:
+        return {}
+    name = sweep.name.removesuffix("-then")
+    first = {cell.run_id: cell for cell in Sweep(sweep.path.with_name(name)).cells}
+    path = sweep.path.with_name(f"{name}-fresh")
+    fresh = Sweep(path) if (path / "manifest.json").exists() else None
+    over = [c for c in fresh.cells if fresh.final_state(c) == "finished"] if fresh else []
+    found = {(cell.trial, cell.seed): cell.run_id for cell in over}
+    begun = {}
+    for trial, seed in itertools.product(trials, seeds):
+        begin = first[trial.config["start_from"]["source"]]
+        if (begin.trial, seed) not in found:
+            raise UserError(
+                f"{sweep.name} starts from runs of {name}, and {begin.optimizer}'s pick there has "
+                f"no finished fresh run of seed {seed}: first call python scripts/sweep.py confirm "
+                f"{name} with the same --seeds; leave out a seed that diverged there"
+            )
+        begun[trial.run_id, seed] = {"start_from.source": found[begin.trial, seed]}
+    return begun
 
 
 def _measured(text: str) -> tuple[str, Any]:

@@ -19,6 +19,7 @@ from experiments.config import UserError
 from experiments.headline import Headline
 from experiments.outcomes import check_alike, outcomes, write_outcomes
 from experiments.selection import pick
+from experiments.sweep import curves as curves_of
 from experiments.sweep.manifest import INIT_OPTIMIZER, Cell, Sweep
 from experiments.sweep.space import short
 from experiments.table import read_runs
@@ -34,8 +35,6 @@ COLUMNS = (
     "command",
 )
 """Of the tidy table of a study: `experiments.outcomes`, and the sweep."""
-NUM_POINTS = 30
-"""Of a training curve in a study's table: enough to draw it, few enough to commit hundreds."""
 
 
 @dataclass(frozen=True)
@@ -99,28 +98,6 @@ def _more_conditions(sweep: Sweep) -> list[str]:
     return found if begun else [name for name in found if name != INIT_OPTIMIZER]
 
 
-def curves_table(sweep: Sweep) -> pd.DataFrame:
-    """Every metric of the runs that are over, with the weights that are judged.
-
-    In the order of the ledger.
-
-    Every evaluation, and of the training curves about `NUM_POINTS` each, the last one included.
-
-    Raises:
-        UserError: for numbers of one name that were not measured alike.
-    """
-    rows = _rows(sweep)
-    check_alike(rows)
-    judged = rows.headline.map(lambda text: headlines.read(text).weights)
-    of_weights = (rows.weights == judged) | (rows.split == "train")
-    kept = rows[of_weights & (rows.split != "run") & (rows.metric != "lr")]
-    to_end = kept.groupby(["run_id", "split", "metric"]).cumcount(ascending=False)
-    length = kept.groupby(["run_id", "split", "metric"]).step.transform("size")
-    stride = (length // NUM_POINTS).clip(lower=1)
-    kept = kept[(kept.split != "train") | (to_end % stride == 0)]
-    return kept[["run_id", "step", "split", "metric", "value"]].reset_index(drop=True)
-
-
 def _rows(sweep: Sweep) -> pd.DataFrame:
     """The ledger rows of the cells that are over."""
     over = [cell.run_id for cell in sweep.cells if sweep.final_state(cell)]
@@ -134,7 +111,7 @@ def collect(
     metric: str | None = None,
     experiment: str | None = None,
 ) -> Path:
-    """Writes runs.csv, and curves.csv if wanted, of the runs that are over.
+    """Writes runs.csv, and the curves if wanted (`sweep.curves`), of the runs that are over.
 
     Args:
         sweep: The sweep.
@@ -160,11 +137,8 @@ def collect(
     keys = ["optimizer", "lr", "weight_decay", "beta1", "beta2", "batch_size", "seed"]
     write_outcomes(table.sort_values(keys, kind="stable"), folder / "runs.csv")
     if curves:
-        points = curves_table(sweep)
-        points = points[points.run_id.isin(table.run_id)]
-        points.assign(value=points.value.map("{:.6g}".format)).to_csv(
-            folder / "curves.csv", index=False
-        )
+        rows = _rows(sweep)
+        curves_of.write(rows[rows.run_id.isin(table.run_id)], folder)
     return folder / "runs.csv"
 
 

@@ -68,6 +68,7 @@ def made(root: Path) -> Sweep:
         rows = [
             row(cell, "dev", LM.metric, dev),
             row(cell, "books", LM.metric, dev + 0.1),
+            row(cell, "dev", LM.metric, 5.0, weights="raw", step=5),
             row(cell, "dev", LM.metric, 10 - dev, weights="raw"),  # the raw weights rank backwards
             row(cell, "dev", "loss", dev / 2),
             row(cell, "books", "loss", dev / 2 + 0.01),
@@ -138,6 +139,12 @@ def test_the_table_says_what_it_is(root: Path, tmp_path: Path) -> None:
     curves = pd.read_csv(tmp_path / "study" / "curves.csv")
     assert {"books", "dev"} == set(curves.split) and 9 < curves.value.max() < 1000
     assert len(curves) == 32 * 7, "the raw weights are not judged"
+    others = pd.read_csv(tmp_path / "study" / "other_weights.csv")
+    assert list(others) == ["run_id", "step", "split", "metric", "weights", "value"]
+    assert set(others.run_id) == set(table.run_id) and len(others) == 32
+    assert set(others.weights) == {"raw"} and set(others.metric) == {LM.metric}
+    vals = others.set_index("run_id").value + table.set_index("run_id").val
+    assert vals.to_numpy() == pytest.approx(10, abs=1e-4)
 
 
 def test_status_shows_them(root: Path) -> None:

@@ -110,8 +110,6 @@ def test_stage_two_trains_and_each_first_optimizer_has_its_best_cell(first: Swee
     for cell in after.cells:
         name = cell.settings["init_optimizer"]
         assert told[cell.run_id] == table.init_optimizer[cell.run_id] == name
-    with pytest.raises(UserError, match="confirm trial, then call: .* then trial-fresh"):
-        confirm(after, [100])
     with pytest.raises(UserError, match="trial-then has no stage two"):
         stages.second(after)
 
@@ -128,9 +126,50 @@ def test_the_command_of_a_cell_makes_the_same_run(first: Sweep, pages: str) -> N
         assert run_id(made) == cell.run_id
 
 
-def test_fresh_seeds_of_stage_one_carry_stage_two_with_them(first: Sweep) -> None:
-    fresh = confirm(first, [100])
+def test_fresh_runs_of_stage_two_begin_with_fresh_runs_of_stage_one(first: Sweep) -> None:
+    after = stages.second(first)
+    assert swept.work(after.path) == 0
+    fresh = confirm(first, [100, 101])
     assert fresh.manifest["then"] == first.manifest["then"]
+    with pytest.raises(UserError, match="seed 100: first call .* confirm trial with the same"):
+        confirm(after, [100, 101])
+    assert swept.work(fresh.path) == 0
+    with pytest.raises(UserError, match="no finished fresh run of seed 102"):
+        confirm(after, [100, 102])
+    begun = confirm(after, [101, 100])
+    assert begun.name == "trial-then-fresh" and swept.work(begun.path) == 0
+    source = {(c.optimizer, c.seed): c.run_id for c in fresh.cells}
+    picked = {b.settings["init_optimizer"]: b.settings["lr"] for b in results.best_cells(after)}
+    told = read_runs(begun.manifest["runs_dir"]).groupby("run_id").init_optimizer.first()
+    for cell in begun.cells:
+        name = cell.settings["init_optimizer"]
+        assert cell.config["start_from"]["source"] == source[name, cell.seed]
+        assert cell.settings["optimizer.lr"] == picked[name] and told[cell.run_id] == name
+    assert sorted(c.seed for c in begun.cells) == [100, 100, 101, 101]
+    table = results.runs_table(begun)
+    assert sorted(table.init_optimizer) == ["adamw", "adamw", "lion", "lion"]
+
+
+def test_a_fresh_run_with_another_setting_than_the_pick_began_with_is_none(first: Sweep) -> None:
+    assert swept.work(confirm(first, [100, 101]).path) == 0
+    after = stages.second(first)
+    assert swept.work(after.path) == 0
+    chosen = {best.optimizer: best.settings["lr"] for best in results.best_cells(first)}
+    begun = next(c for c in after.cells if c.settings["init_optimizer"] == "lion")
+    other = next(
+        cell.run_id
+        for cell in first.cells
+        if (cell.optimizer, cell.seed) == ("lion", begun.seed)
+        and cell.settings["optimizer.lr"] != chosen["lion"]
+    )
+    path = after.path / "manifest.json"
+    kept = path.read_text()
+    try:
+        path.write_text(kept.replace(begun.config["start_from"]["source"], other))
+        with pytest.raises(UserError, match="lion's pick there has no finished fresh run"):
+            confirm(Sweep(after.path), [100, 101])
+    finally:
+        path.write_text(kept)
 
 
 @pytest.mark.parametrize(
