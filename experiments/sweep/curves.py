@@ -1,6 +1,7 @@
 """A study's curves: of the weights that are judged along the steps, of others at the end."""
 
 # pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
+# pyright: reportArgumentType=false
 # (pandas' own types do not follow columns and filters)
 
 from __future__ import annotations
