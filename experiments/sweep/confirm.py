@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from experiments import checks
 from experiments.config import UserError, from_dict, to_dict
+from experiments.files import say
 from experiments.sweep import writing
 from experiments.sweep.manifest import INIT_OPTIMIZER, Cell, Sweep
 from experiments.sweep.results import Best, best_cells, hashable
@@ -68,8 +71,10 @@ def confirm(
     name = f"{sweep.name}-fresh"
     if measured:  # other settings are another sweep
         name += f"-{hashlib.sha256(' '.join(measured).encode()).hexdigest()[:6]}"
+    path = sweep.path.with_name(name)
+    _set_aside_other_picks(path, cells)
     return writing.write(
-        sweep.path.with_name(name),
+        path,
         cells,
         fixed=[*sweep.manifest["fixed"], *measured],
         conditions=sweep.manifest["conditions"],
@@ -77,6 +82,36 @@ def confirm(
         lease_seconds=sweep.manifest["lease_seconds"],
         about=about,
         then=sweep.manifest.get("then"),
+    )
+
+
+def _set_aside_other_picks(path: Path, cells: Sequence[Cell]) -> None:
+    """Keeps a fresh sweep under another name if it has picks that are picks no more.
+
+    They would stand beside the present ones, to be chosen from by the fresh runs. What has been
+    trained counts further: it lies in the folder of runs.
+
+    Raises:
+        UserError: where it is being trained.
+    """
+    if not (path / "manifest.json").exists():
+        return
+    before = Sweep(path)
+    if not {cell.trial for cell in before.cells} - {cell.trial for cell in cells}:
+        return
+    if "running" in before.states().values():
+        raise UserError(
+            f"{path.name} is being trained, and the picks have changed since: stop it, then call "
+            "this again"
+        )
+    kept, number = path.with_name(f"{path.name}-before"), 1
+    while kept.exists():
+        number += 1
+        kept = path.with_name(f"{path.name}-before-{number}")
+    path.rename(kept)
+    say(
+        f"the picks have changed: the fresh sweep of the former ones is now {kept.name}\n",
+        sys.stderr,
     )
 
 

@@ -164,7 +164,9 @@ def _settle(figure: Figure) -> None:
     """
     if figure.get_layout_engine() is not None:
         figure.draw_without_rendering()
-        with matplotlib.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+        with matplotlib.rc_context(
+            {"figure.autolayout": False, "figure.constrained_layout.use": False}
+        ):
             figure.set_layout_engine(None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,30 @@ def test_a_seed_that_took_part_and_an_unfinished_sweep_are_refused(
     empty = swept.sweep(tmp_path, swept.cells(tmp_path, 2))
     with pytest.raises(UserError, match="no setting has finished with every seed yet"):
         confirm(empty, [100])
+
+
+def test_picks_that_are_picks_no_more_do_not_stay_beside_the_new_ones(
+    tuned: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a wider grid; one optimizer's pick has changed, and its runs are no part any more."""
+    fresh = confirm(tuned, [110])
+    picked = results.best_cells(tuned)
+    other = {1e-3: 1e-2, 1e-2: 1e-3}
+    changed = replace(
+        picked[0], settings={**picked[0].settings, "lr": other[picked[0].settings["lr"]]}
+    )
+    monkeypatch.setattr("experiments.sweep.confirm.best_cells", lambda *_: [changed, *picked[1:]])
+    again = confirm(tuned, [110])
+    assert again.path == fresh.path and len(again.cells) == len(picked)
+    assert {c.trial for c in again.cells} != {c.trial for c in fresh.cells}
+    assert f"is now {fresh.name}-before" in capsys.readouterr().err
+    assert len(Sweep(fresh.path.with_name(f"{fresh.name}-before")).cells) >= len(picked)
+
+    monkeypatch.setattr(Sweep, "states", lambda self: {"a": "running"})
+    monkeypatch.setattr("experiments.sweep.confirm.best_cells", lambda *_: picked)
+    with pytest.raises(UserError, match="is being trained, and the picks have changed"):
+        confirm(tuned, [110])
+    assert len(Sweep(again.path).cells) == len(picked)
 
 
 def test_fresh_runs_may_measure_more_but_train_alike(tuned: Sweep) -> None:
