@@ -79,7 +79,7 @@ def test_a_seed_that_took_part_and_an_unfinished_sweep_are_refused(
 def test_picks_that_are_picks_no_more_do_not_stay_beside_the_new_ones(
     tuned: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As after a wider grid; one optimizer's pick has changed, and its runs are no part any more."""
+    """As after a wider grid: the pick of one optimizer has changed, its former runs are out."""
     fresh = confirm(tuned, [110])
     picked = results.best_cells(tuned)
     other = {1e-3: 1e-2, 1e-2: 1e-3}
