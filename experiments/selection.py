@@ -172,12 +172,15 @@ def _frozen(setting: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _edges(grid: pd.DataFrame, winner: Mapping[str, Any], axes: Sequence[str]) -> Iterator[str]:
-    """Axes in which the winner lies at an end of the complete cells."""
+    """Axes in which the winner lies at an end of the complete cells.
+
+    0 as the smallest is no such end (no weight decay, say): there is nothing beyond it to try.
+    """
     for key in axes:
         if key not in grid:
             continue
         values = sorted({v for v in grid[key] if _is_number(v)})
-        if len(values) > 1 and winner[key] in (values[0], values[-1]):
+        if len(values) > 1 and (winner[key] == values[-1] or 0 != values[0] == winner[key]):
             yield key
 
 

@@ -72,7 +72,7 @@ def confirm(
     if measured:  # other settings are another sweep
         name += f"-{hashlib.sha256(' '.join(measured).encode()).hexdigest()[:6]}"
     path = sweep.path.with_name(name)
-    _set_aside_other_picks(path, cells)
+    set_aside_other_picks(path, cells)
     return writing.write(
         path,
         cells,
@@ -85,19 +85,25 @@ def confirm(
     )
 
 
-def _set_aside_other_picks(path: Path, cells: Sequence[Cell]) -> None:
-    """Keeps a fresh sweep under another name if it has picks that are picks no more.
+def set_aside_other_picks(path: Path, cells: Sequence[Cell]) -> None:
+    """Keeps a sweep of picks under another name if it has picks that are picks no more.
 
-    They would stand beside the present ones, to be chosen from by the fresh runs. What has been
-    trained counts further: it lies in the folder of runs.
+    They would stand beside the present ones, to be chosen from by runs that must choose nothing, or
+    be taken for them. What has been trained counts further: it lies in the folder of runs.
+
+    Args:
+        path: Of the sweep that is about to be written.
+        cells: Of the present picks.
 
     Raises:
-        UserError: where it is being trained.
+        UserError: where the former picks are being trained.
     """
     if not (path / "manifest.json").exists():
         return
-    before = Sweep(path)
-    if not {cell.trial for cell in before.cells} - {cell.trial for cell in cells}:
+    before, trials = Sweep(path), {cell.trial for cell in cells}
+    runs = {(cell.trial, cell.seed): cell.run_id for cell in cells}
+    if all(c.trial in trials and runs.get((c.trial, c.seed), c.run_id) == c.run_id
+           for c in before.cells):  # fmt: skip
         return
     if "running" in before.states().values():
         raise UserError(
@@ -109,10 +115,7 @@ def _set_aside_other_picks(path: Path, cells: Sequence[Cell]) -> None:
         number += 1
         kept = path.with_name(f"{path.name}-before-{number}")
     path.rename(kept)
-    say(
-        f"the picks have changed: the fresh sweep of the former ones is now {kept.name}\n",
-        sys.stderr,
-    )
+    say(f"the picks have changed: the sweep of the former ones is now {kept.name}\n", sys.stderr)
 
 
 def cells_of(best: Best, sweep: Sweep) -> list[Cell]:

@@ -24,7 +24,7 @@ from experiments.config import ConfigError, UserError
 from experiments.explain import nearest
 from experiments.sweep import writing
 from experiments.sweep.command import settings_of
-from experiments.sweep.confirm import cells_of
+from experiments.sweep.confirm import cells_of, set_aside_other_picks
 from experiments.sweep.manifest import INIT_OPTIMIZER, Cell, Sweep
 from experiments.sweep.request import Request
 from experiments.sweep.results import Best, best_cells
@@ -96,8 +96,10 @@ def second(sweep: Sweep) -> Sweep:
     cells = _cells(stage, runs, seeds, sweep.manifest["runs_dir"])
     edges = [best.optimizer for best in chosen if best.edges]
     about = f"{stage.experiment} from what {sweep.name} has chosen"
+    path = sweep.path.with_name(f"{sweep.name}-then")
+    set_aside_other_picks(path, cells)
     return writing.write(
-        sweep.path.with_name(f"{sweep.name}-then"),
+        path,
         cells,
         fixed=sweep.manifest["fixed"],
         conditions={INIT_OPTIMIZER, *map(_last, stage.conditions)},

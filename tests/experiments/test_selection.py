@@ -71,6 +71,19 @@ def test_a_diverged_cell_is_an_edge_that_was_tried() -> None:
     assert of([r for r in rows if r["lr"] < 4]).edges == ("lr",)
 
 
+@pytest.mark.parametrize(
+    ("decays", "edges"),
+    [((0.0, 0.1, 0.2), ()), ((0.01, 0.1, 0.2), ("weight_decay",)), ((-0.1, 0.0, 0.1), ())],
+)
+def test_nothing_is_smaller_than_no_weight_decay(decays: Any, edges: Any) -> None:
+    """Of three, the smallest that is not negative is best."""
+    best = next(decay for decay in decays if decay >= 0)
+    rows = [r | {"weight_decay": d, "val": r["val"] - (d != best)} for r in grid() for d in decays]
+    assert of(rows).setting["weight_decay"] == best and of(rows).edges == edges
+    rows = [r | {"weight_decay": d, "val": r["val"] + d} for r in grid() for d in (0.0, 0.1)]
+    assert of(rows).edges == ("weight_decay",), "the largest is an edge"
+
+
 def test_settings_that_share_no_seed_are_not_compared() -> None:
     with pytest.raises(ValueError, match="too few settings share a seed"):
         of([row(lr, seed, 80.0) for seed, lr in enumerate(LRS)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -210,3 +211,19 @@ def test_the_page_plans_stage_one_and_names_stage_two() -> None:
     stage = json.loads(json.dumps(command.stage_two(page, request, None)))
     assert stage["experiment"] == "finetune_proxy" and stage["fixed"] == ["launch.progress=false"]
     assert stages.read(stage) == stages.Stage(**stage)
+
+
+def test_what_started_from_former_picks_does_not_stay_beside_the_new(
+    first: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a wider grid in stage one: the same setting of stage two has other runs now."""
+    before = stages.second(first)
+    picked = results.best_cells(first)
+    other = {1e-3: 3e-2, 3e-2: 1e-3}
+    changed = replace(picked[0], settings={"lr": other[picked[0].settings["lr"]]})
+    monkeypatch.setattr(stages, "best_cells", lambda _: [changed, *picked[1:]])
+    after = stages.second(first)
+    former = {c.run_id for c in before.cells if c.settings["init_optimizer"] == changed.optimizer}
+    assert len(after.cells) == len(before.cells) == 8 and len(former) == 4
+    assert not former & {cell.run_id for cell in after.cells}
+    assert len(Sweep(after.path.with_name("trial-then-before")).cells) == 8
