@@ -3,11 +3,12 @@
 `rule_for` knows the optimizers that have such a rule. Each rule is a pure function of stacked
 tensors, runs under tracing and `torch.compile`, keeps the state of its optimizer under the same
 names, and is tested against that optimizer over a trajectory. To add one: write the function and
-give it a line in `RULES`.
+give it a line in `RULES`; or, for an optimizer of one's own, give its class a method
+`stacked_rule(settings)`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -29,22 +30,35 @@ class StackedRule:
     """(weights, gradients, state, settings) to new weights and state; all tensors (K, n)."""
     state: tuple[str, ...]
     """Names of the tensors of the optimizer's state that are shaped like their weight."""
-    counts_steps: bool
+    counts_steps: bool = False
     """Whether its state has a `step`, too: a 0-d float32 tensor per weight."""
-    plain: Mapping[str, tuple[Any, ...]]
-    """Settings that must have one of these values: others make another rule."""
+    plain: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Of a rule in `RULES`: settings that must have one of these values; others make another."""
 
 
-def rule_for(optimizer: type, settings: Mapping[str, Any]) -> StackedRule | None:
-    """The rule of an optimizer's class with these settings of a param group; None: there is none.
+class NoStackedRule(ValueError):
+    """An optimizer moves one model at a time; the message says why."""
+
+
+def rule_for(optimizer: torch.optim.Optimizer, settings: Mapping[str, Any]) -> StackedRule:
+    """The rule of an optimizer with these settings of a param group.
+
+    A subclass may move weights otherwise, so only the class itself counts: one that is named in
+    `RULES`, or that defines `stacked_rule(settings)` itself, which returns its rule or raises.
 
     Args:
-        optimizer: The class; a subclass may have another rule, so only the class itself counts.
+        optimizer: Any.
         settings: A param group as the optimizer keeps it, with every default filled in.
+
+    Raises:
+        NoStackedRule: there is none.
     """
-    found = RULES.get(f"{optimizer.__module__}.{optimizer.__qualname__}")
+    kind = type(optimizer)
+    if "stacked_rule" in vars(kind):
+        return optimizer.stacked_rule(settings)  # type: ignore[attr-defined]
+    found = RULES.get(f"{kind.__module__}.{kind.__qualname__}")
     if found is None or any(settings.get(key) not in ok for key, ok in found.plain.items()):
-        return None
+        raise NoStackedRule(f"optimizer {kind.__name__} has no rule for stacked weights")
     return found
 
 

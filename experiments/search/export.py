@@ -5,7 +5,7 @@ python run.py experiment=vit_proxy optimizer=program optimizer.path=found.txt op
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
 from experiments.config import UserError
-from experiments.search import library, liveness, types
+from experiments.search import library, liveness, stacking, types
 from experiments.search.language import Program
 from experiments.search.operations import ARRAY
 from experiments.search.torch_rules import RULES, guard
 from lion.checks import check_lr, check_number
+from lion.stacked import StackedRule
 
 Leaves = list[Any]
 """A value, for each weight tensor: a tensor of its shape, or the same scalar for all."""
@@ -65,6 +66,14 @@ class ProgramOptimizer(Optimizer):
         self.program = liveness.prune(library.read_file(path))
         defaults = {"lr": lr, "weight_decay": weight_decay, "program": self.program.id}
         super().__init__(params, defaults)
+
+    def stacked_rule(self, settings: Mapping[str, Any]) -> StackedRule:
+        """How it moves the weights of many models at once; see `lion.stacked`.
+
+        Raises:
+            NoStackedRule: the program is not elementwise.
+        """
+        return stacking.stacked_rule(self.program)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "program": self.program}  # type: ignore[misc]

@@ -14,7 +14,7 @@ from experiments.build import build
 from experiments.config import RunConfig, UserError, to_dict
 from experiments.precision import resolved
 from experiments.tasks.task import check_task
-from lion.stacked import rule_for
+from lion.stacked import NoStackedRule, rule_for
 
 OF_A_MEMBER = ("lr", "weight_decay", "betas")
 """Settings of the optimizer in which the members of a group may differ; the seed may, too."""
@@ -42,8 +42,10 @@ def why_alone(config: RunConfig) -> str:
         optimizer = build(config.optimizer, "optimizer", [weight])
     except UserError as error:
         return str(error)  # the run itself will say it
-    if rule_for(type(optimizer), optimizer.param_groups[0]) is None:
-        return f"optimizer {config.optimizer['_target_']} has no rule for stacked weights"
+    try:
+        rule_for(optimizer, optimizer.param_groups[0])
+    except NoStackedRule as error:
+        return str(error)
     return _task_against_it(json.dumps([config.task, config.data, config.model], default=list))
 
 

@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from experiments.parts import Parts
 from experiments.tasks.task import Batch
-from lion.stacked import Settings, StackedRule, State, rule_for
+from lion.stacked import NoStackedRule, Settings, StackedRule, State, rule_for
 
 
 class CannotStack(Exception):
@@ -80,9 +80,10 @@ class Stack:
             places = [n for n, p in enumerate(first["params"]) if names[id(p)] not in unused]
             if not places:
                 continue
-            rule = rule_for(type(optimizers[0]), first)
-            if rule is None:
-                raise CannotStack(f"{type(optimizers[0]).__name__} has no rule for stacked weights")
+            try:
+                rule = rule_for(optimizers[0], first)
+            except NoStackedRule as error:
+                raise CannotStack(str(error)) from error
             same = [optimizer.param_groups[number] for optimizer in optimizers]
             params = [[group["params"][n] for n in places] for group in same]
             group = _Group(

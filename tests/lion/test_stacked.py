@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import rows
 import torch
 from torch import Tensor
 
 from lion import HeroLion, Lion
-from lion.stacked import RULES, rule_for
+from lion.stacked import RULES, NoStackedRule, Settings, StackedRule, State, rule_for
 
-STEPS = 25
 MEMBERS: list[dict[str, Any]] = [
     {"lr": 1e-2, "weight_decay": 0.1, "betas": (0.9, 0.99)},
     {"lr": 3e-3, "weight_decay": 0.0, "betas": (0.95, 0.98)},
@@ -31,70 +31,11 @@ CASES = {
 }
 
 
-def gradients(step: int, dtype: torch.dtype) -> Tensor:
-    generator = torch.Generator().manual_seed(step)
-    return torch.randn(3, 40, generator=generator, dtype=torch.float64).to(dtype)
-
-
-def factor(step: int) -> float:
-    return 1.0 - step / STEPS
-
-
-def alone(kind: type, settings: list[dict[str, Any]], dtype: torch.dtype) -> list[list[Tensor]]:
-    """Weights after each step of each model, through torch.optim's own interface."""
-    curves = []
-    for row, chosen in enumerate(settings):
-        param = torch.nn.Parameter(gradients(-1 % 1000, dtype)[row].clone())
-        optimizer = kind([param], **chosen)
-        curve = []
-        for step in range(STEPS):
-            optimizer.param_groups[0]["lr"] = chosen["lr"] * factor(step)
-            param.grad = gradients(step, dtype)[row].clone()
-            optimizer.step()
-            curve.append(param.detach().clone())
-        curves.append(curve)
-    return curves
-
-
-def stacked(kind: type, settings: list[dict[str, Any]], dtype: torch.dtype) -> list[Tensor]:
-    """The same through the rule: (3, 40) after each step."""
-    optimizers = [kind([torch.nn.Parameter(torch.zeros(1))], **s) for s in settings]
-    groups = [optimizer.param_groups[0] for optimizer in optimizers]
-    rule = rule_for(kind, groups[0])
-    assert rule is not None
-
-    def column(values: list[Any]) -> Any:
-        if all(v == values[0] for v in values):
-            return values[0]
-        return torch.tensor(values, dtype=torch.float64)[:, None]
-
-    shared = {k: column([g[k] for g in groups]) for k in groups[0] if k not in ("betas", "params")}
-    if "betas" in groups[0]:
-        for number, key in enumerate(("beta1", "beta2")):
-            shared[key] = column([g["betas"][number] for g in groups])
-    param = gradients(-1 % 1000, dtype)
-    state = {key: torch.zeros_like(param) for key in rule.state}
-    curve = []
-    for step in range(STEPS):
-        lrs = torch.tensor([g["lr"] * factor(step) for g in groups], dtype=torch.float64)
-        number = torch.full((1, 1), step + 1, dtype=torch.float64)
-        shared |= {"lr": lrs[:, None], "step": number}
-        param, state = rule.update(param, gradients(step, dtype), state, shared)
-        curve.append(param)
-    return curve
-
-
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("case", CASES)
 def test_every_row_moves_as_its_model_alone(case: str, dtype: torch.dtype) -> None:
     kind, settings = CASES[case]
-    tolerance = 1e-12 if dtype == torch.float64 else 3e-6
-    together = stacked(kind, settings, dtype)
-    for row, curve in enumerate(alone(kind, settings, dtype)):
-        for step, weights in enumerate(curve):
-            torch.testing.assert_close(
-                together[step][row], weights, rtol=tolerance, atol=tolerance, msg=f"step {step}"
-            )
+    rows.assert_rows_move_as_models_alone(kind, settings, dtype)
 
 
 def test_other_rules_are_not_taken_for_these() -> None:
@@ -102,7 +43,8 @@ def test_other_rules_are_not_taken_for_these() -> None:
         """May do anything."""
 
     weight = torch.nn.Parameter(torch.zeros(1))
-    assert rule_for(Lion, Lion([weight]).param_groups[0]) is RULES["lion.lion.Lion"]
+    lion = Lion([weight])
+    assert rule_for(lion, lion.param_groups[0]) is RULES["lion.lion.Lion"]
     others = [
         Mine([weight]),
         HeroLion([weight]),
@@ -114,4 +56,41 @@ def test_other_rules_are_not_taken_for_these() -> None:
         torch.optim.RAdam([weight]),
     ]
     for optimizer in others:
-        assert rule_for(type(optimizer), optimizer.param_groups[0]) is None, optimizer
+        with pytest.raises(NoStackedRule, match=f"{type(optimizer).__name__} has no rule"):
+            rule_for(optimizer, optimizer.param_groups[0])
+
+
+class HeavyBall(torch.optim.Optimizer):
+    """One of somebody's own, which brings its rule for stacked weights along."""
+
+    def __init__(self, params: Any, lr: float = 1e-3, weight_decay: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                ball = self.state[p].setdefault("ball", torch.zeros_like(p))
+                ball.mul_(0.9).add_(p.grad)
+                p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(group["lr"] * ball)
+
+    def stacked_rule(self, settings: Any) -> StackedRule:
+        return StackedRule(self._stacked, ("ball",))
+
+    @staticmethod
+    def _stacked(p: Tensor, grad: Tensor, state: State, group: Settings) -> tuple[Tensor, State]:
+        lr, decay = group["lr"], group["weight_decay"]
+        ball = 0.9 * state["ball"] + grad
+        kept = p * (1 - lr * decay).to(p.dtype)
+        return kept - lr.to(p.dtype) * ball, {"ball": ball}
+
+
+def test_an_optimizer_may_bring_a_rule_but_its_subclass_must_bring_its_own() -> None:
+    class Mine(HeavyBall):
+        """May do anything."""
+
+    settings = [{"lr": m["lr"], "weight_decay": m["weight_decay"]} for m in MEMBERS]
+    rows.assert_rows_move_as_models_alone(HeavyBall, settings, torch.float64)
+    mine = Mine([torch.nn.Parameter(torch.zeros(1))])
+    with pytest.raises(NoStackedRule, match="Mine has no rule"):
+        rule_for(mine, mine.param_groups[0])

@@ -50,6 +50,13 @@ ALONE = {
     "it is no training run": {"job": "evaluate"},
     "tracking.wandb follows": {"tracking__wandb": "offline"},
     "has no rule": {"optimizer": {"_target_": "lion.HeroLion", "lr": 1e-3}},
+    "clip(g, lr)` is not elementwise": {
+        "optimizer": {
+            "_target_": "experiments.search.export.ProgramOptimizer",
+            "lr": 1e-3,
+            "path": "raw",
+        }
+    },
     "model.widht: no such argument": {"model": {"_target_": "tiny.Net", "widht": 3}},
 }
 

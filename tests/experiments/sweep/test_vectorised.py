@@ -31,6 +31,12 @@ from experiments.sweep.vectorised import groups, run_group
 
 LION = {"_target_": "lion.Lion", "_partial_": True, "lr": 3e-3, "weight_decay": 0.1}
 ADAMW = {"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 3e-3, "weight_decay": 0.1}
+PROGRAM = {
+    "_target_": "experiments.search.export.ProgramOptimizer",
+    "_partial_": True,
+    "lr": 3e-3,
+    "path": "rmsprop",
+}
 SGD = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1, "momentum": 0.9}
 LONG = {"train__epochs": 60.0, "eval__every_epochs": None, "checkpoint__every_steps": None}
 LOSS_TOLERANCE = 1e-5
@@ -51,7 +57,7 @@ def grid(folder: Path, optimizer: dict[str, Any] = LION, **changes: Any) -> list
     """Four members that differ in everything in which members may differ."""
     lr = optimizer["lr"]
     own: list[dict[str, Any]] = [{}, {"lr": lr / 3}, {"weight_decay": 0.5}, {"lr": lr * 2}]
-    if "momentum" not in optimizer:
+    if optimizer["_target_"] in (LION["_target_"], ADAMW["_target_"]):
         own[1]["betas"] = [0.8, 0.95]
         optimizer = {**optimizer, "betas": [0.9, 0.99]}
     optimizer = {"weight_decay": 0.0, **optimizer}
@@ -113,7 +119,9 @@ def train_alone(configs: Sequence[RunConfig], folder: Path) -> list[RunConfig]:
     return single
 
 
-@pytest.mark.parametrize("optimizer", [LION, ADAMW, SGD], ids=["lion", "adamw", "sgd"])
+@pytest.mark.parametrize(
+    "optimizer", [LION, ADAMW, SGD, PROGRAM], ids=["lion", "adamw", "sgd", "program"]
+)
 def test_members_train_as_alone(tmp_path: Path, optimizer: dict[str, Any]) -> None:
     together = grid(tmp_path / "together", optimizer)
     assert groups(together) == [[0, 1, 2, 3]]
