@@ -26,7 +26,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -239,8 +239,24 @@ def simplify(args: argparse.Namespace) -> int:
         print(f"{stage}: {said}")
     print(f"\n{way.program.text()}\n{in_words(way.verdict)}")
     if args.out is not None:
-        write(args.out, way.program.text())
+        how = "exactly" if args.exact else f"{args.family}, {args.rounds} rounds"
+        notes = [f"{stage}: {said}" for stage, said, _ in way.steps[1:]]
+        write(args.out, noted(way.program, args.file, f"simplified ({how})", notes))
     return 0
+
+
+def noted(program: Any, source: str, done: str, notes: Sequence[str] = ()) -> str:
+    """A program's text with comments that tell where it comes from and what was done to it.
+
+    Args:
+        program: What is left.
+        source: Its file, of which the folder's name is told, too: that of a search, say.
+        done: What was done.
+        notes: Further lines.
+    """
+    path = Path(source)
+    name = f"{path.parent.name}/{path.name}" if path.parent.name else path.name
+    return "".join(f"# {line}\n" for line in (f"{name}, {done}", *notes)) + program.text()
 
 
 def add_export(commands: Commands) -> None:
@@ -255,10 +271,12 @@ def export(args: argparse.Namespace) -> int:
     """Writes the live part of a program, and prints the command that trains with it."""
     from experiments.search import death, library, liveness
 
-    program = liveness.prune(library.read_file(args.file))
+    whole = library.read_file(args.file)
+    program = liveness.prune(whole)
     path = args.out or args.file
     if args.out is not None:
-        write(args.out, program.text())
+        left_out = f"without {len(whole) - len(program)} statements that change no update"
+        write(args.out, noted(program, args.file, left_out))
     print(program.text())
     flags = death.flags(program)
     if not flags.scales_with_lr:

@@ -98,8 +98,7 @@ def settings_of(
         reference = _reference((*others, *kept), config_dir)
     for key, values in swept.items():
         (own.grid if key.startswith("optimizer.") else own.conditions)[key] = values
-    fixed = {key: value for key, value in page.set.items() if key not in request.fixed}
-    trials = [{**fixed, **one} for one in space.settings(own, reference, page.lr_scaling)]
+    trials = [{**own.set, **one} for one in space.settings(own, reference, page.lr_scaling)]
     return trials, {short(key) for key in own.conditions}
 
 

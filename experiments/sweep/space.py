@@ -47,6 +47,7 @@ class OptimizerSpace:
     grid: dict[str, Any] = field(default_factory=dict)
     points: list[Any] = field(default_factory=list)
     relative_to: str = ""  # the optimizer whose recipe relative values refer to; empty: its own
+    set: dict[str, Any] = field(default_factory=dict)  # the same for each of its cells
 
 
 def space_of(page: SweepPage, optimizer: str) -> OptimizerSpace:
@@ -68,6 +69,7 @@ def space_of(page: SweepPage, optimizer: str) -> OptimizerSpace:
         grid={**page.grid, **own.grid},
         points=own.points or page.points,
         relative_to=own.relative_to,
+        set={**page.set, **own.set},
     )
 
 
@@ -78,6 +80,7 @@ def without(space: OptimizerSpace, keys: Sequence[str]) -> OptimizerSpace:
         grid={k: v for k, v in space.grid.items() if k not in keys},
         points=[{k: v for k, v in point.items() if k not in keys} for point in space.points],
         relative_to=space.relative_to,
+        set={k: v for k, v in space.set.items() if k not in keys},
     )
 
 

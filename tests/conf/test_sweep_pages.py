@@ -124,6 +124,17 @@ def test_the_single_betas_are_pairs_of_one_value() -> None:
     assert {(0.9, 0.9), (0.99, 0.99), (0.9, 0.99), (0.95, 0.98)} <= {(a, b) for a, b in pairs}
 
 
+def test_the_discovered_program_is_set_for_its_own_arm_alone() -> None:
+    cells, conditions = plan("discovered", "experiment=lm_proxy")
+    assert conditions == set()
+    assert trials(cells) == {"adamw": 20, "lion": 20, "program": 20}
+    of = {name: axes(cells)[name] for name in ("adamw", "lion", "program")}
+    assert len(of["program"]["path"]) == 1 and of["lion"]["betas"] == [[0.9, 0.99]]
+    assert set(of["adamw"]) == {"lr", "weight_decay"}
+    digests = {c.config["optimizer"].get("digest") for c in cells}
+    assert len(digests) == 2 and None in digests  # AdamW and Lion have none
+
+
 def test_the_transfer_keeps_lr_times_weight_decay() -> None:
     cells, _ = plan("transfer", "experiment=vit_proxy")
     products = [c.settings["optimizer.lr"] * c.settings["optimizer.weight_decay"] for c in cells]

@@ -140,4 +140,6 @@ def test_simplify_and_export_write_programs(
     assert library.read_file(path) == library.load("lion")
     assert script.main(["export", "raw", "--out", str(path)]) == 0
     assert len(library.read_file(path)) == 12
+    first = path.read_text().splitlines()[0]
+    assert first == "# raw, without 9 statements that change no update"
     assert f"optimizer=program optimizer.path={path}" in capsys.readouterr().out

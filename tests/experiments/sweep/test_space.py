@@ -94,6 +94,13 @@ def test_an_optimizers_own_axes_come_before_the_pages() -> None:
         space_of(SweepPage(by_optimizer={"one": {"gird": {}}}), "one")
 
 
+def test_what_is_set_for_an_optimizer_adds_to_what_the_page_sets() -> None:
+    page = SweepPage(set={"a": 1, "b": 1}, by_optimizer={"one": {"set": {"a": 2}}, "two": {}})
+    assert space_of(page, "one").set == {"a": 2, "b": 1}
+    assert space_of(page, "two").set == {"a": 1, "b": 1}
+    assert without(space_of(page, "one"), ["a"]).set == {"b": 1}
+
+
 def test_what_the_command_line_fixes_is_no_axis_any_more() -> None:
     space = OptimizerSpace(conditions={"a": [1]}, grid={"b": [1]}, points=[{"a": 1, "c": 2}])
     left = without(space, ["a", "b"])
