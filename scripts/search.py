@@ -8,6 +8,7 @@ python scripts/search.py funnel laptop-s0             # which finalists hold on 
 python scripts/search.py meta laptop-s0               # is it over-fitting its proxy?
 python scripts/search.py rediscovery laptop-s0          # when was sign momentum met?
 python scripts/search.py worth lion sign_sgd FILE       # what programs gain on a proxy
+python scripts/search.py ablate FILE                    # what each of its statements is worth
 python scripts/search.py collect laptop-s0 laptop-s1 --study NAME  # tables for the figures
 python scripts/search.py figures NAME                 # draw what was collected
 python scripts/search.py sightings laptop-s0          # every sign momentum that it met

@@ -12,7 +12,7 @@ Source: arXiv:2302.06675, section 2.3: simplification, step 2
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from experiments.search import liveness, rewriting, types
@@ -89,20 +89,39 @@ def _without_one(
 ) -> list[tuple[Program, str]]:
     """All valid programs with one statement less, each once, with that statement's text."""
     found: dict[str, tuple[Program, str]] = {}
+    for index, _, changed in versions(program):
+        live = liveness.analyse(changed)
+        moving = {s.target for s in changed.statements} & set(live.states)
+        if must_read <= live.read and must_move <= moving:
+            said = program.statements[index].text()
+            found.setdefault(structural_hash(changed, live), (changed, said))
+    found.pop(structural_hash(program), None)
+    return list(found.values())
+
+
+def versions(program: Program, factors: bool = False) -> Iterator[tuple[int, str, Program]]:
+    """A statement's place, what stands there instead ("": nothing), the valid program that is left.
+
+    A statement may be left out in several ways; `update = m + wd`, say, leaves m or wd.
+
+    Args:
+        program: One of valid types, without statements that do not matter.
+        factors: Whether a product may leave either factor, an average either of its two, a
+            quotient what is divided.
+    """
     for index, statement in enumerate(program.statements):
         before, after = program.statements[:index], program.statements[index + 1 :]
-        for instead in _instead(statement):
+        for instead in _instead(statement, factors):
             changed = Program((*before, *instead, *after))
             if not types.is_valid(changed):
                 continue
             changed = rewriting.without_copies(changed)
-            live = liveness.analyse(changed)
-            moving = {s.target for s in changed.statements} & set(live.states)
-            is_shorter = _size(changed) < _size(program) and types.is_valid(changed)
-            if is_shorter and must_read <= live.read and must_move <= moving:
-                found.setdefault(structural_hash(changed, live), (changed, statement.text()))
-    found.pop(structural_hash(program), None)
-    return list(found.values())
+            if _size(changed) < _size(program) and types.is_valid(changed):
+                yield index, "".join(one.text() for one in instead), changed
+
+
+_PARTS = {"mul": 2, "interpolate": 2, "div": 1}
+"""How many of the first arguments may be left of a function, see `versions`."""
 
 
 def _size(program: Program) -> int:
@@ -110,12 +129,15 @@ def _size(program: Program) -> int:
     return sum(s.function != "copy" for s in program.statements)
 
 
-def _instead(statement: Statement) -> list[tuple[Statement, ...]]:
+def _instead(statement: Statement, factors: bool) -> list[tuple[Statement, ...]]:
     """What may stand in a statement's place: nothing, or its argument, or one of its terms."""
     operation = OPERATIONS[statement.function]
     passed = statement.arguments[:1]
     if statement.function in ("add", "sub"):
         passed = statement.arguments
+    elif factors and statement.function in _PARTS:
+        parts = statement.arguments[: _PARTS[statement.function]]
+        passed = tuple(a for a in parts if isinstance(a, str))
     elif operation.arity != 1 and statement.function != "clip_by_global_norm":
         passed = ()
     if operation.result == "scalar":

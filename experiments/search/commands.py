@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.search import measuring
+from experiments.search.measuring import study_folder as study_folder
 from experiments.store import read_json, write_text
 
 if TYPE_CHECKING:
     from experiments.search.folder import SearchFolder
     from experiments.search.history import History
 
-SEARCHES, STUDIES = Path("results/searches"), Path("results/studies")
+SEARCHES = Path("results/searches")
 
 
 def add_to(commands: Any, lion: str) -> None:
@@ -164,9 +165,3 @@ def write_tables(args: argparse.Namespace) -> int:
     for path in collect.write(folders, study_folder(args.study)):
         print(path)
     return 0
-
-
-def study_folder(name: str) -> Path:
-    """Where a study lies, given its name or its folder."""
-    path = Path(name)
-    return STUDIES / name if path.name == name else path

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from experiments.search.folder import SearchFolder
 
 FUNNEL = "funnel.jsonl"
+STUDIES = Path("results/studies")
 REFERENCE = SearchSettings.reference
 
 
 def add_to(commands: Any, root: argparse.ArgumentParser, lion: str) -> None:
-    """Adds funnel, meta, rediscovery and worth to a command line.
+    """Adds funnel, meta, rediscovery, worth and ablate to a command line.
 
     Args:
         commands: Sub-parsers.
@@ -56,6 +57,13 @@ def add_to(commands: Any, root: argparse.ArgumentParser, lion: str) -> None:
     worth.add_argument("--reference", default=REFERENCE, help=f"gain 0 (default: {REFERENCE})")
     worth.add_argument("--out", type=Path, help="write a table (CSV), too")
     worth.set_defaults(action=show_worth)
+    without = commands.add_parser("ablate", help="what each statement of a program is worth")
+    without.add_argument("program", help="file, or name of the library")
+    without.add_argument("--families", default="lm,mlp,conv", help="of proxies (default: all)")
+    without.add_argument("--steps", type=int, default=100, help="of a training (default: 100)")
+    without.add_argument("--rounds", type=int, default=8, help="of fresh data (default: 8)")
+    without.add_argument("--study", help="name below results/studies, or a folder: adds a table")
+    without.set_defaults(action=run_ablate)
 
 
 def _find(name: str, root: Path) -> SearchFolder:
@@ -126,8 +134,7 @@ def run_rediscovery(args: argparse.Namespace) -> int:
     """Prints the milestones of searches, in trained programs."""
     from experiments.search import library, rediscovery
 
-    if args.rounds < 2:
-        raise UserError(f"--rounds {args.rounds}: at least 2, for a standard error")
+    _check_rounds(args)
     against = library.read_file(args.against)
     for folder in [_find(name, args.searches) for name in args.names]:
         row = rediscovery.measure(folder, against, args.rounds)
@@ -150,10 +157,7 @@ def show_worth(args: argparse.Namespace) -> int:
     from experiments.search.session import gain_text
 
     families.check(args.family)
-    if args.steps < 10 or args.steps % 10:
-        raise UserError(f"--steps {args.steps}: must be a multiple of 10")
-    if args.rounds < 2:
-        raise UserError(f"--rounds {args.rounds}: at least 2, for a standard error")
+    _check_counts(args)
     programs = [library.read_file(name) for name in args.programs]
     reference = library.read_file(args.reference).text()
     tier = Tier(family=args.family, num_steps=args.steps, reference=reference)
@@ -166,3 +170,41 @@ def show_worth(args: argparse.Namespace) -> int:
     if args.out is not None:
         write_text(args.out, pd.DataFrame(rows).to_csv(index=False, float_format="%.7g"))
     return 0
+
+
+def _check_counts(args: argparse.Namespace) -> None:
+    if args.steps < 10 or args.steps % 10:
+        raise UserError(f"--steps {args.steps}: must be a multiple of 10")
+    _check_rounds(args)
+
+
+def _check_rounds(args: argparse.Namespace) -> None:
+    if args.rounds < 2:
+        raise UserError(f"--rounds {args.rounds}: at least 2, for a standard error")
+
+
+def run_ablate(args: argparse.Namespace) -> int:
+    """Prints what each statement of a program is worth, and adds the rows to a study's table."""
+    from experiments.search import contributions, library, liveness
+    from experiments.search.proxies import families
+
+    asked = [name.strip() for name in args.families.split(",")]
+    for name in asked:
+        families.check(name)
+    _check_counts(args)
+    program = liveness.prune(library.read_file(args.program))
+    name = Path(args.program).stem
+    rows = contributions.measure(program, asked, args.rounds, args.steps)
+    for row in rows:
+        said = f"{row['statement']} -> {row['instead'] or 'nothing'}"
+        loss = "failed" if row["mean"] is None else f"{row['mean']:+.4f}"
+        print(f"{row['family']:<5} {loss:>9}  {said}")
+    if args.study:
+        print(contributions.add_to(study_folder(args.study), name, rows))
+    return 0
+
+
+def study_folder(name: str) -> Path:
+    """Where a study lies, given its name or its folder."""
+    path = Path(name)
+    return STUDIES / name if path.name == name else path

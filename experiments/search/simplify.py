@@ -68,7 +68,11 @@ def simplify(
 
 
 def proxy_measure(
-    program: Program, family: str, num_rounds: int, num_steps: int | None = None
+    program: Program,
+    family: str,
+    num_rounds: int,
+    num_steps: int | None = None,
+    first_round: int = 0,
 ) -> ablation.Measure:
     """Gains over a program on a small proxy, on data that no search trains on.
 
@@ -80,6 +84,7 @@ def proxy_measure(
         family: Name of a proxy, e.g. "mlp".
         num_rounds: Pairs: streams of training data, initial weights, windows of held-out data.
         num_steps: Of a training; None for the proxy's own.
+        first_round: Rounds before it belong to others.
     """
     from experiments.search.evaluation import Job, Tier, judge
     from experiments.search.finals import fresh
@@ -93,7 +98,9 @@ def proxy_measure(
         tier = replace(tier, num_steps=num_steps)
 
     def measure(programs: list[Program]) -> list[list[float]]:
-        rounds = [judge([Job(p, tier, r) for p in programs]) for r in range(num_rounds)]
+        rounds = [
+            judge([Job(p, tier, first_round + r) for p in programs]) for r in range(num_rounds)
+        ]
         return [[outcome.fitness for outcome in of] for of in zip(*rounds, strict=True)]
 
     return measure  # type: ignore[return-value]
