@@ -13,6 +13,7 @@ import pandas as pd
 from experiments.analysis import searches
 from experiments.analysis.figures import search_rediscovery
 from experiments.analysis.markdown import NO_STUDY, table
+from experiments.analysis.text_discovered import of_discovered
 
 
 def strategies(results: Path) -> str:
@@ -95,5 +96,6 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "search": strategies,
     "rediscovery": rediscovery,
     "known_programs": known,
+    "discovered": of_discovered,
 }
 """Name of a block -> what makes it."""

@@ -26,6 +26,7 @@ from experiments.analysis.figures import (
     regime_map,
     retrieval,
     search_betas,
+    search_discovered,
     search_funnel,
     search_lineage,
     search_rediscovery,
@@ -61,5 +62,6 @@ FIGURES: dict[str, ModuleType] = {
     "glue": glue,
     "lion_speed": lion_speed,
     **SEARCHES,
+    "search_discovered": search_discovered,
 }
 """Each has TITLE, `table(results)`, the tidy numbers, and `draw(results)`, the figure."""

@@ -1,0 +1,60 @@
+"""The block of RESULTS.md on the discovered program; see `text_tables`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from experiments.analysis import discovered
+from experiments.analysis.drawing.names import name_of
+from experiments.analysis.markdown import NO_STUDY, interval, table
+from experiments.analysis.statistics.difference import Difference
+
+SAID = {"better": "ahead", "worse": "behind", "inconclusive": "not shown"}
+
+
+def of_discovered(results: Path) -> str:
+    """Each arm minus AdamW on each page: picks, both intervals, the verdict."""
+    cells = discovered.table(results)
+    if cells.empty:
+        return NO_STUDY
+    heads = ("", "", "lr; weight decay", "AdamW's", "test", "AdamW, test",
+             "minus AdamW [95 %, at the settings found]", "of the optimizers",
+             "p, Holm over the pages", "", "n")  # fmt: skip
+    said = [table(heads, [_row(cell) for cell in cells.itertuples()])]
+    if missing := [f"`{name}`" for name in discovered.PAGES if name not in set(cells.experiment)]:
+        said.append(f"Not run yet: {', '.join(missing)}.")
+    return "\n\n".join(said)
+
+
+def _row(cell: Any) -> tuple[str, ...]:
+    digits, gain, wide, p = int(cell.digits), "–", "–", "–"
+    if cell.difference == cell.difference:
+        gain = interval(Difference(cell.difference, cell.low, cell.high, cell.n), digits)
+        gain += f" {cell.unit}"
+        wide = f"[{cell.wide_low:.{digits}f}, {cell.wide_high:.{digits}f}]".replace("-", "−")
+        p = "–" if cell.verdict == "not tuned" else f"{cell.p_holm:.2g}"
+    return (
+        *(f"`{cell.experiment}`", discovered.ARMS[cell.arm]),
+        *(_setting(cell.lr, cell.weight_decay), _setting(cell.their_lr, cell.their_weight_decay)),
+        *(_number(cell.ours, digits), _number(cell.theirs, digits)),
+        *(gain, wide, p, verdict(cell), f"{cell.n}"),
+    )
+
+
+def verdict(cell: Any) -> str:
+    """What is shown of an arm, in words."""
+    if cell.verdict in ("better", "worse"):
+        return SAID[cell.verdict] + ("" if cell.holds else ", at these settings")
+    if cell.verdict != "not tuned":
+        return SAID.get(cell.verdict, str(cell.verdict))
+    names = [discovered.ARMS.get(name, name_of(name)) for name in str(cell.edges).split(", ")]
+    return f"not tuned ({', '.join(names)} on an edge)"
+
+
+def _setting(lr: float, weight_decay: float) -> str:
+    return "–" if lr != lr else f"{lr:g}; {weight_decay:g}"
+
+
+def _number(value: float, digits: int) -> str:
+    return "–" if value != value else f"{value:.{digits}f}"
