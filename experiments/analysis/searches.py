@@ -1,8 +1,9 @@
 """A study of program searches as its tables, `results/studies/program_search/*.csv`.
 
-`scripts/search.py collect NAME ... --study program_search` writes them; `experiments/search/
-collect.py` explains each. Gains are nats of held-out loss below that of the reference, so they
-compare only within one proxy: one family of models and one number of steps.
+`scripts/search.py collect NAME ... --study program_search` writes them, and `ablate FILE --study`
+the table `ablation`; `experiments/search/collect.py` explains each. Gains are nats of held-out loss
+below that of the reference, so they compare only within one proxy: one family of models and one
+number of steps.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "sightings": (*HEAD, "number", "is_exact", "beta1_value", "beta2_value", "fitness"),
     "funnel": (*HEAD, "number", "gate", "promoted", "family", "mean", "standard_error", "n"),
     "meta": (*HEAD, "told", "best", "family", "mean", "standard_error"),
+    "ablation": (*("program", "family", "num_steps", "place", "statement", "instead"),
+                 *("mean", "standard_error", "n")),  # fmt: skip
     "rediscovery": (*HEAD, "sign_momentum_trained", "two_averages_trained", "as_good_trained"),
 }
 """The tables, and columns that each must have; those after `curves` need not be there."""

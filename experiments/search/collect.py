@@ -9,8 +9,10 @@
     meta.csv       a row per point and family: the best so far on other data (meta-overfitting)
     rediscovery.csv  a row per search: after how many programs sign momentum was met, and one as
                    good as Lion
+    ablation.csv   a row per statement of a program, and family: what it is worth
 
-The last three are there if `funnel`, `meta` and `rediscovery` were run. An arm is the name of a
+Those after `sightings` are there if `funnel`, `meta`, `rediscovery` and `ablate` were run; the last
+is not of searches, and `ablate` writes it. An arm is the name of a
 search's page, e.g. from `search.name=constants`.
 """
 

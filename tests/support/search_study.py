@@ -58,6 +58,7 @@ def tables(
                 rows |= {"funnel": _funnel(seed), "meta": list(_meta(seed, spent))}
             for name, of in rows.items():
                 parts.setdefault(name, []).extend({**head, **row} for row in of)
+    parts["ablation"] = list(_ablation())
     return {name: pd.DataFrame(rows) for name, rows in parts.items()}
 
 
@@ -153,3 +154,16 @@ def _meta(seed: int, spent: int) -> Any:
         for family, mean in (("lm", 0.02 * point), ("mlp", elsewhere), ("conv", elsewhere + 0.5)):
             yield {"told": 5 * spent * point // 8, "number": 7, "best": 0.03 * point,
                    "family": family, "mean": mean, "standard_error": 0.01, "n": 5}  # fmt: skip
+
+
+def _ablation() -> Any:
+    """Of two programs, three statements each: one is missed, one is not, without one it fails."""
+    for program in ("found", "other"):
+        for place, mean in enumerate((-0.3, 0.01, None)):
+            for family in ("lm", "mlp", "conv"):
+                yield {
+                    **{"program": program, "family": family, "num_steps": 100, "place": place},
+                    **{"statement": f"v = interp(g, v, 0.9{place}123456789)", "n": 8},
+                    **{"instead": "v = g" if place else "", "mean": mean},
+                    "standard_error": 0.01 if mean else None,
+                }

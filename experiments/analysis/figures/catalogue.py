@@ -25,6 +25,7 @@ from experiments.analysis.figures import (
     proxies,
     regime_map,
     retrieval,
+    search_ablation,
     search_betas,
     search_discovered,
     search_funnel,
@@ -38,6 +39,7 @@ SEARCHES: dict[str, ModuleType] = {
     "search_rediscovery": search_rediscovery,
     "search_betas": search_betas,
     "search_funnel": search_funnel,
+    "search_ablation": search_ablation,
 }
 """Figures of program searches; each has `draw_study(tables)`, too, for any study of them."""
 
