@@ -30,8 +30,10 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "sightings": (*HEAD, "number", "is_exact", "beta1_value", "beta2_value", "fitness"),
     "funnel": (*HEAD, "number", "gate", "promoted", "family", "mean", "standard_error", "n"),
     "meta": (*HEAD, "told", "best", "family", "mean", "standard_error"),
-    "ablation": (*("program", "family", "num_steps", "place", "statement", "instead"),
-                 *("mean", "standard_error", "n")),  # fmt: skip
+    "ablation": (
+        *("program", "family", "num_steps", "place", "statement", "instead"),
+        *("mean", "standard_error", "n"),
+    ),  # fmt: skip
     "rediscovery": (*HEAD, "sign_momentum_trained", "two_averages_trained", "as_good_trained"),
 }
 """The tables, and columns that each must have; those after `curves` need not be there."""

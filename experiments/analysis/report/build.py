@@ -10,7 +10,7 @@ from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 
-from experiments.analysis import samples
+from experiments.analysis import discovered, samples
 from experiments.analysis.report import (
     claims,
     claims_page,
@@ -125,7 +125,9 @@ def _write_pages(out: Path, sources: Sources) -> None:
             ["page.js", "plots.js", "runs.js", "sweeps.js"],
         ),
         "search.html": (
-            search_page.body(of_results(sources.results), pictures),
+            search_page.body(
+                of_results(sources.results), pictures, discovered.table(sources.results)
+            ),
             ["page.js"],
         ),
         "about.html": (environment.body(studies, ledger, sources.root, made), ["page.js"]),

@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import pandas as pd
 
-from experiments.analysis import searches
-from experiments.analysis.figures import search_funnel, search_rediscovery
+from experiments.analysis import discovered, searches
+from experiments.analysis.figures import search_discovered, search_funnel, search_rediscovery
 from experiments.analysis.figures.catalogue import SEARCHES
 from experiments.analysis.report.page import command, esc, not_run_yet, table
+from experiments.analysis.text_discovered import verdict
 from experiments.store import UserError
 
 MAX_ROWS = 60
@@ -22,18 +23,21 @@ a small task, and the best are kept. These are searches of ours on a <b>proxy</b
 thousand weights: what they find is good there, and may be bad anywhere else.</p>"""
 
 
-def body(tables: searches.Tables | None, drawn: Sequence[str]) -> str:
+def body(
+    tables: searches.Tables | None, drawn: Sequence[str], compared: pd.DataFrame | None = None
+) -> str:
     """The page's content.
 
     Args:
         tables: Of the committed study; None where there is none yet.
         drawn: Paths of drawn figures in the report.
+        compared: `discovered.table`; None or empty where the found program was not compared yet.
     """
     if tables is None:
         missing = not_run_yet("The program searches", searches.START)
         return f"{LEAD}\n{missing}\n{command(searches.COMMAND)}"
     parts = [LEAD, _searches(tables), _pictures(drawn), _best(tables), _lineage(tables)]
-    parts += [_milestones(tables), _sightings(tables), _funnel(tables)]
+    parts += [_milestones(tables), _sightings(tables), _funnel(tables), _compared(compared)]
     return "\n".join(parts)
 
 
@@ -173,13 +177,38 @@ def _funnel(tables: searches.Tables) -> str:
     )
 
 
+def _compared(cells: pd.DataFrame | None) -> str:
+    """The discovered program and Lion minus AdamW, on each page of the suite."""
+    title = "The discovered program beside Lion and AdamW"
+    if cells is None or cells.empty:
+        return not_run_yet(title, search_discovered.COMMAND)
+    lines = [
+        (
+            row.experiment,
+            discovered.ARMS[str(row.arm)],
+            "" if pd.isna(row.difference) else f"{row.difference:+.{int(row.digits)}f} {row.unit}",
+            "" if pd.isna(row.low) else
+            f"{row.low:.{int(row.digits)}f} to {row.high:.{int(row.digits)}f}",
+            verdict(row),
+            f"{row.n:g}",
+        )
+        for row in cells.itertuples()
+    ]  # fmt: skip
+    heads = ("page", "", "minus AdamW", "95 %, at the settings found", "", "n")
+    return (
+        f"{table(heads, lines, title)}"
+        '<p class="note">Proxies, each with a number of its own; of a loss less is better. Each '
+        "tuned with as many settings; fresh seeds in pairs; Holm over the pages.</p>"
+    )
+
+
 def _pictures(drawn: Sequence[str]) -> str:
     found = {Path(path).stem: path for path in drawn}
     images = "".join(
         f'<figure><a class="picture" href="{esc(found[name])}"><img loading="lazy" '
         f'src="{esc(found[name])}" alt="{esc(module.TITLE)}"></a>'
         f"<figcaption>{esc(module.TITLE)}</figcaption></figure>"
-        for name, module in SEARCHES.items()
+        for name, module in {**SEARCHES, "search_discovered": search_discovered}.items()
         if name in found
     )
     if not images:
