@@ -119,6 +119,10 @@ def test_bad_input_is_one_clear_line(
         ["simplify", "lion", "--rounds", "0"],
         ["simplify", "lion", "--tolerance", "nan"],
         ["simplify", "lion", "--family", "nowhere"],
+        ["ablate", "nowhere.txt"],
+        ["ablate", "lion", "--families", "lm,nowhere"],
+        ["ablate", "lion", "--rounds", "1"],
+        ["ablate", "lion", "--steps", "15"],
         ["export", "lion", "--out", "/proc/nowhere/x.txt"],
     ],
 )

@@ -35,8 +35,9 @@ OURS = (
     "gain: nats of held-out loss below that of the whole program, both at the best of the same "
     "learning rates, same initial weights and batches; left of 0 the statement is missed. Mean and "
     "standard error over {rounds} rounds of fresh data in pairs, no correction for their number; × "
-    "at the left edge: it failed in a round. Statements that do nothing are left out before; the "
-    "factor lr cannot be. Scale: linear within ± 0.1, logarithmic beyond. {small}"
+    "at the left edge: it failed in a round; without what sets the size of the step by that alone, "
+    "as the rates are the whole program's. Statements that do nothing are left out before; lr "
+    "itself cannot be. Scale: linear within ± 0.1, logarithmic beyond. {small}"
 )
 
 

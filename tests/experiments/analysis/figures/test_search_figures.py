@@ -15,6 +15,7 @@ from experiments.analysis import searches
 from experiments.analysis.drawing import figure_style, search_panels
 from experiments.analysis.figures import (
     program_search,
+    search_ablation,
     search_betas,
     search_funnel,
     search_lineage,
@@ -220,3 +221,19 @@ def test_the_script_draws_what_there_are_tables_for(tmp_path: Path, capsys) -> N
     assert drawn == ["program_search.png", "search_lineage.png"]
     assert "search_funnel: no funnel yet" in capsys.readouterr().out
     assert script.main(["figures", str(folder / "none")]) == 2
+
+
+def test_an_ablation_has_a_row_for_each_way_to_leave_out_a_statement() -> None:
+    figure = search_ablation.draw_study(search_study.tables(seeds=[0]))
+    said = words(figure)
+    assert said.count("v = interp(g, v, 0.9012) → v = g") == 0, "left out as a whole"
+    assert "v = interp(g, v, 0.9112)  →  v = g" in [
+        label.get_text() for label in figure.axes[0].get_yticklabels()
+    ]
+    assert [axis.get_title(loc="left") for axis in figure.axes] == [
+        f"found: {search_ablation.PROGRAMS['found']}",
+        "other",
+    ]
+    crosses = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
+    assert len(crosses) == 3, "one failed on each of three families"
+    assert "over 8 rounds of fresh data" in said and "(100 steps)" in said
