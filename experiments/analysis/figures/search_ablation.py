@@ -89,7 +89,7 @@ def draw_study(tables: searches.Tables, results: Path = RESULTS) -> Figure:
 
 def _name(row: Any) -> str:
     """The statement, and what it becomes where it does not simply go."""
-    instead = "" if pd.isna(row.instead) else str(row.instead)
+    instead = "" if pd.isna(row.instead) else str(row.instead).partition(" = ")[2]
     return rounded(str(row.statement)) + (f"  →  {rounded(instead)}" if instead else "")
 
 
