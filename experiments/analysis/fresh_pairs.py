@@ -53,18 +53,18 @@ def judge(tuning: pd.DataFrame, fresh: pd.DataFrame, ours: str, theirs: str) -> 
         cell["num_settings"] = picked.num_settings
         edges += [name] if picked.on_edge else []
     cell["edges"] = ", ".join(edges)
-    fresh = fresh[fresh.optimizer.isin([ours, theirs])]
-    if fresh.empty:
+    runs = fresh[fresh.optimizer.isin([ours, theirs])]
+    if runs.empty:
         return cell | {"verdict": NOT_TUNED if edges else UNTESTED}
-    if (fresh.state == "diverged").any():
+    if (runs.state == "diverged").any():
         return cell | {"verdict": DIVERGED}
-    found = compare(fresh, ours, theirs)
-    pairs = held_out_pairs(fresh, ours, theirs)
+    found = compare(runs, ours, theirs)
+    pairs = held_out_pairs(runs, ours, theirs)
     low, high = of_optimizers(found, pairs.ours.to_numpy(), pairs.theirs.to_numpy())
     cell |= {theirs: pairs.theirs.mean(), ours: pairs.ours.mean(), **_numbers(found)}
     cell |= {"wide_low": low, "wide_high": high, "holds": low > 0 or high < 0, "n": found.n}
-    if has_loss(fresh):
-        cell |= _numbers(compare(fresh, ours, theirs, "test_loss"), "loss_")
+    if has_loss(runs):
+        cell |= _numbers(compare(runs, ours, theirs, "test_loss"), "loss_")
     verdict = NOT_TUNED if edges else found.verdict
     return cell | {"p_holm": found.p_t, "verdict": verdict}
 
