@@ -1,7 +1,7 @@
 """Measures how many programs a second are made and told apart, and audits proofs and liveness.
 
     python scripts/bench_search.py                    # rates, into results/bench/search.csv
-    python scripts/bench_search.py --audit            # 10,000 programs, 1,000 disguises: minutes
+    python scripts/bench_search.py --audit            # a million children, 1,000 disguises: an hour
 
 Children are those of a search without selection: the parent is drawn from a population of 500 that
 starts as AdamW and forgets its oldest, so that programs have grown as in a search. Rates are per
@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("--audit", action="store_true", help="count faults instead of seconds")
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
-    rows = list(audits() if args.audit else rates(args.children))
+    rows = list(audited() if args.audit else rates(args.children))
     for row in rows:
         print(f"{row['what']:44} {row['mutations']:8} {row['value']:>10} {row['unit']}")
     merge(args.out, rows)
@@ -110,75 +110,12 @@ def spent(children: list[Any], work: Any) -> float:
     return time.process_time() - start
 
 
-def audits() -> Iterator[dict[str, Any]]:
+def audited() -> Iterator[dict[str, Any]]:
     """Counts of what must never happen, and of what must always."""
-    yield row("liveness changed an update", "", 10_000, liveness_faults(10_000), "programs")
-    found, verified = disguises_found(1000)
-    yield row("disguises of Lion with exact betas", "", 1000, found, "programs")
-    yield row("... of which the checker verified", "", 1000, verified, "programs")
-    false, undecided = near_misses(1000)
-    yield row("near misses taken for the original", "", 1000, false, "programs")
-    yield row("... left undecided", "", 1000, undecided, "programs")
+    from bench_search_audits import audits
 
-
-def liveness_faults(num_programs: int) -> int:
-    """Random programs some update of which changes when what does not matter is left out."""
-    import numpy as np
-    from programs import from_seed
-
-    from experiments.search import liveness, probes
-
-    probe, faults = probes.make(5, 24, 6), 0
-    for seed in range(num_programs):
-        program = from_seed(seed, 20)
-        streams = [probes.stream(p, probe) for p in (program, liveness.prune(program))]
-        bits = [np.where(np.isnan(s), np.nan, s).view(np.int64) for s in streams]
-        faults += not np.array_equal(*bits)
-    return faults
-
-
-def disguises_found(num_programs: int) -> tuple[int, int]:
-    """Disguises that the proof recognises with their betas; those that the checker verifies."""
-    from experiments.search import checker, disguises, proof
-    from experiments.search.language import parse
-
-    found = verified = 0
-    for seed in range(num_programs):
-        source = random.Random(seed)
-        recipe = disguises.draw_recipe(source)
-        verdict = proof.prove(parse(disguises.disguise(recipe, source)))
-        if facts(verdict) == facts(recipe):
-            found += 1
-            try:
-                checker.verify(verdict.certificate)
-            except checker.Refused as error:
-                print(f"not verified: seed {seed}: {error}")
-            else:
-                verified += 1
-    return found, verified
-
-
-def near_misses(num_programs: int) -> tuple[int, int]:
-    """Near misses that are taken for the original; those of which nothing was decided."""
-    from experiments.search import disguises, proof
-    from experiments.search.language import parse
-
-    false = undecided = 0
-    for seed in range(num_programs):
-        source = random.Random(10**6 + seed)
-        recipe = disguises.draw_recipe(source)
-        fault = disguises.FAULTS[seed % len(disguises.FAULTS)]
-        verdict = proof.prove(parse(disguises.disguise(recipe, source, fault)))
-        false += facts(verdict) == facts(recipe)
-        undecided += not verdict.is_decided
-    return false, undecided
-
-
-def facts(known: Any) -> tuple[Any, ...]:
-    """Betas, scale and decay, of a verdict or of a recipe."""
-    scale = known.lr_scale if hasattr(known, "lr_scale") else known.scale
-    decay = known.weight_decay if hasattr(known, "weight_decay") else known.decay
-    return known.beta1, known.beta2, scale, decay
+    for what, mutations, count, value in audits():
+        yield row(what, mutations, count, value, "programs")
 
 
 def row(what: str, mutations: str, children: int, value: Any, unit: str) -> dict[str, Any]:

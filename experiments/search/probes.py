@@ -3,7 +3,9 @@
 `sign` gives one bit per weight, so small probes would merge different programs: 512 weights x 8
 steps to look up, 2,048 x 12 twice to confirm. Magnitudes of gradients reach from 1e-6 to 0.99
 within a step (arcsin is defined there) and change from step to step, so that clipping acts in some
-steps and not in others; weights, gradients and learning rates of every step differ.
+steps and not in others; weights, gradients and learning rates of every step differ. Some learning
+rates of the second to confirm are as small as at the end of a training: `v = clip(v, lr)` may do
+nothing before.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ class Probe(NamedTuple):
     sizes: tuple[int, ...]
 
 
-def make(seed: int, num_weights: int, num_steps: int) -> Probe:
+def make(seed: int, num_weights: int, num_steps: int, lowest_lr: float = 1e-2) -> Probe:
     """A probe of two weight tensors, three quarters and one quarter of the weights."""
     random = np.random.default_rng([20230213, seed])
     shape = (num_steps, num_weights)
@@ -43,7 +45,7 @@ def make(seed: int, num_weights: int, num_steps: int) -> Probe:
     pace = 10.0 ** random.uniform(-2, 0, (num_steps, 1))
     g = 0.99 * np.tanh((drift + noise) * magnitude * pace)
     w = random.normal(size=shape) * 10.0 ** random.uniform(-3, 0, num_weights)
-    lr = 10.0 ** random.uniform(-2, 0, num_steps)
+    lr = 10.0 ** random.uniform(np.log10(lowest_lr), 0, num_steps)
     return Probe(w, g, lr, (num_weights - num_weights // 4, num_weights // 4))
 
 
@@ -56,7 +58,7 @@ def small() -> Probe:
 @cache
 def large() -> tuple[Probe, Probe]:
     """Twice 2,048 weights x 12 steps."""
-    return make(1, 2048, 12), make(2, 2048, 12)
+    return make(1, 2048, 12), make(2, 2048, 12, lowest_lr=1e-6)
 
 
 def stream(program: Program, probe: Probe) -> np.ndarray:
