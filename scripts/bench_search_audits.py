@@ -88,7 +88,7 @@ def false_hits(mutator: Any, num_hits: int) -> int:
     """Programs of a new structure that the screen takes for a known one, and other data do not.
 
     One of the 98,304 updates on data that no search looks at is enough: a clamp of the gradient at
-    0.93, say, that the screen's own data do not reach. Hits of the structure's hash are not counted.
+    0.93, say, that the screen's own data do not reach. Hits of equal structure are not counted.
     """
     import numpy as np
 
