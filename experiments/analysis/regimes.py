@@ -10,17 +10,16 @@ of the picks on fresh seeds, which is what is compared.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from experiments.analysis.confirmed import DIVERGED as DIVERGED
+from experiments.analysis.confirmed import UNTESTED as UNTESTED
+from experiments.analysis.confirmed import corrected, judged, numbers
 from experiments.analysis.sources import RESULTS, study
-from experiments.analysis.statistics.comparison import choose, compare, has_loss, held_out_pairs
-from experiments.analysis.statistics.difference import ALPHA, INCONCLUSIVE, NOT_TUNED, Difference
-from experiments.analysis.statistics.tuning_luck import of_optimizers
-from experiments.analysis.statistics.uncertainty import holm
+from experiments.analysis.statistics.comparison import choose, compare, has_loss
 
 FAMILIES = {
     "mlp_proxy": "MLP",
@@ -33,7 +32,6 @@ FAMILIES = {
 KINDS = {"regimes": "", "tiny": "200 examples"}
 """Studies NAME (tuning) and NAME_fresh, and what is special about their data."""
 OURS, THEIRS = "lion", "adamw"
-DIVERGED, UNTESTED = "diverged", "not run"
 COLUMNS = (
     *("experiment", "family", "regime", "batch_size", "adamw", "lion", "difference", "low", "high"),
     *("wide_low", "wide_high", "n", "p_holm", "verdict", "holds", "edges", "loss_difference"),
@@ -58,13 +56,7 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
             tuning, fresh = (study(f"{kind}{end}", results, experiment) for end in ("", "_fresh"))
             if tuning is not None:
                 rows += _cells({"experiment": experiment, "family": family}, special, tuning, fresh)
-    found = pd.DataFrame(rows, columns=list(COLUMNS))
-    judged = found.verdict.isin(["better", "worse", INCONCLUSIVE])
-    found.loc[judged, "p_holm"] = holm(found.p_holm[judged])
-    lost = judged & (found.p_holm.astype(float) >= ALPHA)
-    found.loc[lost, "verdict"] = INCONCLUSIVE
-    found["holds"] = found.verdict.isin(["better", "worse"]) & found.holds.astype(bool)
-    return found
+    return corrected(pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
 def _cells(
@@ -89,36 +81,18 @@ def _with_noise(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _judged(tuning: pd.DataFrame, fresh: pd.DataFrame) -> dict[str, Any]:
     """Picks, test means and differences of one cell."""
-    cell: dict[str, Any] = {"num_tuning_seeds": tuning.seed.nunique(), "n": 0, "holds": False}
-    edges = []
-    for name in (THEIRS, OURS):
-        try:
-            picked = choose(tuning, name)
-        except ValueError:  # no setting has finished with every seed
-            return cell | {"verdict": DIVERGED}
-        cell |= {f"{name}_lr": picked.lr, f"{name}_weight_decay": picked.weight_decay}
-        cell["num_settings"] = picked.num_settings
-        edges += [name] if picked.on_edge else []
-    cell["edges"] = ", ".join(edges)
-    if fresh.empty:
-        return cell | {"verdict": NOT_TUNED if edges else UNTESTED}
-    if (fresh.state == "diverged").any():
-        return cell | {"verdict": DIVERGED}
-    found = compare(fresh, OURS, THEIRS)
-    pairs = held_out_pairs(fresh, OURS, THEIRS)
-    low, high = of_optimizers(found, pairs.ours.to_numpy(), pairs.theirs.to_numpy())
-    cell |= {THEIRS: pairs.theirs.mean(), OURS: pairs.ours.mean(), **_numbers(found)}
-    cell |= {"wide_low": low, "wide_high": high, "holds": low > 0 or high < 0, "n": found.n}
-    if has_loss(fresh):
-        cell |= _numbers(compare(fresh, OURS, THEIRS, "test_loss"), "loss_")
-    verdict = NOT_TUNED if edges else found.verdict
-    return cell | {"p_holm": found.p_t, "verdict": verdict}
-
-
-def _numbers(found: Difference, prefix: str = "") -> dict[str, float]:
-    finite = found if math.isfinite(found.low) else Difference(found.mean, *2 * [math.nan], found.n)
-    return {
-        f"{prefix}difference": finite.mean,
-        f"{prefix}low": finite.low,
-        f"{prefix}high": finite.high,
-    }
+    found = judged(tuning, fresh, OURS, THEIRS)
+    arms = {"ours_mean": OURS, "theirs_mean": THEIRS}
+    cell = {arms.get(key, key): value for key, value in found.items()}
+    cell["num_tuning_seeds"] = tuning.seed.nunique()
+    try:
+        picked = [choose(tuning, name) for name in (THEIRS, OURS)]
+    except ValueError:  # no setting has finished with every seed
+        return cell
+    for one in picked:
+        names = {"lr": one.lr, "weight_decay": one.weight_decay}
+        cell |= {f"{one.optimizer}_{key}": value for key, value in names.items()}
+        cell["num_settings"] = one.num_settings
+    if cell["n"] and has_loss(fresh):
+        cell |= numbers(compare(fresh, OURS, THEIRS, "test_loss"), "loss_")
+    return cell
