@@ -18,13 +18,13 @@ from experiments.analysis.confirmed import COLUMNS, corrected, judged
 from experiments.analysis.sources import RESULTS, study
 from experiments.analysis.statistics.comparison import choose, leave_one_out
 from experiments.analysis.studies import study_path
+from experiments.outcomes import OTHER_WEIGHTS
 from experiments.store import UserError
 
 PRETRAINING, FINE_TUNING, IMAGE_TEXT = "pretrain_proxy", "finetune_proxy", "lit_proxy"
 OURS, THEIRS, ADAFACTOR = "lion", "adamw", "adafactor"
 BASELINES = (THEIRS, ADAFACTOR)
 TUNING, FRESH, BATCH = "tuning", "fresh", "batch_size"
-OTHERS = "other_weights"
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def runs(
     if table is None or path is None:
         return None
     curves = _read(path.with_name("curves.csv"), weights=None)
-    others = _read(path.with_name(f"{OTHERS}.csv"), weights="weights")
+    others = _read(path.with_name(OTHER_WEIGHTS), weights="weights")
     return with_measures(table, curves, others, measures)
 
 

@@ -16,6 +16,13 @@ LUCK = (0.3, -0.2, 0.1, -0.4, 0.2, 0.0, -0.1, 0.4, -0.3, 0.05)
 """By seed: what both optimizers of a pair have in common."""
 
 
+SHIFTED = {("shifted", "top1"): -10.0}
+AVERAGED = {("test", "top1"): 1.0, ("shifted", "top1"): -9.0}
+ENDS = {("test", "t2i_recall1"): 1.5, ("test", "zero_shot_top1"): 12.0}
+"""Of `write`."""
+SEEDS, NEW = range(5), range(100, 110)
+
+
 def run(
     experiment: str, optimizer: str, seed: int, value: float, lr: float, **more: Any
 ) -> dict[str, Any]:
@@ -81,3 +88,34 @@ def write(
     if beside:
         pd.DataFrame(beside).to_csv(folder / "other_weights.csv", index=False)
     return folder
+
+
+def pretrained(results: Path, peak: int = 1) -> None:
+    """Stage one, with its best cell at `peak` of both axes."""
+    rows = grid("pretrain_proxy", {"adamw": 60.0, "lion": 62.0}, SEEDS, peak)
+    write(results, "pretrain_proxy", "tuning", rows)
+
+
+def fine_tuned(
+    gain: float = 2.0, seeds: range = SEEDS, lrs: tuple[float, ...] = (0.03, 0.1, 0.3)
+) -> list[dict[str, Any]]:
+    """Stage two: learning rates for each optimizer of the pre-training; 0.1 is best."""
+    return [
+        run("finetune_proxy", "sgd", seed, top + jitter(name, seed) - 3 * (lr != 0.1), lr,
+            init_optimizer=name, weight_decay=0.0, beta2=None)
+        for name, top in (("adamw", 80.0), ("lion", 80.0 + gain)) for seed in seeds for lr in lrs
+    ]  # fmt: skip
+
+
+def image_text(name: str, seed: int, value: float, **more: Any) -> dict[str, Any]:
+    """A run with the setting that `grid` makes the best."""
+    facts = {"metric": "i2t_recall1", "n": 800, "weight_decay": 0.2} | more
+    return run("lit_proxy", name, seed, value, 0.2, **facts)
+
+
+def image_texts(results: Path, ends: dict[tuple[str, str], float] = ENDS, **tops: float) -> None:
+    """Tuning and fresh runs of several optimizers."""
+    rows = grid("lit_proxy", tops, range(3), metric="i2t_recall1", n=800)
+    write(results, "lit_proxy", "tuning", rows, ends)
+    fresh = [image_text(n, s, top + jitter(n, s)) for n, top in tops.items() for s in NEW]
+    write(results, "lit_proxy", "fresh", fresh, ends)

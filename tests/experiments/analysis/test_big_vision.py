@@ -4,49 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import big_vision_tables as made
 import pandas as pd
 import pytest
+from big_vision_tables import AVERAGED, NEW, SEEDS, SHIFTED
 
-from experiments.analysis import big_vision, confirmed
-
-SHIFTED = {("shifted", "top1"): -10.0}
-AVERAGED = {("test", "top1"): 1.0, ("shifted", "top1"): -9.0}
-ENDS = {("test", "t2i_recall1"): 1.5, ("test", "zero_shot_top1"): 12.0}
-SEEDS, NEW = range(5), range(100, 110)
-
-
-def pretrained(results: Path, peak: int = 1) -> None:
-    rows = made.grid("pretrain_proxy", {"adamw": 60.0, "lion": 62.0}, SEEDS, peak)
-    made.write(results, "pretrain_proxy", "tuning", rows)
-
-
-def fine_tuned(results: Path, gain: float = 2.0, **more: Any) -> list[dict[str, Any]]:
-    """Three learning rates for each optimizer of the pre-training; the middle one is best."""
-    rows = []
-    for name, top in (("adamw", 80.0), ("lion", 80.0 + gain)):
-        for seed in SEEDS:
-            for place, lr in enumerate((0.03, 0.1, 0.3)):
-                value = top + made.jitter(name, seed) - 3 * abs(place - 1)
-                rows.append(
-                    made.run("finetune_proxy", "sgd", seed, value, lr, init_optimizer=name,
-                             weight_decay=0.0, beta2=None, **more)
-                )  # fmt: skip
-    return rows
-
-
-def image_text(name: str, seed: int, value: float, lr: float = 0.2, **more: Any) -> dict[str, Any]:
-    facts = {"metric": "i2t_recall1", "n": 800} | more
-    return made.run("lit_proxy", name, seed, value, lr, weight_decay=0.2, **facts)
-
-
-def image_texts(results: Path, **tops: float) -> None:
-    rows = made.grid("lit_proxy", tops, range(3), metric="i2t_recall1", n=800)
-    made.write(results, "lit_proxy", "tuning", rows, ENDS)
-    fresh = [image_text(n, s, top + made.jitter(n, s)) for n, top in tops.items() for s in NEW]
-    made.write(results, "lit_proxy", "fresh", fresh, ENDS)
+from experiments.analysis import big_vision, confirmed, text_big_vision
 
 
 def test_nothing_is_said_of_studies_that_are_not_there(tmp_path: Path) -> None:
@@ -57,8 +21,8 @@ def test_nothing_is_said_of_studies_that_are_not_there(tmp_path: Path) -> None:
 
 
 def test_a_gain_of_the_pretraining_is_found_by_each_measure(tmp_path: Path) -> None:
-    pretrained(tmp_path)
-    made.write(tmp_path, "finetune_proxy", "tuning", fine_tuned(tmp_path), SHIFTED, AVERAGED)
+    made.pretrained(tmp_path)
+    made.write(tmp_path, "finetune_proxy", "tuning", made.fine_tuned(), SHIFTED, AVERAGED)
     found = big_vision.two_stage(tmp_path).set_index("measure")
     assert list(found.index) == ["test", "shifted", "test, averaged", "shifted, averaged"]
     expected = 2 + sum(made.jitter("lion", s) - made.jitter("adamw", s) for s in SEEDS) / 5
@@ -73,27 +37,23 @@ def test_a_gain_of_the_pretraining_is_found_by_each_measure(tmp_path: Path) -> N
 
 
 def test_a_loss_is_one(tmp_path: Path) -> None:
-    rows = fine_tuned(tmp_path, gain=-2.0)
+    rows = made.fine_tuned(gain=-2.0)
     made.write(tmp_path, "finetune_proxy", "tuning", rows, SHIFTED, AVERAGED)
     assert set(big_vision.two_stage(tmp_path).verdict) == {"worse"}
 
 
 def test_the_order_of_rows_says_nothing(tmp_path: Path) -> None:
     for name, turn in (("a", 1), ("b", -1)):
-        rows = fine_tuned(tmp_path)[::turn]
+        rows = made.fine_tuned()[::turn]
         made.write(tmp_path / name, "finetune_proxy", "tuning", rows, SHIFTED, AVERAGED)
     one, two = (big_vision.two_stage(tmp_path / name) for name in "ab")
     pd.testing.assert_frame_equal(one, two)
 
 
 def test_fresh_runs_decide_where_there_are_some(tmp_path: Path) -> None:
-    rows = fine_tuned(tmp_path, gain=2.0)
+    rows = made.fine_tuned(gain=2.0)
     made.write(tmp_path, "finetune_proxy", "tuning", rows, SHIFTED, AVERAGED)
-    fresh = [
-        made.run("finetune_proxy", "sgd", seed, 80.0 + made.jitter(name, seed), 0.1,
-                 init_optimizer=name, weight_decay=0.0)
-        for name in ("lion", "adamw") for seed in NEW
-    ]  # fmt: skip
+    fresh = made.fine_tuned(gain=0.0, seeds=NEW, lrs=(0.1,))
     made.write(tmp_path, "finetune_proxy", "fresh", fresh, SHIFTED, AVERAGED)
     found = big_vision.two_stage(tmp_path)
     assert set(found.verdict) == {"inconclusive"} and set(found.n) == {10}
@@ -102,8 +62,8 @@ def test_fresh_runs_decide_where_there_are_some(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stage", ["pretrain_proxy", "finetune_proxy"])
 def test_a_pick_on_an_edge_of_either_stage_is_not_tuned(tmp_path: Path, stage: str) -> None:
-    pretrained(tmp_path, peak=0 if stage == "pretrain_proxy" else 1)
-    rows = fine_tuned(tmp_path)
+    made.pretrained(tmp_path, peak=0 if stage == "pretrain_proxy" else 1)
+    rows = made.fine_tuned()
     if stage == "finetune_proxy":
         rows = [r for r in rows if r["lr"] > 0.05 or r["init_optimizer"] == "adamw"]
     made.write(tmp_path, "finetune_proxy", "tuning", rows, SHIFTED, AVERAGED)
@@ -114,14 +74,14 @@ def test_a_pick_on_an_edge_of_either_stage_is_not_tuned(tmp_path: Path, stage: s
 
 
 def test_averaged_weights_that_nobody_collected_have_no_numbers(tmp_path: Path) -> None:
-    made.write(tmp_path, "finetune_proxy", "tuning", fine_tuned(tmp_path), SHIFTED)
+    made.write(tmp_path, "finetune_proxy", "tuning", made.fine_tuned(), SHIFTED)
     found = big_vision.two_stage(tmp_path).set_index("measure")
     assert found.verdict["shifted"] == "better" and found.verdict["test, averaged"] == "not run"
     assert math.isnan(found.difference["test, averaged"])
 
 
 def test_three_optimizers_by_retrieval_and_zero_shot(tmp_path: Path) -> None:
-    image_texts(tmp_path, adamw=30.0, lion=32.0, adafactor=35.0)
+    made.image_texts(tmp_path, adamw=30.0, lion=32.0, adafactor=35.0)
     found = big_vision.contrastive(tmp_path)
     assert list(found.measure) == [m.column for m in big_vision.CONTRASTIVE for _ in range(2)]
     assert list(found.theirs) == ["adamw", "adafactor"] * 3
@@ -135,7 +95,7 @@ def test_three_optimizers_by_retrieval_and_zero_shot(tmp_path: Path) -> None:
 
 
 def test_a_diverged_fresh_run_is_no_comparison_and_a_lost_seed_one_less(tmp_path: Path) -> None:
-    image_texts(tmp_path, adamw=30.0, lion=32.0, adafactor=35.0)
+    made.image_texts(tmp_path, adamw=30.0, lion=32.0, adafactor=35.0)
     path = tmp_path / "studies" / "lit_proxy" / "fresh" / "runs.csv"
     table = pd.read_csv(path)
     lost = (table.optimizer == "adamw") & (table.seed == 103)
@@ -151,7 +111,7 @@ def test_a_diverged_fresh_run_is_no_comparison_and_a_lost_seed_one_less(tmp_path
 
 
 def test_one_fresh_seed_bounds_nothing(tmp_path: Path) -> None:
-    image_texts(tmp_path, adamw=30.0, lion=32.0, adafactor=35.0)
+    made.image_texts(tmp_path, adamw=30.0, lion=32.0, adafactor=35.0)
     path = tmp_path / "studies" / "lit_proxy" / "fresh" / "runs.csv"
     table = pd.read_csv(path)
     table[table.seed == 100].to_csv(path, index=False)
@@ -168,7 +128,7 @@ def test_the_correction_is_over_the_sizes_that_were_judged(tmp_path: Path) -> No
         more = {"metric": "i2t_recall1", "n": 800, "batch_size": size, "steps": 6400 // size}
         rows += made.grid("lit_proxy", tops, range(1), **more)
         fresh += [
-            image_text(name, seed, top + made.jitter(name, seed), **more)
+            made.image_text(name, seed, top + made.jitter(name, seed), **more)
             for name, top in tops.items() for seed in NEW if size == 64
         ]  # fmt: skip
     made.write(tmp_path, "lit_proxy", "batch_size", rows)
@@ -187,3 +147,20 @@ def test_holm_takes_a_verdict_back() -> None:
     found = confirmed.corrected(pd.DataFrame(rows))
     assert list(found.verdict) == ["inconclusive"] * 3 and not found.holds.any()
     assert list(found.p_holm) == pytest.approx([0.09, 0.09, 0.2])
+
+
+def test_the_text_has_the_numbers_and_what_stands_in_their_way(tmp_path: Path) -> None:
+    for block in text_big_vision.BLOCKS.values():
+        assert block(tmp_path) == "*(not run yet)*"
+    made.pretrained(tmp_path, peak=0)
+    made.write(tmp_path, "finetune_proxy", "tuning", made.fine_tuned(), SHIFTED)
+    text = text_big_vision.two_stage(tmp_path)
+    assert "| AdamW | 0.1 (edge) | 0.1 | 59." in text
+    assert "| shifted test | 70." in text and "| +2.00 [" in text
+    assert text.count("not tuned (AdamW, Lion on an edge)") == 3  # the pre-training, raw twice
+    assert "| test, averaged weights | – | – | – | – | – | not tuned" not in text
+    made.image_texts(tmp_path, adamw=30.0, lion=32.0, adafactor=35.0)
+    text = text_big_vision.contrastive(tmp_path)
+    assert "| Adafactor | 0.2 | 0.2 | 34.1" in text
+    assert "| zero-shot, ten scripts | Adafactor | 47." in text and "| −3.0" in text
+    assert "Lion is behind" in text and "fresh seeds" in text and "over 6 comparisons" in text
