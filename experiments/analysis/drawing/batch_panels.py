@@ -9,13 +9,13 @@ import pandas as pd
 from experiments.analysis.drawing import figure_style as style
 
 
-def panel(axis: Any, values: pd.DataFrame, decimals: int, beside: bool = False) -> None:
+def panel(axis: Any, values: pd.DataFrame, decimals: int | None, beside: bool = False) -> None:
     """A curve for each optimizer, its numbers along it and its name at its end.
 
     Args:
         axis: To draw on; x is the batch size.
         values: optimizer (as figures call it), batch_size, value, uncertainty, on_edge.
-        decimals: Of the numbers.
+        decimals: Of the numbers; None: there are none.
         beside: Numbers stand beside the error bars, for where these are long.
     """
     axis.set_xscale("log", base=2)
@@ -27,7 +27,7 @@ def panel(axis: Any, values: pd.DataFrame, decimals: int, beside: bool = False) 
                       linestyle=style.dash_of(name), marker="o", capsize=3)  # fmt: skip
         hollow = mine[mine.on_edge.fillna(False).astype(bool)]
         axis.plot(hollow.batch_size, hollow.value, "o", color=colour, markerfacecolor="white")
-        for number, item in enumerate(mine.itertuples()):
+        for number, item in enumerate([] if decimals is None else mine.itertuples()):
             side = 1 if upper[item.batch_size] == name else -1
             shift = _aside(list(mine.value), number, side), 11 * side
             if beside:

@@ -76,12 +76,15 @@ def differences(axis: Any, rows: Sequence[Difference], order: Sequence[str]) -> 
                       markerfacecolor=colour if item.is_tuned else "white", capsize=3,
                       linewidth=1.6)  # fmt: skip
         said = style.signed(item.mean, 2) + ("" if is_bounded else " (no interval)")
-        axis.annotate(said, (item.mean, height), xytext=(0, 7), textcoords="offset points",
-                      ha="center", va="bottom", fontsize=8.5, color=colour,
-                      path_effects=style.halo(axis.get_facecolor()))  # fmt: skip
-    axis.margins(x=0.16)
+        axis.annotate(said, (item.high if is_bounded else item.mean, height), xytext=(7, 0),
+                      textcoords="offset points", va="center", fontsize=9, color=colour,
+                      bbox={"facecolor": axis.get_facecolor(), "edgecolor": "none",
+                            "pad": 0.6})  # fmt: skip
+    axis.margins(x=0.1)
     axis.autoscale_view(scaley=False)
-    axis.xaxis.set_major_locator(ticker.MaxNLocator(5))
+    low, high = axis.get_xlim()
+    axis.set_xlim(low, high + 0.3 * (high - low))  # room for the numbers
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(4))
 
 
 def rules(axis: Any, order: Sequence[str]) -> None:

@@ -118,26 +118,26 @@ def halo(background: str = "white") -> list[Any]:
 
 def one_panel(figure: Figure, row: Any) -> Any:
     """Replaces a row of axes by one that is as wide as all of them."""
-    return panels(figure, row, 1)[0]
+    return panels(figure, row, [1])[0]
 
 
-def panels(figure: Figure, row: Any, number: int, space: float = 0.0) -> list[Any]:
-    """Replaces a row of axes by a number of equal ones that are together as wide.
+def panels(figure: Figure, row: Any, widths: Sequence[float], space: float = 0.0) -> list[Any]:
+    """Replaces a row of axes by others that are together as wide.
 
     Args:
         figure: Of the axes.
         row: Of the axes that go.
-        number: Of new ones.
+        widths: Of the new ones, relative to each other.
         space: Between them, as a share of their width.
     """
     whole = row[0].get_gridspec()[row[0].get_subplotspec().rowspan.start, :]
     for axis in row:
         axis.remove()
     with matplotlib.rc_context(STYLE):
-        if number == 1:
+        if len(widths) == 1:
             return [figure.add_subplot(whole)]
-        places = whole.subgridspec(1, number, wspace=space)
-        return [figure.add_subplot(places[0, place]) for place in range(number)]
+        places = whole.subgridspec(1, len(widths), wspace=space, width_ratios=widths)
+        return [figure.add_subplot(places[0, place]) for place in range(len(widths))]
 
 
 def end_labels(

@@ -22,7 +22,7 @@ COLUMNS = ["group", "row", "panel", "baseline_name", "baseline", "lion", "gain"]
 class Below:
     """A row of panels of ours below the paper's table."""
 
-    num_panels: int
+    widths: tuple[float, ...]  # of its panels, relative to each other
     inches: float  # its height
     draw: Callable[[list[Any]], None]  # on the axes, from the left
 
@@ -87,7 +87,7 @@ def draw(
     figure, axes = style.canvas(title, caption, (width, height), widths, heights, sharey="row")
     figure.set_layout_engine("constrained", w_pad=0.0, wspace=0.0)
     if below is not None:
-        below.draw(style.panels(figure, axes[1], below.num_panels, space=0.12))
+        below.draw(style.panels(figure, axes[1], below.widths, space=0.12))
         axes = axes[:1]
     axes[0, 0].set_ylim(len(lines) - 0.4, -2.3)  # two lines of headings above
     several = gains.baseline_name.nunique() > 1

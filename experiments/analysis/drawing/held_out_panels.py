@@ -12,13 +12,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+from matplotlib import ticker
 
 from experiments.analysis.confirmed import FRESH
 from experiments.analysis.drawing import dot_panels, figure_style
 from experiments.analysis.statistics.difference import NOT_TUNED
 
+HEADROOM = 0.4
+"""Rows of a panel above the first: the word proxy stands there."""
 ARMS = ("row", "optimizer", "value", "error", "n", "hollow", "colour")
-HOLLOW = "Hollow: a best setting on the edge of its grid, so not tuned."
 
 
 def arms(found: pd.DataFrame) -> pd.DataFrame:
@@ -55,6 +57,15 @@ def means(axis: Any, values: pd.DataFrame, label: str, decimals: int = 1) -> Non
     """
     dot_panels.as_proxy(axis)
     dot_panels.dots(axis, values, list(values.row), decimals)
+    low, high = axis.get_xlim()
+    axis.set_xlim(low, high + 0.14 * (high - low))  # these panels are narrow
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(3))
+    _finish(axis, label)
+
+
+def _finish(axis: Any, label: str) -> None:
+    low, high = axis.get_ylim()
+    axis.set_ylim(low, high - HEADROOM)
     axis.set_xlabel(label)
 
 
@@ -74,36 +85,36 @@ def differences(axis: Any, found: pd.DataFrame, label: str) -> None:
         is_tuned = item.verdict != NOT_TUNED
         rows.append(dot_panels.Difference(item.row, item.difference, *ends, winner, is_tuned))
     dot_panels.differences(axis, rows, list(found.row))
-    axis.set_xlabel(label)
+    _finish(axis, label)
 
 
-def caption(found: pd.DataFrame, shown: str) -> str:
+def caption(found: pd.DataFrame, shown: str, has_differences: bool = True) -> str:
     """Sentences on how the panels came about; that they are not there, where none is.
+
+    Short: every letter of a caption is a shape of the SVG.
 
     Args:
         found: Rows of `confirmed.COLUMNS`.
-        shown: What the panels show, and where they stand: a sentence without its point.
+        shown: What the panels show, without a point.
+        has_differences: Whether a panel shows them.
     """
-    if found.empty or not (found.n > 0).any():
-        return "Ours: not run yet."
     known = found[found.n > 0]
+    if known.empty:
+        return "Ours: not run yet."
     counts = sorted({int(n) for n in known.n})
     n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    seeds = (
-        f"n = {n} fresh seeds, at the settings that validation found on others"
-        if (known.seeds == FRESH).all()
-        else f"n = {n} seeds, each with what validation picked on the others"
-    )
-    said = (
-        f"Ours: a proxy, no result of the paper's models; own axes. {shown}: mean and standard "
-        f"error over {seeds}; differences in pairs by seed, with their 95 % interval. Coloured: "
-        f"shown after Holm's correction for {len(found)} questions; grey: not shown, which is not "
-        "“equal”."
-    )
-    missing = sorted({figure_style.name_of(name) for name in untuned(found)})
-    said += f" {HOLLOW[:-1]}: {', '.join(missing)}." if missing else ""
+    is_fresh = (known.seeds == FRESH).all()
+    how = "fresh seeds, at the settings found" if is_fresh else "seeds, the others pick"
+    said = f"Ours: a proxy in each panel below. {shown}; mean, standard error, n = {n} {how}."
+    if has_differences:
+        said += (
+            f" Differences in pairs, 95 %; coloured: shown (Holm, {len(known)} questions); grey: "
+            "not shown, which is not “equal”."
+        )
+    if names := [figure_style.name_of(name) for name in untuned(found)]:
+        said += f" Hollow: best setting on an edge, so not tuned ({', '.join(names)})."
     if lost := len(found) - len(known):
-        said += f" Not shown for want of runs, or because one diverged: {lost} of {len(found)}."
+        said += f" Without runs, or diverged: {lost} of {len(found)}."
     return said
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments.analysis import big_vision
 from experiments.analysis.drawing import (
@@ -35,13 +36,10 @@ CAPTION = (
 ROWS = ("COCO", "Flickr30K")
 DIRECTIONS = {"img2txt": "image → text", "txt2img": "text → image"}
 COLUMNS = tuple(product(DIRECTIONS, ("R@1", "R@10")))
-OURS = (
-    "{where}: lit_proxy, a text tower for a locked image tower; recall at the end among 800 unseen "
-    "glyphs and their names, by Lion, AdamW and Adafactor"
-)
+OURS = "A text tower for a locked image tower; recall among 800 unseen glyphs and their names"
 SERIES = (
-    " Last row: image → text at rank 1 against the batch size of the contrastive loss, a fixed "
-    "number of pairs, learning rate tuned at each (coloured: Holm's correction over the sizes)."
+    " Last row: as many pairs at each batch size, lr tuned there; coloured: shown (Holm over the "
+    "sizes)."
 )
 OUR_DIRECTIONS = {"img2txt": "i2t", "txt2img": "t2i"}
 PROXY_ORDER = ("adamw", "adafactor", "lion")
@@ -107,7 +105,7 @@ def draw(results: Path = RESULTS) -> Figure:
         (14, 6.2 + 2.4 * is_run + 3.0 * has_series), [1] * 4, rows,
     )  # fmt: skip
     if has_series:
-        _over_batches(figure_style.panels(figure, axes[-1], 2, space=0.12), series)
+        _over_batches(figure_style.panels(figure, axes[-1], (1.2, 1), space=0.12), series)
     if is_run:
         _our_ends(axes[2], ends)
     for (row, dataset), (column, (direction, metric)) in product(
@@ -124,7 +122,7 @@ def draw(results: Path = RESULTS) -> Figure:
 
 def _caption(results: Path, is_run: bool, has_series: bool) -> str:
     found = big_vision.contrastive(results)
-    said = held_out_panels.caption(found if is_run else found.iloc[:0], OURS.format(where="Below"))
+    said = held_out_panels.caption(found if is_run else found.iloc[:0], OURS, False)
     return said + (SERIES if has_series else "")
 
 
@@ -135,6 +133,7 @@ def _curves(axis: Any, mine: pd.DataFrame, title: str) -> None:
         end = curve_panels.last(part)
         ends.append((end, f"{name}\n{end:.1f}", figure_style.colour_of(name)))
     axis.margins(y=0.08)
+    axis.yaxis.set_major_locator(MaxNLocator(5))
     curve_panels.finish(axis, title)
     figure_style.end_labels(axis, ends, gap=0.17)
 
@@ -142,7 +141,8 @@ def _curves(axis: Any, mine: pd.DataFrame, title: str) -> None:
 def _our_ends(axes: Any, ends: pd.DataFrame) -> None:
     for axis, (direction, metric) in zip(axes, COLUMNS, strict=True):
         mine = ends[(ends.direction == direction) & (ends.metric == metric)]
-        held_out_panels.means(axis, mine.reset_index(drop=True), "proxy's recall (%)")
+        label = "proxy's recall (%)" if axis is axes[0] else ""
+        held_out_panels.means(axis, mine.reset_index(drop=True), label)
         title = f"Ours, proxy: {DIRECTIONS[direction]}, {metric}"
         figure_style.panel_title(axis, title)
 
@@ -151,9 +151,10 @@ def _over_batches(axes: Any, series: pd.DataFrame) -> None:
     left, right = axes
     dot_panels.as_proxy(left)
     values = _series(series).dropna(subset="value")
-    batch_panels.panel(left, values, decimals=1, beside=True)
+    batch_panels.panel(left, values, decimals=None)
     left.set_ylabel("proxy's recall at 1 (%)")
-    figure_style.panel_title(left, "Ours, proxy: image → text, R@1, by batch size")
-    found = series.assign(row=[f"batch {size:,}" for size in series.batch_size])
+    left.set_xlabel("batch size")
+    figure_style.panel_title(left, "Ours, proxy: image → text, R@1")
+    found = series.assign(row=[f"{size:,}" for size in series.batch_size])
     held_out_panels.differences(right, found, "Lion − AdamW (points)")
-    figure_style.panel_title(right, "Ours, proxy: gain of Lion")
+    figure_style.panel_title(right, "Ours, proxy: gain of Lion by batch size")
