@@ -9,7 +9,13 @@ import pandas as pd
 from experiments.analysis.drawing import figure_style as style
 
 
-def panel(axis: Any, values: pd.DataFrame, decimals: int | None, beside: bool = False) -> None:
+def panel(
+    axis: Any,
+    values: pd.DataFrame,
+    decimals: int | None,
+    beside: bool = False,
+    gap: float = 0.075,
+) -> None:
     """A curve for each optimizer, its numbers along it and its name at its end.
 
     Args:
@@ -17,6 +23,7 @@ def panel(axis: Any, values: pd.DataFrame, decimals: int | None, beside: bool = 
         values: optimizer (as figures call it), batch_size, value, uncertainty, on_edge.
         decimals: Of the numbers; None: there are none.
         beside: Numbers stand beside the error bars, for where these are long.
+        gap: Of the names, as a share of the axis' height.
     """
     axis.set_xscale("log", base=2)
     ends = []
@@ -44,7 +51,7 @@ def panel(axis: Any, values: pd.DataFrame, decimals: int | None, beside: bool = 
     axis.autoscale_view()
     axis.grid(axis="y")
     axis.set_xlabel("batch size (examples per optimizer step)")
-    style.end_labels(axis, ends)
+    style.end_labels(axis, ends, gap)
 
 
 def _aside(heights: list[float], number: int, side: int) -> int:

@@ -151,7 +151,7 @@ def _over_batches(axes: Any, series: pd.DataFrame) -> None:
     left, right = axes
     dot_panels.as_proxy(left)
     values = _series(series).dropna(subset="value")
-    batch_panels.panel(left, values, decimals=None)
+    batch_panels.panel(left, values, decimals=None, gap=0.16)
     left.set_ylabel("proxy's recall at 1 (%)")
     left.set_xlabel("batch size")
     figure_style.panel_title(left, "Ours, proxy: image → text, R@1")
