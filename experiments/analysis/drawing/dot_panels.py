@@ -83,7 +83,8 @@ def differences(axis: Any, rows: Sequence[Difference], order: Sequence[str]) -> 
     axis.margins(x=0.1)
     axis.autoscale_view(scaley=False)
     low, high = axis.get_xlim()
-    axis.set_xlim(low, high + 0.3 * (high - low))  # room for the numbers
+    room = 0.3 if all(math.isfinite(item.high) for item in rows) else 0.75
+    axis.set_xlim(low, high + room * (high - low))  # for the numbers
     axis.xaxis.set_major_locator(ticker.MaxNLocator(4))
 
 
