@@ -26,6 +26,8 @@ KEYS = ("run_id", "experiment", "optimizer", "lr", "weight_decay", "batch_size",
 VALUES = ("val", "test", "val_loss", "test_loss", "n")
 """Tuned and reported value; the metric `loss` on the same splits; examples behind `test`."""
 LOSS = "loss"
+OTHER_WEIGHTS = "other_weights.csv"
+"""Beside a study's curves.csv: the last values of weights that are measured and do not decide."""
 MACHINE = ("commit", "cpu", "threads", "torch", "launcher")
 FACTS = ("num_params", "data", "scale", *MACHINE)
 """What a row says of the model and of the machine that made it."""

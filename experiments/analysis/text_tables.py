@@ -20,6 +20,7 @@ from experiments.analysis.sources import RESULTS, proxies, study
 from experiments.analysis.statistics.comparison import choose, compare, has_loss
 from experiments.analysis.statistics.difference import of_pairs
 from experiments.analysis.statistics.ranking import rank
+from experiments.analysis.text_big_vision import BLOCKS as BIG_VISION_BLOCKS
 from experiments.analysis.text_families import BLOCKS as FAMILY_BLOCKS
 from experiments.analysis.text_plans import sharded
 from experiments.analysis.text_search import BLOCKS as SEARCH_BLOCKS
@@ -230,6 +231,7 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "hessian": hessian,
     "sharded": sharded,
     **FAMILY_BLOCKS,
+    **BIG_VISION_BLOCKS,
     **SEARCH_BLOCKS,
 }
 """Name of a block -> what makes it."""

@@ -10,19 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments import headline as headlines
-from experiments.outcomes import check_alike
+from experiments.outcomes import OTHER_WEIGHTS, check_alike
 
 if TYPE_CHECKING:
     import pandas as pd
 
 NUM_POINTS = 30
 """Of a training curve in a study's table: enough to draw it, few enough to commit hundreds."""
-OTHERS = "other_weights.csv"
-"""The file of `other_weights`."""
 
 
 def write(rows: pd.DataFrame, folder: Path) -> None:
-    """Writes curves.csv, and `OTHERS` where other weights were measured beside those judged.
+    """Writes curves.csv, and `OTHER_WEIGHTS` where other weights were measured beside those judged.
 
     Args:
         rows: The table of `experiments.table.read_runs`.
@@ -35,9 +33,9 @@ def write(rows: pd.DataFrame, folder: Path) -> None:
     _write(judged(rows), folder / "curves.csv")
     others = other_weights(rows)
     if len(others):
-        _write(others, folder / OTHERS)
+        _write(others, folder / OTHER_WEIGHTS)
     else:  # of an earlier call
-        (folder / OTHERS).unlink(missing_ok=True)
+        (folder / OTHER_WEIGHTS).unlink(missing_ok=True)
 
 
 def judged(rows: pd.DataFrame) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from experiments.analysis.sources import noise_path
 from experiments.analysis.statistics.difference import MIN_SEEDS, Difference
 from experiments.analysis.statistics.power import POWER, seeds_needed
 from experiments.analysis.studies import read_study, study_path
+from experiments.outcomes import OTHER_WEIGHTS
 from experiments.store import UserError
 
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
@@ -23,6 +24,8 @@ NOT_RUN = "not run"
 PROXY, MEASURED, PAPER_SCALE = "proxy", "measured-here", "paper"
 MARGIN = 1.0
 """Points within which two accuracies count as "no clear difference"."""
+POINTS = ("run_id", "step", "split", "metric", "value")
+"""Columns of a study's curves."""
 COLUMNS = {"betas": ("beta1", "beta2"), "batch_size": ("batch_size",)}
 """What a study must have beside what every study has."""
 
@@ -88,12 +91,20 @@ class Evidence:
 
     def curves(self, name: str, experiment: str | None = None) -> pd.DataFrame:
         """A study's curves. Raises NotRun if there are none."""
-        command = f"python scripts/sweep.py collect (curves of the study {name})"
+        return self._ends("curves.csv", name, experiment, POINTS)
+
+    def other_weights(self, name: str, experiment: str | None = None) -> pd.DataFrame:
+        """Last values of weights that do not decide. Raises NotRun if there are none."""
+        return self._ends(OTHER_WEIGHTS, name, experiment, (*POINTS, "weights"))
+
+    def _ends(
+        self, file: str, name: str, experiment: str | None, columns: Sequence[str]
+    ) -> pd.DataFrame:
+        command = f"python scripts/sweep.py collect --curves (of the study {name})"
         path = study_path(self.root / "results", name, experiment)
         if path is None:
             raise NotRun(command)
-        path = path.with_name("curves.csv")
-        columns = ("run_id", "step", "split", "metric", "value")
+        path = path.with_name(file)
         return _checked(pd.read_csv(self._found(path, command)), path, columns)
 
     def proxy(self, name: str) -> pd.DataFrame:

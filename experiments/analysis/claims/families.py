@@ -38,8 +38,14 @@ def fresh_gain(evidence: Evidence, experiment: str, ours: str, theirs: str) -> T
         UserError: if the fresh runs are not those of the picks, or share seeds with the tuning.
     """
     tuning, fresh = evidence.study("tuning", experiment), evidence.study("fresh", experiment)
+    return of_picks(tuning, fresh, ours, theirs)
+
+
+def of_picks(tuning: pd.DataFrame, fresh: pd.DataFrame, ours: str, theirs: str) -> Tuned:
+    """As `fresh_gain`, of two tables."""
     picks = [_pick(tuning, fresh, name) for name in (ours, theirs)]
     if shared := sorted(set(tuning.seed) & set(fresh.seed)):
+        experiment = fresh.experiment.iloc[0]
         raise UserError(f"{experiment}: seed {shared[0]} of the study fresh had a part in picking")
     found = tuned_difference(fresh, ours, theirs)
     edges = tuple(pick.optimizer for pick in picks if pick.on_edge)

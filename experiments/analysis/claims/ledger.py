@@ -20,6 +20,7 @@ from experiments.analysis.claims import cost as claims_cost
 from experiments.analysis.claims import paper as claims_paper
 from experiments.analysis.claims import runs as claims_runs
 from experiments.analysis.claims import scale as claims_scale
+from experiments.analysis.claims.big_vision import OTHER_QUESTION
 from experiments.analysis.claims.evidence import (
     CONTRADICTED,
     INCONCLUSIVE,
@@ -110,7 +111,7 @@ def _of_tables(name: str, tables: Tables) -> dict[str, Any]:
 def _of_runs(name: str, evidence: Evidence) -> dict[str, Any]:
     check = claims_runs.CHECKS.get(name)
     if check is None:
-        return {}
+        return {"proxy_note": OTHER_QUESTION[name]} if name in OTHER_QUESTION else {}
     return _answer("measured" if name in claims_runs.MEASURED else "proxy", check, evidence)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.analysis.claims.batch import CHECKS as BATCH_CHECKS
+from experiments.analysis.claims.big_vision import CHECKS as BIG_VISION_CHECKS
 from experiments.analysis.claims.evidence import (
     CONTRADICTED,
     INCONCLUSIVE,
@@ -261,6 +262,7 @@ def sgd_worse(evidence: Evidence) -> Finding:
 CHECKS: dict[str, Check] = {
     **MEASURED_CHECKS,
     **BATCH_CHECKS,
+    **BIG_VISION_CHECKS,
     **FAMILY_CHECKS,
     **SEARCH_CHECKS,
     "C005": gain_on_vit,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -11,6 +13,18 @@ from matplotlib import ticker
 from experiments.analysis.drawing import figure_style as style
 
 PROXY_BACKGROUND = "#fdf6e3"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A row of `differences`."""
+
+    row: str
+    mean: float
+    low: float  # not finite: there is no interval
+    high: float
+    winner: str = ""  # optimizer that is shown to be ahead; none: nothing is shown
+    is_tuned: bool = True  # hollow where not
 
 
 def dots(axis: Any, values: pd.DataFrame, order: Sequence[str], decimals: int = 2) -> None:
@@ -22,12 +36,7 @@ def dots(axis: Any, values: pd.DataFrame, order: Sequence[str], decimals: int = 
         order: Every row's name, top to bottom; a row without value stays empty.
         decimals: Of the numbers.
     """
-    axis.set_ylim(len(order) - 0.5, -0.5)
-    axis.set_yticks(range(len(order)), order)
-    axis.tick_params(axis="y", length=0)
-    axis.spines["left"].set_visible(False)
-    axis.hlines(range(len(order)), 0, 1, transform=axis.get_yaxis_transform(),
-                color="#e3e3e3", linewidth=0.9, zorder=0)  # fmt: skip
+    rules(axis, order)
     best = values.value.max()
     for item in values.dropna(subset="value").itertuples():
         height = list(order).index(item.row)
@@ -46,6 +55,47 @@ def dots(axis: Any, values: pd.DataFrame, order: Sequence[str], decimals: int = 
     low, high = axis.get_xlim()
     axis.set_xlim(low, high + 0.24 * (high - low))  # room for the numbers
     axis.xaxis.set_major_locator(ticker.MaxNLocator(5))
+
+
+def differences(axis: Any, rows: Sequence[Difference], order: Sequence[str]) -> None:
+    """Intervals of ours minus theirs, a row each, with a line at zero; grey where nothing is shown.
+
+    Args:
+        axis: x is the difference; rows go from top to bottom.
+        rows: Of a name in `order`.
+        order: Every row's name, top to bottom; a row without difference stays empty.
+    """
+    rules(axis, order)
+    axis.axvline(0, color="#888888", linewidth=0.9, zorder=1)
+    for item in rows:
+        height = list(order).index(item.row)
+        is_bounded = math.isfinite(item.low) and math.isfinite(item.high)
+        reach = [[item.mean - item.low], [item.high - item.mean]] if is_bounded else None
+        colour = style.colour_of(item.winner) if item.winner else style.OTHER_COLOUR
+        axis.errorbar([item.mean], [height], xerr=reach, color=colour, marker="o", markersize=7,
+                      markerfacecolor=colour if item.is_tuned else "white", capsize=3,
+                      linewidth=1.6)  # fmt: skip
+        said = style.signed(item.mean, 2) + ("" if is_bounded else " (no interval)")
+        axis.annotate(said, (item.high if is_bounded else item.mean, height), xytext=(7, 0),
+                      textcoords="offset points", va="center", fontsize=9, color=colour,
+                      bbox={"facecolor": axis.get_facecolor(), "edgecolor": "none",
+                            "pad": 0.6})  # fmt: skip
+    axis.margins(x=0.1)
+    axis.autoscale_view(scaley=False)
+    low, high = axis.get_xlim()
+    room = 0.3 if all(math.isfinite(item.high) for item in rows) else 0.75
+    axis.set_xlim(low, high + room * (high - low))  # for the numbers
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(4))
+
+
+def rules(axis: Any, order: Sequence[str]) -> None:
+    """Names of the rows at the left, from top to bottom, and a line through each for the eye."""
+    axis.set_ylim(len(order) - 0.5, -0.5)
+    axis.set_yticks(range(len(order)), order)
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    axis.hlines(range(len(order)), 0, 1, transform=axis.get_yaxis_transform(),
+                color="#e3e3e3", linewidth=0.9, zorder=0)  # fmt: skip
 
 
 def as_proxy(axis: Any) -> None:

@@ -100,6 +100,12 @@ def canvas(
     return figure, axes
 
 
+def caption_inches(caption: str, width_inches: float) -> float:
+    """Height that a caption takes below a figure of this width."""
+    lines = textwrap.wrap(caption, int(width_inches * CHARACTERS_PER_INCH))
+    return len(lines) * CAPTION_SIZE * 1.25 / 72
+
+
 def signed(value: float, decimals: int) -> str:
     """A difference with its sign, as in print: +0.50, −0.22."""
     return f"{value:+.{decimals}f}".replace("-", "−")
@@ -112,11 +118,26 @@ def halo(background: str = "white") -> list[Any]:
 
 def one_panel(figure: Figure, row: Any) -> Any:
     """Replaces a row of axes by one that is as wide as all of them."""
+    return panels(figure, row, [1])[0]
+
+
+def panels(figure: Figure, row: Any, widths: Sequence[float], space: float = 0.0) -> list[Any]:
+    """Replaces a row of axes by others that are together as wide.
+
+    Args:
+        figure: Of the axes.
+        row: Of the axes that go.
+        widths: Of the new ones, relative to each other.
+        space: Between them, as a share of their width.
+    """
     whole = row[0].get_gridspec()[row[0].get_subplotspec().rowspan.start, :]
     for axis in row:
         axis.remove()
     with matplotlib.rc_context(STYLE):
-        return figure.add_subplot(whole)
+        if len(widths) == 1:
+            return [figure.add_subplot(whole)]
+        places = whole.subgridspec(1, len(widths), wspace=space, width_ratios=widths)
+        return [figure.add_subplot(places[0, place]) for place in range(len(widths))]
 
 
 def end_labels(

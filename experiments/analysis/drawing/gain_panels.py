@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -12,7 +14,17 @@ from experiments.analysis.drawing import figure_style as style
 
 ROW_INCHES = 0.265
 NUMBER_INCHES = 0.46  # room for a number at the end of a bar
+PLAIN_CAPTION_INCHES = 0.3  # two lines, which the height of every figure has room for
 COLUMNS = ["group", "row", "panel", "baseline_name", "baseline", "lion", "gain"]
+
+
+@dataclass(frozen=True)
+class Below:
+    """A row of panels of ours below the paper's table."""
+
+    widths: tuple[float, ...]  # of its panels, relative to each other
+    inches: float  # its height
+    draw: Callable[[list[Any]], None]  # on the axes, from the left
 
 
 def pair(table: pd.DataFrame, keys: list[str], baselines: list[str]) -> pd.DataFrame:
@@ -46,6 +58,7 @@ def draw(
     decimals: int = 2,
     bar_inches: float = 1.5,
     extra: dict[str, dict[str, float]] | None = None,
+    below: Below | None = None,
 ) -> Figure:
     """One line per row, one block of two numbers and a bar per panel.
 
@@ -59,15 +72,23 @@ def draw(
         decimals: Of every number.
         bar_inches: Width of the bars' axis.
         extra: Columns of numbers behind the panels: heading -> {row: value}.
+        below: What else stands below the table.
     """
     lines = _lines(gains)
     panels = list(dict.fromkeys(gains.panel))
     widths = [label_inches, *[1.25, bar_inches] * len(panels)]
     if extra:
         widths.append(0.8 * len(extra))
-    size = (sum(widths) + 0.3, ROW_INCHES * (len(lines) + 2) + 1.45)
-    figure, axes = style.canvas(title, caption, size, widths, sharey=True)
+    width, height = sum(widths) + 0.3, ROW_INCHES * (len(lines) + 2) + 1.45
+    heights = [height]
+    if below is not None:
+        heights.append(below.inches)
+        height += below.inches + style.caption_inches(caption, width) - PLAIN_CAPTION_INCHES
+    figure, axes = style.canvas(title, caption, (width, height), widths, heights, sharey="row")
     figure.set_layout_engine("constrained", w_pad=0.0, wspace=0.0)
+    if below is not None:
+        below.draw(style.panels(figure, axes[1], below.widths, space=0.12))
+        axes = axes[:1]
     axes[0, 0].set_ylim(len(lines) - 0.4, -2.3)  # two lines of headings above
     several = gains.baseline_name.nunique() > 1
     _labels(axes[0, 0], lines, several, label_inches)

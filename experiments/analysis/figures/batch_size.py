@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.analysis import tuned
-from experiments.analysis.drawing import dot_panels, figure_style
+from experiments.analysis.drawing import batch_panels, dot_panels, figure_style
 from experiments.analysis.sources import RESULTS, paper, study
 
 TITLE = "Batch size, with the number of epochs fixed"
@@ -59,59 +58,13 @@ def draw(results: Path = RESULTS) -> Figure:
         TITLE, f"{CAPTION} {said}", (7.2 if runs is None else 13, 4.7), width
     )
     left = axes[0, 0]
-    _panel(left, values[values.origin == "paper"], decimals=1)
+    batch_panels.panel(left, values[values.origin == "paper"], decimals=1)
     figure_style.panel_title(left, "Paper: ViT-B/16 on ImageNet")
     left.set_ylabel("ImageNet top-1 accuracy (%)")
     if runs is not None:
         right = axes[0, 1]
         dot_panels.as_proxy(right)
-        _panel(right, values[values.origin == "proxy"], decimals=1, beside=True)
+        batch_panels.panel(right, values[values.origin == "proxy"], decimals=1, beside=True)
         figure_style.panel_title(right, tuned.title(runs))
         right.set_ylabel("proxy's test accuracy (%)")
     return figure
-
-
-def _panel(axis: Any, values: pd.DataFrame, decimals: int, beside: bool = False) -> None:
-    """Both curves; the numbers stand `beside` the error bars where these are long."""
-    axis.set_xscale("log", base=2)
-    ends = []
-    upper = values.sort_values("value").groupby("batch_size").optimizer.last()
-    for name, mine in values.dropna(subset="value").groupby("optimizer"):
-        colour = figure_style.colour_of(name)
-        axis.errorbar(mine.batch_size, mine.value, yerr=mine.uncertainty.fillna(0), color=colour,
-                      linestyle=figure_style.dash_of(name), marker="o", capsize=3)  # fmt: skip
-        hollow = mine[mine.on_edge.fillna(False).astype(bool)]
-        axis.plot(hollow.batch_size, hollow.value, "o", color=colour, markerfacecolor="white")
-        for number, item in enumerate(mine.itertuples()):
-            side = 1 if upper[item.batch_size] == name else -1
-            shift = _aside(list(mine.value), number, side), 11 * side
-            if beside:
-                shift = 17 * (side if number else 1), (8 if number else 13) * side
-            axis.annotate(f"{item.value:.{decimals}f}", (item.batch_size, item.value),
-                          xytext=shift, textcoords="offset points", ha="center",
-                          va="center", fontsize=8.5, color=colour,
-                          path_effects=figure_style.halo(axis.get_facecolor()))  # fmt: skip
-        ends.append((mine.value.iloc[-1], name, colour))
-    sizes = sorted(values.batch_size.unique())
-    axis.set_xticks(sizes, [_short(size) for size in sizes])
-    axis.minorticks_off()
-    axis.margins(y=0.12)
-    axis.autoscale_view()
-    axis.grid(axis="y")
-    axis.set_xlabel("batch size (examples per optimizer step)")
-    figure_style.end_labels(axis, ends)
-
-
-def _aside(heights: list[float], number: int, side: int) -> int:
-    """How far to move a number (points) out of the way of its own line where that is steep."""
-    steep = 0.15 * (max(heights) - min(heights))
-    before = heights[number - 1] if number else heights[number]
-    after = heights[number + 1] if number + 1 < len(heights) else heights[number]
-    here = heights[number]
-    left, right = (side * (other - here) > steep for other in (before, after))
-    shift = 13 * (int(left) - int(right))
-    return shift if number else max(shift, 0)  # never across the vertical axis
-
-
-def _short(size: float) -> str:
-    return f"{size / 1024:g}K" if size >= 10_000 else f"{size:g}"

@@ -17,6 +17,7 @@ from experiments.analysis.report import (
     environment,
     explorer,
     figures,
+    held_out,
     page,
     paper_figures,
     search_page,
@@ -105,6 +106,7 @@ def _write_pages(out: Path, sources: Sources) -> None:
     drawn_figures = paper_figures.all_figures(sources.results / "paper")
     drawn_figures = [*drawn_figures, study_figures.proxies(studies)]
     study_figures.add_studies(drawn_figures, studies, noise(sources.results))
+    held_out.add(drawn_figures, sources.results)
     pictures = figures.copy_drawn(sources.results, out)
     figures.copy_tables(drawn_figures, sources.results, out)
     shown = samples.published(sources.results)

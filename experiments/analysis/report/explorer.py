@@ -36,6 +36,16 @@ def write_data(study: Study, folder: Path, slug: str) -> None:
         (mine / f"cell{cell}.js").write_text(data_script(f"{slug}/cell{cell}", content))
 
 
+NAMED = {
+    "batch_size": "batch",
+    "epochs": "epochs",
+    "label_noise": "label noise",
+    "init_optimizer": "pre-trained with",
+    "experiment": "",
+}
+"""Settings that a view's title tells where they vary, and how it calls them."""
+
+
 def slug_of(name: str) -> str:
     """A name that is safe as a folder's."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "study"
@@ -108,7 +118,7 @@ def _view_title(row: pd.Series, varying: Sequence[str]) -> str:
     words = [str(row.optimizer)]
     if ("beta1" in varying or "beta2" in varying) and not is_missing(row.beta1):
         words.append(f"betas {row.beta1:g}, {row.beta2:g}")
-    for key, label in (("batch_size", "batch"), ("epochs", "epochs"), ("experiment", "")):
+    for key, label in NAMED.items():
         if key in varying and not is_missing(row[key]):
             words.append(f"{label} {number(row[key])}".strip())
     return " · ".join(words)

@@ -15,7 +15,10 @@ from experiments.outcomes import asked, betas, outcomes
 from experiments.store import Folder, UserError, read_json
 from experiments.table import read_runs
 
-SETTINGS = ("experiment", "optimizer", "batch_size", "beta1", "beta2", "epochs")
+SETTINGS = (
+    *("experiment", "optimizer", "batch_size", "beta1", "beta2", "epochs", "label_noise"),
+    "init_optimizer",
+)
 """Columns that, besides lr and weight decay, make a run another one than its neighbour."""
 COLUMNS = (
     *("run_id", *SETTINGS, "lr", "weight_decay", "seed", "state", "val", "test", "steps"),
@@ -23,8 +26,8 @@ COLUMNS = (
     *IMAGE.columns(),
 )
 NUMBERS = (
-    *("batch_size", "beta1", "beta2", "epochs", "lr", "weight_decay", "seed", "val", "test"),
-    *("steps", "seconds", "num_params", "test_loss", "n"),
+    *("batch_size", "beta1", "beta2", "epochs", "label_noise", "lr", "weight_decay", "seed"),
+    *("val", "test", "steps", "seconds", "num_params", "test_loss", "n"),
 )
 CURVE_COLUMNS = ("run_id", "step", "split", "metric", "value")
 KINDS = {"study": "Studies", "proxy": "Published comparisons", "runs": "Runs folder"}

@@ -1,0 +1,54 @@
+"""Cells of a table in RESULTS.md for a comparison of two tuned optimizers; see `confirmed`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from experiments.analysis.drawing.names import name_of
+from experiments.analysis.markdown import SAID, interval
+from experiments.analysis.statistics.difference import Difference
+
+HEADS = ("[95 %, at the settings found]", "of the optimizers", "p, Holm", "")
+"""Of `cells`; the first goes on after what was subtracted."""
+
+
+def cells(item: Any, digits: int = 2) -> tuple[str, str, str, str]:
+    """The difference, its interval with the luck of tuning, p, and the verdict in words.
+
+    Args:
+        item: A row with `confirmed.COLUMNS`.
+        digits: Of the differences.
+    """
+    return gain(item, digits), wide(item, digits), _p(item), verdict(item)
+
+
+def gain(item: Any, digits: int = 2) -> str:
+    """The difference and its interval, which one seed does not have."""
+    if item.difference != item.difference:
+        return "–"
+    if item.low != item.low:
+        return f"{item.difference:+.{digits}f}".replace("-", "−")
+    return interval(Difference(item.difference, item.low, item.high, item.n), digits)
+
+
+def wide(item: Any, digits: int = 2) -> str:
+    """The interval of the optimizers."""
+    if item.wide_low != item.wide_low:
+        return "–"
+    return f"[{item.wide_low:.{digits}f}, {item.wide_high:.{digits}f}]".replace("-", "−")
+
+
+def _p(item: Any) -> str:
+    is_told = item.verdict != "not tuned" and item.p_holm == item.p_holm
+    return f"{item.p_holm:.2g}" if is_told else "–"
+
+
+def verdict(item: Any) -> str:
+    """In words: who is on an edge, and whether more than the two settings is told apart."""
+    said = str(SAID.get(item.verdict, item.verdict))
+    edges = [name_of(name) for name in str(item.edges).split(", ") if name]
+    if item.verdict == "not tuned" and edges:
+        return f"{said} ({', '.join(edges)} on an edge)"
+    if item.verdict in ("better", "worse") and not item.holds:
+        return f"{said}, at these settings"
+    return said
