@@ -103,8 +103,8 @@ def _values(
     pairs = held_out_pairs(runs, ours, theirs, column)
     step = resolution(runs, column, has_own_n)
     found = of_pairs(pairs, resolution=step, better=of_table(runs).better, untuned=edges)
-    if not found.n:
-        return {}
+    if not found.n:  # nobody has measured it
+        return {"verdict": UNTESTED}
     low, high = of_optimizers(found, pairs.ours.to_numpy(), pairs.theirs.to_numpy())
     return {
         **{f"{arm}_mean": pairs[arm].mean() for arm in pairs},
