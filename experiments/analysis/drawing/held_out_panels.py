@@ -16,7 +16,7 @@ from matplotlib import ticker
 
 from experiments.analysis.confirmed import FRESH
 from experiments.analysis.drawing import dot_panels, figure_style
-from experiments.analysis.statistics.difference import NOT_TUNED
+from experiments.analysis.statistics.difference import BETTER, INCONCLUSIVE, NOT_TUNED, WORSE
 
 HEADROOM = 0.4
 """Rows of a panel above the first: the word proxy stands there."""
@@ -104,12 +104,15 @@ def caption(found: pd.DataFrame, shown: str, has_differences: bool = True) -> st
     counts = sorted({int(n) for n in known.n})
     n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     is_fresh = (known.seeds == FRESH).all()
-    how = "fresh seeds, at the settings found" if is_fresh else "seeds, the others pick"
+    how = "fresh seeds, at the settings found" if is_fresh else "seeds, each as the others pick"
     said = f"Ours: a proxy in each panel below. {shown}; mean, standard error, n = {n} {how}."
+    judged = int(known.verdict.isin([BETTER, WORSE, INCONCLUSIVE]).sum())
     if has_differences:
+        said += " Differences in pairs, 95 %"
         said += (
-            f" Differences in pairs, 95 %; coloured: shown (Holm, {len(known)} questions); grey: "
-            "not shown, which is not “equal”."
+            f"; coloured: shown (Holm, {judged} questions); grey: not shown, which is not “equal”."
+            if judged
+            else "; grey: nothing is shown."
         )
     if names := [figure_style.name_of(name) for name in untuned(found)]:
         said += f" Hollow: best setting on an edge, so not tuned ({', '.join(names)})."

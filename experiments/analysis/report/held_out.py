@@ -17,8 +17,8 @@ from experiments.analysis.report import panels
 from experiments.analysis.report.panels import Figure, Panel, axis, category_axis
 
 NOTE = (
-    "Mean and 95 % interval of the difference in pairs over {n} seeds{which}; verdicts by Holm's "
-    "correction over {questions} questions. Right of zero: Lion is ahead."
+    "Mean and 95 % interval of the difference in pairs over {n} seeds{which}; questions judged, "
+    "with Holm's correction: {questions}. Right of zero: Lion is ahead."
 )
 TWO_STAGE = "python run.py -m experiment=pretrain_proxy sweep=pretrain_then_finetune"
 CONTRASTIVE = "python run.py -m experiment=lit_proxy sweep=contrastive_lr_wd"
@@ -78,7 +78,8 @@ def add(figures: Iterable[Figure], results: Path) -> None:
         if mine.empty:
             figure.missing.append((f"The proxy study on {beside.experiment}", beside.command))
             continue
-        figure.panels.append(_panel(mine, beside, len(table[table.n > 0])))
+        judged = table.verdict.isin(list(WORDS)).sum()
+        figure.panels.append(_panel(mine, beside, int(judged)))
         study = big_vision.FRESH if (mine.seeds == FRESH).all() else big_vision.TUNING
         figure.sources.append(f"studies/{beside.experiment}/{study}/runs.csv")
 

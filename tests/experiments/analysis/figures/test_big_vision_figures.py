@@ -135,7 +135,7 @@ def test_jft_shows_what_pretraining_is_worth(results: Path, fresh: range) -> Non
     figure = jft.draw(results)
     check(figure, 3)
     assert (
-        f"n = {len(fresh) or 5} {'fresh' if len(fresh) else 'seeds, the others pick'}"
+        f"n = {len(fresh) or 5} {'fresh' if len(fresh) else 'seeds, each as the others pick'}"
         in caption(figure)
     )
 
@@ -145,6 +145,7 @@ def test_an_edge_of_the_first_stage_is_hollow_and_shows_nothing(results: Path) -
     assert set(ours(jft.table(results), "row").verdict) == {"not tuned"}
     figure = jft.draw(results)
     assert "on an edge, so not tuned (AdamW, Lion)" in caption(figure)
+    assert "nothing is shown" in caption(figure) and "coloured" not in caption(figure)
     difference = proxy_panels(figure)[2]
     colours = {text.get_color() for text in difference.texts if text.get_text().startswith("+")}
     assert colours == {figure_style.OTHER_COLOUR}
