@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SETTING = ("lr", "weight_decay", "beta1", "beta2")
 AXES = ("lr", "weight_decay")
 """Settings whose range is open: betas are tried in pairs, and end at 1."""
-CONDITION = ("experiment", "batch_size", "epochs", "steps")
+CONDITION = ("experiment", "batch_size", "epochs", "steps", "label_noise", "init_optimizer")
 NEEDED = ("optimizer", "lr", "seed", "state", "val")
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.analysis.claims import big_vision, families
 from experiments.analysis.claims import cost as claims_cost
-from experiments.analysis.claims import families
 from experiments.analysis.claims import paper as claims_paper
 from experiments.analysis.claims import runs as claims_runs
 from experiments.analysis.claims import scale as claims_scale
@@ -184,8 +184,8 @@ TEN = {"adamw": 94.0, "radam": 94.1, "nadam": 93.8, "amsgrad": 94.0, "adabelief"
        "powersign": 92.0, "addsign": 92.5}  # fmt: skip
 RISING = [80.0, 84.0, 86.0, 83.0]
 
-ELSEWHERE = {*families.CHECKS, *claims_searches.CHECKS}
-"""Tested in test_families.py and test_searches.py."""
+ELSEWHERE = {*families.CHECKS, *claims_searches.CHECKS, *big_vision.CHECKS}
+"""Tested in test_families.py, test_searches.py and test_big_vision_claims.py."""
 
 OUTCOMES: list[tuple[str, str, Callable[[Path], None]]] = [
     ("C001", SUPPORTED, bench(4.0, 100.0)),
