@@ -149,7 +149,7 @@ def test_no_false_alarm_over_the_committed_studies(script: ModuleType) -> None:
 
 
 COUNTED = {"small batch": 100, "warm-up too short": 39, "best cell on an edge": 3}
-"""Of 2,580 curves. Of the 39, one run ended within 3 points of its optimizer's best; the edges are
+"""Of 2,700 curves. Of the 39, one run ended within 3 points of its optimizer's best; the edges are
 those of PowerSign and sign momentum 0.9 in the study of the optimizers, and one of Lion's with 200
 examples."""
 
