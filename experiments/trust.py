@@ -34,7 +34,7 @@ from experiments.pages import CONF
 
 VARIABLE = "LION_TRUST"
 """Environment variable with further paths and packages, comma-separated; workers inherit it."""
-PACKAGES = "experiments, lion, torch, torchvision, timm, transformers, diffusers"
+PACKAGES = "experiments, lion, torch, torchvision, timm, transformers, diffusers, schedulefree"
 """Packages that may be imported for a recorded configuration."""
 
 _SECTIONS = ("task", "data", "model", "optimizer")
@@ -45,6 +45,7 @@ _OURS = (
 _FUNCTIONS = ("experiments.models.", "experiments.data.bundled", "experiments.evaluations.")
 _CLASSES = (*_OURS, "torch.nn.", "torch.optim.", "torchvision.models.", "timm.models.")
 _CLASSES += ("timm.layers.", "timm.optim.", "transformers.models.", "diffusers.models.")
+_CLASSES += ("schedulefree.",)
 _RUNS_CODE = ("trust_remote_code", "custom_pipeline", "checkpoint_path", "pretrained_cfg")
 _RUNS_CODE += ("pretrained_cfg_overlay",)
 """Arguments that make the libraries above read pickles, or run code that they fetch."""

@@ -19,7 +19,7 @@ from experiments.analysis.drawing import dot_panels, figure_style
 from experiments.analysis.statistics.difference import BETTER, INCONCLUSIVE, NOT_TUNED, WORSE
 
 HEADROOM = 0.4
-"""Rows of a panel above the first: the word proxy stands there."""
+"""Rows of a panel above the first, of three: the word proxy stands there."""
 ARMS = ("row", "optimizer", "value", "error", "n", "hollow", "colour")
 
 
@@ -65,7 +65,7 @@ def means(axis: Any, values: pd.DataFrame, label: str, decimals: int = 1) -> Non
 
 def _finish(axis: Any, label: str) -> None:
     low, high = axis.get_ylim()
-    axis.set_ylim(low, high - HEADROOM)
+    axis.set_ylim(low, high - HEADROOM * max(1.0, abs(high - low) / 3))
     axis.set_xlabel(label)
 
 

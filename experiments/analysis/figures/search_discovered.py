@@ -109,8 +109,7 @@ def _panel(axis: Any, cells: pd.DataFrame, is_first: bool) -> None:
                   markerfacecolor=colour if is_shown else "white")  # fmt: skip
         text = f"{figure_style.signed(cell.sign * cell.difference, int(cell.digits))}, {said}"
         axis.text(0.02, height - 0.34, text, transform=axis.get_yaxis_transform(), va="center",
-                  fontsize=8.5, color=colour,
-                  path_effects=figure_style.halo(dot_panels.PROXY_BACKGROUND))  # fmt: skip
+                  fontsize=8.5, color=colour)  # fmt: skip
     axis.axvline(0, color=figure_style.FAINT, linewidth=0.8)
     axis.set_ylim(len(names) - 0.5, -0.95)
     axis.set_yticks(range(len(names)), names if is_first else [""] * len(names))
