@@ -17,7 +17,7 @@ test: ## run the tests (sets up .venv once)
 lint: ## check style and types
 	@./run.sh lint
 
-figures: ## rebuild every figure in results/figures from the committed tables (40 core-seconds)
+figures: ## rebuild every figure in results/figures from the committed tables (30 core-seconds)
 	@./run.sh figures
 
 notebooks: ## execute the notebooks again and write their outputs (60 core-seconds)

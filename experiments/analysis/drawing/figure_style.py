@@ -173,6 +173,15 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
     return [mid + gap * (i - (n - 1) / 2) for mid, n in clusters for i in range(n)]
 
 
+def span(counts: Any) -> str:
+    """Counts of a column for a caption: "5", "5 to 10", or "no" where there is none."""
+    counts = counts.dropna()
+    if counts.empty:
+        return "no"
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
 def panel_title(axis: Any, text: str) -> None:
     """Heading of one panel, flush left."""
     axis.set_title(text, loc="left", fontsize=10.5, pad=7)

@@ -87,7 +87,7 @@ def draw(results: Path = RESULTS) -> Figure:
     runs = study(STUDY, results)
     said = tuned.NOT_RUN
     if runs is not None:
-        said = OURS.format(seeds=_range(ours.n[ours.n > 0]), tests=_tests(runs))
+        said = OURS.format(seeds=figure_style.span(ours.n[ours.n > 0]), tests=_tests(runs))
     size = (11.5, 4.5 if ours.empty else 8.4)
     heights = [3.0] if ours.empty else [3.0, max(3.0, 0.5 * ours.weight_decay.nunique())]
     figure, axes = figure_style.canvas(TITLE, f"{CAPTION} {said}", size, [1, 1], heights)
@@ -106,11 +106,6 @@ def draw(results: Path = RESULTS) -> Figure:
         bar.set_label(label)
         bar.outline.set_visible(False)
     return figure
-
-
-def _range(counts: pd.Series) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _tests(runs: pd.DataFrame) -> str:

@@ -84,19 +84,11 @@ def draw(results: Path = RESULTS) -> Figure:
 def _ours(cells: pd.DataFrame) -> str:
     judged = cells[cells.verdict.isin(["better", "worse", "inconclusive"])]
     return OURS.format(
-        settings=_range(cells.num_settings),
-        tuning=_range(cells.num_tuning_seeds),
-        fresh=_range(cells.n[cells.n > 0]),
+        settings=figure_style.span(cells.num_settings),
+        tuning=figure_style.span(cells.num_tuning_seeds),
+        fresh=figure_style.span(cells.n[cells.n > 0]),
         cells=len(judged),
     )
-
-
-def _range(counts: pd.Series) -> str:
-    counts = counts.dropna()
-    if counts.empty:
-        return "no"
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def colour_of(verdict: str, holds: bool) -> str | tuple[float, ...]:

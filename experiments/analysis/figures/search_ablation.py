@@ -73,7 +73,11 @@ def draw_study(tables: searches.Tables, results: Path = RESULTS) -> Figure:
     programs = list(dict.fromkeys(rows.program))
     parts = [rows[rows.program == name] for name in programs]
     heights = [part.name.nunique() + 1.5 for part in parts]
-    ours = OURS.format(steps=_span(rows.num_steps), rounds=_span(rows.n), small=search_panels.SMALL)
+    ours = OURS.format(
+        steps=figure_style.span(rows.num_steps),
+        rounds=figure_style.span(rows.n),
+        small=search_panels.SMALL,
+    )
     size = (11.0, 2.6 + 0.27 * sum(heights))
     caption = f"{_papers(results)} {ours}"
     figure, axes = figure_style.canvas(TITLE, caption, size, [1], heights, sharex=True)
@@ -93,11 +97,6 @@ def _name(row: Any) -> str:
     """The statement, and what it becomes where it does not simply go."""
     instead = "" if pd.isna(row.instead) else str(row.instead).partition(" = ")[2]
     return rounded(str(row.statement)) + (f"  →  {rounded(instead)}" if instead else "")
-
-
-def _span(counts: pd.Series) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _panel(axis: Any, rows: pd.DataFrame, families: list[str]) -> None:

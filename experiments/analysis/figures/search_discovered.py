@@ -72,21 +72,13 @@ def draw(results: Path = RESULTS) -> Figure:
 
 
 def _ours(cells: pd.DataFrame) -> str:
-    tuning = _range(cells.num_tuning_seeds)
+    tuning = figure_style.span(cells.num_tuning_seeds)
     return OURS.format(
-        settings=_range(cells.num_settings),
+        settings=figure_style.span(cells.num_settings),
         tuning=tuning,
         seeds="seed" if tuning == "1" else "seeds",
-        fresh=_range(cells.n[cells.n > 0]),
+        fresh=figure_style.span(cells.n[cells.n > 0]),
     )
-
-
-def _range(counts: pd.Series) -> str:
-    counts = counts.dropna()
-    if counts.empty:
-        return "no"
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _panel(axis: Any, cells: pd.DataFrame, is_first: bool) -> None:
