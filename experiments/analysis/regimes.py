@@ -10,6 +10,7 @@ of the picks on fresh seeds, which is what is compared.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ FAMILIES = {
 """Experiments of the map, from top to bottom, and what their rows are called."""
 KINDS = {"regimes": "", "tiny": "200 examples"}
 """Studies NAME (tuning) and NAME_fresh, and what is special about their data."""
+STRONGER = {"vit_signals_proxy": "ViT"}, {"stronger": ""}
+"""Families and studies of the comparison that many test signals let resolve a point."""
 OURS, THEIRS = "lion", "adamw"
 COLUMNS = (
     *("experiment", "family", "regime", "batch_size", "adamw", "lion", "difference", "low", "high"),
@@ -39,8 +42,17 @@ COLUMNS = (
 )
 
 
-def table(results: Path = RESULTS) -> pd.DataFrame:
+def table(
+    results: Path = RESULTS,
+    families: Mapping[str, str] = FAMILIES,
+    kinds: Mapping[str, str] = KINDS,
+) -> pd.DataFrame:
     """Every cell of the map that has been tuned.
+
+    Args:
+        results: Folder of the results.
+        families: Experiments, and what they are called.
+        kinds: Studies, and what is special about their data.
 
     Returns:
         `COLUMNS`: adamw and lion are test means over n fresh seeds; low and high bound the
@@ -50,8 +62,8 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
         fresh runs), not run (no fresh runs). `holds`: the wide interval does not hold 0 either.
     """
     rows = []
-    for experiment, family in FAMILIES.items():
-        for kind, special in KINDS.items():
+    for experiment, family in families.items():
+        for kind, special in kinds.items():
             tuning, fresh = (study(f"{kind}{end}", results, experiment) for end in ("", "_fresh"))
             if tuning is not None:
                 rows += _cells({"experiment": experiment, "family": family}, special, tuning, fresh)

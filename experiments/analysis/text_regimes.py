@@ -1,9 +1,11 @@
-"""The block of RESULTS.md on where Lion wins and loses; see `text_tables`."""
+"""Blocks of RESULTS.md on Lion against AdamW by batch, noise and model; see `text_tables`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from experiments.analysis import regimes
 from experiments.analysis.markdown import NO_STUDY, interval, table
@@ -13,11 +15,34 @@ from experiments.analysis.text_confirmed import cells
 
 def of_regimes(results: Path) -> str:
     """Every cell of the regime map: both intervals, the verdict, and the test loss."""
-    rows = [_regime(cell) for cell in regimes.table(results).itertuples()]
+    return _cells(regimes.table(results))
+
+
+def stronger(results: Path) -> str:
+    """The picks, then both intervals, the verdict and the test loss, where a point can be seen."""
+    found = regimes.table(results, *regimes.STRONGER)
+    if found.empty:
+        return NO_STUDY
+    rows = [_picked(cell) for cell in found.itertuples()]
+    heads = ("", "AdamW: lr", "weight decay", "test %", "Lion: lr", "weight decay", "test %", "n")
+    return f"{table(heads, rows)}\n\n{_cells(found)}"
+
+
+def _picked(cell: Any) -> tuple[str, ...]:
+    both = [
+        f"{getattr(cell, name + key):{form}}"
+        for name in (regimes.THEIRS, regimes.OURS)
+        for key, form in (("_lr", "g"), ("_weight_decay", "g"), ("", ".2f"))
+    ]
+    return cell.regime, *both, str(cell.n)
+
+
+def _cells(found: pd.DataFrame) -> str:
+    rows = [_regime(cell) for cell in found.itertuples()]
     if not rows:
         return NO_STUDY
     heads = ("family", "regime", "batch", "Lion − AdamW, points [95 %, at the settings found]",
-             "of the optimizers", "p, Holm over the map", "", "in test loss, nats")  # fmt: skip
+             "of the optimizers", "p, Holm over the rows", "", "in test loss, nats")  # fmt: skip
     return table(heads, rows)
 
 

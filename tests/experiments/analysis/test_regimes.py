@@ -135,6 +135,17 @@ def test_the_picture_and_the_text_say_the_same(results: Path) -> None:
     assert "not tuned (AdamW, Lion on an edge)" in text and "diverged" in text
 
 
+def test_the_stronger_comparison_has_its_own_correction_and_says_the_picks(results: Path) -> None:
+    """On the same folder as the map, of whose cells it counts none."""
+    rows = (tuning(0.0, 64) + tuning(0.2, 64), fresh(0.0, 64, 0.0) + fresh(0.2, 64, 6.0))
+    before = regimes.table(results)
+    write(results, "vit_signals_proxy", stronger=rows[0], stronger_fresh=rows[1])
+    pd.testing.assert_frame_equal(before, regimes.table(results))
+    text = text_families.BLOCKS["stronger"](results)
+    assert "| true labels | 0.01 | 1 | 80.00 | 0.01 | 1 | 80.00 | 10 |" in text
+    assert "| 20 % of labels redrawn | 64 | +6.00 [" in text and text.count("Lion is ahead") == 1
+
+
 def test_colours_are_the_winners_and_paler_where_only_the_settings_are_shown() -> None:
     strong, pale = (regime_map.colour_of("better", holds) for holds in (True, False))
     assert isinstance(strong, tuple) and isinstance(pale, tuple)
@@ -151,4 +162,5 @@ def test_nothing_is_claimed_where_nothing_was_run(tmp_path: Path) -> None:
     figure = regime_map.draw(nothing)
     assert "not run yet" in figure.get_supxlabel()
     assert set(regime_map.table(nothing).origin) == {"paper"}
-    assert "not run yet" in text_families.BLOCKS["regimes"](nothing)
+    for block in ("regimes", "stronger"):
+        assert "not run yet" in text_families.BLOCKS[block](nothing)
