@@ -125,15 +125,7 @@ def _train(parts: Parts, recorder: Recorder, stopper: Stopper, start: int) -> tu
             losses.clear()
         if is_measured:
             with explained(f"{what_is_trained(config)}: the first evaluation fails", active=is_new):
-                try:
-                    rows, is_new = evaluate(parts, done, due(parts.task, is_last)), False
-                except Exception:  # what was trained is not lost: the next call measures again
-                    if not parts.is_saved_by_all:  # saving needs all processes, and they may go on
-                        save_parts(parts, recorder, done, must=False)
-                    raise
-            watch.lap("evaluate")
-            recorder.add(rows)
-            recorder.log(f"step {done}/{total}: " + ", ".join(in_words(rows)))
+                rows, is_new = _measure(parts, recorder, done), False
             if is_last and (bad := divergence(parts, rows)):
                 return done, "diverged", bad
             if is_last and (warning := not_judged(parts, rows)):
@@ -146,6 +138,20 @@ def _train(parts: Parts, recorder: Recorder, stopper: Stopper, start: int) -> tu
             return done, "interrupted", "saved; call the same command again to go on"
     recorder.add(recorder.lacks(done, time_rows(parts, done)))  # a session may only end once more
     return done, "finished", ""
+
+
+def _measure(parts: Parts, recorder: Recorder, done: int) -> list[dict[str, Any]]:
+    """Evaluates after a step, records it, and returns the rows."""
+    try:
+        rows = evaluate(parts, done, due(parts.task, done == parts.total_steps))
+    except Exception:  # what was trained is not lost: the next call measures again
+        if not parts.is_saved_by_all:  # saving needs all processes, and they may go on
+            save_parts(parts, recorder, done, must=False)
+        raise
+    parts.watch.lap("evaluate")
+    recorder.add(rows)
+    recorder.log(f"step {done}/{parts.total_steps}: " + ", ".join(in_words(rows)))
+    return rows
 
 
 def _step(parts: Parts, step: int, batch: list[Batch], factor: float) -> Tensor:

@@ -63,18 +63,13 @@ def write(
             _check_same(path, before, list(fixed), runs_dir)
         old = cells_of(before, path) if before else []
         merged = list({cell.run_id: cell for cell in [*old, *cells]}.values())
-        budget = trials(merged)
-        if equal_budget and not _is_equal(budget):
-            said = ", ".join(f"{name} {count}" for name, count in budget.items())
-            raise ConfigError(
-                f"the number of trials differs ({said}): give every optimizer as many, or say "
-                "sweep.equal_budget=false (the sweep is then marked as unfair)"
-            )
+        if equal_budget:
+            _check_equal(trials(merged))
         content = {
             "schema_version": MANIFEST_VERSION,
             "name": path.name,
             "about": about,
-            **_derived(merged, budget),
+            **_derived(merged),
             "conditions": sorted({*before.get("conditions", []), *conditions}),
             "fixed": list(fixed),
             "runs_dir": runs_dir,
@@ -91,8 +86,9 @@ def write(
     return Sweep(path)
 
 
-def _derived(cells: Sequence[Cell], budget: dict[str, int]) -> dict[str, Any]:
+def _derived(cells: Sequence[Cell]) -> dict[str, Any]:
     """What the cells say of the sweep."""
+    budget = trials(cells)
     return {
         "experiment": ",".join(dict.fromkeys(cell.config["experiment"] for cell in cells)),
         "budget": budget,
@@ -100,6 +96,15 @@ def _derived(cells: Sequence[Cell], budget: dict[str, int]) -> dict[str, Any]:
         "seeds": sorted({cell.seed for cell in cells}),
         "axes": axes(cells),
     }
+
+
+def _check_equal(budget: dict[str, int]) -> None:
+    if not _is_equal(budget):
+        said = ", ".join(f"{name} {count}" for name, count in budget.items())
+        raise ConfigError(
+            f"the number of trials differs ({said}): give every optimizer as many, or say "
+            "sweep.equal_budget=false (the sweep is then marked as unfair)"
+        )
 
 
 def _is_equal(budget: dict[str, int]) -> bool:
