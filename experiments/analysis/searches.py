@@ -88,7 +88,7 @@ def comparable(searches: pd.DataFrame) -> pd.DataFrame:
     """The searches on one proxy: on that where most strategies were run, then most searches.
 
     Returns:
-        Their rows with a column `label`, evolution first: the strategy, or the arm's name where
+        Their rows with a column `label`, evolution first: the strategy, and the arm's name where
         several arms have one strategy.
     """
     by_proxy = searches.groupby(["family", "num_steps"], sort=False)
@@ -96,8 +96,7 @@ def comparable(searches: pd.DataFrame) -> pd.DataFrame:
     num_arms = rows.groupby("strategy").arm.nunique()
     labels = [
         STRATEGIES.get(row.strategy, row.strategy)
-        if num_arms[row.strategy] == 1
-        else plain(row.arm)
+        + (f" ({plain(row.arm)})" if num_arms[row.strategy] > 1 else "")
         for row in rows.itertuples()
     ]
     order = {name: place for place, name in enumerate(STRATEGIES)}

@@ -85,7 +85,7 @@ def test_searches_of_another_proxy_are_not_beside_these(results: Path) -> None:
     table = study["searches"]
     both = pd.concat([table, table[table.arm == "laptop"].assign(arm="longer")])
     assert set(searches.comparable(both).label) == {
-        *("laptop", "longer", "constants tuned", "random programs")
+        *("evolution (laptop)", "evolution (longer)", "constants tuned", "random programs")
     }
     assert set(searches.evolved(both).arm) == {"laptop"}
 
