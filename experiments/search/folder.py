@@ -17,7 +17,7 @@ from typing import Any
 
 from experiments.config import UserError
 from experiments.files import make_folder
-from experiments.search import library
+from experiments.search import importing, library, probes
 from experiments.search.evaluation import Tier
 from experiments.search.evolution import Evolution, EvolutionSettings
 from experiments.search.language import Program, parse
@@ -62,7 +62,8 @@ class SearchFolder:
         folder = cls(root / settings.id(seed, programs))
         make_folder(folder.path)
         if not folder.header.exists():
-            header = {"schema_version": SCHEMA_VERSION, "seed": seed, **programs}
+            header = {"schema_version": SCHEMA_VERSION, "probes": probes.VERSION, "seed": seed}
+            header |= programs
             folder.write({**header, "settings": asdict(settings), "sessions": []})
         return folder
 
@@ -120,11 +121,13 @@ class SearchFolder:
         return rules_of(self.settings, self.read()["reference_text"])
 
     def empty_state(self) -> State:
-        """What the search knows before its first candidate."""
+        """What the search knows before its first candidate, from other searches too."""
         header = self.read()
         settings = from_page(header["settings"])
         strategy = strategy_of(settings, header["seed"], parse(header["initial_text"]))
-        return State(strategy, Screen(frozenset(settings.forbid)))
+        state = State(strategy, Screen(frozenset(settings.forbid)))
+        importing.recall(self, state)
+        return state
 
 
 def rules_of(settings: SearchSettings, reference_text: str) -> Rules:

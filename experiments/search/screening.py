@@ -93,7 +93,7 @@ class Screen:
                 if one.confirmed() == confirming:
                     return one.key, None, ()
             self.num_told_apart += 1
-        elif death.ignores_gradient(program):
+        if death.ignores_gradient(program):
             return None, "no gradient", ()
         flags = warnings_of(program)
         if refused := self.forbidden.intersection(flags):

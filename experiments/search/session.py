@@ -12,8 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from experiments.config import UserError
-from experiments.search import events, finals
-from experiments.search.cache import Cache
+from experiments.search import events, finals, importing, probes
 from experiments.search.controller import Controller
 from experiments.search.evaluation import Tier
 from experiments.search.events import EventLog
@@ -39,10 +38,11 @@ def run(folder: SearchFolder, settings: SearchSettings) -> int:
     """
     with folder.lock.locked(), _stoppable() as stopped:
         rules = replace(folder.rules(), batch_size=settings.batch_size)
+        importing.gather(folder, settings.cache_from)
         state = folder.empty_state()
         try:
-            _import(folder, settings, rules.tier, state)
             restore(rules, state, events.read(folder.events), folder.initial)
+            _check_probes(folder, rules, state)
             _note_session(folder, settings, state)
             _search(folder, settings, rules, state)
             _finish(folder, settings, rules, state)
@@ -117,37 +117,19 @@ def gain_text(final: finals.Final) -> str:
     return f"{final.mean:+.4f}" + ("" if math.isnan(error) else f" ± {error:.4f}")
 
 
-def _import(folder: SearchFolder, settings: SearchSettings, tier: Tier, state: State) -> None:
-    """What other searches know; kept in the folder, so that it stays what it was.
+def _check_probes(folder: SearchFolder, rules: Rules, state: State) -> None:
+    """A search that has yet to screen must do so as it did.
 
     Raises:
-        UserError: for a search that judged otherwise.
+        UserError: if another version of the probes began it.
     """
-    if not settings.cache_from:
-        return
-    if not folder.imported.exists():
-        lines = []
-        for name in settings.cache_from:
-            other = SearchFolder.find(name, folder.path.parent)
-            if other.rules().tier.id != tier.id:
-                raise UserError(f"search.cache_from: {name} judged otherwise; take it off the list")
-            lines += [
-                event for event in events.read(other.events) if event.get("how") == "evaluated"
-            ]
-        rows = [{key: e[key] for key in ("key", "round", "fitness")} for e in lines]
-        write_text(folder.imported, "".join(json.dumps(row) + "\n" for row in rows), durable=True)
-    state.cache.merge([cache_of(events.read(folder.imported))])
-
-
-def cache_of(rows: Iterator[dict[str, Any]]) -> Cache:
-    """What evaluated events say of programs."""
-    cache = Cache()
-    for row in rows:
-        if cache.get(row["key"]) is None:
-            cache.reserve(row["key"], -1)
-        fitness = float("-inf") if row["fitness"] is None else row["fitness"]
-        cache.add(row["key"], str(row["round"]), fitness)
-    return cache
+    begun = folder.read().get("probes", 1)
+    if begun != probes.VERSION and (state.in_flight or may_ask(rules, state)):
+        raise UserError(
+            f"{folder.path.name}: begun with version {begun} of the probes, here is "
+            f"{probes.VERSION}: go on with the code that began it, or start anew under another "
+            "search.name"
+        )
 
 
 def _note_session(folder: SearchFolder, settings: SearchSettings, state: State) -> None:

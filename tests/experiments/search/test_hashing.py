@@ -143,12 +143,43 @@ def test_hashes_are_those_of_another_process() -> None:
 
 
 def test_probes_are_what_they_say() -> None:
-    small, (first, second) = probes.small(), probes.large()
-    assert small.g.shape == (8, 512) and first.g.shape == second.g.shape == (12, 2048)
-    for probe in (small, first, second):
+    small, (within, beyond, long) = probes.small(), probes.large()
+    assert small.g.shape == (8, 512) and long.g.shape == (384, 128)
+    assert within.g.shape == beyond.g.shape == (24, 2048)
+    for probe in (small, within, beyond, long):
         size = np.abs(probe.g)
-        assert size.max() < 0.99 and np.quantile(size, 0.05) < 1e-5 and size.max() > 0.5
+        assert np.quantile(size, 0.05) < 1e-5 and size.max() > 0.5
         norms = np.linalg.norm(probe.g, axis=1)
         assert norms.min() < 1 < norms.max()  # clipping at 1 acts in some steps only
         assert sum(probe.sizes) == probe.g.shape[1] and (probe.lr > 0).all()
-    assert not np.array_equal(first.g, second.g)
+    assert max(np.abs(probe.g).max() for probe in (small, within)) < 1 < np.abs(long.g).max()
+    assert np.abs(beyond.g).max() > 50 and np.abs(beyond.w).max() > 50
+    for probe in (within, beyond, long):  # as biases at first, and what is never active
+        assert (probe.g == 0).all(axis=0).any() and (probe.w == 0).all(axis=0).any()
+    assert (np.diff(long.lr) < 0).all() and beyond.lr.min() < 1e-5 and long.lr[-1] < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("update = g", "update = maximum(g, -0.93)"),
+        ("update = g", "update = minimum(g, 30.0)"),
+        ("update = cube(g)", "x = exp(expm1(w))\n  update = minimum(cube(g), x)"),
+        ("update = g\n  m = g", "x = m / m\n  update = g * x\n  m = g"),  # m of zero
+        ("update = g / w", "update = g / (w + 1e-22)"),  # biases of zero
+        ("update = g * exp(m)", "m = m + 0.01\n  x = minimum(m, 3.0)\n  update = g * exp(x)"),
+        ("v = interp(square(g), v, 0.999)\n  x = sqrt(v)\n  update = m / x\n  m = g",
+         "v = interp(square(g), v, 0.999)\n  v = minimum(v, 0.58)\n  x = sqrt(v)\n"
+         "  update = m / x\n  m = g"),
+    ],
+)  # fmt: skip
+def test_what_acts_on_few_updates_is_confirmed_to_act(one: str, other: str) -> None:
+    first, second = program(one), program(other)
+    assert hashing.confirming_hash(first) != hashing.confirming_hash(second)
+
+
+def test_what_an_epsilon_leaves_is_nothing_and_every_nan_is_one() -> None:
+    one, other = program("update = exp2(log2(square(g)))"), program("update = square(g)")
+    assert hashing.confirming_hash(one) == hashing.confirming_hash(other)
+    stream = np.array([1.0, np.nan])
+    assert hashing.stream_hash(stream) == hashing.stream_hash(np.copysign(stream, [1.0, -1.0]))

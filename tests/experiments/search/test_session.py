@@ -17,12 +17,14 @@ from rich.console import Console
 from experiments.compose import compose
 from experiments.config import ConfigError, UserError
 from experiments.jobs.search import read_page, start
-from experiments.search import commands, session
+from experiments.search import commands, importing, probes, session
 from experiments.search.collect import sightings_of
 from experiments.search.executors import slurm
 from experiments.search.folder import SearchFolder
 from experiments.search.history import COLUMNS, History, totals
+from experiments.search.language import parse
 from experiments.search.live import Live, as_table, summary
+from experiments.search.screening import Screen
 from experiments.search.settings import SearchSettings, from_page
 from experiments.search.training import InterpreterError
 from experiments.store import HeldError, read_json
@@ -187,6 +189,47 @@ def test_what_another_search_knows_is_not_trained_again(tmp_path: Path) -> None:
     assert read_json(other / "status.json")["evaluated"] < evaluated / 2
     with pytest.raises(UserError, match="judged otherwise"):
         start({**later, "num_steps": 30}, 0, tmp_path)
+
+
+def test_programs_of_another_search_are_confirmed_before_they_count(whole: SearchFolder) -> None:
+    """Two searches may call different programs by one key: the first that the small probe met."""
+    head, end = "def train(w, g, m, v, lr):\n  ", "\n  return update, m, v"
+    text = head + "update = {}" + end
+    names = ("g", "minimum(g, 3.0)", "minimum(g, 3)", "g + m")
+    plain, clamped, again, same = (parse(text.format(name)) for name in names)
+    (first,) = importing.screened([(plain, 0, 1.0)], Screen())
+    (second,) = importing.screened([(clamped, 0, 2.0)], Screen())
+    assert first["key"] == second["key"]  # which is why keys are no ground to merge
+    evaluations = [(plain, 0, 1.0), (clamped, 0, 2.0), (again, 1, 4.0), (same, 0, 9.0)]
+    rows = list(importing.screened(evaluations, Screen()))
+    assert len({row["key"] for row in rows}) == 2
+    whole.imported.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    try:
+        state = whole.empty_state()
+    finally:
+        whole.imported.unlink()
+    worth = [state.cache.get(state.screen(one).key or "") for one in (plain, clamped)]
+    assert [entry and entry.fitness for entry in worth] == [{"0": 1.0}, {"0": 2.0, "1": 4.0}]
+
+
+def test_other_probes_do_not_go_on_with_a_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: SearchFolder
+) -> None:
+    header = whole.read()
+    assert header["probes"] == probes.VERSION
+    folder = SearchFolder(tmp_path / whole.path.name)
+    folder.path.mkdir()
+    lines = whole.events.read_text().splitlines(keepends=True)
+    old = {key: value for key, value in header.items() if key != "probes"}  # as version 1 wrote
+    folder.header.write_text(json.dumps(old))
+    folder.events.write_text("".join(lines[:50]))
+    monkeypatch.setattr(session, "build", None)  # no worker may be started
+    with pytest.raises(UserError, match="begun with version 1 of the probes, here is 2: ") as told:
+        start(SHORT, 0, tmp_path)
+    assert "\n" not in str(told.value) and folder.events.read_text() == "".join(lines[:50])
+    folder.events.write_text("".join(lines))
+    folder.finals.write_text(whole.finals.read_text())
+    assert start(SHORT, 0, tmp_path) == 0  # nothing is left to screen
 
 
 def test_a_fault_of_ours_ends_the_search_loudly(
