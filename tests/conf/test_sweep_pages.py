@@ -135,6 +135,23 @@ def test_the_discovered_program_is_set_for_its_own_arm_alone() -> None:
     assert len(digests) == 2 and None in digests  # AdamW and Lion have none
 
 
+@pytest.mark.parametrize("experiment", ["vit_signals_proxy", "lm_proxy"])
+def test_the_optimizers_since_2023_have_equal_trials_and_fair_settings(experiment: str) -> None:
+    cells, conditions = plan("optimizers_since_2023", f"experiment={experiment}")
+    assert conditions == set()
+    assert len(trials(cells)) == 11 and set(trials(cells).values()) == {20}
+    for cell in cells:
+        is_averaging = cell.optimizer == "schedulefree"  # its rule needs an lr that does not fall
+        assert (cell.config["schedule"]["name"] == "constant") == is_averaging
+        assert cell.config["schedule"]["warmup_fraction"] == 0.05
+        if cell.optimizer not in ("adopt", "muon"):
+            assert cell.config["optimizer"]["betas"] == [0.9, 0.99]
+    lamb = [cell for cell in cells if cell.optimizer == "lamb"]
+    assert all(cell.settings["optimizer.weight_decay"] > 0 for cell in lamb), "else it is Adam"
+    of = axes(cells)
+    assert of["clion"] == of["lionc"] == of["lion"], "variants of Lion see Lion's grid"
+
+
 def test_the_transfer_keeps_lr_times_weight_decay() -> None:
     cells, _ = plan("transfer", "experiment=vit_proxy")
     products = [c.settings["optimizer.lr"] * c.settings["optimizer.weight_decay"] for c in cells]
