@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from experiments.analysis.drawing.names import name_of
@@ -12,14 +13,15 @@ HEADS = ("[95 %, at the settings found]", "of the optimizers", "p, Holm", "")
 """Of `cells`; the first goes on after what was subtracted."""
 
 
-def cells(item: Any, digits: int = 2) -> tuple[str, str, str, str]:
+def cells(item: Any, digits: int = 2, said: Mapping[str, str] = SAID) -> tuple[str, str, str, str]:
     """The difference, its interval with the luck of tuning, p, and the verdict in words.
 
     Args:
         item: A row with `confirmed.COLUMNS`.
         digits: Of the differences.
+        said: Words of the verdicts; by default those on Lion.
     """
-    return gain(item, digits), wide(item, digits), _p(item), verdict(item)
+    return gain(item, digits), wide(item, digits), _p(item), verdict(item, said)
 
 
 def gain(item: Any, digits: int = 2) -> str:
@@ -43,9 +45,9 @@ def _p(item: Any) -> str:
     return f"{item.p_holm:.2g}" if is_told else "–"
 
 
-def verdict(item: Any) -> str:
+def verdict(item: Any, words: Mapping[str, str] = SAID) -> str:
     """In words: who is on an edge, and whether more than the two settings is told apart."""
-    said = str(SAID.get(item.verdict, item.verdict))
+    said = str(words.get(item.verdict, item.verdict))
     edges = [name_of(name) for name in str(item.edges).split(", ") if name]
     if item.verdict == "not tuned" and edges:
         return f"{said} ({', '.join(edges)} on an edge)"

@@ -24,6 +24,7 @@ from experiments.analysis.text_big_vision import BLOCKS as BIG_VISION_BLOCKS
 from experiments.analysis.text_families import BLOCKS as FAMILY_BLOCKS
 from experiments.analysis.text_plans import sharded
 from experiments.analysis.text_search import BLOCKS as SEARCH_BLOCKS
+from experiments.analysis.text_since_2023 import BLOCKS as SINCE_2023_BLOCKS
 from experiments.store import UserError
 
 BLOCK = re.compile(r"(<!-- numbers: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -233,5 +234,6 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     **FAMILY_BLOCKS,
     **BIG_VISION_BLOCKS,
     **SEARCH_BLOCKS,
+    **SINCE_2023_BLOCKS,
 }
 """Name of a block -> what makes it."""

@@ -88,6 +88,26 @@ def differences(axis: Any, rows: Sequence[Difference], order: Sequence[str]) -> 
     axis.xaxis.set_major_locator(ticker.MaxNLocator(4))
 
 
+def two_intervals(axis: Any, height: float, cell: Any, colour: str) -> None:
+    """How far ours is ahead: thick at the settings found, thin of the optimizers; filled: shown.
+
+    Args:
+        axis: x is the difference, positive where ours is ahead.
+        height: Of the row.
+        cell: A row with `confirmed.COLUMNS`, and `sign`: 1 where a larger value is better.
+        colour: Of the line.
+    """
+    for low, high, width in (
+        (cell.wide_low, cell.wide_high, 1.0),
+        (cell.low, cell.high, 3.4),
+    ):
+        ends = sorted((cell.sign * low, cell.sign * high))
+        axis.plot(ends, [height] * 2, color=colour, linewidth=width, solid_capstyle="butt")
+    is_shown = cell.verdict in ("better", "worse")
+    axis.plot([cell.sign * cell.difference], [height], "o", color=colour, markersize=7,
+              markerfacecolor=colour if is_shown else "white")  # fmt: skip
+
+
 def rules(axis: Any, order: Sequence[str]) -> None:
     """Names of the rows at the left, from top to bottom, and a line through each for the eye."""
     axis.set_ylim(len(order) - 0.5, -0.5)

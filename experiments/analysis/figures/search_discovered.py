@@ -92,13 +92,7 @@ def _panel(axis: Any, cells: pd.DataFrame, is_first: bool) -> None:
             axis.text(0.03, height, said, transform=axis.get_yaxis_transform(), va="center",
                       fontsize=8.5, color=figure_style.FAINT)  # fmt: skip
             continue
-        wide = sorted((cell.sign * cell.wide_low, cell.sign * cell.wide_high))
-        near = sorted((cell.sign * cell.low, cell.sign * cell.high))
-        axis.plot(wide, [height] * 2, color=colour, linewidth=1.0, solid_capstyle="butt")
-        axis.plot(near, [height] * 2, color=colour, linewidth=3.4, solid_capstyle="butt")
-        is_shown = cell.verdict in ("better", "worse")
-        axis.plot([cell.sign * cell.difference], [height], "o", color=colour, markersize=7,
-                  markerfacecolor=colour if is_shown else "white")  # fmt: skip
+        dot_panels.two_intervals(axis, height, cell, colour)
         text = f"{figure_style.signed(cell.sign * cell.difference, int(cell.digits))}, {said}"
         axis.text(0.02, height - 0.34, text, transform=axis.get_yaxis_transform(), va="center",
                   fontsize=8.5, color=colour)  # fmt: skip
