@@ -38,8 +38,7 @@ class Telemetry:
         self._signs: dict[str, Tensor] = {}  # of the last update, by group
         self._before: dict[str, Tensor] = {}
         self._norm: Tensor | None = None
-        self._num_clipped: Tensor | None = None  # since the last look
-        self._num_steps = 0
+        self._norms: list[Tensor] = []  # since the last look; compared there, all at once
         self._found: dict[str, Tensor | float] = {}
 
     def is_due(self, done: int) -> bool:
@@ -53,11 +52,8 @@ class Telemetry:
             done: Steps when it is done.
             norm: Of the gradients before they were clipped, where they are.
         """
-        self._num_steps += 1
         if norm is not None and self._clip_norm is not None:
-            is_clipped = (norm > self._clip_norm).double()
-            counted = self._num_clipped
-            self._num_clipped = is_clipped if counted is None else counted + is_clipped
+            self._norms.append(norm.detach())
         if self.is_due(done):
             params = (p for group in self._groups.values() for p in group)
             grads = [p.grad for p in params if p.grad is not None]
@@ -96,9 +92,10 @@ class Telemetry:
         found: dict[str, Tensor | float] = {}
         if self._norm is not None:
             found["grad_norm"] = self._norm
-        if self._num_clipped is not None:
-            found["clip_share"] = self._num_clipped / self._num_steps
-        self._num_clipped, self._num_steps = None, 0
+        if self._norms:
+            norms = torch.stack(self._norms)
+            found["clip_share"] = (norms > self._clip_norm).count_nonzero() / len(norms)
+            self._norms.clear()
         for group in self._optimizer.param_groups:
             decay = group.get("weight_decay", 0.0)
             found[f"lr/{group.get('name', 'all')}"] = float(group["lr"])
