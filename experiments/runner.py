@@ -71,8 +71,12 @@ def run(config: RunConfig) -> Outcome:
         schedule.warmup_length(config.schedule, parts.total_steps)
         start = restore_parts(parts, recorder, to_train=True)
         recorder.start(start, parts.total_steps, **facts(parts))
-        if slow := precision.warning(config):
-            recorder.log(slow)
+        warnings = (
+            precision.warning(config),
+            schedule_free.warning(parts.optimizer, config.schedule),
+        )
+        for warning in filter(None, warnings):
+            recorder.log(warning)
         with Stopper.listening(config.checkpoint, world) as stopper:
             step, state, message = _train(parts, recorder, stopper, start)
             finish_saving(parts, recorder)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from experiments.config import ConfigError
+from experiments.config import ConfigError, ScheduleConfig
 
 
 def is_schedule_free(optimizer: torch.optim.Optimizer) -> bool:
@@ -45,6 +45,16 @@ def check(
                 f"optimizer: {name} shows other weights than it trains, so the running statistics "
                 f"of {path} would not be theirs; take a model without BatchNorm"
             )
+
+
+def warning(optimizer: torch.optim.Optimizer, schedule: ScheduleConfig) -> str:
+    """What to say of a learning rate that decays, though averaging does its work; else ""."""
+    if not is_schedule_free(optimizer) or schedule.name == "constant":
+        return ""
+    return (
+        f"schedule.name={schedule.name}: {type(optimizer).__name__} is made for a learning rate "
+        "that does not decay; set schedule.name=constant"
+    )
 
 
 def train(optimizer: torch.optim.Optimizer) -> None:

@@ -6,7 +6,7 @@ signs. Nothing of the training changes. `experiments.doctor` reads the rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -35,11 +35,10 @@ class Telemetry:
     ) -> None:
         self._optimizer, self._every, self._clip_norm = optimizer, every_steps, clip_norm
         self._groups = _kinds(model, optimizer)
-        self._signs: dict[int, Tensor] = {}  # of the last update, by parameter
-        self._before: dict[int, Tensor] = {}
+        self._signs: dict[str, Tensor] = {}  # of the last update, by group
+        self._before: dict[str, Tensor] = {}
         self._norm: Tensor | None = None
-        self._num_clipped: Tensor | None = None  # since the last look
-        self._num_steps = 0
+        self._norms: list[Tensor] = []  # since the last look; compared there, all at once
         self._found: dict[str, Tensor | float] = {}
 
     def is_due(self, done: int) -> bool:
@@ -53,80 +52,87 @@ class Telemetry:
             done: Steps when it is done.
             norm: Of the gradients before they were clipped, where they are.
         """
-        self._num_steps += 1
         if norm is not None and self._clip_norm is not None:
-            is_clipped = (norm > self._clip_norm).double()
-            counted = self._num_clipped
-            self._num_clipped = is_clipped if counted is None else counted + is_clipped
+            self._norms.append(norm.detach())
         if self.is_due(done):
-            grads = [p.grad for p in self._params() if p.grad is not None]
+            params = (p for group in self._groups.values() for p in group)
+            grads = [p.grad for p in params if p.grad is not None]
             self._norm = torch.nn.utils.get_total_norm(grads) if norm is None else norm
         if self.is_due(done) or self.is_due(done + 1):
-            self._before = {id(p): p.detach().clone() for p in self._params()}
+            self._before = {name: _flat(params) for name, params in self._groups.items()}
 
     @torch.no_grad()
     def after(self, done: int) -> None:
         """To be called after it."""
-        if self.is_due(done):
-            self._look()
-        if self.is_due(done) or self.is_due(done + 1):
-            self._signs = {id(p): (p - self._before[id(p)]).sign_() for p in self._params()}
-            self._before = {}
+        if not self._before:
+            return
+        earlier, self._signs = self._signs, {}
+        found = self._of_optimizer() if self.is_due(done) else {}
+        for name, params in self._groups.items():
+            weights = _flat(params)
+            size = _rms(weights) if self.is_due(done) else None
+            update = weights.sub_(self._before.pop(name))
+            signs = update.sign().nan_to_num_(0.0).to(torch.int8)
+            if self.is_due(done + 1):
+                self._signs[name] = signs
+            if size is not None:
+                of_group = self._of_group(params, size, update, signs, earlier.get(name))
+                found |= {f"{key}/{name}": value for key, value in of_group.items()}
+        self._found = found or self._found
 
     def take(self) -> Iterator[tuple[str, float]]:
         """Name and value of what was found at the last look."""
+        tensors = [v.double() for v in self._found.values() if isinstance(v, Tensor)]
+        measured = iter(torch.stack(tensors).tolist() if tensors else [])  # waits once for a GPU
         for name, value in self._found.items():
-            yield name, float(value)
+            yield name, next(measured) if isinstance(value, Tensor) else value
         self._found = {}
 
-    def _params(self) -> Iterable[nn.Parameter]:
-        return (p for params in self._groups.values() for p in params)
-
-    def _look(self) -> None:
+    def _of_optimizer(self) -> dict[str, Tensor | float]:
         found: dict[str, Tensor | float] = {}
         if self._norm is not None:
             found["grad_norm"] = self._norm
-        if self._num_clipped is not None:
-            found["clip_share"] = self._num_clipped / self._num_steps
-        self._num_clipped, self._num_steps = None, 0
-        for name, params in self._groups.items():
-            found |= {f"{key}/{name}": value for key, value in self._of_group(params).items()}
+        if self._norms:
+            norms = torch.stack(self._norms)
+            found["clip_share"] = (norms > self._clip_norm).count_nonzero() / len(norms)
+            self._norms.clear()
         for group in self._optimizer.param_groups:
             decay = group.get("weight_decay", 0.0)
             found[f"lr/{group.get('name', 'all')}"] = float(group["lr"])
             found[f"lr_times_weight_decay/{group.get('name', 'all')}"] = float(group["lr"] * decay)
-        self._found = found
+        return found
 
-    def _of_group(self, params: list[nn.Parameter]) -> dict[str, Tensor | float]:
-        updates = [p - self._before[id(p)] for p in params]
-        number = sum(p.numel() for p in params)
-        weight, update = _rms(params, number), _rms(updates, number)
+    def _of_group(
+        self,
+        params: list[nn.Parameter],
+        weight: Tensor,
+        update: Tensor,
+        signs: Tensor,
+        earlier: Tensor | None,
+    ) -> dict[str, Tensor | float]:
+        size = _rms(update)
         found: dict[str, Tensor | float] = {
             "weight_rms": weight,
-            "update_rms": update,
-            "update_ratio": update / weight.clamp_min(torch.finfo(torch.float32).tiny),
-            "zero_updates": _share(updates, number),
+            "update_rms": size,
+            "update_ratio": size / weight.clamp_min(torch.finfo(torch.float32).tiny),
+            "zero_updates": 1 - update.count_nonzero() / update.numel(),
         }
-        if all(id(p) in self._signs for p in params):
-            flips = [
-                u.sign() * self._signs[id(p)] < 0 for u, p in zip(updates, params, strict=True)
-            ]
-            found["sign_flips"] = 1 - _share(flips, number)
+        if earlier is not None:
+            found["sign_flips"] = (signs * earlier < 0).count_nonzero() / signs.numel()
         states = [self._optimizer.state.get(p, {}).get("exp_avg") for p in params]
         momenta = [s for s in states if isinstance(s, Tensor) and s.is_floating_point()]
         if len(momenta) == len(params):
-            found["momentum_rms"] = _rms(momenta, number)
+            found["momentum_rms"] = _rms(_flat(momenta))
         return found
 
 
-def _rms(tensors: Iterable[Tensor], number: int) -> Tensor:
-    squares = [t.detach().float().square().sum() for t in tensors]
-    return (torch.stack(squares).sum() / number).sqrt()
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    """A copy of their elements, one after another: few large operations in place of many."""
+    return torch.cat([t.detach().reshape(-1) for t in tensors])
 
 
-def _share(tensors: Iterable[Tensor], number: int) -> Tensor:
-    """Of zeros."""
-    return torch.stack([(t == 0).sum() for t in tensors]).sum() / number
+def _rms(flat: Tensor) -> Tensor:
+    return (flat.float().square().sum() / flat.numel()).sqrt()
 
 
 def _kinds(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, list[nn.Parameter]]:

@@ -8,7 +8,7 @@
     python scripts/doctor.py results/studies/vit_proxy/heatmap/runs.csv    # a sweep
 
 Also metrics.jsonl, or any file of JSON lines with a step and a loss. A run of ours tells more with
-tracking.telemetry_every_steps=50. What --set takes: optimizer, lr, weight_decay, batch_size,
+tracking.telemetry_every_steps=100. What --set takes: optimizer, lr, weight_decay, batch_size,
 warmup_steps, total_steps, final_lr, grad_clip_norm, param_dtype, resumed_at; of a sweep:
 better=lower. Nothing found is not a clean bill of health: each rule needs its numbers.
 """
@@ -70,7 +70,12 @@ def _of_sweep(path: Path, better: Any) -> list[Finding]:
 
     if better not in (None, "higher", "lower"):
         raise UserError(f"--set better={better}: must be higher or lower")
-    table = pd.read_csv(path)
+    try:
+        table = pd.read_csv(path)
+    except (ValueError, OSError) as error:  # pandas' own errors of a damaged table are ValueErrors
+        raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+    if table.empty or not pd.api.types.is_numeric_dtype(table.lr) or table.lr.isna().all():
+        raise UserError(f"{path}: it must have a row per run, with a number for lr in each")
     return sweep_rules.examine(table, Headline("val", better) if better else of_table(table))
 
 

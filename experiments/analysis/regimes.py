@@ -14,12 +14,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from experiments.analysis import fresh_pairs
 from experiments.analysis.fresh_pairs import DIVERGED as DIVERGED
 from experiments.analysis.fresh_pairs import UNTESTED as UNTESTED
 from experiments.analysis.sources import RESULTS, study
+from experiments.analysis.statistics.difference import ALPHA
+from experiments.analysis.statistics.tuning_luck import p_of_optimizers
+from experiments.analysis.statistics.uncertainty import holm
 
 FAMILIES = {
     "mlp_proxy": "MLP",
@@ -68,6 +72,33 @@ def table(
             if tuning is not None:
                 rows += _cells({"experiment": experiment, "family": family}, special, tuning, fresh)
     return fresh_pairs.corrected(pd.DataFrame(rows, columns=list(COLUMNS)))
+
+
+def counts(cells: pd.DataFrame) -> dict[str, int]:
+    """In how many cells Lion is behind and ahead, by three standards, and the rest.
+
+    Args:
+        cells: `table`.
+
+    Returns:
+        behind, ahead: at the settings found, Holm's correction over the map. With _of_optimizers:
+        of these, the wide interval does not hold 0. With _of_all: nor after Holm's correction over
+        the wide intervals. not_shown, not_tuned.
+    """
+    judged = cells[cells.verdict.isin(["better", "worse", "inconclusive"])]
+    wide = [
+        p_of_optimizers(c.difference, c.wide_low, c.wide_high, c.n) for c in judged.itertuples()
+    ]
+    stays = judged.holds.to_numpy(bool) & (np.array(holm(wide)) < ALPHA)
+    found = {}
+    for name, verdict in (("behind", "worse"), ("ahead", "better")):
+        is_so = (judged.verdict == verdict).to_numpy()
+        found[name] = int(is_so.sum())
+        found[f"{name}_of_optimizers"] = int((is_so & judged.holds.to_numpy(bool)).sum())
+        found[f"{name}_of_all"] = int((is_so & stays).sum())
+    found["not_shown"] = int((judged.verdict == "inconclusive").sum())
+    found["not_tuned"] = int((cells.verdict == "not tuned").sum())
+    return found
 
 
 def _cells(

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import struct
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,9 @@ def read(path: Path) -> Evidence:
         UserError: where there is nothing that can be read.
     """
     if (path / "metrics.jsonl").is_file():
-        return _of_run(path)
+        if (path / "config.yaml").is_file():
+            return _of_run(path)
+        path = path / "metrics.jsonl"  # of another tool
     if path.name == "metrics.jsonl" and (path.parent / "config.yaml").is_file():
         return _of_run(path.parent)
     if path.suffix in (".jsonl", ".json"):
@@ -93,6 +96,10 @@ def _add_rows(run: Evidence, rows: list[dict[str, Any]]) -> None:
 
 def _named(path: Path, named: dict[str, Series]) -> Evidence:
     run = Evidence(path.name, series=_known(named))
+    if not named:
+        raise UserError(
+            f"{path}: no number could be read; it must have a row per step, e.g. step,loss"
+        )
     if not run.series.get("loss") and not any("/" in name for name in run.series):
         raise UserError(
             f"{path}: no column for the loss; name it one of {', '.join(_NAMES['loss'])}"
@@ -113,9 +120,12 @@ def _known(named: dict[str, Series]) -> dict[str, Series]:
 def _wide(rows: Iterator[tuple[int, Mapping[str, Any]]]) -> dict[str, Series]:
     """A row per step, a column per number; or a row per number (step, split, metric, value)."""
     named: dict[str, Series] = {}
-    for number, row in rows:
+    for number, mixed in rows:
+        row: Mapping[str, Any] = {str(key).strip().lower(): v for key, v in mixed.items()}
         step = next((_float(row[key]) for key in _STEPS if key in row), None)
         step = float(number) if step is None else step
+        if not math.isfinite(step):
+            continue
         if "metric" in row and "value" in row:
             split = row.get("split")
             name, value = f"{split}/{row['metric']}" if split else str(row["metric"]), row["value"]
@@ -132,31 +142,39 @@ def _float(value: Any) -> float | None:
         return None
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
 def _json_lines(path: Path) -> dict[str, Series]:
-    rows = []
-    for line in _lines(path):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue  # a line that was cut, or of another kind
-        if isinstance(row, dict):
-            rows.append(row)
+    lines = [line for line in _lines(path) if line.strip()]
+    rows = [row for row in map(_json_object, lines) if row is not None]
+    if len(rows) < len(lines) - 1:  # one may be cut by a kill
+        told = f"{path}: {len(lines) - len(rows)} of {len(lines)} lines are no JSON objects"
+        print(f"note: {told}, left out", file=sys.stderr)
     return _wide(iter(enumerate(rows)))
+
+
+def _json_object(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(errors="replace").splitlines()
+        return path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
 
 
 def _csv(path: Path) -> dict[str, Series]:
-    return _wide(iter(enumerate(csv.DictReader(_lines(path)))))
+    try:
+        return _wide(iter(enumerate(csv.DictReader(_lines(path)))))
+    except csv.Error as error:
+        raise UserError(f"{path}: no CSV file: {error}") from error
 
 
 def _tensorboard(path: Path) -> dict[str, Series]:
@@ -218,7 +236,10 @@ def _records(path: Path) -> Iterator[Any]:
         place += _HEADER + size
         if kind in (1, 4):  # whole, or the last part of one
             record: Any = getattr(wandb_internal_pb2, "Record")()  # noqa: B009 - made at run time
-            record.ParseFromString(part)
+            try:
+                record.ParseFromString(part)
+            except Exception as error:  # protobuf's DecodeError has moved between versions
+                raise UserError(f"{path}: damaged, or no wandb file: {error}") from error
             part = b""
             yield record
 
@@ -227,7 +248,7 @@ def is_sweep(path: Path) -> bool:
     """Whether a file is a table with a row per run."""
     if path.suffix != ".csv" or not path.is_file():
         return False
-    with path.open() as file:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         columns = set(file.readline().strip().split(","))
     return {"optimizer", "lr", "seed", "state", "val"} <= columns
 

@@ -65,7 +65,7 @@ def warmup_too_short(run: Evidence) -> Iterator[Finding]:
     rise, warmup = max(early[1:]) / early[0], run.number("warmup_steps")
     if rise <= limit("warmup_rise") or (warmup is not None and warmup >= 0.1 * total):
         return
-    said = "" if warmup is None else f"warm-up {warmup:g} of {total:g} steps; "
+    said = "" if warmup is None else f"warm-up {warmup:g} of {_step(total)} steps; "
     yield Finding(
         "warm-up too short",
         f"{said}the loss rises from {early[0]:.3g} to {max(early):.3g} in the first tenth",
@@ -154,7 +154,7 @@ def momentum_reset(run: Evidence) -> Iterator[Finding]:
             if left < limit("momentum_drop"):
                 yield Finding(
                     "momentum reset at resume",
-                    f"resumed at step {step:g}: the momentum of {group} falls to {left:.0%}",
+                    f"resumed at step {_step(step)}: the momentum of {group} falls to {left:.0%}",
                     "save and load optimizer.state_dict() with the weights",
                     "docs.pytorch.org, Saving and Loading Models: save the optimizer's state, too",
                 )
@@ -196,15 +196,15 @@ def spikes_before_nan(run: Evidence) -> Iterator[Finding]:
     if not warned:
         yield Finding(
             "not finite without a warning",
-            f"the loss is not finite at step {series[bad][0]:g}, and no spike came before",
+            f"the loss is not finite at step {_step(series[bad][0])}, and no spike came before",
             "look at the data of that step, and at overflow (16 bits, log or division by 0)",
             "experiments.doctor: no spike in the losses that were logged",
         )
         return
-    spiked = ", ".join(f"{step:g}" for step in warned[-3:])
+    spiked = ", ".join(map(_step, warned[-3:]))
     yield Finding(
         "loss spikes before it diverged",
-        f"not finite at step {series[bad][0]:g}; spikes at {spiked}",
+        f"not finite at step {_step(series[bad][0])}; spikes at {spiked}",
         "a smaller lr, a longer warm-up, or clipping at norm 1",
         "arXiv:2204.02311, section 5.1 (spikes); arXiv:2309.14322 (small-scale proxies for them)",
     )
@@ -218,6 +218,11 @@ def _spikes(series: Series) -> Iterator[float]:
         spread = 1.4826 * statistics.median([abs(value - middle) for value in window])
         if series[place][1] > middle + limit("spike") * max(spread, 0.01 * abs(middle)):
             yield series[place][0]
+
+
+def _step(step: float) -> str:
+    """As a whole number, however large."""
+    return f"{step:.0f}"
 
 
 def _finite(series: Series) -> Series:

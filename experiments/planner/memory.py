@@ -36,6 +36,7 @@ class Parts:
     gradients: int
     optimizer_state: int
     ema: int  # averaged weights
+    shown: int  # weights that are used in place of those trained: in a checkpoint alone
     cast_weights: int  # copies in 16 bits
     optimizer_step: int  # of the step itself, when the activations are gone
     unit: int  # weights of the largest block, which sharding gathers
@@ -45,7 +46,7 @@ class Parts:
     @property
     def checkpoint(self) -> int:
         """What a checkpoint holds; in shards, each process writes its part."""
-        return self.weights + self.optimizer_state + self.ema
+        return self.weights + self.optimizer_state + self.ema + self.shown
 
     def on_device(self, strategy: str, num_devices: int, size: int) -> dict[str, int]:
         """Bytes of each part on one of some devices.

@@ -28,6 +28,7 @@ class OptimizerBytes:
 
     state: int  # between steps
     step: int  # in the course of a step, beside that
+    shows_others: bool  # a checkpoint then holds both the weights trained and those shown
 
 
 def measure(section: dict[str, Any], config: RunConfig, blank: Blank) -> OptimizerBytes:
@@ -56,8 +57,18 @@ def measure(section: dict[str, Any], config: RunConfig, blank: Blank) -> Optimiz
             optimizer.step()
         live.close()
         optimizer.zero_grad(set_to_none=True)
-    state = num_bytes(t for t in tree_leaves(dict(optimizer.state)) if isinstance(t, Tensor))
-    return OptimizerBytes(state, 0 if is_ours else live.peak)
+    return OptimizerBytes(
+        state=state_bytes(optimizer),
+        step=0 if is_ours else live.peak,
+        shows_others=schedule_free.is_schedule_free(optimizer),
+    )
+
+
+def state_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of what an optimizer holds beside parameters, per parameter and per group."""
+    of_groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+    held = tree_leaves((dict(optimizer.state), of_groups))
+    return num_bytes(leaf for leaf in held if isinstance(leaf, Tensor))
 
 
 def _avoid_native_code(optimizer: torch.optim.Optimizer, is_ours: bool, on_gpu: bool) -> None:

@@ -181,6 +181,7 @@ def _parts(
         gradients=gradients,
         optimizer_state=optimizer.state,
         ema=weights if config.train.ema_decay is not None else 0,
+        shown=weights if optimizer.shows_others else 0,
         cast_weights=one.cast_weights,
         optimizer_step=optimizer.step,
         unit=unit,
@@ -190,7 +191,12 @@ def _parts(
 
 
 def _with(parts: Parts, optimizer: optimizer_state.OptimizerBytes) -> Parts:
-    return replace(parts, optimizer_state=optimizer.state, optimizer_step=optimizer.step)
+    return replace(
+        parts,
+        optimizer_state=optimizer.state,
+        optimizer_step=optimizer.step,
+        shown=parts.weights if optimizer.shows_others else 0,
+    )
 
 
 def _by_strategy(parts: Parts, devices: int, size: int) -> dict[str, dict[str, int]]:

@@ -11,9 +11,13 @@ import pytest
 import tiny
 import torch
 
-from experiments import checkpoint, runner
+from experiments import checkpoint, runner, schedule_free
+from experiments.build import build
 from experiments.config import ConfigError, RunConfig
+from experiments.distributed import World
 from experiments.identity import run_id
+from experiments.jobs import evaluate
+from experiments.parts import build_parts
 from experiments.store import read_rows
 
 PAGE = {"_target_": "schedulefree.AdamWScheduleFree", "lr": 3e-2, "weight_decay": 0.1}
@@ -54,6 +58,57 @@ def test_what_is_measured_and_saved_for_others_is_the_average(tmp_path: Path) ->
         rows = read_rows(tmp_path / run_id(run) / "metrics.jsonl")
         losses.append([r for r in rows if (r["split"], r["metric"]) == ("test", "loss")][-1])
     assert losses[0]["value"] == pytest.approx(losses[1]["value"], rel=1e-6)
+
+
+def test_trains_as_a_plain_loop_with_the_package_alone(tmp_path: Path) -> None:
+    """Bit by bit; the package warms up by itself, the runner by `schedule`."""
+    schedulefree = pytest.importorskip("schedulefree")
+    changes = {"model__dropout": 0.0, "train__grad_clip_norm": None}
+    schedule = {"schedule": {"name": "constant", "warmup_steps": 7}}
+    made = config(tmp_path, **changes, **schedule)
+    assert runner.run(made).state == "finished"
+    end = end_of(tmp_path, made)
+
+    world = World(0, 1, torch.device("cpu"))
+    task = build(made.task, "task", data=made.data, model=made.model)
+    parts = build_parts(made, task, world)  # the same first weights
+    model, groups = parts.model.train(), parts.optimizer.param_groups
+    plain = [{key: group[key] for key in ("params", "weight_decay")} for group in groups]
+    optimizer = schedulefree.AdamWScheduleFree(plain, lr=3e-2, warmup_steps=7)
+    optimizer.train()
+    for (batch,) in task.batches(parts.plan, 0, parts.total_steps):
+        task.loss(model, batch, world).mean.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    optimizer.eval()
+    assert all(torch.equal(end["shown"][n], value) for n, value in model.state_dict().items())
+
+
+def test_measured_again_in_another_process_it_is_the_same(tmp_path: Path) -> None:
+    made = config(tmp_path, checkpoint__format="sharded")
+    outcome = runner.run(made)
+    first = {r["metric"]: r["value"] for r in outcome.results}
+    again = {r["metric"]: r["value"] for r in evaluate.measure(made).rows}
+    assert first and first.items() <= again.items()
+    start = {"start_from": {"source": run_id(made)}, "optimizer__lr": 0.0}
+    after = tiny.config(tmp_path, model__batch_norm=False, train__ema_decay=None, **start)
+    later = {r["metric"]: r["value"] for r in runner.run(after).results}
+    assert later["loss"] == pytest.approx(first["loss"], rel=1e-6)
+
+
+def test_a_rate_that_decays_is_said(tmp_path: Path) -> None:
+    made = config(tmp_path, train__epochs=1.0)
+    assert "set schedule.name=constant" in (runner.run(made).folder / "log.txt").read_text()
+    constant = config(tmp_path, train__epochs=1.0, schedule__name="constant")
+    assert "schedule.name" not in (runner.run(constant).folder / "log.txt").read_text()
+
+
+def test_shards_are_refused() -> None:
+    pytest.importorskip("schedulefree")
+    model = torch.nn.Linear(2, 2)
+    optimizer = build(PAGE | {"_partial_": True}, "optimizer", list(model.parameters()))
+    with pytest.raises(ConfigError, match="launch.strategy: AdamWScheduleFree trains with ddp"):
+        schedule_free.check(optimizer, model, has_average=False, is_sharded=True)
 
 
 def test_measuring_and_saving_more_often_trains_alike(tmp_path: Path) -> None:

@@ -41,3 +41,17 @@ def of_optimizers(
     error = math.hypot(found.sd / math.sqrt(found.n), luck * one_run)
     reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, found.n - 1)) * error
     return found.mean - reach, found.mean + reach
+
+
+def p_of_optimizers(mean: float, low: float, high: float, num_seeds: int) -> float:
+    """The p-value of the test whose 95 % interval `of_optimizers` is; for corrections.
+
+    Args:
+        mean: Of the differences.
+        low: Of the wide interval.
+        high: Of the wide interval.
+        num_seeds: Pairs.
+    """
+    free = num_seeds - 1
+    error = (high - low) / 2 / float(stats.t.ppf(0.5 + CONFIDENCE / 2, free))
+    return 2 * float(stats.t.sf(abs(mean) / error, free))

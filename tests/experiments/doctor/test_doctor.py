@@ -18,7 +18,6 @@ import yaml
 
 import run
 from experiments import checkpoint
-from experiments.config import UserError
 from experiments.doctor import readers, rules, sweep_rules
 from experiments.doctor.evidence import Evidence
 from experiments.headline import Headline
@@ -233,7 +232,64 @@ def test_command_line(
         assert script.main(wrong) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1
-    empty = tmp_path / "empty.csv"
-    empty.write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="no column for the loss"):
-        readers.read(empty)
+
+
+SWEEP = "optimizer,lr,seed,state,val\n"
+NO_NUMBER, NO_LOSS, NO_RUN = "no number could be read", "no column for the loss", "a row per run"
+
+
+@pytest.mark.parametrize(
+    "name, content, said",
+    [
+        ("no_loss.csv", b"a,b\n1,2\n", NO_LOSS),
+        ("empty.csv", b"", NO_NUMBER),
+        ("header.csv", b"step,loss\n", NO_NUMBER),
+        ("words.csv", b"step,loss\n1,high\n", NO_NUMBER),
+        ("bytes.csv", bytes(range(256)) * 4, NO_NUMBER),
+        ("endless.csv", b"step,loss\n" + b"1" * 200_000, "field larger than"),
+        ("nan_steps.csv", b"step,loss\nnan,1\ninf,2\n", NO_NUMBER),
+        ("empty.jsonl", b"", NO_NUMBER),
+        ("list.jsonl", b"[1, 2]\n", NO_NUMBER),
+        ("events.out.tfevents.1", b"garbage" * 50, NO_NUMBER),
+        ("run.wandb", b"garbage", NO_NUMBER),
+        ("sweep.csv", SWEEP.encode(), NO_RUN),
+        ("sweep_of_words.csv", f"{SWEEP}lion,low,0,finished,1\n".encode(), NO_RUN),
+        ("sweep_cut.csv", f'{SWEEP}"lion,0.1\n'.encode(), "EOF inside string"),
+    ],
+)
+def test_a_log_that_tells_nothing_is_an_error_of_one_line(
+    name: str, content: bytes, said: str, tmp_path: Path, script: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    log = tmp_path / name
+    log.write_bytes(content)
+    assert script.main([str(tmp_path if "tfevents" in name else log)]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.startswith("error: ") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("log.csv", b"\xef\xbb\xbfStep, Train_Loss\n7,2\n99999999999999999999,nan\n"),
+        ("log.csv", b"step,loss,more\n7,2\n99999999999999999999,nan,1,2,3\n"),
+        ("log.jsonl", b'{"step": 7, "loss": 2}\n{"step": 99999999999999999999, "loss": NaN}\n{"s'),
+        ("metrics.jsonl", b'{"step": 7, "loss": "2"}\n{"step": 1e20, "loss": "nan"}\n'),
+    ],
+)
+def test_steps_of_any_size_and_odd_rows_are_read(
+    name: str, content: bytes, tmp_path: Path, script: ModuleType
+) -> None:
+    log = tmp_path / name
+    log.write_bytes(content)
+    (finding,) = script.findings(tmp_path if name == "metrics.jsonl" else log, {}, {})
+    assert "not finite at step 100000000000000000000," in finding.evidence
+
+
+def test_lines_that_are_no_json_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('epoch 1 done\n{"step": 1, "loss": 2}\n[1]\n{"step": 2, "loss": 1}\n{"cut')
+    assert readers.read(log).series["loss"] == [(1.0, 2.0), (2.0, 1.0)]
+    assert "3 of 5 lines are no JSON objects" in capsys.readouterr().err

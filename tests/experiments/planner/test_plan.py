@@ -137,8 +137,8 @@ def plans() -> ModuleType:
 
 
 PARTS = Parts(
-    weights=400, gradients=400, optimizer_state=800, ema=0, cast_weights=200, optimizer_step=0,
-    unit=50, activations=Activations(10, 5), batch=Activations(0, 1),
+    weights=400, gradients=400, optimizer_state=800, ema=0, shown=0, cast_weights=200,
+    optimizer_step=0, unit=50, activations=Activations(10, 5), batch=Activations(0, 1),
 )  # fmt: skip
 
 
