@@ -2,7 +2,8 @@
 
     python scripts/bench_search.py                    # rates, into results/bench/search.csv
     python scripts/bench_search.py --audit proofs     # 10,000 programs, 1,000 disguises: minutes
-    python scripts/bench_search.py --audit children   # 100,000 children, 600 hits of the cache
+    python scripts/bench_search.py --audit children --children 1000000    # does every one run?
+    python scripts/bench_search.py --audit hits       # 1,000 hits of the cache
 
 Children are those of a search without selection: the parent is drawn from a population of 500 that
 starts as AdamW and forgets its oldest, so that programs have grown as in a search. Rates are per
@@ -35,10 +36,11 @@ def main() -> int:
     """Measures and writes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--children", type=int, default=20_000)
-    parser.add_argument("--audit", choices=("proofs", "children"), help="count faults, not seconds")
+    audits = ("proofs", "children", "hits")
+    parser.add_argument("--audit", choices=audits, help="count faults, not seconds")
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
-    rows = list(audited(args.audit) if args.audit else rates(args.children))
+    rows = list(audited(args.audit, args.children) if args.audit else rates(args.children))
     for row in rows:
         print(f"{row['what']:44} {row['mutations']:8} {row['value']:>10} {row['unit']}")
     merge(args.out, rows)
@@ -47,13 +49,9 @@ def main() -> int:
 
 def rates(num_children: int) -> Iterator[dict[str, Any]]:
     """Children a second, stage by stage, for both sets of mutations."""
-    from experiments.search.mutation import PAPER, WRAP, Mutator
+    from bench_search_audits import mutators
 
-    mutators = {
-        "paper": Mutator(),
-        "guided": Mutator(tuple({**PAPER, WRAP: 1.0}.items()), is_guided=True),
-    }
-    for name, mutator in mutators.items():
+    for name, mutator in mutators().items():
         children, seconds, num_tries = breed(mutator, num_children)
         structure = spent(children, structure_of)
         functional = spent(children, screen())
@@ -111,11 +109,11 @@ def spent(children: list[Any], work: Any) -> float:
     return time.process_time() - start
 
 
-def audited(name: str) -> Iterator[dict[str, Any]]:
+def audited(name: str, num_children: int) -> Iterator[dict[str, Any]]:
     """Counts of what must never happen, and of what must always."""
     from bench_search_audits import AUDITS
 
-    for what, mutations, count, value in AUDITS[name]():
+    for what, mutations, count, value in AUDITS[name](num_children):
         yield row(what, mutations, count, value, "programs")
 
 

@@ -7,16 +7,14 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-NUM_CHILDREN = 50_000
+Counted = tuple[str, str, int, int]
+"""What is counted, with which mutations, among how many, how often."""
+NUM_HITS = 500
 """With each set of mutations."""
-NUM_HITS = {"paper": 500, "guided": 100}
-"""Guided programs are longer, and seldom equal to one that was met before: these take as long."""
-TOLERANCE = 1e-6
-"""Largest difference of two updates that are one, relative to the root mean square of a step."""
 
 
-def of_proofs() -> Iterator[tuple[str, str, int, int]]:
-    """What is counted, with which mutations, among how many programs, how often."""
+def of_proofs(_: int) -> Iterator[Counted]:
+    """Proofs, the checker of their certificates, and liveness."""
     yield "liveness changed an update", "", 10_000, liveness_faults(10_000)
     found, verified = disguises_found(1000)
     yield "disguises of Lion with exact betas", "", 1000, found
@@ -26,17 +24,37 @@ def of_proofs() -> Iterator[tuple[str, str, int, int]]:
     yield "... left undecided", "", 1000, undecided
 
 
-def of_children() -> Iterator[tuple[str, str, int, int]]:
-    """As `of_proofs`, among the children of a search without selection."""
+def of_hits(_: int) -> Iterator[Counted]:
+    """Among the hits of the cache in a search without selection."""
+    import bench_search_hits as audit
+
+    streams = audit.data()
+    for name, mutator in mutators().items():
+        pairs = list(audit.merged(children(mutator), NUM_HITS))
+        apart = [pair for pair in pairs if audit.told_apart(pair, streams)]
+        otherwise = audit.judged_otherwise(pairs)
+        for what, found in (("other data", apart), ("a training", otherwise)):
+            for one, other in found:
+                print(f"told apart by {what}:\n{one.text()}\n{other.text()}")
+        yield "hits of the cache on other programs", name, NUM_HITS, len(apart)
+        yield "hits that a training judges otherwise", name, NUM_HITS, len(otherwise)
+
+
+def of_children(num_children: int) -> Iterator[Counted]:
+    """Among the children of a search without selection, half with each set."""
+    for name, mutator in mutators().items():
+        faults = not_running(mutator, num_children // 2)
+        yield "children that do not run", name, num_children // 2, faults
+
+
+def mutators() -> dict[str, Any]:
+    """The paper's three mutations; ours, that pick arguments of fitting types, and `wrap`."""
     from experiments.search.mutation import PAPER, WRAP, Mutator
 
-    for name, mutator in {
+    return {
         "paper": Mutator(),
         "guided": Mutator(tuple({**PAPER, WRAP: 1.0}.items()), is_guided=True),
-    }.items():
-        yield "children that do not run", name, NUM_CHILDREN, not_running(mutator, NUM_CHILDREN)
-        num_hits = NUM_HITS[name]
-        yield "hits of the cache on other programs", name, num_hits, false_hits(mutator, num_hits)
+    }
 
 
 def children(mutator: Any) -> Iterator[Any]:
@@ -82,39 +100,6 @@ def not_running(mutator: Any, num_children: int) -> int:
             good = False
         faults += not good
     return faults
-
-
-def false_hits(mutator: Any, num_hits: int) -> int:
-    """Programs of a new structure that the screen takes for a known one, and other data do not.
-
-    One of the 98,304 updates on data that no search looks at is enough: a clamp of the gradient at
-    0.93, say, that the screen's own data do not reach. Hits of equal structure are not counted.
-    """
-    import numpy as np
-
-    from experiments.search import liveness, probes
-    from experiments.search.screening import Screen
-
-    screen, probe = Screen(), probes.make(3, 4096, 24)  # other data than a search looks at
-    known: dict[str, Any] = {}
-    hits = faults = 0
-    for child in children(mutator):
-        screened = screen(child)
-        if not screened.is_new or screened.key is None:
-            continue
-        if screened.key not in known:
-            known[screened.key] = liveness.prune(child)
-            continue
-        one, other = (probes.stream(p, probe) for p in (known[screened.key], liveness.prune(child)))
-        size = np.sqrt(np.mean(np.square(one), axis=1, keepdims=True))
-        is_same = np.abs(one - other) <= TOLERANCE * size
-        if not (is_same | (np.isnan(one) & np.isnan(other))).all():
-            faults += 1
-            print(f"told apart by other data:\n{known[screened.key].text()}\n{child.text()}")
-        hits += 1
-        if hits == num_hits:
-            return faults
-    raise AssertionError("children end")
 
 
 def liveness_faults(num_programs: int) -> int:
@@ -177,4 +162,4 @@ def facts(known: Any) -> tuple[Any, ...]:
     return known.beta1, known.beta2, scale, decay
 
 
-AUDITS = {"proofs": of_proofs, "children": of_children}
+AUDITS = {"proofs": of_proofs, "children": of_children, "hits": of_hits}

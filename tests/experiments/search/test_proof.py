@@ -317,7 +317,20 @@ def test_the_checker_stands_alone_and_refuses_every_false_claim() -> None:
         ("program", good["program"].replace("return update, m, v", "return m, m, v")),
         ("program", good["program"].replace("w * 0.1", "w * w")),
         ("program", "print('hello')"),
+        ("program", good["program"].replace("  return", "  x = update = g\n  return")),
+        ("program", good["program"].replace("sqrt(m2)", "sqrt(m2, x=g)")),
+        ("program", good["program"].replace("sqrt(m2)", "sqrt(m2, m2)")),
+        ("program", good["program"].replace("lr):", "lr=1):")),
+        ("program", "(" * 10_000),
+        ("program", None),
         ("beta1", "no number"),
+        ("beta1", ["9/10"]),
+        ("signed", None),
+        ("signed", {**good["signed"], "w": "1"}),
+        ("zero", 3),
     ):
         with pytest.raises(checker.Refused):
             checker.verify({**good, key: value})
+    for other in ([], None, "{}"):
+        with pytest.raises(checker.Refused):
+            checker.verify(other)
