@@ -90,6 +90,7 @@ def show_status(args: argparse.Namespace) -> int:
 
 
 def _line(path: Path) -> str:
+    from experiments.search import events
     from experiments.search.folder import SearchFolder
 
     folder = SearchFolder(path)
@@ -98,7 +99,10 @@ def _line(path: Path) -> str:
     if state == "running" and not folder.lock.is_held():
         state = "stopped; the same command goes on"
     wanted = folder.settings.num_candidates
-    counts = f"{status.get('told', 0)} of {wanted} programs, {status.get('evaluated', 0)} trained"
+    told, trained = status.get("told", 0), status.get("evaluated", 0)
+    if state != "finished":  # the log is ahead: the status is written when a session begins and ends
+        told, trained = events.count(folder.events)
+    counts = f"{told} of {wanted} programs, {trained} trained"
     return f"{folder.path.name}: {state}, {counts}"
 
 

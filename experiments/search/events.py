@@ -75,6 +75,12 @@ def read(path: Path) -> Iterator[Event]:
                 raise UserError(f"{path}, line {number} {said}") from None
 
 
+def count(path: Path) -> tuple[int, int]:
+    """How many candidates were told, and how many of them were trained."""
+    told = [event["how"] for event in read(path) if "asked" not in event]
+    return len(told), told.count("evaluated")
+
+
 def describe(candidate: Candidate, after: int) -> Event:
     """Who a candidate is, for its line."""
     event: Event = {"number": candidate.number, "after": after, "kind": candidate.kind}

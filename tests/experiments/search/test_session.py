@@ -79,6 +79,7 @@ def test_a_killed_search_ends_as_if_it_had_not_been(
         with (folder / "events.jsonl").open("a") as file:
             file.write('{"number":')  # the line that it was writing
     monkeypatch.setattr(session.EventLog, "append", append)
+    assert f"stopped; the same command goes on, {lengths[-1]} of 120" in commands._line(folder)
     assert same(ended(tmp_path), whole)
     assert len(SearchFolder(folder).read()["sessions"]) == 4
 
