@@ -32,11 +32,13 @@ def of_hits(_: int) -> Iterator[Counted]:
     for name, mutator in mutators().items():
         pairs = list(audit.merged(children(mutator), NUM_HITS))
         apart = [pair for pair in pairs if audit.told_apart(pair, streams)]
+        finite = [pair for pair in apart if audit.told_apart(pair, streams, finite=True)]
         otherwise = audit.judged_otherwise(pairs)
         for what, found in (("other data", apart), ("a training", otherwise)):
             for one, other in found:
                 print(f"told apart by {what}:\n{one.text()}\n{other.text()}")
         yield "hits of the cache on other programs", name, NUM_HITS, len(apart)
+        yield "... by a finite update", name, NUM_HITS, len(finite)
         yield "hits that a training judges otherwise", name, NUM_HITS, len(otherwise)
 
 

@@ -52,12 +52,18 @@ def data() -> list[Any]:
     ]
 
 
-def told_apart(pair: Pair, streams: Iterable[Any]) -> bool:
-    """Whether one update, of one weight in one step, differs; every NaN is one."""
-    return any(_differ(*pair, probe) for probe in streams)
+def told_apart(pair: Pair, streams: Iterable[Any], finite: bool = False) -> bool:
+    """Whether one update, of one weight in one step, differs; every NaN is one.
+
+    Args:
+        pair: Two programs.
+        streams: As `data` gives them.
+        finite: Whether only updates count that are finite in both: overflow apart.
+    """
+    return any(_differ(*pair, probe, finite) for probe in streams)
 
 
-def _differ(one: Any, other: Any, probe: Any) -> bool:
+def _differ(one: Any, other: Any, probe: Any, finite: bool) -> bool:
     import numpy as np
 
     from experiments.search import probes
@@ -66,6 +72,8 @@ def _differ(one: Any, other: Any, probe: Any) -> bool:
         a, b = (probes.stream(program, probe) for program in (one, other))
         size = np.sqrt(np.mean(np.square(np.where(np.isfinite(a), a, 0)), axis=1, keepdims=True))
         is_close = np.abs(a - b) <= RELATIVE * np.abs(a) + OF_STEP * size
+        if finite:
+            is_close |= ~np.isfinite(a) | ~np.isfinite(b)
     return not (is_close | (a == b) | (np.isnan(a) & np.isnan(b))).all()
 
 

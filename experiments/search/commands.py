@@ -100,7 +100,7 @@ def _line(path: Path) -> str:
         state = "stopped; the same command goes on"
     wanted = folder.settings.num_candidates
     told, trained = status.get("told", 0), status.get("evaluated", 0)
-    if state != "finished":  # the log is ahead: the status is written when a session begins and ends
+    if state != "finished":  # status.json is written as a session begins and ends
         told, trained = events.count(folder.events)
     counts = f"{told} of {wanted} programs, {trained} trained"
     return f"{folder.path.name}: {state}, {counts}"

@@ -1,0 +1,36 @@
+"""The audit of the cache's hits sees what it is to see."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.search import probes
+from experiments.search.language import parse
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+import bench_search_hits as audit
+
+TEXT = "def train(w, g, m, v, lr):\n  {}\n  return update, m, v\n"
+STREAMS = (probes.make_wide(11, 64, 12), probes.make_wide(12, 64, 12, largest=1e2))
+
+
+@pytest.mark.parametrize("one, other, is_apart, by_finite", [
+    ("update = square(g)", "update = g * g", False, False),
+    ("update = (w + g) - w", "update = g", False, False),  # rounding, where large ones cancel
+    ("update = arcsin(g)", "update = arctanh(sin(arcsin(g))) * 0 + arcsin(g)", False, False),
+    ("update = g", "update = minimum(g, 0.9)", True, True),
+    ("update = g", "x = exp10(exp(w))\n  update = g * cosine_sim(x, x)", True, False),
+])  # fmt: skip
+def test_hits_are_told_apart(one: str, other: str, is_apart: bool, by_finite: bool) -> None:
+    pair = parse(TEXT.format(one)), parse(TEXT.format(other))
+    assert audit.told_apart(pair, STREAMS) == is_apart
+    assert audit.told_apart(pair, STREAMS, finite=True) == by_finite
+
+
+def test_only_other_structures_are_hits() -> None:
+    bodies = ("update = square(g)", "update = g", "x = g\n  update = x", "update = g * g")
+    programs = [parse(TEXT.format(body)) for body in bodies]
+    assert list(audit.merged(programs, 5)) == [(programs[0], programs[3])]
