@@ -1,6 +1,6 @@
 """COCO and Flickr30k with Karpathy's splits: `dataset_coco.json`, `dataset_flickr30k.json`.
 
-Each image has five captions or a few more; the first five count, as everywhere.
+Each image has five captions or a few more; the first five count, as everywhere. Empty ones do not.
 """
 
 from __future__ import annotations
@@ -73,9 +73,8 @@ def read_split(
         listed = json.loads(path.read_text(encoding="utf-8"))["images"]
         rows = [image for image in listed if image["split"] in wanted]
         paths = [str(Path(row.get("filepath") or "", row["filename"])) for row in rows]
-        captions = [
-            [str(s["raw"]).strip() for s in row["sentences"]][:NUM_CAPTIONS] for row in rows
-        ]
+        said = [[str(s["raw"] or "").strip() for s in row["sentences"]] for row in rows]
+        captions = [[text for text in texts if text][:NUM_CAPTIONS] for texts in said]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path} is not in Karpathy's form ({type(error).__name__}: {error}): get it again"
@@ -116,6 +115,21 @@ class KarpathyCaptions:
     @cached_property
     def _read(self) -> tuple[FileImages, list[list[str]]]:
         return read_split(str(self._root), expanded(self._annotations), self._split)
+
+    def check_files(self) -> None:
+        """That every image is there, before anything is trained.
+
+        Raises:
+            UserError: names the first that is not.
+        """
+        files = self._read[0]
+        lacking = [n for n in range(len(files.labels)) if files.num_bytes(n) < 0]
+        if lacking:
+            raise UserError(
+                f"{self.name}: {len(lacking)} of {len(files.labels)} images of the split "
+                f"{self._split} are not there, the first is {files.name(lacking[0])}: complete the "
+                "copy, or set the root to the folder that the file names begin in"
+            )
 
     @property
     def num_images(self) -> int:

@@ -140,7 +140,11 @@ def _plain(path: Path) -> Any:
 def _pets(listing: Path, folder: Path) -> FileImages:
     """The test images: lines `Abyssinian_201 1 1 1`, the second number is the class, from 1."""
     rows = []
-    for number, line in enumerate(listing.read_text().splitlines(), 1):
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {listing} ({error}): get it again") from error
+    for number, line in enumerate(lines, 1):
         parts = line.split()
         if not parts or line.startswith("#"):
             continue

@@ -32,6 +32,7 @@ LOCKED: dict[str, Any] = {"param_groups__frozen": ["image.*"]}
 NOWHERE = {
     "_target_": "experiments.data.karpathy.KarpathyCaptions", "name": "x", "root": "/nowhere"
 }  # fmt: skip
+LACKING = {**NOWHERE, "root": ".", "annotations": "lacking.json"}
 COLOURED = {"data": {"_target_": "pairs.coloured"}, "templates": "glyph_templates"}
 
 
@@ -207,6 +208,21 @@ def test_cached_features_train_like_the_tower(
         task._features.take(model, torch.tensor([0]))
 
 
+def test_another_tower_of_the_same_weights_has_features_of_its_own(tmp_path: Path) -> None:
+    """Pooling and activations have no weights: the hash of these alone took the wrong features."""
+
+    def key(**image: Any) -> str:
+        made = pairs.config(tmp_path, task__cache_features=True, **LOCKED)
+        task = Contrastive(made.data, {**made.model, "image": {**made.model["image"], **image}},
+                           cache_features=True)  # fmt: skip
+        assert task._features is not None
+        return task._features._key(tower, ALONE.device)
+
+    seed_all(0)
+    tower = pairs.Tower()
+    assert key() == key(activation_checkpointing=True) != key(dropout=0.5)
+
+
 def test_a_damaged_piece_is_named(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path / "store", 5)
     store.put(0, [torch.ones(5, 2)])
@@ -322,6 +338,7 @@ def test_each_tower_begins_with_its_own_file(tmp_path: Path) -> None:
         ({"task__judge": {"zero_shoot": {}}}, "unexpected keyword argument 'zero_shoot'"),
         ({"task__judge": {"retrieval": {"x": {"data": 3}}}}, "must be a mapping"),
         ({"task__judge": {"retrieval": {"x": {"data": NOWHERE}}}}, "/nowhere is not a folder"),
+        ({"task__judge": {"retrieval": {"x": {"data": LACKING}}}}, "1 of 1 images of the split"),
         ({"task__judge": {"zero_shot": {"x": {**COLOURED, "templates": "/no.txt"}}}}, "/no.txt"),
         (
             {"task__judge": {"zero_shot": {"x": {**COLOURED, "classes": "glyph_scripts"}}}},
@@ -329,8 +346,13 @@ def test_each_tower_begins_with_its_own_file(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_does_not_fit_is_one_line(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+def test_what_does_not_fit_is_one_line(
+    tmp_path: Path, changes: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Before the first step; not when it is first evaluated."""
+    monkeypatch.chdir(tmp_path)
+    image = '{"split": "test", "filename": "no.jpg", "sentences": [{"raw": "a"}]}'
+    (tmp_path / "lacking.json").write_text(f'{{"images": [{image}]}}')
     with pytest.raises(UserError, match=said) as caught:
         runner.run(pairs.config(tmp_path, **changes))
     assert "\n" not in str(caught.value)
