@@ -53,6 +53,20 @@ class FileImages:
         path = self._root / str(self._paths[index])
         return path.stat().st_size if path.is_file() else -1
 
+    def check_there(self, what: str) -> None:
+        """That every image is there.
+
+        Raises:
+            UserError: names the first that is not.
+        """
+        lacking = [n for n in range(len(self._paths)) if self.num_bytes(n) < 0]
+        if lacking:
+            raise UserError(
+                f"{what}: {len(lacking)} of {len(self._paths)} images are not there, the first is "
+                f"{self.name(lacking[0])}: complete the copy, or set the root to the folder that "
+                "the file names begin in"
+            )
+
 
 def read_split(
     root: str, annotations: str | None, split: str
@@ -122,14 +136,7 @@ class KarpathyCaptions:
         Raises:
             UserError: names the first that is not.
         """
-        files = self._read[0]
-        lacking = [n for n in range(len(files.labels)) if files.num_bytes(n) < 0]
-        if lacking:
-            raise UserError(
-                f"{self.name}: {len(lacking)} of {len(files.labels)} images of the split "
-                f"{self._split} are not there, the first is {files.name(lacking[0])}: complete the "
-                "copy, or set the root to the folder that the file names begin in"
-            )
+        self._read[0].check_there(f"{self.name} ({self._split})")
 
     @property
     def num_images(self) -> int:

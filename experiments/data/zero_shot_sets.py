@@ -56,6 +56,15 @@ class ZeroShotImages:
         files = find_files(self.kind, self._root)
         return _Cifar100(*files) if self.kind == "cifar100" else _pets(*files)
 
+    def check_files(self) -> None:
+        """That every image is there, before anything is trained.
+
+        Raises:
+            UserError: names the first that is not.
+        """
+        if isinstance(self._images, FileImages):
+            self._images.check_there(self.name)
+
     @property
     def class_names(self) -> list[str]:
         """In the order of the labels, in small letters."""

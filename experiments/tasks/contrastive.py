@@ -81,7 +81,9 @@ class Contrastive(Task):
                 _check_files(self._built(asked.data))
         for asked in self.judge.zero_shot.values():
             if _is_there(asked.data):
-                number = self._built(asked.data).num_classes
+                source = self._built(asked.data)
+                _check_files(source)
+                number = source.num_classes
                 unread = None if asked.classes else ["a class"] * number
                 read_prompts(asked.classes, asked.templates, number, unread)
 

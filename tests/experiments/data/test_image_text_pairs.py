@@ -280,7 +280,7 @@ def test_images_that_are_not_there_are_said_at_once(tmp_path: Path) -> None:
     data = KarpathyCaptions("coco", str(coco(tmp_path)), input_size=16, num_workers=0)
     data.check_files()
     (tmp_path / "train2014/COCO_4.jpg").unlink()
-    with pytest.raises(UserError, match=r"1 of 3 images of the split test .*COCO_4.jpg: complete"):
+    with pytest.raises(UserError, match=r"coco \(test\): 1 of 3 images .*COCO_4.jpg: complete"):
         data.check_files()
 
 
