@@ -200,7 +200,7 @@ def _check_patterns(source: Source, names: list[str]) -> None:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise UserError(
                 f"start_from.leave_out={pattern}: no tensor of {source.source} or of the model is "
-                "named so"
+                "named so: take it out of the list"
             )
 
 

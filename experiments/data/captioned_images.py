@@ -189,9 +189,13 @@ def _read(root: str, split: str) -> list[tuple[str, str]]:
     path = Path(root).expanduser() / split / "captions.jsonl"
     found: list[tuple[str, str]] = []
     try:
-        for line in path.read_text().splitlines():
+        text = path.read_text(encoding="utf-8-sig")
+        lines = text.removesuffix("\n").split("\n") if text else []
+        for line in lines:  # not splitlines: a caption may hold other line ends
             entry: Mapping[str, Any] = json.loads(line)
-            found.append((str(path.parent / entry["file"]), str(entry["caption"])))
+            if not isinstance(entry["caption"], str):
+                raise TypeError("the caption is no text")
+            found.append((str(path.parent / entry["file"]), entry["caption"]))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; set data.root") from error
     except (ValueError, KeyError, TypeError) as error:

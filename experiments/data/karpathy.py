@@ -1,6 +1,6 @@
 """COCO and Flickr30k with Karpathy's splits: `dataset_coco.json`, `dataset_flickr30k.json`.
 
-Each image has five captions or a few more; the first five count, as everywhere.
+Each image has five captions or a few more; the first five count, as everywhere. Empty ones do not.
 """
 
 from __future__ import annotations
@@ -53,6 +53,20 @@ class FileImages:
         path = self._root / str(self._paths[index])
         return path.stat().st_size if path.is_file() else -1
 
+    def check_there(self, what: str) -> None:
+        """That every image is there.
+
+        Raises:
+            UserError: names the first that is not.
+        """
+        lacking = [n for n in range(len(self._paths)) if self.num_bytes(n) < 0]
+        if lacking:
+            raise UserError(
+                f"{what}: {len(lacking)} of {len(self._paths)} images are not there, the first is "
+                f"{self.name(lacking[0])}: complete the copy, or set the root to the folder that "
+                "the file names begin in"
+            )
+
 
 def read_split(
     root: str, annotations: str | None, split: str
@@ -73,9 +87,8 @@ def read_split(
         listed = json.loads(path.read_text(encoding="utf-8"))["images"]
         rows = [image for image in listed if image["split"] in wanted]
         paths = [str(Path(row.get("filepath") or "", row["filename"])) for row in rows]
-        captions = [
-            [str(s["raw"]).strip() for s in row["sentences"]][:NUM_CAPTIONS] for row in rows
-        ]
+        said = [[str(s["raw"] or "").strip() for s in row["sentences"]] for row in rows]
+        captions = [[text for text in texts if text][:NUM_CAPTIONS] for texts in said]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path} is not in Karpathy's form ({type(error).__name__}: {error}): get it again"
@@ -116,6 +129,14 @@ class KarpathyCaptions:
     @cached_property
     def _read(self) -> tuple[FileImages, list[list[str]]]:
         return read_split(str(self._root), expanded(self._annotations), self._split)
+
+    def check_files(self) -> None:
+        """That every image is there, before anything is trained.
+
+        Raises:
+            UserError: names the first that is not.
+        """
+        self._read[0].check_there(f"{self.name} ({self._split})")
 
     @property
     def num_images(self) -> int:

@@ -10,6 +10,7 @@ numbers where the data has numbers only. Sets like JFT have such labels; `task.l
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,14 +37,15 @@ def read(path: str, images: LabelledImages, num_classes: int) -> tuple[np.ndarra
             have.
     """
     numbers = {name: number for number, name in enumerate(images.class_names or [])}
-    names = np.array([images.file_name(n).encode() for n in range(len(images.labels))])
+    names = np.array([os.fsencode(images.file_name(n)) for n in range(len(images.labels))])
     order = np.argsort(names, kind="stable")
     found: dict[int, list[int]] = {}
     num_unknown = 0
     for number, name, classes in _lines(path):
-        place = np.searchsorted(names, name.encode(), sorter=order)
+        wanted = os.fsencode(name)
+        place = np.searchsorted(names, wanted, sorter=order)
         row = int(order[place]) if place < len(order) else -1
-        if row < 0 or names[row] != name.encode():
+        if row < 0 or names[row] != wanted:
             num_unknown += 1
             continue
         if place + 1 < len(order) and names[order[place + 1]] == names[row]:
@@ -65,7 +67,7 @@ def read(path: str, images: LabelledImages, num_classes: int) -> tuple[np.ndarra
 
 def _lines(path: str) -> Iterator[tuple[int, str, list[str]]]:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
             for number, line in enumerate(file, 1):
                 name, tab, classes = line.rstrip("\n").partition("\t")
                 if not tab or not name or not classes.split():

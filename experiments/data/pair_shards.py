@@ -1,7 +1,8 @@
 """Image-text pairs in tar files, as img2dataset writes them: KEY.jpg with KEY.txt, and KEY.json.
 
 Any pair is two reads at known offsets. The caption is KEY.txt, or else `caption` in KEY.json.
-Samples that have only one of the two are left out, and counted.
+Samples that have only one of the two are left out, and counted; so are empty captions, which
+img2dataset writes where its table has none.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from experiments.data.tar_members import members
 
 _TEXT, _JSON = 0, 1
 """Labels of captions: the file itself, or a field of it."""
+_SURELY = 16
+"""Bytes of a text from which on it is taken to be more than spaces."""
 
 
 class ShardCaptions:
-    """Texts by number; read as they are needed."""
+    """Texts by number; read as they are needed. `_found` has seen that each is one."""
 
     def __init__(self, files: ArchiveImages) -> None:
         self.files = files
@@ -37,11 +40,7 @@ class ShardCaptions:
         return len(self.files.labels)
 
     def texts(self, numbers: Sequence[int] | np.ndarray) -> list[str]:
-        """Captions without spaces around them.
-
-        Raises:
-            ConfigError: for a json without a caption.
-        """
+        """Captions without spaces around them."""
         return [self._text(int(number)) for number in numbers]
 
     def file_name(self, number: int) -> str:
@@ -52,16 +51,19 @@ class ShardCaptions:
         return self.files.num_bytes(number)
 
     def _text(self, number: int) -> str:
-        content = self.files.content(number).decode("utf-8", errors="replace")
-        if self.files.labels[number] == _TEXT:
-            return content.strip()
-        try:
-            return str(json.loads(content)["caption"]).strip()
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ConfigError(
-                f"{self.files.name(number)}.json has no caption ({type(error).__name__}): write "
-                "the shard anew with KEY.txt"
-            ) from error
+        content = self.files.content(number)
+        return _caption_of(content, is_json=bool(self.files.labels[number] == _JSON))
+
+
+def _caption_of(content: bytes, is_json: bool) -> str:
+    """Without spaces around it; empty where there is none."""
+    if not is_json:
+        return content.decode("utf-8", errors="replace").strip()
+    try:
+        said = json.loads(content.decode("utf-8", errors="replace"))["caption"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return said.strip() if isinstance(said, str) else ""
 
 
 def open_pairs(
@@ -78,8 +80,8 @@ def open_pairs(
         ConfigError: a shard that is damaged or incomplete, or holds no pair.
     """
     tars = list(shards)
-    images = open_entries(tars, cache_dir, _pair_images)
-    captions = open_entries(tars, cache_dir, _pair_captions)
+    images = open_entries(tars, cache_dir, _images_of_pairs)
+    captions = open_entries(tars, cache_dir, _captions_of_pairs)
     for number, (tar, promised) in enumerate(shards.items()):
         held = int((images._index.tar_numbers == number).sum())
         if promised is not None and held != promised:
@@ -97,16 +99,18 @@ class _Sample(NamedTuple):
     texts: dict[str, tuple[int, int]]  # of txt and json
 
 
-def _pair_images(path: Path) -> Scanned:
+def _images_of_pairs(path: Path) -> Scanned:
     return _found(path, images=True)
 
 
-def _pair_captions(path: Path) -> Scanned:
+def _captions_of_pairs(path: Path) -> Scanned:
     return _found(path, images=False)
 
 
 def _found(path: Path, images: bool) -> Scanned:
     samples: dict[str, _Sample] = {}
+    entries: list[Entry] = []
+    left_out: Counter[str] = Counter()
     with tarfile.open(path, "r:") as tar:
         for member in members(tar, str(path)):
             key, suffix = key_and_suffix(member.name)
@@ -115,15 +119,25 @@ def _found(path: Path, images: bool) -> Scanned:
                 samples.setdefault(key, _Sample([], {})).images.append(place)
             elif suffix in ("txt", "json"):
                 samples.setdefault(key, _Sample([], {})).texts[suffix] = place
-    entries: list[Entry] = []
-    left_out: Counter[str] = Counter()
-    for key, sample in samples.items():
-        if len(sample.images) > 1:
-            raise ConfigError(f"{path}: {key} has {len(sample.images)} images: write it anew")
-        if not sample.images or not sample.texts:
-            left_out["caption" if sample.images else "image"] += 1
-            continue
-        kind = "txt" if "txt" in sample.texts else "json"
-        place = sample.images[0] if images else sample.texts[kind]
-        entries.append(Entry(key, _TEXT if kind == "txt" else _JSON, *place))
+        for key, sample in samples.items():
+            if len(sample.images) > 1:
+                raise ConfigError(f"{path}: {key} has {len(sample.images)} images: write it anew")
+            kind = next((k for k in ("txt", "json") if _says(tar, k, sample.texts.get(k))), None)
+            if not sample.images or kind is None:
+                left_out["caption" if sample.images else "image"] += 1
+                continue
+            place = sample.images[0] if images else sample.texts[kind]
+            entries.append(Entry(key, _TEXT if kind == "txt" else _JSON, *place))
     return entries, left_out
+
+
+def _says(tar: tarfile.TarFile, kind: str, place: tuple[int, int] | None) -> bool:
+    """Whether a file is there and holds a caption; what is long, and no json, is one unread."""
+    if place is None:
+        return False
+    offset, size = place
+    if kind == "txt" and (size == 0 or size > _SURELY):
+        return size > 0
+    assert tar.fileobj is not None
+    tar.fileobj.seek(offset)
+    return bool(_caption_of(tar.fileobj.read(size), kind == "json"))

@@ -56,6 +56,15 @@ class ZeroShotImages:
         files = find_files(self.kind, self._root)
         return _Cifar100(*files) if self.kind == "cifar100" else _pets(*files)
 
+    def check_files(self) -> None:
+        """That every image is there, before anything is trained.
+
+        Raises:
+            UserError: names the first that is not.
+        """
+        if isinstance(self._images, FileImages):
+            self._images.check_there(self.name)
+
     @property
     def class_names(self) -> list[str]:
         """In the order of the labels, in small letters."""
@@ -140,7 +149,11 @@ def _plain(path: Path) -> Any:
 def _pets(listing: Path, folder: Path) -> FileImages:
     """The test images: lines `Abyssinian_201 1 1 1`, the second number is the class, from 1."""
     rows = []
-    for number, line in enumerate(listing.read_text().splitlines(), 1):
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {listing} ({error}): get it again") from error
+    for number, line in enumerate(lines, 1):
         parts = line.split()
         if not parts or line.startswith("#"):
             continue

@@ -66,7 +66,7 @@ def score(
         logits: (N, num_classes).
         labels: (N,) int64 class numbers; (N, num_classes) bool: every true class is right,
             and an example without any is not counted (ImageNet ReaL, ObjectNet); (N, K) int64,
-            filled up with -1: each of them is right.
+            filled up with -1: each of them is right. Logits with a NaN are wrong.
         visible: Classes that may be predicted, int64; None: all.
         losses: Logits and labels to the loss of each example; None: cross entropy.
 
@@ -80,14 +80,15 @@ def score(
         predicted = logits.masked_fill(hidden, float("-inf")).argmax(1)
     else:
         predicted = logits.argmax(1)
+    is_known = ~logits.isnan().any(1)  # else argmax says class 0, which would be right for some
     counted = with_loss = torch.tensor(len(labels))
     loss, squares = logits.new_zeros(()), logits.new_zeros(())
     if labels.dtype == torch.bool:
         counts = labels.any(1)
-        right = labels.gather(1, predicted[:, None])[:, 0] & counts
+        right = labels.gather(1, predicted[:, None])[:, 0] & counts & is_known
         counted, with_loss = counts.sum(), torch.tensor(0)
     else:
-        right = (predicted[:, None] == labels.view(len(labels), -1)).any(1)
+        right = (predicted[:, None] == labels.view(len(labels), -1)).any(1) & is_known
         if visible is None:
             if losses is None:
                 loss = functional.cross_entropy(logits, labels, reduction="sum")

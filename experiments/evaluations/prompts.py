@@ -63,7 +63,7 @@ def _lines(name: str) -> list[str]:
     own = FOLDER / f"{name}.txt"
     path = own if own.is_file() else Path(name).expanduser()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         there = ", ".join(sorted(p.stem for p in FOLDER.glob("*.txt")))
         raise UserError(

@@ -89,5 +89,7 @@ def _to_images(x_ND: Tensor, y_MD: Tensor, image_of: Tensor, rows: Tensor) -> Te
 
 
 def _cosines(one: Tensor, other: Tensor) -> Tensor:
+    """What is not a number is farther than anything: a broken embedding finds nothing."""
     with torch.autocast(one.device.type, enabled=False):
-        return one @ other.T
+        near = one @ other.T
+    return near.masked_fill(near.isnan(), -torch.inf)

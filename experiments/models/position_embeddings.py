@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from torch import Tensor, nn
+
+from experiments.config import UserError
+
+_MOST_STRETCH = 1.25
+"""How far another grid's shape may be from the model's and be taken for the same, rounded."""
 
 
 def resized(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -19,6 +25,9 @@ def resized(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     Args:
         state: Names as in the model; what fits already is handed back as it is.
         model: Any module; its vision transformers are those with `pos_embed` and `patch_embed`.
+
+    Raises:
+        UserError: for embeddings of no grid, as those of a class token too many or too few.
     """
     own = model.state_dict()
     fitted = dict(state)
@@ -33,21 +42,45 @@ def resized(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
             )
         if last != "pos_embed":
             continue
-        if not hasattr(owner, "patch_embed") or tensor.dim() != 3:
+        grid = getattr(getattr(owner, "patch_embed", None), "grid_size", None)
+        is_same_kind = (
+            tensor.dim() == own[name].dim() == 3 and tensor.shape[2] == own[name].shape[2]
+        )
+        if grid is None or not is_same_kind:
             continue
-        grid = tuple(owner.patch_embed.grid_size)
-        num_prefix = 0 if owner.no_embed_class else owner.num_prefix_tokens
+        num_prefix = own[name].shape[1] - math.prod(grid)
+        num_patches = tensor.shape[1] - num_prefix
+        old = _grid_of(num_patches, grid)
+        if old is None:
+            raise UserError(
+                f"start_from: {name} has {tensor.shape[1]} places; less {num_prefix} of class "
+                f"tokens, as many as the model has, {num_patches} are no grid like its "
+                f"{grid[0]} x {grid[1]}: set model.class_token and model.global_pool as those "
+                f"weights have them, or leave {name} out by start_from.leave_out"
+            )
         fitted[name] = resample_abs_pos_embed(
-            tensor,
-            new_size=list(grid),
-            old_size=list(_grid_like(grid, tensor.shape[1] - num_prefix)),
-            num_prefix_tokens=num_prefix,
+            tensor, new_size=list(grid), old_size=list(old), num_prefix_tokens=num_prefix
         )
     return fitted
 
 
-def _grid_like(grid: tuple[int, ...], num_tokens: int) -> tuple[int, int]:
-    """Rows and columns of so many tokens, as near as can be to the shape of a grid."""
+def _grid_of(num_tokens: int, grid: tuple[int, ...]) -> tuple[int, int] | None:
+    """Rows and columns of so many tokens, beside a model's grid; None: they are no grid.
+
+    A line where the model has a line; else a square, as nearly all are, or the shape of the model's
+    grid, as near as whole numbers come to it.
+    """
+    if num_tokens < 1:
+        return None
+    if min(grid) == 1:
+        return (1, num_tokens) if grid[0] == 1 else (num_tokens, 1)
+    side = math.isqrt(num_tokens)
+    if side * side == num_tokens:
+        return side, side
+    if grid[0] == grid[1]:
+        return None
     wanted = grid[0] / grid[1]
     pairs = [(r, num_tokens // r) for r in range(1, num_tokens + 1) if num_tokens % r == 0]
-    return min(pairs, key=lambda pair: max(pair[0] / pair[1] / wanted, wanted * pair[1] / pair[0]))
+    stretch = {(r, c): max(r / c / wanted, wanted * c / r) for r, c in pairs}
+    nearest = min(pairs, key=stretch.__getitem__)
+    return nearest if stretch[nearest] <= _MOST_STRETCH else None

@@ -70,10 +70,10 @@ def what_is_left(sweep: Sweep) -> str:
     left = sum(state not in ("finished", "diverged") for state in states)
     if not left:
         return ""
-    return (
-        f"stage two of {sweep.name} waits for {left} of {len(states)} cells of stage one: when "
-        "they are over, call the same command again"
-    )
+    said = f"stage two of {sweep.name} waits for {left} of {len(states)} cells of stage one"
+    if failed := sum(state == "failed" for state in states):  # nothing tries them again by itself
+        return f"{said}, of which {failed} failed for good: {sweep.cure} tries these again"
+    return f"{said}: when they are over, call the same command again"
 
 
 def second(sweep: Sweep) -> Sweep:

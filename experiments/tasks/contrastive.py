@@ -70,7 +70,7 @@ class Contrastive(Task):
         self._check_sets()
         self._features: FrozenFeatures | None = None
         if self.settings.cache_features:
-            self._features = FrozenFeatures(self.source, self.settings, self._prepared)
+            self._features = FrozenFeatures(self.source, self.settings, self._prepared, self._model)
             self.why_not_stacked = "features are read from the disk (task.cache_features)"
             self.why_not_sharded = "one tower runs by itself (task.cache_features=true)"
 
@@ -78,10 +78,12 @@ class Contrastive(Task):
         """Now, and not at the first evaluation, hours later."""
         for asked in self.judge.retrieval.values():
             if _is_there(asked.data):
-                check_section(asked.data)
+                _check_files(self._built(asked.data))
         for asked in self.judge.zero_shot.values():
             if _is_there(asked.data):
-                number = self._built(asked.data).num_classes
+                source = self._built(asked.data)
+                _check_files(source)
+                number = source.num_classes
                 unread = None if asked.classes else ["a class"] * number
                 read_prompts(asked.classes, asked.templates, number, unread)
 
@@ -204,6 +206,12 @@ class Contrastive(Task):
 
 
 _PIXELS = ("mean", "std")
+
+
+def _check_files(source: Any) -> None:
+    """A set that can tell whether its files are there does so now."""
+    if (check := getattr(source, "check_files", None)) is not None:
+        check()
 
 
 def _is_there(section: dict[str, Any]) -> bool:

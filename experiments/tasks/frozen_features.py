@@ -1,12 +1,13 @@
 """Features of a frozen image tower, computed once for all epochs and runs.
 
-They depend on the tower's weights, the images, how these are prepared, and the precision; a folder
-of the user's cache is named by the hash of all of that.
+They depend on the tower (its section and its weights), the images, how these are prepared, and the
+precision; a folder of the user's cache is named by the hash of all of that.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -31,13 +32,18 @@ class FrozenFeatures:
         source: Of the pairs.
         settings: Of the task.
         prepare: Images as they are loaded to what the tower takes.
+        section: Of the model. Another pooling or activation may have the same weights.
 
     Raises:
         ConfigError: where images are augmented, so that features would change.
     """
 
     def __init__(
-        self, source: PairSource, settings: Any, prepare: Callable[[Tensor], Tensor]
+        self,
+        source: PairSource,
+        settings: Any,
+        prepare: Callable[[Tensor], Tensor],
+        section: dict[str, Any],
     ) -> None:
         if settings.horizontal_flip:
             raise ConfigError(
@@ -45,6 +51,7 @@ class FrozenFeatures:
                 "features of flipped images are others; set one of them to its default"
             )
         self._source, self._settings, self._prepare = source, settings, prepare
+        self._tower = json.dumps(_of_image(section), sort_keys=True, default=str)
         self._store: FeatureStore | None = None
         self._first = 0.0
 
@@ -82,7 +89,7 @@ class FrozenFeatures:
         return store
 
     def _key(self, tower: nn.Module, device: torch.device) -> str:
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(f"{self._tower}\n".encode())
         for name, tensor in sorted(tower.state_dict().items()):
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
             digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -94,6 +101,14 @@ class FrozenFeatures:
         fingerprint = getattr(self._source, "fingerprint", None)
         digest.update(repr((fingerprint, prepared, shape, str(fast))).encode())
         return digest.hexdigest()[:20]
+
+
+def _of_image(section: dict[str, Any]) -> Any:
+    """What a model's section says of its image tower, but for what saves memory alone."""
+    image = section.get("image", section)
+    if not isinstance(image, dict):
+        return image
+    return {key: value for key, value in image.items() if key != "activation_checkpointing"}
 
 
 def _plain(model: nn.Module) -> Any:

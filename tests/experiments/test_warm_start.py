@@ -269,3 +269,50 @@ def test_position_embeddings_are_resampled(token: bool, pool: str, old: Any, new
     torch.testing.assert_close(*patches, atol=0.02, rtol=0)
     assert all(torch.equal(fitted[n], state[n]) for n in state if n != "pos_embed")
     assert resized(state, vit(old))["pos_embed"] is state["pos_embed"]
+
+
+def positions(number: int, grid: tuple[int, int], token: bool) -> torch.Tensor:
+    """Embeddings of so many places in a ViT with such a grid, resampled for it."""
+    vit = VisionTransformer(
+        (4 * grid[0], 4 * grid[1]), 4, embed_dim=8, depth=1, num_heads=2, num_classes=3,
+        class_token=token, global_pool="token" if token else "avg",
+    )  # fmt: skip
+    rows = torch.arange(number * 8.0).view(1, number, 8)
+    return resized({"pos_embed": rows}, vit)["pos_embed"]
+
+
+@pytest.mark.parametrize(
+    ("number", "token"), [(37, False), (36, True), (26, False), (25, True), (50, False)]
+)
+def test_a_class_token_too_many_or_too_few_is_no_grid(number: int, token: bool) -> None:
+    """36 + 1 places were taken for a line of 37, and brought to a square without a word."""
+    with pytest.raises(
+        UserError, match=r"pos_embed has .* are no grid like its 4 x 4: set"
+    ) as said:
+        positions(number, (4, 4), token)
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "grid", "old"),
+    [(16, (8, 4), (4, 4)), (22, (8, 2), None), (32, (4, 2), (8, 4)), (36, (1, 54), (1, 36))],
+)
+def test_a_square_fits_any_shape_and_a_line_stays_one(
+    number: int, grid: tuple[int, int], old: tuple[int, int] | None
+) -> None:
+    """16 places were taken for 8 x 2 by a model of 8 x 4; nearly all weights are of squares."""
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
+    if old is None:
+        with pytest.raises(UserError, match="are no grid like its 8 x 2"):
+            positions(number, grid, False)
+        return
+    rows = torch.arange(number * 8.0).view(1, number, 8)
+    wanted = resample_abs_pos_embed(rows, list(grid), list(old), num_prefix_tokens=0)
+    assert torch.equal(positions(number, grid, False), wanted)
+
+
+def test_a_width_that_differs_is_left_for_the_check_of_shapes() -> None:
+    vit = VisionTransformer(16, 4, embed_dim=8, depth=1, num_heads=2, num_classes=3)
+    state = {"pos_embed": torch.zeros(1, 38, 12)}
+    assert resized(state, vit)["pos_embed"] is state["pos_embed"]

@@ -178,6 +178,33 @@ def test_half_samples_are_left_out_with_a_word(tmp_path: Path, tokenizer: dict[s
         assert len(seen(data, BatchPlan(0, 2, 2, 2), 0, 1)) == 2
 
 
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        ("txt", b""), ("txt", b" \n"), ("json", b"{}"), ("json", b'{"caption": null}'),
+        ("json", b'{"caption": ""}'), ("json", b"["), ("json", b"[1]"), ("json", b'{"caption": 7}'),
+    ],
+)  # fmt: skip
+def test_no_caption_is_none_and_not_the_word_none(
+    tmp_path: Path, tokenizer: dict[str, str], suffix: str, content: bytes
+) -> None:
+    """img2dataset writes null, and an empty text, for whom its table has no caption."""
+    bare = [("x.jpg", png(90)), (f"x.{suffix}", content)]
+    tar(tmp_path / "x.tar", [*bare, *members(0, 2), ("y.jpg", png(20)), ("y.txt", b"z")])
+    data = source(tmp_path, tokenizer, train_split="x.tar", num_train=3)
+    with pytest.warns(UserWarning, match="left out: 1 without caption$"):
+        found = seen(data, BatchPlan(0, 3, 3, 3), 0, 1)
+    assert sorted(found) == [(0, "picture 0"), (1, "picture 1"), (2, "z")]
+
+
+def test_the_caption_of_the_json_stands_in_for_an_empty_text(
+    tmp_path: Path, tokenizer: dict[str, str]
+) -> None:
+    tar(tmp_path / "x.tar", [("a.jpg", png(10)), ("a.txt", b""), ("a.json", b'{"caption": "it"}')])
+    data = source(tmp_path, tokenizer, train_split="x.tar", num_train=1)
+    assert seen(data, BatchPlan(0, 1, 1, 1), 0, 1) == [(1, "it")]
+
+
 Damage = Callable[[Path], None]
 DAMAGES: dict[str, tuple[Damage, str]] = {
     "cut": (
@@ -187,12 +214,6 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
         "00001.tar .* get it again",
     ),
     "no pairs": (lambda root: tar(root / "00000.tar", [("a.txt", b"x")]), "num_train=5"),
-    "no caption": (
-        lambda root: tar(
-            root / "00000.tar", [("a.jpg", png(1)), ("a.json", b"{}"), *members(0, 5)]
-        ),
-        "a.json has no caption",
-    ),
     "no image": (
         lambda root: tar(root / "00000.tar", [("a.jpg", b"no"), ("a.txt", b"x"), *members(0, 5)]),
         "cannot read the image .*00000.tar: a",
@@ -254,6 +275,15 @@ def test_karpathys_test_split_with_five_captions_each(tmp_path: Path) -> None:
     assert digest_of(data.captions, data.image_of) != digest_of(other.captions, other.image_of)
 
 
+def test_images_that_are_not_there_are_said_at_once(tmp_path: Path) -> None:
+    """And not at the first evaluation, hours later."""
+    data = KarpathyCaptions("coco", str(coco(tmp_path)), input_size=16, num_workers=0)
+    data.check_files()
+    (tmp_path / "train2014/COCO_4.jpg").unlink()
+    with pytest.raises(UserError, match=r"coco \(test\): 1 of 3 images .*COCO_4.jpg: complete"):
+        data.check_files()
+
+
 def test_flickr_has_no_folders_in_its_file(tmp_path: Path) -> None:
     (tmp_path / "1.jpg").write_bytes(png(30))
     listed = {
@@ -286,6 +316,10 @@ def test_every_caption_of_karpathys_training_images_is_a_pair(
         ("[", "not in Karpathy's form"),
         ('{"images": []}', "no image of the split test"),
         ('{"images": [{"split": "test", "filename": "x", "sentences": []}]}', "x has no caption"),
+        (
+            '{"images": [{"split": "test", "filename": "x", "sentences": [{"raw": null}]}]}',
+            "x has no caption",
+        ),
         ('{"images": [{"split": "test"}]}', "KeyError: 'filename'"),
     ],
 )

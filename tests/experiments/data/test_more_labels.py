@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from experiments.config import ConfigError
+from experiments.data import more_labels
 from experiments.data.image_files import ImageFiles
 from experiments.data.order import BatchPlan
 from experiments.models.class_loss import sigmoid_loss
@@ -52,6 +55,20 @@ def test_images_have_the_labels_of_their_folder_and_of_their_line(root: Path) ->
     images, labels = step[0]
     assert torch.isfinite(sigmoid_loss(torch.zeros(4, 3), labels)).all()
     assert [t.dim() for t in data.example_batch(2)] == [images.dim(), labels.dim()]
+
+
+def test_names_that_are_no_utf_8_and_a_mark_at_the_beginning(root: Path) -> None:
+    """The first line was of no image for whom Windows wrote the file."""
+    from types import SimpleNamespace
+
+    names = [os.fsdecode(b"caf\xe9.jpg"), "a.jpg"]
+    images: Any = SimpleNamespace(
+        class_names=["ant", "bee"], labels=np.array([0, 0]), file_name=names.__getitem__
+    )
+    file = root / "odd.tsv"
+    file.write_bytes(b"\xef\xbb\xbfa.jpg\tbee\ncaf\xe9.jpg\tbee\n")
+    labels, num_unknown = more_labels.read(str(file), images, 2)
+    assert labels.tolist() == [[0, 1], [0, 1]] and num_unknown == 0
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,14 @@ def test_oxford_pet(tmp_path: Path) -> None:
     assert data.class_names[3] == "breed 03" and data.num_classes == 37
 
 
+def test_a_pet_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+    data = ZeroShotImages("pet", "oxford_pet", str(pets(tmp_path)), input_size=32, num_workers=0)
+    data.check_files()
+    (tmp_path / "images/Breed_07_7.jpg").unlink()
+    with pytest.raises(UserError, match=r"pet: 1 of 37 images .*Breed_07_7.jpg: complete"):
+        data.check_files()
+
+
 class Evil:
     def __reduce__(self) -> Any:
         return (print, ("run",))

@@ -14,6 +14,7 @@ from torch import Tensor
 from experiments.config import ConfigError, UserError
 from experiments.data.captioned_sets import CaptionedImagesInMemory
 from experiments.distributed import World
+from experiments.evaluations.classification import score
 from experiments.evaluations.evaluation import Context
 from experiments.evaluations.prompts import FOLDER, Prompts, read_prompts
 from experiments.evaluations.retrieval import retrieve
@@ -97,6 +98,23 @@ def test_embeddings_that_are_all_alike_find_nothing() -> None:
     assert set(found.values()) == {0.0}
 
 
+def test_an_embedding_that_is_not_a_number_finds_nothing_and_is_in_nobodys_way() -> None:
+    """No comparison with NaN is true: nothing seemed to be ahead of it, and recall was 100 %."""
+    broken = np.full((30, 4), np.nan)
+    image_of = np.arange(30)
+    assert set(recalls(Table(broken, broken), image_of).values()) == {0.0}
+    x = np.random.RandomState(0).randn(30, 4)
+    y = x.copy()
+    y[3] = np.nan
+    found = recalls(Table(x, y), image_of)
+    assert list(found.values()) == pytest.approx([100 * 29 / 30] * 6)
+    x[:2] = np.nan
+    logits, labels = torch.tensor(x, dtype=torch.float32), torch.tensor([0] * 30)
+    for truth in (labels, torch.ones(30, 4, dtype=torch.bool)):
+        right = score(logits, truth, None)[0] - score(logits[2:], truth[2:], None)[0]
+        assert float(right) == 0.0
+
+
 PROMPTS = Prompts(["3", "1", "2"], ["{}", "1{}", "2{}"])  # sentences 3, 13, 23; 1, 11, 21; ...
 
 
@@ -142,6 +160,8 @@ def test_prompts_of_other_words_have_another_hash(tmp_path: Path) -> None:
     templates.write_text("a photo of a {}.\n{}\n")
     prompts = read_prompts(str(classes), str(templates), 2)
     assert prompts.of_class(1) == ["a photo of a dog.", "dog"]
+    templates.write_text("\ufeff# as Windows writes it\na photo of a {}.\n{}\n", "utf-8")
+    assert read_prompts(str(classes), str(templates), 2) == prompts
     templates.write_text("a photo of the {}.\n{}\n")
     other = read_prompts(str(classes), str(templates), 2)
     assert prompts.digests["classes"] == other.digests["classes"]

@@ -74,6 +74,18 @@ def first(tmp_path_factory: pytest.TempPathFactory, pages: str) -> Sweep:
     return sweep
 
 
+def test_cells_that_failed_for_good_are_not_waited_for_in_vain(
+    first: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To call the same command again would change nothing."""
+    states = dict.fromkeys(first.states(), "finished")
+    states[next(iter(states))] = "failed"
+    monkeypatch.setattr(first, "states", lambda: states)
+    said = stages.what_is_left(first)
+    assert "waits for 1 of 8 cells of stage one, of which 1 failed for good: python" in said
+    assert f"resume {first.path} --retry-failed" in said and "again" in said
+
+
 def test_each_seed_starts_from_the_same_seed_of_what_its_optimizer_chose(first: Sweep) -> None:
     chosen = {best.optimizer: best.settings["lr"] for best in results.best_cells(first)}
     source = {

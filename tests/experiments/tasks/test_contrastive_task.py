@@ -32,6 +32,7 @@ LOCKED: dict[str, Any] = {"param_groups__frozen": ["image.*"]}
 NOWHERE = {
     "_target_": "experiments.data.karpathy.KarpathyCaptions", "name": "x", "root": "/nowhere"
 }  # fmt: skip
+LACKING = {**NOWHERE, "root": ".", "annotations": "lacking.json"}
 COLOURED = {"data": {"_target_": "pairs.coloured"}, "templates": "glyph_templates"}
 
 
@@ -173,6 +174,37 @@ def test_a_locked_tower_stays_as_it_is_and_costs_nothing(tmp_path: Path) -> None
     assert model(images, tokens)[0].requires_grad  # by the scale
 
 
+def kept_bytes(model: Any, *inputs: torch.Tensor) -> int:
+    """What a forward pass keeps for the backward pass, and the gradients that this leaves."""
+    kept: list[int] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.nbytes)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        images, texts = model(*inputs)
+    contrastive_loss(images, texts, ALONE).backward()
+    return sum(kept) + sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
+
+
+def test_a_locked_tower_keeps_as_many_bytes_as_none_at_all() -> None:
+    """Measured: as with features that were computed before; a trained tower keeps far more."""
+    seed_all(0)
+    images, tokens = torch.randn(8, 3, 5, 5), torch.randint(1, 12, (8, 4))
+    model = TwoTowers(**{k: v for k, v in pairs.MODEL.items() if k != "_target_"})
+    trained = kept_bytes(model, images, tokens)
+    model.zero_grad(set_to_none=True)
+    for parameter in model.image.parameters():
+        parameter.requires_grad_(False)
+    locked = kept_bytes(model, images, tokens)
+    model.zero_grad(set_to_none=True)
+    features = model.image_features(images)
+    assert locked == kept_bytes(model, features, tokens)
+    weights = sum(p.nbytes for p in model.image.parameters())
+    assert trained - locked > weights + images.nbytes
+
+
 @pytest.mark.parametrize(("num_ranks", "micro"), [(1, None), (1, 8), (2, None), (2, 4)])
 def test_cached_features_train_like_the_tower(
     tmp_path: Path, num_ranks: int, micro: int | None, monkeypatch: pytest.MonkeyPatch
@@ -205,6 +237,21 @@ def test_cached_features_train_like_the_tower(
     assert task._features is not None
     with pytest.raises(TypeError):  # other weights, other features
         task._features.take(model, torch.tensor([0]))
+
+
+def test_another_tower_of_the_same_weights_has_features_of_its_own(tmp_path: Path) -> None:
+    """Pooling and activations have no weights: the hash of these alone took the wrong features."""
+
+    def key(**image: Any) -> str:
+        made = pairs.config(tmp_path, task__cache_features=True, **LOCKED)
+        task = Contrastive(made.data, {**made.model, "image": {**made.model["image"], **image}},
+                           cache_features=True)  # fmt: skip
+        assert task._features is not None
+        return task._features._key(tower, ALONE.device)
+
+    seed_all(0)
+    tower = pairs.Tower()
+    assert key() == key(activation_checkpointing=True) != key(dropout=0.5)
 
 
 def test_a_damaged_piece_is_named(tmp_path: Path) -> None:
@@ -322,6 +369,7 @@ def test_each_tower_begins_with_its_own_file(tmp_path: Path) -> None:
         ({"task__judge": {"zero_shoot": {}}}, "unexpected keyword argument 'zero_shoot'"),
         ({"task__judge": {"retrieval": {"x": {"data": 3}}}}, "must be a mapping"),
         ({"task__judge": {"retrieval": {"x": {"data": NOWHERE}}}}, "/nowhere is not a folder"),
+        ({"task__judge": {"retrieval": {"x": {"data": LACKING}}}}, r"x \(test\): 1 of 1 images"),
         ({"task__judge": {"zero_shot": {"x": {**COLOURED, "templates": "/no.txt"}}}}, "/no.txt"),
         (
             {"task__judge": {"zero_shot": {"x": {**COLOURED, "classes": "glyph_scripts"}}}},
@@ -329,8 +377,13 @@ def test_each_tower_begins_with_its_own_file(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_does_not_fit_is_one_line(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+def test_what_does_not_fit_is_one_line(
+    tmp_path: Path, changes: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Before the first step; not when it is first evaluated."""
+    monkeypatch.chdir(tmp_path)
+    image = '{"split": "test", "filename": "no.jpg", "sentences": [{"raw": "a"}]}'
+    (tmp_path / "lacking.json").write_text(f'{{"images": [{image}]}}')
     with pytest.raises(UserError, match=said) as caught:
         runner.run(pairs.config(tmp_path, **changes))
     assert "\n" not in str(caught.value)
