@@ -11,10 +11,13 @@ from experiments.compare.verdict import Words, raw_interval
 
 
 def as_json(result: Result, words: Words, seconds: float) -> str:
-    """The verdict as one line; with several contestants, `comparisons` has one entry for each."""
+    """The verdict on the first contestant as one line.
+
+    With several contestants, `comparisons` has one entry for each, the first one's, too.
+    """
     rows = [_row(result, judged, words, seconds) for judged in result.judged]
-    first = rows[0] if len(rows) == 1 else {"comparisons": rows}
-    return json.dumps(first)
+    others = {"comparisons": rows} if len(rows) > 1 else {}
+    return json.dumps(rows[0] | others)
 
 
 def _row(result: Result, judged: Judged, words: Words, seconds: float) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from experiments.compare import judging
 from experiments.compare.plan import Pilot, Plan
-from experiments.compare.protocol import PILOT_SEEDS
+from experiments.compare.protocol import MAX_EXTENSIONS, PILOT_SEEDS
+from experiments.compare.search import EXTENSION
 from experiments.config import UserError
 
 EFFECTS = (4.0, 3.0, 2.0, 1.5, 1.0, 0.75)
@@ -121,9 +122,11 @@ def price(plan: Plan, pilot: Pilot, num_workers: int, unit: str) -> Iterator[str
     runs = NUM_PILOT + len(plan.contestants) * (plan.budget + n)
     took = duration((runs - NUM_PILOT) * pilot.seconds / num_workers)
     names = " and ".join(one.label for one in plan.contestants)
+    most = runs - NUM_PILOT + len(plan.contestants) * MAX_EXTENSIONS * EXTENSION
     yield (
         f"Next: {plan.budget} trials each for {names}, then about {n} fresh seeds each: about "
-        f"{runs - NUM_PILOT} runs, {took} with {num_workers} at a time. It is made to find a "
+        f"{runs - NUM_PILOT} runs, {took} with {num_workers} at a time (up to {most} runs where "
+        "best settings lie on edges). It is made to find a "
         f"difference of {size} {unit}".rstrip()
         + f" ({effect:.2g} sd of a run)."
     )

@@ -64,10 +64,10 @@ def contestants(baseline: str, others: Sequence[str]) -> tuple[Contestant, tuple
 def welcome(path: Path, plan: Plan, tuned: str, reported: str) -> None:
     """What is going to happen, and by which numbers."""
     also = f"{reported} gives the verdict" if reported != tuned else "and gives the verdict, too"
-    names = " with ".join(one.label for one in reversed(plan.contestants))
+    names = " and ".join(one.label for one in plan.others)
     print(
-        f"Comparing {names} in {path}; {tuned} decides the tuning, {also} ({plan.better} is "
-        "better). Ctrl-C at any time, the same command goes on.",
+        f"Comparing {names} with {plan.baseline.label} in {path}; {tuned} decides the tuning, "
+        f"{also} ({plan.better} is better). Ctrl-C at any time, the same command goes on.",
         flush=True,
     )
 

@@ -75,6 +75,19 @@ def test_from_a_foreign_script_to_the_verdict_and_again_without_a_run(script, ca
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == row
 
 
+def test_several_contestants_are_named_and_the_first_ones_verdict_stands_on_top(script, capsys):
+    more = FOREIGN.replace('"lion": (4e-4', '"sgd": (2e-4, 0.3, 90), "lion": (4e-4')
+    Path("train.py").write_text(more)
+    assert compare.main(options(script, "--optimizers", "lion,sgd")) == 0
+    said = capsys.readouterr().out
+    assert "Comparing Lion and SGD with AdamW in" in said
+    row = json.loads(said.splitlines()[-1])
+    assert [one["optimizer"] for one in row["comparisons"]] == ["lion", "sgd"]
+    assert row["comparisons"][0] == {k: v for k, v in row.items() if k != "comparisons"}
+    most = int(said.split("(up to ")[1].split()[0])
+    assert int(said.split("about ")[2].split()[0]) + 3 * 2 * 9 == most
+
+
 def test_killed_in_the_middle_it_goes_on_to_the_same_events(script, capsys, tmp_path):
     """kill -9 of the comparison while its eighth run trains, and a last line cut in half."""
     assert compare.main(options(script, name="whole")) == 0
