@@ -92,7 +92,7 @@ class Telemetry:
         found: dict[str, Tensor | float] = {}
         if self._norm is not None:
             found["grad_norm"] = self._norm
-        if self._norms:
+        if self._norms and self._clip_norm is not None:
             norms = torch.stack(self._norms)
             found["clip_share"] = (norms > self._clip_norm).count_nonzero() / len(norms)
             self._norms.clear()

@@ -95,7 +95,7 @@ def comparable(searches: pd.DataFrame) -> pd.DataFrame:
     _, rows = max(by_proxy, key=lambda item: (item[1].strategy.nunique(), len(item[1])))
     num_arms = rows.groupby("strategy").arm.nunique()
     labels = [
-        STRATEGIES.get(row.strategy, row.strategy)
+        str(STRATEGIES.get(row.strategy, row.strategy))
         + (f" ({plain(row.arm)})" if num_arms[row.strategy] > 1 else "")
         for row in rows.itertuples()
     ]
