@@ -20,6 +20,7 @@ from experiments.analysis.sources import RESULTS, proxies, study
 from experiments.analysis.statistics.comparison import choose, compare, has_loss
 from experiments.analysis.statistics.difference import of_pairs
 from experiments.analysis.statistics.ranking import rank
+from experiments.analysis.text_betas import betas_signals
 from experiments.analysis.text_big_vision import BLOCKS as BIG_VISION_BLOCKS
 from experiments.analysis.text_families import BLOCKS as FAMILY_BLOCKS
 from experiments.analysis.text_plans import sharded
@@ -228,6 +229,7 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "heatmap": heatmap,
     "batch_size": batch_size,
     "betas": betas,
+    "betas_signals": betas_signals,
     "optimizers": optimizers,
     "hessian": hessian,
     "sharded": sharded,

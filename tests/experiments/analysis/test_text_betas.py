@@ -1,0 +1,50 @@
+"""Lion's betas on fresh seeds: each pair against (0.9, 0.99), single betas first, edges said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import study_folder
+
+from experiments.analysis import text_betas, text_tables
+
+GAINS = {(0.9, 0.99): 0.0, (0.9, 0.9): -3.0, (0.95, 0.98): 0.05, (0.99, 0.99): -20.0}
+
+
+def row(pair: tuple[float, float], i: int, j: int, seed: int, test: float) -> dict[str, Any]:
+    return {"experiment": text_betas.PAGE, "optimizer": "lion", "beta1": pair[0], "beta2": pair[1],
+            "lr": 10.0 ** (i - 3), "weight_decay": 10.0**j, "batch_size": 64, "seed": seed,
+            "state": "finished", "val": test, "test": test, "n": 20_000, "metric": "top1",
+            "unit": "%", "better": "higher", "scale": "proxy", "seconds": 1.0}  # fmt: skip
+
+
+def make(folder: Path) -> None:
+    tuning, fresh = [], []
+    for pair, gain in GAINS.items():
+        best = 0 if pair == (0.99, 0.99) else 1  # on the edge
+        tuning += [row(pair, i, j, 0, 80 - abs(i - best) - abs(j - 1))
+                   for i in range(3) for j in range(3)]  # fmt: skip
+        spread = np.random.RandomState(int(1000 * sum(pair))).normal(0, 0.3, 10)
+        fresh += [row(pair, best, 1, 100 + k, 80 + gain + s) for k, s in enumerate(spread)]
+    for name, rows in (("betas", tuning), ("betas_fresh", fresh)):
+        path = folder / "studies" / text_betas.PAGE / name / "runs.csv"
+        path.parent.mkdir(parents=True)
+        pd.DataFrame(rows).to_csv(path, index=False)
+
+
+def test_every_pair_stands_against_lions_own(tmp_path: Path) -> None:
+    folder = study_folder.make(tmp_path)
+    block = text_tables.BLOCKS["betas_signals"]
+    assert "not run yet" in block(folder)
+    make(folder)
+    lines = block(folder).splitlines()[2:]
+    assert [line.split(" | ")[0] for line in lines] == [
+        *("| 0.9, 0.9", "| 0.99, 0.99", "| 0.95, 0.98", "| 0.9, 0.99 (Lion's)")
+    ]
+    single, untuned, close, own = lines
+    assert "| 0.01; 10 |" in single and "| behind |" in single and "−3." in single
+    assert "0.001; 10 (edge)" in untuned and "not tuned (0.99, 0.99 on an edge)" in untuned
+    assert "| not shown |" in close and own.count("|  ") >= 4
