@@ -6,8 +6,8 @@
 The table is results/bench/optimizers.csv.
 Each optimizer has its own copy of the weights and the same random gradients; the optimizers take
 turns, so that all meet the same machine, and a ratio is of two steps of one round. Each is as its
-page of conf/optimizer has it. State is counted from the state dict after the steps, in bytes, over
-the trained parameters.
+page of conf/optimizer has it, and AdamW fused, too. State is counted from the state dict after the
+steps, in bytes, over the trained parameters.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ OUT = ROOT / "results" / "bench" / "optimizers.csv"
 THEIRS = "adamw"
 OPTIMIZERS = (
     *(THEIRS, "lion", "clion", "lionc", "cadamw", "laprop", "adopt", "mars", "lamb"),
-    *("schedulefree", "muon"),
+    *("schedulefree", "muon", "adamw, fused"),
 )
+OVERRIDES = {"adamw, fused": ["optimizer=adamw", "+optimizer.fused=true"]}
+"""Beside the pages: torch's AdamW, whose default goes tensor by tensor on a CPU."""
 MODELS = {"vit_signals_proxy": 300, "lm_proxy": 300, "vit_s16_imagenet": 25}
 """Pages of conf/experiment whose weights are stepped, and rounds that are timed."""
 WARM_UP = 2
@@ -51,7 +53,7 @@ class Contestant:
         torch.manual_seed(0)
         model = task_without_data(config).build_model()
         section: dict[str, Any] = compose(
-            [f"experiment={experiment}", f"optimizer={optimizer}"]
+            [f"experiment={experiment}", *OVERRIDES.get(optimizer, [f"optimizer={optimizer}"])]
         ).optimizer
         self.optimizer = build(section, "optimizer", freeze(model, config))
         self.params = [p for group in self.optimizer.param_groups for p in group["params"]]

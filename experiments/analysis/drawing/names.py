@@ -25,6 +25,7 @@ NAMES = {
     "lamb": "LAMB",
     "muon": "Muon",
     "schedulefree": "Schedule-Free AdamW",
+    "adamw, fused": "AdamW, fused",
 }
 """Pages of conf/optimizer as the figures call them."""
 

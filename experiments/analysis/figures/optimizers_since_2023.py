@@ -42,6 +42,7 @@ COST = (
     "ratios to AdamW's step in one process, with quartiles, on the weights of {model}; state from "
     "the state dict."
 )
+THEIRS = since_2023.THEIRS[0]
 NO_COST = "Cost of a step: not measured yet (python scripts/bench_optimizers.py)."
 COMMAND = "python run.py -m experiment=vit_signals_proxy sweep=optimizers_since_2023 train.epochs=2"
 COST_MODEL = "vit_s16_imagenet"
@@ -72,10 +73,11 @@ def draw(results: Path = RESULTS) -> Figure:
     cells = values[values.origin == "proxy"]
     if cells.empty:
         return search_panels.not_run(TITLE, PAPER, "nothing has been compared", COMMAND)
-    cells = cells[cells.theirs == since_2023.THEIRS[0]]
+    cells = cells[cells.theirs == THEIRS]
     costs = values[(values.origin == "measured") & (values.model == COST_MODEL)]
     ours = _order(cells)
-    rows = [10, len(ours), len(ours) + 1] if len(costs) else [10, len(ours)]
+    timed = [THEIRS, *ours, *sorted(set(costs.optimizer) - {THEIRS, *ours})]
+    rows = [10, len(ours), len(timed)] if len(costs) else [10, len(ours)]
     inches = [ROW_INCHES * number + 0.8 for number in rows]
     caption = f"{PAPER} {_ours(cells)} {_cost(costs)}"
     width = 12.0
@@ -85,7 +87,7 @@ def draw(results: Path = RESULTS) -> Figure:
     for number, (axis, page) in enumerate(zip(axes[1], since_2023.PAGES, strict=True)):
         _panel(axis, cells[cells.experiment == page], ours, page, number == 0)
     if len(costs):
-        _cost_row(axes[2], costs, [since_2023.THEIRS[0], *ours])
+        _cost_row(axes[2], costs, timed)
     return figure
 
 

@@ -29,8 +29,9 @@ OURS = (
     "settings found; validation picks one of {settings} settings (learning rate, weight decay) for "
     "each optimizer on n = {tuning} of other seeds. Holm's correction over the {cells} cells that "
     "were judged. Strong colour: shown, and of the optimizers, too: with the luck of tuning in it, "
-    "the interval does not hold 0 either. Pale: shown at these settings only. Grey: not shown, "
-    "which is not “equal”. Hatched: a best setting on the edge of its grid, so not tuned."
+    "the interval (of each cell alone) does not hold 0 either. Pale: shown at these settings only. "
+    "Grey: not shown, which is not “equal”. Hatched: a best setting on the edge of its grid, so "
+    "not tuned."
 )
 QUOTED = ("C049", "C048", "C070")
 """Claims of the paper on where Lion gains nothing: batch size, and its section on limitations."""
