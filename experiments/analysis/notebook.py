@@ -22,7 +22,7 @@ CLAIM_COLUMNS = [
     "id", "claim_id", "task", "claim", "paper_consistency", "proxy_verdict", "proxy_n",
     "measured_verdict", "paper_scale_verdict", "cost",
 ]  # fmt: skip
-DPI = 74  # so that a notebook stays small; results/figures/ has them larger
+DPI = 70  # so that a notebook stays small; results/figures/ has them larger
 
 
 def show(name: str, results: Path = RESULTS) -> Image:

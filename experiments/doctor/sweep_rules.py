@@ -19,6 +19,8 @@ SETTING = ("lr", "weight_decay", "beta1", "beta2")
 AXES = ("lr", "weight_decay")
 """Settings whose range is open: betas are tried in pairs, and end at 1."""
 CONDITION = ("experiment", "batch_size", "epochs", "steps", "label_noise", "init_optimizer")
+FRESH = r"-fresh(?:-[0-9a-f]+)?$"
+"""Ends of the names of sweeps that train picks again; see `experiments.sweep.confirm`."""
 NEEDED = ("optimizer", "lr", "seed", "state", "val")
 
 
@@ -54,7 +56,14 @@ def _unequal(table: pd.DataFrame) -> Iterator[Finding]:
         )
 
 
+def _are_picks(table: pd.DataFrame) -> bool:
+    """Whether these are picks on fresh seeds, which are no grid (`scripts/sweep.py confirm`)."""
+    return "sweep" in table and table.sweep.astype(str).str.contains(FRESH).all()
+
+
 def _edges(table: pd.DataFrame, headline: Headline) -> Iterator[Finding]:
+    if _are_picks(table):
+        return
     conditions = _conditions(table)
     for found, own in table.groupby(["optimizer", *conditions], dropna=False):
         names: tuple[Any, ...] = tuple(found)  # type: ignore[arg-type]
