@@ -36,7 +36,7 @@ FAMILIES = {
 KINDS = {"regimes": "", "tiny": "200 examples"}
 """Studies NAME (tuning) and NAME_fresh, and what is special about their data."""
 STRONGER = {"vit_signals_proxy": "ViT"}, {"stronger": ""}
-"""Families and studies of the comparison that many test signals let resolve a point."""
+"""Families and studies of the comparison with true and redrawn labels on many signals."""
 OURS, THEIRS = "lion", "adamw"
 COLUMNS = (
     *("experiment", "family", "regime", "batch_size", "adamw", "lion", "difference", "low", "high"),

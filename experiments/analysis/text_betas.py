@@ -11,7 +11,7 @@ from experiments.analysis.markdown import NO_STUDY, table
 from experiments.analysis.sources import study
 from experiments.analysis.statistics.comparison import choose
 from experiments.analysis.text_confirmed import HEADS, cells
-from experiments.analysis.text_since_2023 import SAID
+from experiments.analysis.text_since_2023 import SAID, setting
 
 PAGE, STUDY = "vit_signals_proxy", "betas"
 DEFAULT = "0.9, 0.99"
@@ -48,6 +48,5 @@ def _picked(tuning: pd.DataFrame, fresh: pd.DataFrame, pair: str) -> tuple[str, 
         pick = choose(tuning, pair)
     except ValueError:
         return "none finished", "–"
-    edge = " (edge)" if pick.on_edge else ""
     test = fresh[fresh.optimizer == pair].test
-    return f"{pick.lr:g}; {pick.weight_decay:g}{edge}", f"{test.mean():.2f} ± {test.sem():.2f}"
+    return setting(pick), f"{test.mean():.2f} ± {test.sem():.2f}"

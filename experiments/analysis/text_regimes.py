@@ -19,7 +19,7 @@ def of_regimes(results: Path) -> str:
 
 
 def stronger(results: Path) -> str:
-    """The picks, then both intervals, the verdict and the test loss, where a point can be seen."""
+    """The picks, then both intervals, the verdict and the test loss, on many signals."""
     found = regimes.table(results, *regimes.STRONGER)
     if found.empty:
         return NO_STUDY

@@ -88,6 +88,22 @@ def differences(axis: Any, rows: Sequence[Difference], order: Sequence[str]) -> 
     axis.xaxis.set_major_locator(ticker.MaxNLocator(4))
 
 
+def with_counts(words: str, cells: Any) -> str:
+    """A caption with {settings}, {tuning}, {seeds} and {fresh} filled in.
+
+    Args:
+        words: The caption.
+        cells: Columns num_settings, num_tuning_seeds and n, of fresh seeds.
+    """
+    tuning = style.span(cells.num_tuning_seeds)
+    return words.format(
+        settings=style.span(cells.num_settings),
+        tuning=tuning,
+        seeds="seed" if tuning == "1" else "seeds",
+        fresh=style.span(cells.n[cells.n > 0]),
+    )
+
+
 def two_intervals(axis: Any, height: float, cell: Any, colour: str) -> None:
     """How far ours is ahead: thick at the settings found, thin of the optimizers; filled: shown.
 

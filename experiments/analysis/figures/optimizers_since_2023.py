@@ -79,7 +79,7 @@ def draw(results: Path = RESULTS) -> Figure:
     timed = [THEIRS, *ours, *sorted(set(costs.optimizer) - {THEIRS, *ours})]
     rows = [10, len(ours), len(timed)] if len(costs) else [10, len(ours)]
     inches = [ROW_INCHES * number + 0.8 for number in rows]
-    caption = f"{PAPER} {_ours(cells)} {_cost(costs)}"
+    caption = f"{PAPER} {dot_panels.with_counts(OURS, cells)} {_cost(costs)}"
     width = 12.0
     size = (width, sum(inches) + 0.4 + figure_style.caption_inches(caption, width))
     figure, axes = figure_style.canvas(TITLE, caption, size, [1, 1], inches)
@@ -97,16 +97,6 @@ def _order(cells: pd.DataFrame) -> list[str]:
     ahead = first.assign(ahead=first.sign * first.difference)
     found = list(ahead.sort_values("ahead", ascending=False, na_position="last").ours)
     return [*found, *(name for name in cells.ours.unique() if name not in found)]
-
-
-def _ours(cells: pd.DataFrame) -> str:
-    tuning = figure_style.span(cells.num_tuning_seeds)
-    return OURS.format(
-        settings=figure_style.span(cells.num_settings),
-        tuning=tuning,
-        seeds="seed" if tuning == "1" else "seeds",
-        fresh=figure_style.span(cells.n[cells.n > 0]),
-    )
 
 
 def _cost(costs: pd.DataFrame) -> str:

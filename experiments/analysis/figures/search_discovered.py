@@ -61,7 +61,7 @@ def draw(results: Path = RESULTS) -> Figure:
     height = -(-len(pages) // width)
     size = (max(8.0, 4.4 * width), 2.2 + 1.55 * height)
     figure, axes = figure_style.canvas(
-        TITLE, f"{theirs} {_ours(cells)}", size, [1] * width, [1] * height
+        TITLE, f"{theirs} {dot_panels.with_counts(OURS, cells)}", size, [1] * width, [1] * height
     )
     for axis in axes.flat[len(pages) :]:
         axis.set_axis_off()
@@ -69,16 +69,6 @@ def draw(results: Path = RESULTS) -> Figure:
         _panel(axis, cells[cells.experiment == page], number % width == 0)
         figure_style.panel_title(axis, f"{page}: {discovered.PAGES[page]}")
     return figure
-
-
-def _ours(cells: pd.DataFrame) -> str:
-    tuning = figure_style.span(cells.num_tuning_seeds)
-    return OURS.format(
-        settings=figure_style.span(cells.num_settings),
-        tuning=tuning,
-        seeds="seed" if tuning == "1" else "seeds",
-        fresh=figure_style.span(cells.n[cells.n > 0]),
-    )
 
 
 def _panel(axis: Any, cells: pd.DataFrame, is_first: bool) -> None:
