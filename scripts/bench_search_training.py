@@ -69,13 +69,13 @@ def row(what: str, setting: str, value: float, unit: str) -> dict[str, Any]:
     }
 
 
-def jobs_of(family: str, count: int) -> list[Any]:
-    """AdamW so many times, trained to the end."""
+def jobs_of(family: str, count: int, lrs: tuple[float, ...] = ()) -> list[Any]:
+    """AdamW so many times, trained to the end; at the family's learning rates, if none is given."""
     from experiments.search import library
     from experiments.search.evaluation import Job, Tier
 
     program = library.load("adamw_early")
-    return [Job(program, Tier(family, 100, reference=program.text()), 0)] * count
+    return [Job(program, Tier(family, 100, lrs, reference=program.text()), 0)] * count
 
 
 def rate_of(jobs: list[Any], seconds: float) -> float:
@@ -96,12 +96,17 @@ def alone(seconds: float) -> Iterator[dict[str, Any]]:
 
     for family in ("mlp", "lm"):
         rates = {size: rate_of(jobs_of(family, size), seconds) for size in SIZES}
-        lanes = len(FAMILIES[family].lrs)
+        lrs = FAMILIES[family].lrs
+        lanes = len(lrs)
+        single = rate_of(jobs_of(family, 1, lrs[1:2]), seconds)
+        yield row("one process", f"{family}, one training at a time", single, "trainings/s")
         for size, rate in rates.items():
             yield row("one process", f"{family}, {size} programs together", rate, "programs/s")
         best = max(rates.values())
         yield row("one process", f"{family}, best size", lanes * best, "trainings/s")
         yield row("one process", f"{family}, together over alone", best / rates[1], "x")
+        ratio = lanes * best / single
+        yield row("one process", f"{family}, together over one training at a time", ratio, "x")
 
 
 def two_workers(seconds: float) -> Iterator[dict[str, Any]]:

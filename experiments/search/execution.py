@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from experiments.search.language import INPUTS, OUTPUTS, Program
 
 Step = Callable[[Any, Any, Any, Any, Any], tuple[Any, Any, Any]]
@@ -30,6 +32,16 @@ def numpy_step(program: Program, sizes: tuple[int, ...] | None = None) -> Step:
     return _step(program, RULES, sizes)
 
 
+def single_step(program: Program, sizes: tuple[int, ...] | None = None) -> Step:
+    """The step of a program in float32 NumPy, with the epsilon of training: its range.
+
+    As `numpy_step`, of float32 arrays, lr too.
+    """
+    from experiments.search.numpy_rules import SINGLE
+
+    return _step(program, SINGLE, sizes, np.float32)
+
+
 def torch_step(program: Program, sizes: tuple[int, ...] | None = None) -> Step:
     """The step of a program on tensors; see `numpy_step`."""
     from experiments.search.torch_rules import RULES
@@ -38,10 +50,13 @@ def torch_step(program: Program, sizes: tuple[int, ...] | None = None) -> Step:
 
 
 def _step(
-    program: Program, rules: dict[str, Callable[..., Any]], sizes: tuple[int, ...] | None
+    program: Program,
+    rules: dict[str, Callable[..., Any]],
+    sizes: tuple[int, ...] | None,
+    number: Callable[[float], Any] = float,
 ) -> Step:
     slots = {name: number for number, name in enumerate((*INPUTS, "update"))}
-    constants: list[float] = []
+    constants: list[Any] = []
     code = []
     for target, function, arguments in program.statements:
         rule, read = rules[function], []
@@ -50,7 +65,7 @@ def _step(
                 read.append(slots[argument])
             else:
                 read.append(~len(constants))
-                constants.append(argument)
+                constants.append(number(argument))
         if function == "norm" and sizes is not None:
             rule = _norm_of(rule, sizes)
         code.append((rule, slots.setdefault(target, len(slots)), read))

@@ -8,7 +8,7 @@ The functional hash is of the stream of updates on probes, rounded to 28 bits, s
 `square(m)`, or `m / sqrt(m * m)` and `sign(m)`, meet. Equal programs are told apart by rounding
 about once in 10,000 (on the large probes in 100, which costs a training and no more); different
 ones meet only if their streams agree to 4e-9 everywhere. A small probe serves to look up; a hit
-counts only if the streams on the large probes agree too.
+counts only if the streams on the large probes agree too, and those in float32 up to its rounding.
 
 Source: arXiv:2302.06675, appendix "Abstract Execution": deduplicating with functional hash
 """
@@ -16,6 +16,7 @@ Source: arXiv:2302.06675, appendix "Abstract Execution": deduplicating with func
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _DROPPED_BITS = 24  # of the 52 of a float64's mantissa
 _NOTHING = 1e-25
+_SHARE_OF_UPDATE, _SHARE_OF_STEP, _SHARE_OF_WEIGHTS = 1e-2, 1e-3, 0.05
+"""What float32 may change: of an update by its size, by its step's; and in so many updates more."""
 _COMMUTATIVE = frozenset(name for name, o in OPERATIONS.items() if o.commutative)
 _NAMES = {name: name.encode() for name in OPERATIONS}
 _INPUTS = {name: blake2b(name.encode(), digest_size=16).digest() for name in ("w", "g", "lr")}
@@ -98,3 +101,34 @@ def confirming_hash(program: Program) -> str:
 
     streams = (probes.stream(program, probe) for probe in probes.large())
     return "".join(stream_hash(np.where(np.abs(s) < _NOTHING, 0.0, s)) for s in streams)
+
+
+def alike_in_training(one: Program, other: Program) -> bool:
+    """Whether float32 and the epsilon of training leave the updates of two equal programs equal.
+
+    They do not if in some step one has a value that is not finite and the other has none, or if
+    one in 20 of its updates differs: rounding turns a sign here and there, and no more.
+    """
+    pairs = zip(_in_float32(one), _in_float32(other), strict=True)
+    return all(_alike(a, b) for a, b in pairs)
+
+
+@lru_cache(maxsize=64)  # few programs are met again and again
+def _in_float32(program: Program) -> tuple[np.ndarray, ...]:
+    from experiments.search import probes
+
+    return tuple(probes.stream(program, probe) for probe in probes.single())
+
+
+def _alike(a: np.ndarray, b: np.ndarray) -> bool:
+    """Two streams (steps, n), up to rounding."""
+    import numpy as np
+
+    with np.errstate(all="ignore"):
+        finite, also = np.isfinite(a), np.isfinite(b)
+        if not np.array_equal(finite.all(axis=1), also.all(axis=1)):
+            return False
+        size = np.sqrt(np.square(np.where(finite, a, 0)).mean(axis=1, keepdims=True))
+        close = np.abs(a - b) <= _SHARE_OF_UPDATE * np.abs(a) + _SHARE_OF_STEP * size
+    close |= (~finite & ~also) | (a == b)
+    return bool((close.mean(axis=1) > 1 - _SHARE_OF_WEIGHTS).all())

@@ -5,7 +5,7 @@ floats, or arrays (..., 1). Reductions run over the last axis and keep it, so th
 programs, seeds or learning rates is never mixed. Where NumPy would divide by zero or take the
 logarithm of zero, the magnitude of that operand is raised to `EPSILON`; elsewhere the rules are
 NumPy's, NaN outside of the domain included (arcsin of 2), and sqrt and log act on the magnitude, as
-in the public code.
+in the public code. `guarded` gives those rules with another epsilon.
 
 Source: arXiv:2302.06675, appendix "Available functions"; google/automl, hero/fn_lib.py
 """
@@ -14,17 +14,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 EPSILON = 1e-30
 """Smallest magnitude of a divisor and of the argument of a logarithm."""
+SINGLE_EPSILON = 1e-12
+"""The same in float32, in which programs are trained."""
 
 
-def guard(x: Any) -> Any:
-    """`x` with its magnitude raised to `EPSILON` where it is smaller; the sign is kept."""
-    return np.copysign(np.maximum(np.abs(x), EPSILON), x)
+def guard(x: Any, epsilon: float = EPSILON) -> Any:
+    """`x` with its magnitude raised to `epsilon` where it is smaller; the sign is kept."""
+    return np.copysign(np.maximum(np.abs(x), epsilon), x)
 
 
 def dot(x: Any, y: Any) -> Any:
@@ -65,7 +68,6 @@ RULES: dict[str, Callable[..., Any]] = {
     "add": np.add,
     "sub": np.subtract,
     "mul": np.multiply,
-    "div": lambda x, y: np.divide(x, guard(y)),
     "power": np.power,
     "maximum": np.maximum,
     "minimum": np.minimum,
@@ -76,15 +78,10 @@ RULES: dict[str, Callable[..., Any]] = {
     "cube": lambda x: np.multiply(np.multiply(x, x), x),
     "sqrt": lambda x: np.sqrt(np.abs(x)),
     "cbrt": np.cbrt,
-    "reciprocal": lambda x: np.divide(1.0, guard(x)),
     "exp": np.exp,
     "exp2": np.exp2,
     "exp10": lambda x: np.power(10.0, x),
     "expm1": np.expm1,
-    "log": lambda x: np.log(np.abs(guard(x))),
-    "log2": lambda x: np.log2(np.abs(guard(x))),
-    "log10": lambda x: np.log10(np.abs(guard(x))),
-    "log1p": lambda x: np.log(np.abs(guard(np.add(1.0, x)))),
     "sin": np.sin,
     "cos": np.cos,
     "tan": np.tan,
@@ -100,11 +97,37 @@ RULES: dict[str, Callable[..., Any]] = {
     "norm": norm,
     "global_norm": global_norm,
     "dot": dot,
-    "cosine_sim": lambda x, y: dot(x, y) / guard(global_norm(x) * global_norm(y)),
-    "clip_by_global_norm": lambda x, a: np.minimum(1.0, a / guard(global_norm(x))) * x,
     "interpolate": interpolate,
     "get_pi": lambda: math.pi,
     "get_e": lambda: math.e,
     "get_eps": lambda: 1e-8,
     "copy": lambda x: x,
 }
+
+
+def guarded(epsilon: float) -> dict[str, Callable[..., Any]]:
+    """The rules that divide or take logarithms, with an epsilon of one's own."""
+
+    def above(x: Any) -> Any:
+        return guard(x, epsilon)
+
+    return {
+        "div": lambda x, y: np.divide(x, above(y)),
+        "reciprocal": lambda x: np.divide(1.0, above(x)),
+        "log": lambda x: np.log(np.abs(above(x))),
+        "log2": lambda x: np.log2(np.abs(above(x))),
+        "log10": lambda x: np.log10(np.abs(above(x))),
+        "log1p": lambda x: np.log(np.abs(above(np.add(1.0, x)))),
+        "cosine_sim": lambda x, y: dot(x, y) / above(global_norm(x) * global_norm(y)),
+        "clip_by_global_norm": lambda x, a: np.minimum(1.0, a / above(global_norm(x))) * x,
+    }
+
+
+RULES.update(guarded(EPSILON))
+
+SINGLE: dict[str, Callable[..., Any]] = {
+    **RULES,
+    **guarded(SINGLE_EPSILON),
+    **{f"get_{name}": partial(np.float32, RULES[f"get_{name}"]()) for name in ("pi", "e", "eps")},
+}
+"""Rules of float32 arrays and numbers, whose results are float32, too."""

@@ -90,7 +90,9 @@ class Screen:
             self.num_confirmations += 1
             confirming = hashing.confirming_hash(program)
             for one in met:
-                if one.confirmed() == confirming:
+                if one.confirmed() == confirming and hashing.alike_in_training(
+                    one.program, program
+                ):
                     return one.key, None, ()
             self.num_told_apart += 1
         if death.ignores_gradient(program):

@@ -20,7 +20,7 @@ from experiments.search import numpy_rules
 
 EPSILONS = {
     torch.float64: numpy_rules.EPSILON,
-    torch.float32: 1e-12,
+    torch.float32: numpy_rules.SINGLE_EPSILON,
     torch.bfloat16: 1e-12,
     torch.float16: 6e-8,  # 1e-12 would be 0
 }

@@ -13,6 +13,7 @@ from programs import from_seed, programs
 
 from experiments.search import disguises, hashing, library, probes
 from experiments.search.language import Program, Statement, parse
+from experiments.search.screening import Screen
 
 HEAD = "def train(w, g, m, v, lr):\n  "
 
@@ -144,6 +145,11 @@ def test_hashes_are_those_of_another_process() -> None:
 
 def test_probes_are_what_they_say() -> None:
     small, (within, beyond, long) = probes.small(), probes.large()
+    for probe in probes.single():
+        assert {array.dtype for array in probe[:3]} == {np.dtype(np.float32)}
+        assert (
+            probe.lr.min() < 1e-6 and probes.stream(library.load("raw"), probe).dtype == np.float32
+        )
     assert small.g.shape == (8, 512) and long.g.shape == (384, 128)
     assert within.g.shape == beyond.g.shape == (24, 2048)
     for probe in (small, within, beyond, long):
@@ -176,6 +182,40 @@ def test_probes_are_what_they_say() -> None:
 def test_what_acts_on_few_updates_is_confirmed_to_act(one: str, other: str) -> None:
     first, second = program(one), program(other)
     assert hashing.confirming_hash(first) != hashing.confirming_hash(second)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_alike"),
+    [
+        ("update = square(g)", "update = g * g", True),
+        ("update = sign(g)", "update = g / sqrt(g * g)", True),
+        ("update = interp(g, m, 0.9)\n  m = g", "update = 0.9 * m + (1 - 0.9) * g\n  m = g", True),
+        ("update = (g + w) * lr", "update = lr * g + w * lr", True),
+        ("update = g * get_pi()", "update = g * 3.141592653589793", True),
+        ("update = g * cos(w)", "x = exp(log(abs(w)))\n  update = g * cos(x)", True),
+        # leave the range of float32, far within that of float64
+        ("update = g * w", "x = sinh(w)\n  x = arcsinh(x)\n  update = g * x", False),
+        ("update = g\n  m = g", "x = m / m\n  update = g * x\n  m = 2.7 * m\n  m = m + 1.0", False),
+        ("update = g", "x = square(lr)\n  x = x / x\n  update = g * x", False),
+        # the epsilon of training acts where a square is below 1e-12
+        ("update = sign(g)", "x = g * g\n  x = x / x\n  update = x * sign(g)", False),
+    ],
+)  # fmt: skip
+def test_float32_is_asked_too(one: str, other: str, is_alike: bool) -> None:
+    assert hashing.alike_in_training(program(one), program(other)) == is_alike
+    assert hashing.alike_in_training(program(other), program(one)) == is_alike
+
+
+def test_hits_of_the_cache_are_one_in_float32_too() -> None:
+    screen = Screen()
+    plain = screen(program("update = g * w"))
+    for text, is_hit in (
+        ("update = w * g + 0.0 * m", True),
+        ("x = sinh(w)\n  x = arcsinh(x)\n  update = g * x", False),
+        ("x = sinh(w)\n  x = arcsinh(x)\n  update = x * g + 0.0 * w", False),  # of the one before
+    ):
+        assert (screen(program(text)).key == plain.key) == is_hit
+    assert (screen.num_confirmations, screen.num_told_apart) == (3, 1)
 
 
 def test_what_an_epsilon_leaves_is_nothing_and_every_nan_is_one() -> None:
