@@ -21,9 +21,10 @@ from experiments.analysis import fresh_pairs
 from experiments.analysis.fresh_pairs import DIVERGED as DIVERGED
 from experiments.analysis.fresh_pairs import UNTESTED as UNTESTED
 from experiments.analysis.sources import RESULTS, study
-from experiments.analysis.statistics.difference import ALPHA
+from experiments.analysis.statistics.difference import ALPHA, Difference, of_pairs
 from experiments.analysis.statistics.tuning_luck import p_of_optimizers
 from experiments.analysis.statistics.uncertainty import holm
+from experiments.headline import of_table
 
 FAMILIES = {
     "mlp_proxy": "MLP",
@@ -37,6 +38,8 @@ KINDS = {"regimes": "", "tiny": "200 examples"}
 """Studies NAME (tuning) and NAME_fresh, and what is special about their data."""
 STRONGER = {"vit_signals_proxy": "ViT"}, {"stronger": ""}
 """Families and studies of the comparison with true and redrawn labels on many signals."""
+BATCHES = {"vit_signals_proxy": "ViT"}, {"batch_size": ""}
+"""Likewise of the batch sizes on many signals."""
 OURS, THEIRS = "lion", "adamw"
 COLUMNS = (
     *("experiment", "family", "regime", "batch_size", "adamw", "lion", "difference", "low", "high"),
@@ -99,6 +102,35 @@ def counts(cells: pd.DataFrame) -> dict[str, int]:
     found["not_shown"] = int((judged.verdict == "inconclusive").sum())
     found["not_tuned"] = int((cells.verdict == "not tuned").sum())
     return found
+
+
+def growth(results: Path, experiment: str, kind: str) -> Difference | None:
+    """How Lion minus AdamW grows with each doubling of the batch, per seed of the picks' runs.
+
+    Args:
+        results: Folder of the results.
+        experiment: Whose study.
+        kind: The tuning study; the fresh runs are in KIND_fresh.
+
+    Returns:
+        The slope over log2(batch) of Lion's test value minus that of AdamW's, over paired seeds;
+        None where the fresh runs are missing. Not tuned, if a pick at any size lies on an edge.
+    """
+    cells = table(results, {experiment: ""}, {kind: ""})
+    fresh = study(f"{kind}_fresh", results, experiment)
+    if fresh is None or cells.empty:
+        return None
+    slopes = {}
+    for name in (THEIRS, OURS):
+        wide = fresh[fresh.optimizer == name].pivot(
+            index="seed", columns="batch_size", values="test"
+        )
+        wide = wide.dropna()
+        fitted = np.polyfit(np.log2(wide.columns.to_numpy(float)), wide.to_numpy().T, 1)[0]
+        slopes[name] = pd.Series(fitted, index=wide.index)
+    edges = tuple(f"batch {c.batch_size}" for c in cells.itertuples() if c.verdict == "not tuned")
+    pairs = pd.DataFrame({"ours": slopes[OURS], "theirs": slopes[THEIRS]})
+    return of_pairs(pairs, better=of_table(fresh).better, untuned=edges)
 
 
 def _cells(

@@ -69,19 +69,28 @@ def study(name: str, results: Path = RESULTS, experiment: str | None = None) -> 
 def noise(results: Path = RESULTS) -> pd.DataFrame | None:
     """Loss of our runs under noise on the weights, from scripts/landscape.py; None where not run.
 
+    Of `DEFAULT_EXPERIMENT` where it was measured, else of the first experiment.
+
     Raises:
         UserError: where the table is damaged.
     """
-    path = noise_path(results)
+    return next(iter(noises(results).values()), None)
+
+
+def noises(results: Path = RESULTS) -> dict[str, pd.DataFrame]:
+    """As `noise`, of every experiment by its name, `DEFAULT_EXPERIMENT` first."""
     needed = ("experiment", "optimizer", "seed", "noise", "scale", "loss")
-    return None if path is None else _read(path, needed)
+    return {path.parent.parent.name: _read(path, needed) for path in _noise_paths(results)}
 
 
 def noise_path(results: Path = RESULTS) -> Path | None:
-    """Where the loss under noise lies; None where it was not measured."""
+    """Where the table of `noise` lies; None where it was not measured."""
+    return next(iter(_noise_paths(results)), None)
+
+
+def _noise_paths(results: Path) -> list[Path]:
     found = sorted(results.glob("studies/*/landscape/noise.csv"))
-    default = [path for path in found if path.parent.parent.name == DEFAULT_EXPERIMENT]
-    return next(iter([*default, *found]), None)
+    return sorted(found, key=lambda path: path.parent.parent.name != DEFAULT_EXPERIMENT)
 
 
 def proxies(results: Path = RESULTS) -> dict[str, pd.DataFrame]:

@@ -17,7 +17,7 @@ from experiments.analysis.sources import study
 from experiments.analysis.statistics.comparison import Chosen, choose, compare
 from experiments.analysis.statistics.difference import of_pairs
 from experiments.analysis.studies import read_study, study_path
-from experiments.analysis.text_regimes import of_regimes, stronger
+from experiments.analysis.text_regimes import batch_size_signals, of_regimes, stronger
 from experiments.analysis.tuned import differences
 from experiments.headline import of_table
 
@@ -159,5 +159,6 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "rounding": rounding,
     "regimes": of_regimes,
     "stronger": stronger,
+    "batch_size_signals": batch_size_signals,
 }
 """Name of a block -> what makes it."""

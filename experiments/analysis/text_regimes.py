@@ -12,6 +12,14 @@ from experiments.analysis.markdown import NO_STUDY, interval, table
 from experiments.analysis.statistics.difference import Difference
 from experiments.analysis.text_confirmed import cells
 
+PICKS = ("AdamW: lr", "weight decay", "test %", "Lion: lr", "weight decay", "test %", "n")
+GROWS = {
+    "better": "it grows",
+    "worse": "it shrinks",
+    "inconclusive": "neither growth nor loss is shown",
+    "not tuned": "no verdict, a size is not tuned",
+}
+
 
 def of_regimes(results: Path) -> str:
     """Every cell of the regime map: both intervals, the verdict, and the test loss."""
@@ -23,9 +31,26 @@ def stronger(results: Path) -> str:
     found = regimes.table(results, *regimes.STRONGER)
     if found.empty:
         return NO_STUDY
-    rows = [_picked(cell) for cell in found.itertuples()]
-    heads = ("", "AdamW: lr", "weight decay", "test %", "Lion: lr", "weight decay", "test %", "n")
-    return f"{table(heads, rows)}\n\n{_cells(found)}"
+    rows = [(cell.regime, *_picked(cell)) for cell in found.itertuples()]
+    return f"{table(('', *PICKS), rows)}\n\n{_cells(found)}"
+
+
+def batch_size_signals(results: Path) -> str:
+    """The picks at each batch size, the differences, and how they grow with the batch."""
+    found = regimes.table(results, *regimes.BATCHES)
+    if found.empty:
+        return NO_STUDY
+    rows = [(str(cell.batch_size), *_picked(cell)) for cell in found.itertuples()]
+    said = [table(("batch", *PICKS), rows), _cells(found)]
+    (experiment,), (kind,) = regimes.BATCHES
+    grown = regimes.growth(results, experiment, kind)
+    if grown is not None:
+        said.append(
+            f"With each doubling of the batch Lion − AdamW grows by {interval(grown, 2)} points "
+            f"(slope over all sizes, n = {grown.n}, at the settings found): "
+            f"{GROWS[grown.verdict]}."
+        )
+    return "\n\n".join(said)
 
 
 def _picked(cell: Any) -> tuple[str, ...]:
@@ -34,7 +59,7 @@ def _picked(cell: Any) -> tuple[str, ...]:
         for name in (regimes.THEIRS, regimes.OURS)
         for key, form in (("_lr", "g"), ("_weight_decay", "g"), ("", ".2f"))
     ]
-    return cell.regime, *both, str(cell.n)
+    return *both, str(cell.n)
 
 
 def _cells(found: pd.DataFrame) -> str:

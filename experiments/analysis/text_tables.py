@@ -18,11 +18,11 @@ from experiments.analysis.drawing.names import name_of
 from experiments.analysis.markdown import NO_STUDY, SAID, interval, table, test_mean
 from experiments.analysis.sources import RESULTS, proxies, study
 from experiments.analysis.statistics.comparison import choose, compare, has_loss
-from experiments.analysis.statistics.difference import of_pairs
 from experiments.analysis.statistics.ranking import rank
 from experiments.analysis.text_betas import betas_signals
 from experiments.analysis.text_big_vision import BLOCKS as BIG_VISION_BLOCKS
 from experiments.analysis.text_families import BLOCKS as FAMILY_BLOCKS
+from experiments.analysis.text_flatness import flatness_signals, hessian
 from experiments.analysis.text_plans import sharded
 from experiments.analysis.text_search import BLOCKS as SEARCH_BLOCKS
 from experiments.analysis.text_since_2023 import BLOCKS as SINCE_2023_BLOCKS
@@ -166,23 +166,6 @@ def _against(item: dict[str, Any], prefix: str, digits: int) -> list[str]:
     return [text, SAID[item[f"{prefix}verdict"]]]
 
 
-def hessian(results: Path) -> str:
-    """The largest eigenvalue of the Hessian, both optimizers."""
-    path = results / "studies" / "vit_proxy" / "landscape" / "hessian.csv"
-    if not path.exists():
-        return NO_STUDY
-    wide = pd.read_csv(path).pivot(index="seed", columns="optimizer", values="hessian_top")
-    found = of_pairs(pd.DataFrame({"ours": wide.lion, "theirs": wide.adamw}))
-    larger = int((wide.lion > wide.adamw).sum())
-    spans = {n: f"{wide[n].min():.0f} to {wide[n].max():.0f}" for n in ("lion", "adamw")}
-    reason = f" ({found.reason})" if found.reason else ""
-    return (
-        f"The top eigenvalue of the Hessian: {spans['lion']} for Lion's runs, {spans['adamw']} for "
-        f"AdamW's; Lion's is larger in {larger} of {len(wide)} seeds, by {interval(found, 1)}: "
-        f"{'not shown' if reason else 'shown'}{reason}."
-    )
-
-
 ASKED = (
     ("C005", "Is tuned Lion better than tuned AdamW?", "ViT-B/16: +1.96"),
     ("C050", "Is Lion's best learning rate smaller?", "3 to 10 ×"),
@@ -232,6 +215,7 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "betas_signals": betas_signals,
     "optimizers": optimizers,
     "hessian": hessian,
+    "flatness_signals": flatness_signals,
     "sharded": sharded,
     **FAMILY_BLOCKS,
     **BIG_VISION_BLOCKS,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from experiments.analysis import tuned
 from experiments.analysis.drawing import dot_panels, figure_style
-from experiments.analysis.sources import METRICS, RESULTS, noise, paper
+from experiments.analysis.sources import METRICS, RESULTS, noises, paper
 
 TITLE = "Flatness: training loss of trained weights, and of the same weights with noise"
 CAPTION = (
@@ -37,7 +37,8 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
     Returns:
         Columns origin (paper or proxy), optimizer, metric (an accuracy in %, or loss in nats),
         noise ("no noise", "with noise", or our scale), kind (ours: sigma or relative), value,
-        uncertainty, n (seeds). Our loss without noise stands there once for each kind.
+        uncertainty, n (seeds), experiment (ours). Our loss without noise stands there once for
+        each kind.
     """
     theirs = paper("landscape", results)
     theirs = theirs.assign(
@@ -47,14 +48,11 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
         uncertainty=0.005,
     )
     theirs = theirs[["origin", "optimizer", "metric", "noise", "value", "uncertainty"]]
-    ours = _ours(results)
-    return theirs if ours is None else pd.concat([theirs, ours], ignore_index=True)
+    ours = [_ours(rows).assign(experiment=name) for name, rows in noises(results).items()]
+    return pd.concat([theirs, *ours], ignore_index=True)
 
 
-def _ours(results: Path) -> pd.DataFrame | None:
-    rows = noise(results)
-    if rows is None:
-        return None
+def _ours(rows: pd.DataFrame) -> pd.DataFrame:
     clean = rows[rows.noise == "none"]
     kinds = [kind for kind in KINDS if (rows.noise == kind).any()]
     rows = pd.concat([rows[rows.noise != "none"], *(clean.assign(noise=kind) for kind in kinds)])
@@ -69,28 +67,40 @@ def draw(results: Path = RESULTS) -> Figure:
     """The paper's losses and accuracies, and our losses beside them where measured."""
     values = table(results)
     theirs, ours = values[values.origin == "paper"], values[values.origin == "proxy"]
-    said = tuned.NOT_RUN if ours.empty else OURS.format(n=f"{ours.n.min():g}")
-    kinds = [kind for kind in KINDS if not ours.empty and (ours.kind == kind).any()]
-    rows = [1, 1] if kinds else [1]
+    said = tuned.NOT_RUN if ours.empty else OURS.format(n=_seeds(ours))
+    names = [] if ours.empty else list(dict.fromkeys(ours.experiment))
+    heights = [1] * (1 + len(names))
     figure, axes = figure_style.canvas(
-        TITLE, f"{CAPTION} {said}", (10.5, 3.6 * len(rows) + 0.9), [1, 1], rows
+        TITLE, f"{CAPTION} {said}", (10.5, 3.6 * len(heights) + 0.9), [1, 1], heights
     )
     _losses(axes[0, 0], theirs[theirs.metric == "loss"])
     axes[0, 0].set_ylabel("training loss (nats)")
     figure_style.panel_title(axes[0, 0], "Paper: ViT-B/16, loss")
     _accuracies(axes[0, 1], theirs[theirs.metric != "loss"])
     figure_style.panel_title(axes[0, 1], "Paper: ViT-B/16, accuracy")
-    for axis, kind in zip(axes[1] if kinds else [], kinds, strict=False):
+    for row, name in zip(axes[1:], names, strict=True):
+        _of_proxy(row, ours[ours.experiment == name], tuned.title(noises(results)[name]))
+    return figure
+
+
+def _seeds(ours: pd.DataFrame) -> str:
+    counts = ours.groupby("experiment", sort=False).n.min()
+    each = [f"{n:g} ({name})" for name, n in counts.items()]
+    return f"{counts.iloc[0]:g}" if len(counts) == 1 else " and ".join(each)
+
+
+def _of_proxy(row: Any, losses: pd.DataFrame, title: str) -> None:
+    """A panel for each kind of noise."""
+    kinds = [kind for kind in KINDS if (losses.kind == kind).any()]
+    for axis, kind in zip(row, kinds, strict=False):
         dot_panels.as_proxy(axis)
-        _losses(axis, ours[ours.kind == kind])
+        _losses(axis, losses[losses.kind == kind])
         axis.set_xlabel(KINDS[kind])
         axis.set_ylabel("proxy's training loss (nats)")
-        first = axis is axes[1, 0]
-        title = tuned.title(noise(results)) if first else "Ours, proxy: the same runs"
-        figure_style.panel_title(axis, title)
-    for axis in axes[1, len(kinds) :] if kinds else []:
+        is_first = kind == kinds[0]
+        figure_style.panel_title(axis, title if is_first else "Ours, proxy: the same runs")
+    for axis in row[len(kinds) :]:
         axis.set_visible(False)
-    return figure
 
 
 def _losses(axis: Any, losses: pd.DataFrame) -> None:

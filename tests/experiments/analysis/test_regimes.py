@@ -12,7 +12,7 @@ import study_folder
 
 from experiments.analysis import regimes, text_families
 from experiments.analysis.drawing import figure_style
-from experiments.analysis.figures import regime_map
+from experiments.analysis.figures import batch_size, regime_map
 from experiments.analysis.statistics.difference import difference_of
 from experiments.analysis.statistics.tuning_luck import of_optimizers
 
@@ -146,6 +146,35 @@ def test_the_stronger_comparison_has_its_own_correction_and_says_the_picks(resul
     assert "| 20 % of labels redrawn | 64 | +6.00 [" in text and text.count("Lion is ahead") == 1
 
 
+def test_batch_sizes_on_many_signals_say_how_the_gain_grows(results: Path) -> None:
+    """3 points more with each doubling; a size on an edge takes the verdict away."""
+    gains = {64: 0.0, 128: 3.0, 256: 6.0}
+    ran = [row for size, gain in gains.items() for row in fresh(0.0, size, gain)]
+    tuned = [row for size in gains for row in tuning(0.0, size)]
+    write(results, "vit_signals_proxy", batch_size=tuned, batch_size_fresh=ran)
+    grown = regimes.growth(results, "vit_signals_proxy", "batch_size")
+    assert grown is not None and grown.mean == pytest.approx(3.0) and grown.verdict == "better"
+    assert grown.low < 3.0 < grown.high and grown.n == len(SEEDS)
+    text = text_families.BLOCKS["batch_size_signals"](results)
+    assert "| 128 | 0.01 | 1 | 80.00 | 0.01 | 1 | 83.00 | 10 |" in text
+    assert "grows by +3.00 [" in text and text.endswith("it grows.")
+    figure = batch_size.draw(results)
+    figure_style.svg(figure)
+    words = " ".join(figure.get_supxlabel().split())
+    assert "one of 9 settings picked on one seed, n = 10 fresh seeds" in words
+    values = batch_size.table(results)
+    mine = values[values.origin == batch_size.SIGNALS].set_index(["optimizer", "batch_size"])
+    assert mine.value["Lion", 256] == pytest.approx(86.0) and not mine.on_edge.any()
+    tuned[-18:] = tuning(0.0, 256, best=2)
+    path = results / "studies/vit_signals_proxy/batch_size/runs.csv"
+    pd.DataFrame(tuned).to_csv(path, index=False)
+    text = text_families.BLOCKS["batch_size_signals"](results)
+    assert text.endswith("no verdict, a size is not tuned.")
+    assert "hollow): AdamW at 256, Lion at 256." in " ".join(
+        batch_size.draw(results).get_supxlabel().split()
+    )
+
+
 def test_colours_are_the_winners_and_paler_where_only_the_settings_are_shown() -> None:
     strong, pale = (regime_map.colour_of("better", holds) for holds in (True, False))
     assert isinstance(strong, tuple) and isinstance(pale, tuple)
@@ -162,5 +191,6 @@ def test_nothing_is_claimed_where_nothing_was_run(tmp_path: Path) -> None:
     figure = regime_map.draw(nothing)
     assert "not run yet" in figure.get_supxlabel()
     assert set(regime_map.table(nothing).origin) == {"paper"}
-    for block in ("regimes", "stronger"):
+    assert regimes.growth(nothing, "vit_signals_proxy", "batch_size") is None
+    for block in ("regimes", "stronger", "batch_size_signals"):
         assert "not run yet" in text_families.BLOCKS[block](nothing)

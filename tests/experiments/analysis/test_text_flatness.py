@@ -1,0 +1,63 @@
+"""Flatness on many signals: the rise over the loss without noise is what is judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import study_folder
+
+from experiments.analysis import text_tables
+from experiments.analysis.figures import landscape
+
+BLOCK = text_tables.BLOCKS["flatness_signals"]
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Lion 1 nat above AdamW without noise, and rising 0.5 less with it; no faster at 0.5."""
+    folder = study_folder.make(tmp_path) / "studies/vit_signals_proxy/landscape"
+    folder.mkdir(parents=True)
+    rows, tops = [], []
+    for optimizer, clean, rise in (("adamw", 1.0, 2.0), ("lion", 2.0, 1.5)):
+        spread = np.random.RandomState(len(optimizer)).permutation(np.linspace(-0.1, 0.1, 10))
+        for seed, away in enumerate(spread):
+            facts = {"experiment": "vit_signals_proxy", "optimizer": optimizer, "seed": seed}
+            noisy = {("none", 0.0): clean, ("sigma", 0.02): clean + rise + away,
+                     ("relative", 0.5): clean + 2 + away}  # fmt: skip
+            rows += [{**facts, "noise": kind, "scale": scale, "loss": loss}
+                     for (kind, scale), loss in noisy.items()]  # fmt: skip
+            tops.append({**facts, "hessian_top": 30 + 10 * clean + away})
+    pd.DataFrame(rows).to_csv(folder / "noise.csv", index=False)
+    pd.DataFrame(tops).to_csv(folder / "hessian.csv", index=False)
+    return folder.parents[2]
+
+
+def test_a_rise_is_judged_apart_from_the_loss_without_noise(results: Path) -> None:
+    lines = [line for line in BLOCK(results).splitlines() if line.startswith("| ")]
+    clean, same, relative = (line.split(" | ") for line in lines[2:])
+    assert clean[:4] == ["| none", "", "1.000", "2.000"] and clean[-1] == " |"
+    assert same[:4] == ["| the same for all weights", "0.02", "3.000", "3.500"]
+    assert same[4].startswith("+0.500 [") and same[5].startswith("−0.500 [")
+    assert same[-1] == "Lion rises less |"
+    assert relative[5].startswith(("+0.000", "−0.000")) and relative[-1] == "not shown |"
+    assert "Lion's is larger in 10 of 10 seeds, by +10.0 [" in BLOCK(results)
+
+
+def test_each_proxy_has_a_row_of_the_figure_the_default_one_first(results: Path) -> None:
+    other = results / "studies/vit_proxy/landscape"
+    other.mkdir(parents=True)
+    mine = pd.read_csv(results / "studies/vit_signals_proxy/landscape/noise.csv")
+    mine = mine[mine.seed < 6].assign(experiment="vit_proxy")
+    mine.to_csv(other / "noise.csv", index=False)
+    figure = landscape.draw(results)
+    titles = [axis.get_title(loc="left") for axis in figure.axes]
+    assert "vit_proxy" in titles[2] and "vit_signals_proxy" in titles[4]
+    words = " ".join(figure.get_supxlabel().split())
+    assert "n = 6 (vit_proxy) and 10 (vit_signals_proxy) seeds" in words
+
+
+def test_nothing_is_said_where_nothing_was_measured(tmp_path: Path) -> None:
+    assert "not run yet" in BLOCK(study_folder.make(tmp_path))
