@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import numpy as np
 import pandas as pd
@@ -123,10 +124,30 @@ def leave_one_out(results: pd.DataFrame, optimizer: str) -> pd.DataFrame:
     Raises:
         ValueError: as `choose`.
     """
-    found = _pick(results, optimizer)
+    mine = results[results.optimizer == optimizer]
+    key = optimizer, _content(mine)
+    if key not in _LEFT_OUT:  # a ranking asks for the same arm once for each of its rivals
+        if len(_LEFT_OUT) >= _NUM_LEFT_OUT:
+            _LEFT_OUT.clear()
+        _LEFT_OUT[key] = _leave_one_out(mine, optimizer)
+    return _LEFT_OUT[key].copy()
+
+
+_NUM_LEFT_OUT = 256
+_LEFT_OUT: dict[tuple[str, str], pd.DataFrame] = {}
+"""Results of `leave_one_out` by optimizer and the content of its rows."""
+
+
+def _content(rows: pd.DataFrame) -> str:
+    of_rows = pd.util.hash_pandas_object(rows).to_numpy().tobytes()
+    return sha256(repr(rows.dtypes.to_dict()).encode() + of_rows).hexdigest()
+
+
+def _leave_one_out(mine: pd.DataFrame, optimizer: str) -> pd.DataFrame:
+    found = _pick(mine, optimizer)
     if found.num_settings == 1 or len(found.seeds) < 3:
         return found.runs.set_index("seed")
-    mine = results[(results.optimizer == optimizer) & results.seed.isin(found.seeds)]
+    mine = mine[mine.seed.isin(found.seeds)]
     # Else it would win for the very seed on which it diverged, and that seed would fall out unsaid.
     keys = [key for key in SETTING if key in mine]
     diverged = mine[(mine.state == "diverged") | mine.val.isna()][keys].drop_duplicates()
