@@ -82,8 +82,10 @@ class SearchFolder:
         ]
         if len(found) == 1:
             return cls(root / found[0])
-        there = ", ".join(found or known) or "none; start one: python run.py job=search"
-        raise UserError(f"{name}: {'several searches' if found else 'no such search'}; {there}")
+        if found:
+            raise UserError(f"{name}: several searches; which of them? {', '.join(found)}")
+        there = f"there are: {', '.join(known)}" if known else "start one: python run.py job=search"
+        raise UserError(f"{name}: no such search; {there}")
 
     def read(self) -> dict[str, Any]:
         """The header.
