@@ -132,7 +132,8 @@ def _finals(axis: Any, finals: pd.DataFrame, colours: dict[str, str]) -> None:
                 row.on_search_data, height, "   failed on fresh data", va="center", fontsize=8.5
             )
     axis.set_ylim(len(rows) - 0.5, -1.2)
-    names = [f"{row.label}, seed {row.seed:g}" for row in rows.itertuples()]
+    arms = zip(rows.label, rows.seed, rows.label.duplicated(), strict=True)
+    names = [f"seed {seed:g}" if more else f"{arm}, seed {seed:g}" for arm, seed, more in arms]
     axis.set_yticks(range(len(rows)), names)
     axis.tick_params(axis="y", length=0, labelsize=8.5)
     axis.axvline(0, color=figure_style.FAINT, linewidth=0.8)
