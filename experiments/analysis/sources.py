@@ -32,6 +32,7 @@ PROXIES = {
     "vit_mnist1d_proxy": "a ViT of 58,186 parameters, MNIST-1D signals",
     "mixer_proxy": "a Mixer of 20,958 parameters, MNIST-1D signals",
     "fashion": "a ViT of 80,586 parameters, 10,000 images of Fashion-MNIST",
+    "vit_signals_proxy": "a ViT of 58,186 parameters, 20,000 signals",
 }
 """Model and data of each experiment of ours, where a table does not say them."""
 

@@ -94,7 +94,7 @@ def _of_proxy(row: Any, losses: pd.DataFrame, title: str) -> None:
     kinds = [kind for kind in KINDS if (losses.kind == kind).any()]
     for axis, kind in zip(row, kinds, strict=False):
         dot_panels.as_proxy(axis)
-        _losses(axis, losses[losses.kind == kind])
+        _losses(axis, losses[losses.kind == kind], num_numbers=1)
         axis.set_xlabel(KINDS[kind])
         axis.set_ylabel("proxy's training loss (nats)")
         is_first = kind == kinds[0]
@@ -103,7 +103,8 @@ def _of_proxy(row: Any, losses: pd.DataFrame, title: str) -> None:
         axis.set_visible(False)
 
 
-def _losses(axis: Any, losses: pd.DataFrame) -> None:
+def _losses(axis: Any, losses: pd.DataFrame, num_numbers: int = 9) -> None:
+    """A line for each optimizer, with the numbers of its last points."""
     scales = list(dict.fromkeys(losses.noise))
     ends = []
     highest = losses.sort_values("value").groupby("noise").optimizer.last()
@@ -112,7 +113,8 @@ def _losses(axis: Any, losses: pd.DataFrame) -> None:
         places = [scales.index(scale) for scale in mine.noise]
         axis.errorbar(places, mine.value, yerr=mine.uncertainty.fillna(0), color=colour,
                       marker="o", linestyle=figure_style.dash_of(name), capsize=3)  # fmt: skip
-        for place, item in zip(places, mine.itertuples(), strict=True):
+        numbered = list(zip(places, mine.itertuples(), strict=True))
+        for place, item in numbered[-num_numbers:]:
             side = 1 if highest[item.noise] == name else -1
             axis.annotate(f"{item.value:.2f}", (place, item.value), xytext=(0, 11 * side),
                           textcoords="offset points", ha="center", va="center", fontsize=9,
