@@ -3,7 +3,7 @@
     python scripts/bench_search.py                    # rates, into results/bench/search.csv
     python scripts/bench_search.py --audit proofs     # 10,000 programs, 1,000 disguises: minutes
     python scripts/bench_search.py --audit children --children 1000000    # does every one run?
-    python scripts/bench_search.py --audit hits       # 1,000 hits of the cache
+    python scripts/bench_search.py --audit hits       # 2,000 hits of the cache
 
 Children are those of a search without selection: the parent is drawn from a population of 500 that
 starts as AdamW and forgets its oldest, so that programs have grown as in a search. Rates are per
