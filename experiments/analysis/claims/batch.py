@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from experiments.analysis import regimes
 from experiments.analysis.claims.evidence import (
     CONTRADICTED,
     INCONCLUSIVE,
@@ -92,6 +93,13 @@ def gain_grows(evidence: Evidence) -> Finding:
     note = f"batch {sizes[0]} to {sizes[-1]}"
     if edges:
         note += f"; not tuned (best cell on an edge) at batch {', '.join(edges)}"
+    (other,), (kind,) = regimes.BATCHES
+    also = regimes.growth(evidence.root / "results", other, kind)
+    if also is not None:
+        note += (
+            f"; {other}, fresh seeds: {also.mean:+.2f} [{also.low:+.2f}, {also.high:+.2f}] "
+            f"(n = {also.n}; {also.reason or 'shown'})"
+        )
     measure = "growth of the gain of Lion per doubling of the batch"
     found = of_pairs(pd.DataFrame(arms), better=gains[0].better, untuned=edges)
     return is_larger(found, measure, gains[0].unit, note, GROWTH)

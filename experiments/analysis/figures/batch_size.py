@@ -22,8 +22,7 @@ STUDY = "batch_size"
 SIGNALS = "proxy, fresh seeds"
 """Origin of the rows of `regimes.BATCHES`."""
 GAINS = (
-    "Below right: Lion - AdamW, 95 % at the settings found (thin: with the luck of tuning, where "
-    "fresh seeds tell)."
+    "Below right: Lion - AdamW, 95 % at the settings found (thin: with the luck of tuning, too)."
 )
 
 
@@ -80,31 +79,33 @@ def draw(results: Path = RESULTS) -> Figure:
     """The paper's panel, and ours beside it where it has been run."""
     values, runs = table(results), study(STUDY, results)
     signals = values[values.origin == SIGNALS]
+    below = not signals.empty
     said = tuned.NOT_RUN if runs is None else tuned.caption(values[values.origin == "proxy"])
-    if not signals.empty:
+    if below:
         said += f" Below: {_said(signals)} {GAINS}"
     width = [1] if runs is None else [1, 1]
-    size = (7.2 if runs is None else 13, 4.7 if signals.empty else 9.4)
+    size = (7.2 if runs is None else 13, 9.4 if below else 4.7)
     figure, axes = figure_style.canvas(
-        TITLE, f"{CAPTION} {said}", size, width, [1] if signals.empty else [1, 1]
+        TITLE, f"{CAPTION} {said}", size, width, [1, 1] if below else [1]
     )
     left = axes[0, 0]
     batch_panels.panel(left, values[values.origin == "paper"], decimals=1)
     figure_style.panel_title(left, "Paper: ViT-B/16 on ImageNet")
     left.set_ylabel("ImageNet top-1 accuracy (%)")
     if runs is not None:
-        _ours_on(axes[0, 1], values[values.origin == "proxy"], runs)
-    if not signals.empty:
+        _ours_on(axes[0, 1], values[values.origin == "proxy"], runs, None if below else 1)
+    if below:
         (experiment,), (kind,) = regimes.BATCHES
-        _ours_on(axes[1, 0], signals, study(kind, results, experiment))
+        _ours_on(axes[1, 0], signals, study(kind, results, experiment), 1)
         if runs is not None:
             _gains(axes[1, 1], results, runs)
     return figure
 
 
 def _said(signals: pd.DataFrame) -> str:
-    seeds, tried = int(signals.n.max()), int(signals.num_settings.max())
-    said = f"a proxy, one of {tried} settings picked on one seed, n = {seeds} fresh seeds."
+    seeds, tried = int(signals.n.max()), sorted(signals.num_settings.astype(int).unique())
+    settings = f"{tried[0]}" if len(tried) == 1 else f"{tried[0]} to {tried[-1]}"
+    said = f"a proxy, one of {settings} settings picked on one seed, n = {seeds} fresh seeds."
     edges = signals[signals.on_edge.astype(bool)]
     if not edges.empty:
         each = [f"{e.optimizer} at {e.batch_size}" for e in edges.itertuples()]
@@ -112,9 +113,9 @@ def _said(signals: pd.DataFrame) -> str:
     return said
 
 
-def _ours_on(axis: Any, values: pd.DataFrame, runs: pd.DataFrame) -> None:
+def _ours_on(axis: Any, values: pd.DataFrame, runs: pd.DataFrame, decimals: int | None) -> None:
     dot_panels.as_proxy(axis)
-    batch_panels.panel(axis, values, decimals=1, beside=True)
+    batch_panels.panel(axis, values, decimals, beside=True)
     figure_style.panel_title(axis, tuned.title(runs))
     axis.set_ylabel("proxy's test accuracy (%)")
 
