@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 from experiments.config import UserError  # noqa: E402
 from experiments.headline import Headline, of_table  # noqa: E402
 from experiments.outcomes import write_outcomes  # noqa: E402
+from experiments.rounded import rounded  # noqa: E402
 from experiments.sweep import local, writing  # noqa: E402
 from experiments.sweep import report as sweep_report  # noqa: E402
 from experiments.sweep.manifest import Cell  # noqa: E402
@@ -179,13 +180,13 @@ def verdict(stands_for: str, results: pd.DataFrame, ours: str, theirs: str) -> s
 def _interval(found: Difference, digits: int) -> str:
     """Mean, interval, number of seeds, and how much the pairing is worth."""
     if found.n < 2:
-        return f"{found.mean:+.{digits}f} [one seed gives no interval]"
-    low, high = f"{found.low:+.{digits}f}", f"{found.high:+.{digits}f}"
+        return f"{rounded(found.mean, digits, signed=True)} [one seed gives no interval]"
+    mean, low, high = (
+        rounded(value, digits, signed=True) for value in (found.mean, found.low, found.high)
+    )
     r = found.correlation
     paired = f", correlation {r:+.2f}" if r == r else ""
-    return (
-        f"{found.mean:+.{digits}f} [95% interval {low} to {high}, {found.n} paired seeds{paired}]"
-    )
+    return f"{mean} [95% interval {low} to {high}, {found.n} paired seeds{paired}]"
 
 
 def publish(results: pd.DataFrame, figure: Path, experiment: str) -> None:

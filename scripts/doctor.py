@@ -9,8 +9,8 @@
 
 Also metrics.jsonl, or any file of JSON lines with a step and a loss. A run of ours tells more with
 tracking.telemetry_every_steps=100. What --set takes: optimizer, lr, weight_decay, batch_size,
-warmup_steps, total_steps, final_lr, grad_clip_norm, param_dtype, resumed_at; of a sweep:
-better=lower. Nothing found is not a clean bill of health: each rule needs its numbers.
+warmup_steps, total_steps, final_lr or final_fraction, grad_clip_norm, param_dtype, resumed_at,
+experiment (a page, whose recipe is the baseline); of a sweep: better=lower. Nothing found is not a clean bill of health: each rule needs its numbers.
 """
 
 from __future__ import annotations
@@ -29,22 +29,23 @@ sys.path.insert(0, str(ROOT))
 from experiments.config import UserError  # noqa: E402
 from experiments.doctor import readers, rules, sweep_rules  # noqa: E402
 from experiments.doctor.evidence import Finding, knowledge  # noqa: E402
+from experiments.doctor.given import OF_BASELINE, OF_RUN, OF_SWEEP, given  # noqa: E402
 from experiments.pages import CONF  # noqa: E402
 
 
-def findings(path: Path, given: dict[str, Any], baseline: dict[str, Any]) -> list[Finding]:
+def findings(path: Path, told: dict[str, Any], baseline: dict[str, Any]) -> list[Finding]:
     """All that is found.
 
     Args:
         path: Of a run, a log or a sweep's table.
-        given: Settings that the log does not tell.
+        told: Settings that the log does not tell.
         baseline: Settings of what the switch began from; empty: the recipe of the same page.
     """
     if readers.is_sweep(path):
-        return _of_sweep(path, given.get("better"))
+        return _of_sweep(path, told.get("better"))
     run = readers.read(path)
-    run.settings |= given
-    if isinstance(resumed := given.get("resumed_at"), float):
+    run.settings |= told
+    if isinstance(resumed := told.get("resumed_at"), float):
         run.resumed_at = [resumed]
     run.baseline = baseline or recipe_of_baseline(str(run.settings.get("experiment", "")))
     return rules.examine(run)
@@ -68,8 +69,6 @@ def _of_sweep(path: Path, better: Any) -> list[Finding]:
 
     from experiments.headline import Headline, of_table
 
-    if better not in (None, "higher", "lower"):
-        raise UserError(f"--set better={better}: must be higher or lower")
     try:
         table = pd.read_csv(path)
     except (ValueError, OSError) as error:  # pandas' own errors of a damaged table are ValueErrors
@@ -79,14 +78,18 @@ def _of_sweep(path: Path, better: Any) -> list[Finding]:
     return sweep_rules.examine(table, Headline("val", better) if better else of_table(table))
 
 
-def _pairs(texts: Sequence[str]) -> dict[str, Any]:
-    found = {}
-    for text in texts:
-        key, is_there, value = text.partition("=")
-        if not is_there:
-            raise UserError(f"{text}: say KEY=VALUE, e.g. lr=1e-4")
-        found[key] = readers.setting(value)
-    return found
+def _told(path: Path, asked: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What --set and --baseline say.
+
+    Raises:
+        UserError: for a setting that means nothing here.
+    """
+    if not readers.is_sweep(path):
+        baseline = given(asked.baseline, OF_BASELINE, "--baseline", "a baseline")
+        return given(asked.set, OF_RUN, "--set", "a run"), baseline
+    if asked.baseline:
+        raise UserError(f"--baseline says nothing of a sweep's table ({path}): leave it out")
+    return given(asked.set, OF_SWEEP, "--set", "a sweep, whose table holds all others"), {}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,8 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", help="run id, file or folder")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of the run")
-    parser.add_argument("--baseline", nargs="+", default=[], metavar="KEY=VALUE")
+    pairs: dict[str, Any] = {"nargs": "+", "action": "extend", "metavar": "KEY=VALUE"}
+    parser.add_argument("--set", default=[], help="of the run", **pairs)
+    parser.add_argument("--baseline", default=[], help="of what the switch began from", **pairs)
     parser.add_argument("--results-dir", default=str(ROOT / "results/runs"))
     parser.add_argument("--json", action="store_true", help="one JSON list")
     asked = parser.parse_args(arguments)
@@ -109,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         path = path if path.exists() else Path(asked.results_dir) / asked.what
         if not path.exists():
             raise UserError(f"{asked.what}: neither a file or folder nor a run of {path.parent}")
-        found = findings(path, _pairs(asked.set), _pairs(asked.baseline))
+        found = findings(path, *_told(path, asked))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

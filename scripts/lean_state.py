@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from experiments.config import RunConfig  # noqa: E402
 from experiments.identity import run_id  # noqa: E402
+from experiments.rounded import rounded  # noqa: E402
 from run import compose  # noqa: E402
 
 if TYPE_CHECKING:
@@ -144,6 +145,10 @@ def compare(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _range(low: float, high: float) -> str:
+    return f"{rounded(low, 2, signed=True)} to {rounded(high, 2, signed=True)}"
+
+
 def to_markdown(table: pd.DataFrame) -> str:
     """The table as a reader wants it."""
     lines = [
@@ -152,7 +157,7 @@ def to_markdown(table: pd.DataFrame) -> str:
         "|---|---|---|---|---|---|",
     ]
     for row in table.to_dict("records"):
-        gap = "" if row["variant"] == "float32" else f"{row['low']:+.2f} to {row['high']:+.2f}"
+        gap = "" if row["variant"] == "float32" else _range(row["low"], row["high"])
         lines.append(
             f"| `{row['experiment']}` | {row['variant']} "
             f"| {row['weight_bytes']} + {row['state_bytes']:g} "

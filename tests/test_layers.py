@@ -38,6 +38,7 @@ LEVELS = [
         "experiments.precision",
         "experiments.start_from",
         "experiments.ranges",
+        "experiments.rounded",
         "experiments.limits",
         "experiments.overrides",
         "experiments.trust",

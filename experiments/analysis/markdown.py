@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from experiments.analysis.statistics.difference import Difference
+from experiments.rounded import ends, rounded
 
 SAID = {"better": "Lion is ahead", "worse": "Lion is behind", "inconclusive": "not shown",
         "not tuned": "not tuned"}  # fmt: skip
@@ -20,7 +21,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def interval(found: Difference, digits: int = 2) -> str:
     """`+0.56 [-1.47, 2.59]`, with a proper minus."""
-    text = f"{found.mean:+.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+    text = f"{rounded(found.mean, digits, signed=True)} {ends(found.low, found.high, digits)}"
     return text.replace("-", "−")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from experiments.analysis.drawing.names import name_of
 from experiments.analysis.markdown import SAID, interval
 from experiments.analysis.statistics.difference import Difference
+from experiments.rounded import ends, rounded
 
 HEADS = ("[95 %, at the settings found]", "of the optimizers", "p, Holm", "")
 """Of `cells`; the first goes on after what was subtracted."""
@@ -29,7 +30,7 @@ def gain(item: Any, digits: int = 2) -> str:
     if item.difference != item.difference:
         return "–"
     if item.low != item.low:
-        return f"{item.difference:+.{digits}f}".replace("-", "−")
+        return rounded(item.difference, digits, signed=True).replace("-", "−")
     return interval(Difference(item.difference, item.low, item.high, item.n), digits)
 
 
@@ -37,7 +38,7 @@ def wide(item: Any, digits: int = 2) -> str:
     """The interval of the optimizers."""
     if item.wide_low != item.wide_low:
         return "–"
-    return f"[{item.wide_low:.{digits}f}, {item.wide_high:.{digits}f}]".replace("-", "−")
+    return ends(item.wide_low, item.wide_high, digits).replace("-", "−")
 
 
 def _p(item: Any) -> str:

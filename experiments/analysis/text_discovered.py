@@ -9,6 +9,7 @@ from experiments.analysis import discovered
 from experiments.analysis.drawing.names import name_of
 from experiments.analysis.markdown import NO_STUDY, interval, table
 from experiments.analysis.statistics.difference import Difference
+from experiments.rounded import ends
 
 SAID = {"better": "ahead", "worse": "behind", "inconclusive": "not shown"}
 
@@ -32,7 +33,7 @@ def _row(cell: Any) -> tuple[str, ...]:
     if cell.difference == cell.difference:
         gain = interval(Difference(cell.difference, cell.low, cell.high, cell.n), digits)
         gain += f" {cell.unit}"
-        wide = f"[{cell.wide_low:.{digits}f}, {cell.wide_high:.{digits}f}]".replace("-", "−")
+        wide = ends(cell.wide_low, cell.wide_high, digits).replace("-", "−")
         p = "–" if cell.verdict == "not tuned" else f"{cell.p_holm:.2g}"
     return (
         *(f"`{cell.experiment}`", discovered.ARMS[cell.arm]),

@@ -14,6 +14,7 @@ from experiments.analysis import searches
 from experiments.analysis.figures import search_rediscovery
 from experiments.analysis.markdown import NO_STUDY, table
 from experiments.analysis.text_discovered import of_discovered
+from experiments.rounded import rounded
 
 
 def strategies(results: Path) -> str:
@@ -45,7 +46,7 @@ def _mean(values: pd.Series) -> str:
     known = values.dropna()
     error = f" ± {known.sem():.3f}" if len(known) > 1 else ""
     lost = f" ({len(values) - len(known)} failed)" if len(known) < len(values) else ""
-    return f"{known.mean():+.3f}{error}{lost}".replace("-", "−") if len(known) else "failed"
+    return f"{rounded(known.mean(), 3, signed=True)}{error}{lost}".replace("-", "−") if len(known) else "failed"
 
 
 def rediscovery(results: Path) -> str:
@@ -81,7 +82,9 @@ def known(results: Path) -> str:
     if not path.exists():
         return NO_STUDY
     rows = pd.read_csv(path)
-    rows["said"] = [f"{r.mean:+.3f} ± {r.standard_error:.3f}" for r in rows.itertuples()]
+    rows["said"] = [
+        f"{rounded(r.mean, 3, signed=True)} ± {r.standard_error:.3f}" for r in rows.itertuples()
+    ]
     rows["proxy"] = [searches.proxy_of(row) for row in rows.itertuples()]
     wide = rows.pivot(index="program", columns="proxy", values="said")
     wide = wide.loc[list(dict.fromkeys(rows.program)), list(dict.fromkeys(rows.proxy))]

@@ -18,6 +18,7 @@ from experiments.analysis.drawing.names import name_of
 from experiments.analysis.markdown import NO_STUDY, SAID, interval, table, test_mean
 from experiments.analysis.sources import RESULTS, proxies, study
 from experiments.analysis.statistics.comparison import choose, compare, has_loss
+from experiments.analysis.statistics.difference import Difference
 from experiments.analysis.statistics.ranking import rank
 from experiments.analysis.text_betas import betas_signals
 from experiments.analysis.text_big_vision import BLOCKS as BIG_VISION_BLOCKS
@@ -161,9 +162,8 @@ def optimizers(results: Path) -> str:
 def _against(item: dict[str, Any], prefix: str, digits: int) -> list[str]:
     if item["verdict"] == "reference":
         return ["", ""]
-    low, high = (f"{item[prefix + end]:.{digits}f}" for end in ("low", "high"))
-    text = f"{item[prefix + 'difference']:+.{digits}f} [{low}, {high}]".replace("-", "−")
-    return [text, SAID[item[f"{prefix}verdict"]]]
+    found = Difference(*(item[f"{prefix}{name}"] for name in ("difference", "low", "high")), 0)
+    return [interval(found, digits), SAID[item[f"{prefix}verdict"]]]
 
 
 ASKED = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from experiments.compare.judging import Interval
 from experiments.compare.plan import Judged, Result
 from experiments.compare.ratios import Ratio
 from experiments.compare.search import EXTENSION, MIN_FULL
+from experiments.rounded import ends, rounded
 
 
 @dataclass(frozen=True)
@@ -210,11 +212,11 @@ def _beside(result: Result, judged: Judged, words: Words) -> Iterator[str]:
     found = judged.beside
     if found is None or not words.beside:
         return
-    decimals = _decimals_of(found.sd)
-    low, high = (f"{v:.{decimals}f}" for v in (found.low, found.high))
+    places = _decimals_of(found.sd)
     yield (
         f"Beside it, no verdict: {words.beside}, {judged.contestant.label} minus "
-        f"{result.plan.baseline.label} {found.mean:.{decimals}f} [{low}, {high}]."
+        f"{result.plan.baseline.label} {rounded(found.mean, places)} "
+        f"{ends(found.low, found.high, places)}."
     )
 
 
@@ -270,13 +272,7 @@ def _decimals(result: Result) -> int:
 
 
 def _numbers(result: Result) -> Any:
-    places = _decimals(result)
-
-    def text(value: float) -> str:
-        said = f"{value:.{places}f}"
-        return said[1:] if said.startswith("-") and not float(said) else said
-
-    return text
+    return partial(rounded, digits=_decimals(result))
 
 
 def _amount(value: float, number: Any, words: Words) -> str:

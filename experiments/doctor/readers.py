@@ -13,6 +13,7 @@ from typing import Any
 
 from experiments.config import UserError
 from experiments.doctor.evidence import Evidence, Series
+from experiments.doctor.given import ALIASES
 
 _NAMES = {
     "loss": ("train/loss", "loss", "train_loss", "training_loss", "train.loss"),
@@ -212,8 +213,7 @@ def _of_wandb(path: Path) -> Evidence:
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of others under our names."""
-    names = {"learning_rate": "lr", "wd": "weight_decay", "optimizer_name": "optimizer"}
-    return {names.get(key, key): value for key, value in config.items()}
+    return {ALIASES.get(key, key): value for key, value in config.items()}
 
 
 def _records(path: Path) -> Iterator[Any]:
@@ -251,9 +251,3 @@ def is_sweep(path: Path) -> bool:
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         columns = set(file.readline().strip().split(","))
     return {"optimizer", "lr", "seed", "state", "val"} <= columns
-
-
-def setting(text: str) -> float | str:
-    """A value of a command line."""
-    found = _float(text)
-    return text if found is None or not math.isfinite(found) else found

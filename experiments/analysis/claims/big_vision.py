@@ -29,6 +29,7 @@ from experiments.analysis.claims.scale import widest
 from experiments.analysis.claims.tuned_pairs import Tuned, tuned_difference
 from experiments.analysis.statistics.comparison import held_out_pairs
 from experiments.analysis.statistics.tuning_luck import of_optimizers
+from experiments.rounded import ends, with_signs
 
 STAGES = {measure.column: measure for measure in big_vision.TWO_STAGE}
 SEARCHED = {measure.column: measure for measure in big_vision.RECALLS}
@@ -84,7 +85,7 @@ def _gain(tuning: pd.DataFrame, fresh: pd.DataFrame | None, theirs: str, measure
     step = confirmed.resolution(table, measure.column, measure.has_own_n)
     found = replace(found, pairs=pairs, resolution=step)
     low, high = of_optimizers(found.difference, pairs.ours.to_numpy(), pairs.theirs.to_numpy())
-    wide = f"at the settings found; of the optimizers [{low:+.2f}, {high:+.2f}]"
+    wide = f"at the settings found; of the optimizers {ends(low, high, 2, signed=True)}"
     return replace(found, note=f"{wide}; {found.note}")
 
 
@@ -116,7 +117,7 @@ def larger_where_shifted(evidence: Evidence) -> Finding:
 
 def _with_raw(found: Tuned, raw: Tuned, more: str = "") -> Tuned:
     told = raw.difference
-    said = f"raw weights {told.mean:+.2f} [{told.low:+.2f}, {told.high:+.2f}]"
+    said = f"raw weights {with_signs(told.mean, told.low, told.high, 2)}"
     return replace(found, note="; ".join(filter(None, [said, more, found.note])))
 
 

@@ -20,6 +20,7 @@ from experiments.analysis.claims.evidence import (
     is_within,
 )
 from experiments.analysis.statistics.difference import of_pairs
+from experiments.rounded import with_signs
 from experiments.store import UserError
 
 PAPERS_GAP = 0.75 - 0.61
@@ -106,7 +107,7 @@ def flatter(evidence: Evidence) -> Finding:
     ]
     first, *others = found
     notes = ["the paper states neither kind nor scale of its noise"]
-    notes += [f"{f.measure}: {f.estimate:+.3f} [{f.low:+.3f}, {f.high:+.3f}]" for f in others]
+    notes += [f"{f.measure}: {with_signs(f.estimate, f.low, f.high, 3)}" for f in others]
     agree = {finding.verdict for finding in found} == {first.verdict}
     return replace(
         first,

@@ -38,6 +38,7 @@ from experiments.analysis.statistics.ranking import rank
 from experiments.analysis.statistics.targets import speed_up
 from experiments.analysis.studies import name_betas
 from experiments.headline import of_table
+from experiments.rounded import rounded
 from experiments.store import UserError
 
 ADAPTIVE = ("adamw", "radam", "nadam", "adabelief", "amsgrad")
@@ -240,9 +241,13 @@ def less_sensitive(evidence: Evidence) -> Finding:
     table = evidence.study("heatmap")
     share, spread = tuning.sensitivity_difference(table, "lion", "adamw", MARGIN)
     turned = replace(spread, mean=-spread.mean, low=-spread.high, high=-spread.low)
+
+    def percent(share: float) -> str:
+        return rounded(100 * share, 0, signed=True)
+
     note = (
         f"validation; share of cells within {MARGIN:g} point of the best, Lion - AdamW: "
-        f"{100 * share.mean:+.0f} % ({100 * share.low:+.0f} to {100 * share.high:+.0f})"
+        f"{percent(share.mean)} % ({percent(share.low)} to {percent(share.high)})"
     )
     return is_larger(turned, "best minus worst cell of the grid, AdamW - Lion", "points", note)
 

@@ -26,6 +26,7 @@ from experiments.analysis.claims.evidence import (
 )
 from experiments.analysis.statistics.difference import ALPHA, CONFIDENCE, MIN_SEEDS, p_exact
 from experiments.analysis.statistics.uncertainty import mean_interval
+from experiments.rounded import with_signs
 from experiments.store import UserError
 
 TIMES = 4.0
@@ -81,7 +82,7 @@ def beats_baselines(evidence: Evidence) -> Finding:
     verdict = SUPPORTED if verdicts == {SUPPORTED} else INCONCLUSIVE
     verdict = CONTRADICTED if CONTRADICTED in verdicts else verdict
     others = [
-        f"{one.measure}: {one.estimate:+.3f} [{one.low:+.3f}, {one.high:+.3f}] nats, {one.note}"
+        f"{one.measure}: {with_signs(one.estimate, one.low, one.high, 3)} nats, {one.note}"
         for one in found
         if one is not closest
     ]

@@ -16,6 +16,7 @@ from experiments.analysis.statistics.comparison import (
 )
 from experiments.analysis.statistics.difference import Difference, of_pairs
 from experiments.headline import Direction, of_table
+from experiments.rounded import with_signs
 from experiments.store import UserError
 
 
@@ -82,6 +83,6 @@ def tuned_difference(table: pd.DataFrame, ours: str, theirs: str) -> Tuned:
     if any(c.num_settings > 1 for c in chosen):
         notes.append("each seed reports what the others picked")
     if loss is not None:
-        notes.append(f"test loss {loss.mean:+.3f} [{loss.low:+.3f}, {loss.high:+.3f}] nats")
+        notes.append(f"test loss {with_signs(loss.mean, loss.low, loss.high, 3)} nats")
     step = resolution_of(table, headline)
     return Tuned(pairs, "; ".join(notes), edges, headline.better, step, headline.points)

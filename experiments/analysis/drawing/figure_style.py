@@ -19,6 +19,7 @@ from matplotlib import patheffects
 from matplotlib.figure import Figure
 
 from experiments.analysis.drawing.names import name_of as name_of
+from experiments.rounded import rounded
 
 COLOURS = {"Lion": "#0072B2", "AdamW": "#D55E00", "SGD": "#009E73", "Adafactor": "#A8578E"}
 """Safe for colour-blind eyes (Okabe and Ito; the last one darkened to be readable as text)."""
@@ -108,7 +109,7 @@ def caption_inches(caption: str, width_inches: float) -> float:
 
 def signed(value: float, decimals: int) -> str:
     """A difference with its sign, as in print: +0.50, −0.22."""
-    return f"{value:+.{decimals}f}".replace("-", "−")
+    return rounded(value, decimals, signed=True).replace("-", "−")
 
 
 def halo(background: str = "white") -> list[Any]:

@@ -17,6 +17,7 @@ from matplotlib.patches import Rectangle
 from experiments.analysis import regimes, tuned
 from experiments.analysis.drawing import dot_panels, figure_style
 from experiments.analysis.sources import RESULTS, paper
+from experiments.rounded import ends
 
 TITLE = "Where Lion wins and where it loses: small batches, noise, small nets"
 PAPER = (
@@ -126,7 +127,7 @@ def _words(item: Any) -> tuple[str, str]:
     if item.difference != item.difference:
         return "–", f"edge: {edge}"
     big = figure_style.signed(item.difference, 1)
-    small = f"[{item.low:.1f}, {item.high:.1f}]".replace("-", "−")
+    small = ends(item.low, item.high, 1).replace("-", "−")
     if item.verdict == "not tuned":
         return f"{big} {small}", f"edge: {edge}"
     return big, small if item.verdict != "inconclusive" else f"{small} not shown"

@@ -15,6 +15,7 @@ from experiments.analysis import big_vision
 from experiments.analysis.confirmed import FRESH
 from experiments.analysis.report import panels
 from experiments.analysis.report.panels import Figure, Panel, axis, category_axis
+from experiments.rounded import rounded
 
 NOTE = (
     "Mean and 95 % interval of the difference in pairs over {n} seeds{which}; questions judged, "
@@ -90,7 +91,8 @@ def _panel(found: pd.DataFrame, beside: Beside, questions: int) -> Panel:
         rows.append(_name(item, beside))
         interval = "no interval"
         if item.low == item.low:
-            interval = f"95 % interval {item.low:+.2f} to {item.high:+.2f}"
+            ends = (rounded(end, 2, signed=True) for end in (item.low, item.high))
+            interval = f"95 % interval {' to '.join(ends)}"
         notes.append(
             f" points, {interval}, n = {item.n}: {WORDS.get(item.verdict, item.verdict)}; Lion "
             f"{item.ours_mean:.2f} %, {panels.display(item.theirs)} {item.theirs_mean:.2f} %"

@@ -13,6 +13,7 @@ from experiments.analysis.figures import search_discovered, search_funnel, searc
 from experiments.analysis.figures.catalogue import SEARCHES
 from experiments.analysis.report.page import command, esc, not_run_yet, table
 from experiments.analysis.text_discovered import verdict
+from experiments.rounded import rounded
 from experiments.store import UserError
 
 MAX_ROWS = 60
@@ -81,7 +82,7 @@ def _gain(rows: pd.DataFrame, search: str) -> str:
 def _said(mean: float, error: float) -> str:
     if pd.isna(mean):
         return "failed"
-    return f"{mean:+.3f}" + ("" if pd.isna(error) else f" ± {error:.3f}")
+    return rounded(mean, 3, signed=True) + ("" if pd.isna(error) else f" ± {error:.3f}")
 
 
 def _best(tables: searches.Tables) -> str:
@@ -90,9 +91,7 @@ def _best(tables: searches.Tables) -> str:
         return not_run_yet("Final numbers of a search by evolution", "")
     finals = tables["finals"]
     row: Any = searches.best_of_finalists(finals[finals.search == search]).iloc[0]
-    said = (
-        f"Candidate {row.number:g} of {search}: {row['mean']:+.3f} ± {row.standard_error:.3f} nats"
-    )
+    said = f"Candidate {row.number:g} of {search}: {_said(row['mean'], row.standard_error)} nats"
     return (
         "<h2>The best program of evolution</h2>"
         f'<p class="note">{esc(said)} on fresh data of its own proxy.</p><pre>{esc(row.text)}</pre>'
@@ -186,9 +185,10 @@ def _compared(cells: pd.DataFrame | None) -> str:
         (
             row.experiment,
             discovered.ARMS[str(row.arm)],
-            "" if pd.isna(row.difference) else f"{row.difference:+.{int(row.digits)}f} {row.unit}",
+            "" if pd.isna(row.difference) else 
+            f"{rounded(row.difference, int(row.digits), signed=True)} {row.unit}",
             "" if pd.isna(row.low) else
-            f"{row.low:.{int(row.digits)}f} to {row.high:.{int(row.digits)}f}",
+            " to ".join(rounded(end, int(row.digits)) for end in (row.low, row.high)),
             verdict(row),
             f"{row.n:g}",
         )

@@ -17,6 +17,7 @@ from experiments.analysis.report.paper_figures import batch_axis
 from experiments.analysis.report.studies import Study
 from experiments.analysis.statistics import comparison
 from experiments.analysis.studies import DEFAULT_EXPERIMENT
+from experiments.rounded import rounded
 
 PARTNERS = {
     "batch_size": ("batch_size",),
@@ -178,8 +179,8 @@ def proxies(studies: Sequence[Study]) -> Figure:
         rows.append(study.name)
         values.append(d.mean)
         errors.append(d.high - d.mean)
-        interval = f"95 % interval {d.low:+.2f} to {d.high:+.2f}"
-        notes.append(f" points, {interval}, n = {d.n}: {d.verdict}")
+        ends = " to ".join(rounded(end, 2, signed=True) for end in (d.low, d.high))
+        notes.append(f" points, 95 % interval {ends}, n = {d.n}: {d.verdict}")
     bars = {"type": "data", "array": errors, "thickness": 1.5}
     trace = panels.dots("Lion minus AdamW", rows, values, notes, error_x=bars)
     trace["marker"]["color"] = panels.COLOURS["Lion"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import inspect
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +20,7 @@ import yaml
 
 import run
 from experiments import checkpoint
-from experiments.doctor import readers, rules, sweep_rules
+from experiments.doctor import given, readers, rules, sweep_rules
 from experiments.doctor.evidence import Evidence
 from experiments.headline import Headline
 from experiments.identity import run_id
@@ -234,6 +236,58 @@ def test_command_line(
         assert script.main(wrong) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "typed, said",
+    [
+        (["--set", "batchsize=8"], "no such setting of a run; did you mean batch_size? there are"),
+        (["--set", "better=lower"], "no such setting of a run; there are: optimizer"),
+        (["--set", "lr=1e-4,weight_decay=0.1"], "must be a number of at least 0 (and a space"),
+        (["--set", "lr=small"], "--set lr=small: must be a number"),
+        (["--set", "warmup_steps=-1"], "must be a number of at least 0"),
+        (["--set", "total_steps=nan"], "must be a number"),
+        (["--set", "param_dtype=bf61"], "must be one of float32, float64, bfloat16, float16"),
+        (["--baseline", "lr=1e-3", "wieght_decay=1"], "a baseline; did you mean weight_decay?"),
+        (["--baseline", "lr"], "--baseline lr: say KEY=VALUE"),
+    ],
+)
+def test_what_is_told_of_a_run_is_never_ignored(
+    typed: list[str], said: str, tmp_path: Path, script: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert script.main([str(faulty.log_of(tmp_path / "log.jsonl", "nan")), *typed]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_of_a_sweep_only_its_direction_can_be_told(
+    tmp_path: Path, script: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "runs.csv"
+    sweep(adamw=[1, 3, 2], lion=[2, 4, 3]).to_csv(table, index=False)
+    assert script.main([str(table), "--set", "better=higher"]) == 0
+    for typed, said in (
+        (["--set", "better=up"], "must be one of higher, lower"),
+        (["--set", "lr=1"], "no such setting of a sweep, whose table holds all others"),
+        (["--baseline", "lr=1"], "says nothing of a sweep's table"),
+    ):
+        assert script.main([str(table), *typed]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_settings_add_up_and_have_the_names_of_others_too(
+    tmp_path: Path, script: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = str(faulty.log_of(tmp_path / "log.jsonl", ""))
+    of_run = ["--set", "optimizer=lion", "--set", "learning_rate=1e-4", "wd=0.1"]
+    assert script.main([log, *of_run, "--baseline", "lr=1e-3", "--baseline", "wd=0.1"]) == 0
+    assert "lr x weight decay not kept" in capsys.readouterr().out
+
+
+def test_every_setting_that_a_rule_asks_for_can_be_told() -> None:
+    asked = set(re.findall(r'(?:number|settings\.get)\("(\w+)"', inspect.getsource(rules)))
+    assert len(asked) > 5 and asked <= set(given.OF_RUN)
 
 
 SWEEP = "optimizer,lr,seed,state,val\n"
