@@ -10,7 +10,8 @@
 Also metrics.jsonl, or any file of JSON lines with a step and a loss. A run of ours tells more with
 tracking.telemetry_every_steps=100. What --set takes: optimizer, lr, weight_decay, batch_size,
 warmup_steps, total_steps, final_lr or final_fraction, grad_clip_norm, param_dtype, resumed_at,
-experiment (a page, whose recipe is the baseline); of a sweep: better=lower. Nothing found is not a clean bill of health: each rule needs its numbers.
+experiment (a page, whose recipe is the baseline); of a sweep: better=lower. Nothing found is not
+a clean bill of health: each rule needs its numbers.
 """
 
 from __future__ import annotations

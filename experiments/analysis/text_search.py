@@ -46,7 +46,11 @@ def _mean(values: pd.Series) -> str:
     known = values.dropna()
     error = f" ± {known.sem():.3f}" if len(known) > 1 else ""
     lost = f" ({len(values) - len(known)} failed)" if len(known) < len(values) else ""
-    return f"{rounded(known.mean(), 3, signed=True)}{error}{lost}".replace("-", "−") if len(known) else "failed"
+    return (
+        f"{rounded(known.mean(), 3, signed=True)}{error}{lost}".replace("-", "−")
+        if len(known)
+        else "failed"
+    )
 
 
 def rediscovery(results: Path) -> str:

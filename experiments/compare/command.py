@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -19,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.compare.asking import Answer, Ask
-from experiments.compare.ledger import Ledger
+from experiments.compare.ledger import NUM_FAILURES_AT_FIRST, Ledger
 from experiments.compare.metric import Metric, MetricError, filled, last_lines
+from experiments.config import UserError
 from experiments.sweep.leases import holder, machine, process_start
 from experiments.sweep.local import find_gpus
 
@@ -90,10 +92,11 @@ class Runner:
                         free.append(one.slot)
                         if not self._ended(one):
                             waiting.insert(0, (one.ask, one.number + 1))
+                show([], len(asks))
+                self._ledger.refuse_hopeless(asks)
+                self._refuse_broken(running)
             finally:
                 _end_all(running)
-        show([], len(asks))
-        self._ledger.refuse_hopeless(asks)
         return [answer for ask in asks if (answer := self._ledger.answer(ask)) is not None]
 
     def _start(self, ask: Ask, number: int, slot: int) -> _Run:
@@ -119,6 +122,28 @@ class Runner:
         facts = {"pid": process.pid, "born": process_start(process.pid)}
         self._ledger.note("started", ask, machine=holder()["machine"], **facts)
         return _Run(ask, number, process, output, began, slot)
+
+    def _refuse_broken(self, running: list[_Run]) -> None:
+        """Whether failures are of the settings, or of the machine: then they say nothing of them.
+
+        A full disk or a lost GPU would fail all that comes, and pass for a bad optimizer.
+
+        Raises:
+            UserError: where a run that went well fails now; the failures before are forgotten.
+        """
+        failed, good = self._ledger.failed_last(), self._ledger.finished()
+        if len(failed) < NUM_FAILURES_AT_FIRST or good is None:
+            return
+        running.append(self._start(good, MAX_TRIES + 1, 0))
+        while running[0].process.poll() is None:
+            time.sleep(POLL_SECONDS)
+        _, state, message = self._read(running.pop())
+        if state == "failed":
+            self._ledger.forget(failed)
+            raise UserError(
+                f"the last {len(failed)} runs failed, and so does one that went well before "
+                f"({message}): mend it, and the same command tries them again"
+            )
 
     def _values(self, ask: Ask, folder: Path, quoted: bool) -> dict[str, Any]:
         texts = {"optimizer": ask.optimizer, "run_dir": str(folder.resolve())}
@@ -168,7 +193,8 @@ class Runner:
 
 def _folder_name(ask: Ask) -> str:
     copy = "-again" if ask.copy else ""
-    return f"{ask.optimizer}-lr{ask.lr:g}-wd{ask.weight_decay:g}-s{ask.seed}{copy}"
+    name = re.sub(r"[^\w.+-]", "-", ask.optimizer)
+    return f"{name}-lr{ask.lr:g}-wd{ask.weight_decay:g}-s{ask.seed}{copy}"
 
 
 def _end_all(running: Sequence[_Run]) -> None:

@@ -18,6 +18,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,13 @@ class Ledger:
         Raises:
             UserError: if another process is at it, or another comparison has the name.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot be written ({error.strerror}): --dir says where to"
+            ) from None
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -143,6 +149,20 @@ class Ledger:
                 self.forget(mine)
                 raise UserError(f"every run of {name} failed ({message})")
 
+    def failed_last(self) -> list[Ask]:
+        """The runs that have failed since one came to an end, the newest first."""
+        found = []
+        for event in reversed(self.known.values()):
+            if event["state"] != "failed":
+                break
+            found.append(_ask(event))
+        return found
+
+    def finished(self) -> Ask | None:
+        """A run that went well."""
+        events = self.known.values()
+        return next((_ask(event) for event in events if event["state"] == "finished"), None)
+
     def answer(self, ask: Ask) -> Answer | None:
         """What is known of a run."""
         event = self.known.get(ask.identity)
@@ -179,6 +199,10 @@ def read_table(path: Path | str) -> Any:
 def _key(event: dict[str, Any]) -> Key:
     names = ("optimizer", "lr", "weight_decay", "seed", "copy")
     return tuple(event.get(name) for name in names)  # pyright: ignore[reportReturnType]
+
+
+def _ask(event: dict[str, Any]) -> Ask:
+    return Ask(**{field.name: event[field.name] for field in fields(Ask)})
 
 
 def _plain(facts: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,17 @@ from typing import Any
 
 from experiments.config import UserError
 
-_LOWER = re.compile(r"loss|err|perplexity|ppl|nll|mse|mae|rmse|wer|fid|bpb|bits", re.I)
+_LOWER = re.compile(
+    r"loss|error|perplexity|(?<![a-z])(?:err|ppl|nll|mse|mae|rmse|wer|cer|fid|kid|bpb|bpc|bits)"
+    r"(?![a-z])",
+    re.IGNORECASE,
+)
+"""Names of what is to be made small; a short one only as a word: "answer" is no word error rate."""
+_HIGHER = re.compile(
+    r"acc(?![a-z])|accuracy|reward|score|bleu|rouge|recall|precision|top[-_@]?[15]"
+    r"|(?<![a-z])(?:auc|auroc|f1|map|iou|miou|dice|psnr|ssim|em)(?![a-z])",
+    re.IGNORECASE,
+)
 
 
 class MetricError(Exception):
@@ -68,6 +78,11 @@ class Metric:
         """Whether its name is that of something to be made small."""
         return bool(_LOWER.search(self.name))
 
+    @property
+    def looks_higher(self) -> bool:
+        """Whether its name is that of something to be made large, and of nothing else."""
+        return bool(_HIGHER.search(self.name)) and not self.looks_lower
+
     def _compiled(self) -> re.Pattern[str]:
         try:
             pattern = re.compile(self._inner)
@@ -112,9 +127,7 @@ class Metric:
         whole = [output] if self.file else []
         for line in [*whole, *reversed(output.splitlines())]:
             try:
-                value: Any = json.loads(line)
-                for key in keys:
-                    value = value[key]
+                value = _looked_up(json.loads(line), keys)
             except (ValueError, KeyError, TypeError, IndexError):
                 continue
             return _number(value, self._inner)
@@ -128,15 +141,28 @@ class Metric:
             if found:
                 last = found[-1]
                 power = re.match(r"[eE][-+]?\d+", line[last.end(1) :])  # [0-9.]+ misses e-05
-                return _number(last[1] + (power[0] if power else ""), self._inner)
+                found_text = last[1].rstrip(".")  # [0-9.]+ takes the end of a sentence, too
+                return _number(found_text + (power[0] if power else ""), self._inner)
             if broken is not None and broken.search(line):
                 return math.nan  # an older line that matches is not how this run ended
         raise MetricError(f"no line of {where} matches {self._inner!r}")
 
 
+def _looked_up(value: Any, keys: Sequence[str]) -> Any:
+    """`val.acc` is the key "val.acc" (or "val/acc") of a flat object, or "acc" within "val"."""
+    for name in (".".join(keys), "/".join(keys)):
+        if isinstance(value, dict) and name in value:
+            return value[name]
+    for key in keys:
+        value = value[key]
+    return value
+
+
 def _of_broken(pattern: str) -> re.Pattern[str] | None:
     """The same pattern with nan or inf in place of the number; None where it cannot be made."""
-    relaxed = re.sub(r"(?<!\\)\((?!\?)[^()]*\)", r"[-+]?(?:nan|inf)", pattern, count=1)
+    relaxed = re.sub(
+        r"(?<!\\)\((?!\?)[^()]*\)", r"[-+]?(?:nan|inf(?:inity)?)(?![a-z])", pattern, count=1
+    )
     try:
         return re.compile(relaxed, re.IGNORECASE) if relaxed != pattern else None
     except re.error:

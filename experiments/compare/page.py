@@ -10,6 +10,7 @@ Runs are cells of a sweep that grows, trained by any page of `conf/launcher` (`l
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 import os
 import re
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.build import build
-from experiments.compare import cost, session
+from experiments.compare import cost, options, session
 from experiments.compare.asking import Answer, Ask, Setting
 from experiments.compare.ledger import Ledger
 from experiments.compare.plan import Plan, check
@@ -56,9 +57,10 @@ def main(arguments: Sequence[str]) -> int:
     page = Page(overrides, args.config_dir, settings)
     command.launcher_section(launcher, launcher_changes, folders)  # refuses before anything runs
     command.check_data([page.cell(_first(page.plan))], is_here=True)
-    options = Options(_num_workers(launcher, launcher_changes, folders), args.yes, args.json)
-    root = Path(settings["dir"] or Path(page.base.results_dir).parent / "comparisons")
-    path = session.folder_of(root, settings["name"], page.name)
+    how = Options(_num_workers(launcher, launcher_changes, folders), args.yes, args.json)
+    folder = options.text(settings, "dir")
+    root = Path(folder) if folder else Path(page.base.results_dir).parent / "comparisons"
+    path = session.folder_of(root, options.text(settings, "name"), page.name)
     with Ledger(path).opened(page.about) as ledger:
         own = page.headline
         session.welcome(path, page.plan, f"{own.tune} {own.metric}", page.words.metric)
@@ -69,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
                 asks, ledger, lambda: command.launch(sweep, launcher, launcher_changes, folders)
             )
 
-        session.lead(page.plan, page.words, ledger, run, options)
+        session.lead(page.plan, page.words, ledger, run, how)
     return 0
 
 
@@ -85,6 +87,9 @@ def _parsed(
     parser.add_argument("--config-dir", "-cd")
     parser.add_argument("--yes", action="store_true")
     parser.add_argument("--json", action="store_true")
+    settings: dict[str, Any] = session.page()["settings"]
+    for key in settings:  # --budget 36 is compare.budget=36: remedies name options in this way
+        parser.add_argument(f"--{key.replace('_', '-')}", dest=f"{JOB}.{key}")
     parser.add_argument("overrides", nargs="*")
     args, others = parser.parse_known_intermixed_args(list(arguments))
     if others:
@@ -99,14 +104,25 @@ def _parsed(
         )
     if wrong := [text for text in rest if "=" not in text]:
         raise ConfigError(f"{wrong[0]!r} is neither a flag nor key=value")
-    settings: dict[str, Any] = session.page()["settings"]
-    given = dict(from_dotlist(JOB, [text.partition(".")[2] for text in ours]))
-    if unknown := [key for key in given if key not in settings]:
-        there = ", ".join(settings)
-        raise ConfigError(f"{JOB}.{unknown[0]}: no such key; there are: {there}")
+    given = _given([text.partition(".")[2] for text in ours], settings)
+    flags = {key: getattr(args, f"{JOB}.{key}") for key in settings}
+    given |= {key: value for key, value in flags.items() if value is not None}
     pages = [t.partition("=")[2] for t in launcher if t.startswith("launcher=")]
     changes = [t.partition(".")[2] for t in launcher if t.startswith("launcher.")]
     return args, rest, (pages or ["local"])[-1], changes, settings | given
+
+
+def _given(changes: list[str], settings: dict[str, Any]) -> dict[str, Any]:
+    """What `compare.KEY=VALUE` says."""
+    from omegaconf import OmegaConf
+
+    given: Any = OmegaConf.to_container(from_dotlist(JOB, changes))
+    if unknown := [key for key in given if key not in settings]:
+        near = difflib.get_close_matches(unknown[0], settings, n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        there = ", ".join(settings)
+        raise ConfigError(f"{JOB}.{unknown[0]}: no such key; {meant}there are: {there}")
+    return given
 
 
 class Page:
@@ -117,18 +133,16 @@ class Page:
     ) -> None:
         self._overrides = overrides
         self._config_dir = config_dir
-        others = settings["optimizers"]
-        others = others.split(",") if isinstance(others, str) else list(others)
-        baseline, contestants = session.contestants(
-            settings["baseline"], [one for one in others if one != settings["baseline"]]
-        )
+        name = str(settings["baseline"])
+        others = [one for one in options.names(settings["optimizers"]) if one != name]
+        baseline, contestants = session.contestants(name, others)
         self.base = self._compose(baseline.name, {})
         for one in contestants:
             self._compose(one.name, {})  # a page that cannot work is said before anything runs
         self.headline = _headline(self.base)
-        given = settings["effect"]
-        effect, in_sd, budget = cost.choose(None if given is None else str(given),
-                                            settings["budget"])  # fmt: skip
+        given = options.text(settings, "effect")
+        effect, in_sd, budget = cost.choose(given, options.whole(settings, "budget"))
+        margin = options.number(settings, "margin")
         self.plan = Plan(
             baseline=baseline,
             others=contestants,
@@ -136,7 +150,7 @@ class Page:
             budget=budget,
             effect=effect,
             effect_in_sd=in_sd,
-            margin=settings["margin"] or (None if given else self.headline.margin),
+            margin=self.headline.margin if margin is None and not given else margin,
             better=self.headline.better,
         )
         check(self.plan)
@@ -237,12 +251,13 @@ def _start(base: RunConfig, settings: dict[str, Any]) -> Setting:
     """
     values = {}
     for key in ("lr", "weight_decay"):
-        value = settings[key] if settings[key] is not None else base.optimizer.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        value = options.number(settings, key)
+        recipe = base.optimizer.get(key)
+        if value is None and (isinstance(recipe, bool) or not isinstance(recipe, int | float)):
             raise ConfigError(
-                f"{base.optimizer_name} has no number as its {key} ({value!r}): give {JOB}.{key}="
+                f"{base.optimizer_name} has no number as its {key} ({recipe!r}): give {JOB}.{key}="
             )
-        values[key] = float(value)
+        values[key] = float(recipe if value is None else value)
     return Setting(**values)
 
 

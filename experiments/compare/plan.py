@@ -115,8 +115,12 @@ def check(plan: Plan) -> None:
         raise UserError(f"--budget {plan.budget} tunes nothing: give each at least {least} trials")
     if not plan.effect > 0 or (plan.margin is not None and not plan.margin > 0):
         raise UserError("--effect and --margin are sizes of a difference: give positive numbers")
-    if plan.start.lr <= 0 or plan.start.weight_decay < 0:
-        raise UserError("the baseline needs an lr above 0 and a weight decay of at least 0")
+    start = plan.start
+    if not (0 < start.lr < math.inf and 0 <= start.weight_decay < math.inf):
+        raise UserError(
+            f"the baseline needs an lr above 0 and a weight decay of at least 0, not {start.lr:g} "
+            f"and {start.weight_decay:g}"
+        )
     if plan.effect_in_sd:
         refuse_small(plan.effect, plan.budget)
 

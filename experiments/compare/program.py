@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import hashlib
 import json
 import re
@@ -10,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.compare import cost, session
+from experiments.compare import cost, options, session
 from experiments.compare.asking import Answer, Ask, Setting
 from experiments.compare.command import Program, Runner
 from experiments.compare.ledger import Ledger
@@ -39,10 +40,10 @@ def parser(description: str, default_others: str) -> argparse.ArgumentParser:
     made.add_argument("--metric-name", help="for people, e.g. 'test accuracy'")
     made.add_argument("--baseline", help="adamw:lr=1e-3,weight_decay=0.05")
     made.add_argument("--optimizers", help=f"to compare with it (default: {default_others})")
-    made.add_argument("--budget", type=int, help="trials for each (default: 25)")
+    made.add_argument("--budget", help="trials for each (default: 25)")
     made.add_argument("--effect", help="difference to find: 1.5 (unit) or 2sd (default: 2sd)")
-    made.add_argument("--margin", type=float, help="no difference larger than (default: effect)")
-    made.add_argument("--workers", type=int, help="runs at a time (default: 1)")
+    made.add_argument("--margin", help="no difference larger than (default: effect)")
+    made.add_argument("--workers", help="runs at a time (default: 1)")
     made.add_argument("--name", help="of the folder below --dir")
     made.add_argument("--dir", type=Path, help=f"default: {FOLDER}")
     made.add_argument("--yes", action="store_true", help="go on after the pilot unasked")
@@ -70,10 +71,11 @@ def main(args: argparse.Namespace) -> int:
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:6]
     names = "-vs-".join(one.name for one in reversed(plan.contestants))
     default = re.sub(r"[^\w.+-]", "-", f"{names}-{digest}")
-    path = session.folder_of(Path(given.get("dir") or FOLDER), given.get("name"), default)
-    options = Options(_workers(given), bool(given.get("yes")), bool(given.get("json")))
+    root = Path(options.text(given, "dir") or FOLDER)
+    path = session.folder_of(root, options.text(given, "name"), default)
+    how = Options(_workers(given), bool(given.get("yes")), bool(given.get("json")))
     with Ledger(path).opened(about) as ledger:
-        runner, progress = Runner(program, ledger, options.num_workers), Progress()
+        runner, progress = Runner(program, ledger, how.num_workers), Progress()
 
         def run(asks: Sequence[Ask]) -> list[Answer]:
             try:
@@ -82,7 +84,7 @@ def main(args: argparse.Namespace) -> int:
                 progress.stop()
 
         session.welcome(path, plan, program.tune.name, program.report.name)
-        session.lead(plan, words, ledger, run, options)
+        session.lead(plan, words, ledger, run, how)
     return 0
 
 
@@ -95,19 +97,43 @@ def _merged(args: argparse.Namespace) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: give keys and values, e.g. command: python train.py ...")
-    content = {str(k).replace("-", "_"): v for k, v in content.items()}
-    unknown = [key for key in content if key not in vars(args)]
-    if unknown:
-        known = ", ".join(k for k in vars(args) if k not in ("file", "default_others"))
-        raise UserError(f"{path}: no option is called {unknown[0]}; there are: {known}")
+    names = {True: "yes", False: "no"}  # YAML takes these words for truths, as keys, too
+    content = {
+        names.get(k, str(k)).replace("-", "_"): v for k, v in content.items() if v is not None
+    }
+    known = [k for k in vars(args) if k not in ("file", "default_others")]
+    if unknown := [key for key in content if key not in known]:
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise UserError(
+            f"{path}: no option is called {unknown[0]}; {meant}there are: {', '.join(known)}"
+        )
+    for key, value in content.items():
+        _check_kind(f"{path}: {key}", value, vars(args)[key])
     return {**content, **given}
+
+
+def _check_kind(where: str, value: Any, default: Any) -> None:
+    """What a file may say for an option: text, a number, yes or no; a list of names.
+
+    Raises:
+        UserError: for another kind, e.g. a text in place of yes or no, which would count as yes.
+    """
+    is_flag = isinstance(default, bool)
+    if is_flag != isinstance(value, bool):
+        wanted = "true or false, without quotes" if is_flag else "text or a number"
+        raise UserError(f"{where}: {value!r} must be {wanted}")
+    is_baseline = where.endswith(": baseline") and isinstance(value, Mapping)
+    is_list = where.endswith(": optimizers") and isinstance(value, list)
+    if not (is_baseline or is_list or isinstance(value, str | int | float)):
+        raise UserError(f"{where}: {value!r} is neither text nor a number")
 
 
 def prepared(given: Mapping[str, Any]) -> tuple[Plan, Words, Program]:
@@ -127,14 +153,16 @@ def prepared(given: Mapping[str, Any]) -> tuple[Plan, Words, Program]:
     report = tune if report.text == tune.text else report
     beside = Metric(str(given["beside"]), "--beside") if given.get("beside") else None
     name, start = parse_baseline(given["baseline"])
-    others = given.get("optimizers") or given["default_others"]
-    others = others.split(",") if isinstance(others, str) else [str(one) for one in others]
-    others = [one.strip() for one in others if one.strip() and one.strip() != name]
+    others = options.names(given.get("optimizers") or given["default_others"])
+    others = [one for one in others if one != name]
     baseline, contestants = session.contestants(name, others)
-    effect, in_sd, budget = cost.choose(_text(given.get("effect")), _whole(given, "budget"))
+    effect, in_sd, budget = cost.choose(
+        options.text(given, "effect"), options.whole(given, "budget")
+    )
     better = given.get("better") or ("lower" if tune.looks_lower else "higher")
     if better not in ("higher", "lower"):
         raise UserError(f"better: {better!r} must be higher or lower")
+    _check_directions(tune, report, bool(given.get("better")))
     plan = Plan(
         baseline=baseline,
         others=contestants,
@@ -142,7 +170,7 @@ def prepared(given: Mapping[str, Any]) -> tuple[Plan, Words, Program]:
         budget=budget,
         effect=effect,
         effect_in_sd=in_sd,
-        margin=_number(given, "margin"),
+        margin=options.number(given, "margin"),
         better=better,
     )
     check(plan)
@@ -153,6 +181,25 @@ def prepared(given: Mapping[str, Any]) -> tuple[Plan, Words, Program]:
         held_out=report != tune,
     )
     return plan, words, Program(str(given["command"]), tune, report, beside, Path.cwd())
+
+
+def _check_directions(tune: Metric, report: Metric, is_said: bool) -> None:
+    """One direction holds for both numbers.
+
+    Raises:
+        UserError: where their names speak of two.
+    """
+    differ = tune.looks_lower != report.looks_lower and not is_said
+    clash = tune.looks_lower and report.looks_higher or tune.looks_higher and report.looks_lower
+    if not (differ or clash):
+        return
+    remedy = "give two that go the same way, e.g. both accuracies or both losses"
+    also = "" if clash else ", or say --better higher or --better lower, which then holds for both"
+    small, large = (tune, report) if tune.looks_lower else (report, tune)
+    raise UserError(
+        f"{small.option} ({small.name}) looks like a number to be made small, {large.option} "
+        f"({large.name}) does not: {remedy}{also}"
+    )
 
 
 def parse_baseline(text: Any) -> tuple[str, Setting]:
@@ -196,31 +243,8 @@ def _about(plan: Plan, program: Program) -> dict[str, Any]:
 
 
 def _workers(given: Mapping[str, Any]) -> int:
-    workers = _whole(given, "workers")
+    workers = options.whole(given, "workers")
     workers = 1 if workers is None else workers
     if workers < 1:
         raise UserError(f"--workers {workers}: at least 1")
     return workers
-
-
-def _whole(given: Mapping[str, Any], key: str) -> int | None:
-    value = given.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise UserError(f"{key}: {value!r} is no whole number")
-    return value
-
-
-def _number(given: Mapping[str, Any], key: str) -> float | None:
-    value = given.get(key)
-    if value is None:
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise UserError(f"{key}: {value!r} is no number") from None
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)

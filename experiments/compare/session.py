@@ -91,7 +91,7 @@ def lead(
         for line in said_of(notice, words, options):
             print(line, flush=True)
         if notice.kind == "pilot":
-            _ask(options, plan, ledger)
+            _ask(options, plan, notice.facts["pilot"], ledger)
 
     result: Result = converse(protocol.compare(plan), run, hear)
     seconds = sum(e.get("seconds") or 0.0 for e in ledger.known.values())
@@ -167,16 +167,27 @@ def _picks(result: Result) -> str:
     return ", ".join(said)
 
 
-def _ask(options: Options, plan: Plan, ledger: Ledger) -> None:
+def _ask(options: Options, plan: Plan, pilot: Pilot, ledger: Ledger) -> None:
     """Whether to go on at that price; not asked again once it was answered."""
-    if options.yes or any(event["event"] == "agreed" for event in ledger.events()):
+    agreed = [event for event in ledger.events() if event["event"] == "agreed"]
+    effect = plan.effect * pilot.sd if plan.effect_in_sd else plan.effect
+    if options.yes or any(_covers(event, plan.budget, effect) for event in agreed):
         return
     if not sys.stdin.isatty():
         raise Declined("nobody to ask: say --yes to go on at this price")
-    answer = input("Go on? [y/N] ").strip().lower()
+    try:
+        answer = input("Go on? [y/N] ").strip().lower()
+    except EOFError:
+        answer = ""
     if answer not in ("y", "yes"):
-        raise Declined("not started; the pilot is kept")
-    ledger.note("agreed", budget=plan.budget)
+        raise Declined("not started; the pilot is kept, and the same command asks again")
+    ledger.note("agreed", budget=plan.budget, effect=effect)
+
+
+def _covers(agreed: dict[str, Any], budget: int, effect: float) -> bool:
+    """Whether what was agreed to costs at least as much: more trials, or a smaller difference to
+    find, is another price."""
+    return agreed["budget"] >= budget and agreed.get("effect", 0.0) <= effect * (1 + 1e-9)
 
 
 class Progress:

@@ -58,8 +58,9 @@ def _verdict(result: Result, judged: Judged, words: Words) -> str:
         others = "none" if not fewest else str(fewest)
         total = len(result.final[judged.contestant.name])
         return (
-            f"No verdict: {most} of {total} final runs of {first} diverged at its best setting, "
-            f"{others} of {second}'s; lower lr or longer warm-up first."
+            f"No verdict: {most} of {total} final runs of {first} diverged or failed at its best "
+            f"setting, {others} of {second}'s; lower lr or longer warm-up first (trials.csv has "
+            "what they said last)."
         )
     if judged.reason == "untuned" and (gain := gained(result)):
         low, high = number(-gain.high), number(-gain.low)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 WIDTH = 18
@@ -49,15 +49,16 @@ def _memory(plan: Mapping[str, Any]) -> Iterator[str]:
     ways, devices = plan["memory_bytes_by_strategy"], plan["num_devices"]
     shown = ways if devices > 1 else {"ddp": ways["ddp"]}
     yield (
-        f"Memory in GB on {'one device' if devices == 1 else f'each of {devices} devices'}, "
-        f"micro-batch {plan['micro_batch_size']}, {plan['precision']}, counted as on a "
-        f"{plan['counted_for'].upper()}"
+        f"Memory in GB (1e9 bytes) on {'one device' if devices == 1 else f'each of {devices}'}, "
+        f"micro-batch {plan['micro_batch_size']}, {plan['precision']}, as on a "
+        f"{plan['counted_for'].upper()}: computed, not measured"
     )
     if devices > 1:
         yield _row("", "".join(f"{way:>10}" for way in shown))
-    for part, name in _PARTS.items():
-        if any(way[part] for way in shown.values()):
-            yield _row(name, "".join(f"{_gb(way[part]):>10}" for way in shown.values()))
+    parts = [part for part in _PARTS if any(way[part] for way in shown.values())]
+    for part in parts:
+        yield _row(_PARTS[part], "".join(f"{_gb(way[part]):>10}" for way in shown.values()))
+    yield from _basis(plan["basis"], parts)
     yield _row("a checkpoint", _gb(plan["checkpoint_bytes"]))
     activations = plan["activation_bytes"]
     pairs = [(n.replace("_", " "), activations[n]) for n in activations if n.startswith("with")]
@@ -67,9 +68,21 @@ def _memory(plan: Mapping[str, Any]) -> Iterator[str]:
     yield _row("largest micro-batch", ", ".join(fits))
 
 
+def _basis(basis: Mapping[str, str], parts: Sequence[str]) -> Iterator[str]:
+    """How sure each part is, and what is in none."""
+    for kind in dict.fromkeys(basis.values()):
+        named = [_PARTS[part] for part in parts if basis.get(part) == kind]
+        if named:
+            yield _row(kind, ", ".join(named))
+    yield _row(
+        "not in it", "the device's own context, workspaces, fragments: see what is left free"
+    )
+
+
 def _optimizers(plan: Mapping[str, Any]) -> Iterator[str]:
-    sizes = list(plan["largest_micro_batch"])
-    yield f"Fewest devices that hold it at this micro-batch ({plan['usable_memory']:.0%} used)"
+    sizes, asked = list(plan["largest_micro_batch"]), plan["micro_batch_at_most"]
+    each = f"micro-batches of {asked} at most" if asked else "each its share of the batch at once"
+    yield f"Fewest devices that hold it, {each} ({plan['usable_memory']:.0%} of their memory used)"
     heads = "".join(f"{f'{size} GB':>10}" for size in sizes)
     yield _row("", f"{'state, GB':>10}{'shared by':>11}{heads}")
     for name, ways in plan["devices_to_fit_by_optimizer"].items():
@@ -81,10 +94,15 @@ def _optimizers(plan: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _time(plan: Mapping[str, Any]) -> Iterator[str]:
-    yield f"Device-hours at {plan['peak_fraction']:.0%} of the peak rate (assumed)"
+    yield (
+        f"Device-hours at {plan['peak_fraction']:.0%} of the peak rate (assumed; rates and their "
+        "sources: conf/plan.yaml)"
+    )
     for name, hours in plan["device_hours"].items():
         if hours is not None:
             yield _row(name, f"{_hours(hours):>10}")
+    again = " what is computed again," if plan["flops_again_per_step"] else ""
+    yield _row("not in them", f"{again} data, evaluations, the network".strip())
 
 
 def _row(name: str, text: str) -> str:

@@ -16,6 +16,14 @@ DEVICES_OF_A_HOST = 8
 """Where launch.shard_size does not say otherwise."""
 
 
+BASIS = {
+    **dict.fromkeys(("weights", "gradients", "optimizer_state", "ema", "batch"), "exact"),
+    **dict.fromkeys(("cast_weights", "gathered", "activations", "total"), "estimated"),
+}
+"""How sure each part of the memory is: sizes of tensors that are there all the time, or what is
+counted operation by operation with the kernels and casts that a device is documented to have."""
+
+
 @dataclass(frozen=True)
 class Counted:
     """The trials of a model."""
@@ -50,10 +58,12 @@ def make(config: RunConfig) -> dict[str, Any]:
         "steps": steps,
         "batch_size": config.train.batch_size,
         "micro_batch_size": size,
+        "micro_batch_at_most": config.train.micro_batch_size,
         "example": task.example,
         "examples": steps * config.train.batch_size,
         "precision": "bf16" if blank.low else "fp32",
         "counted_for": "gpu" if blank.on_gpu else "cpu",
+        "basis": BASIS,
         "flops_per_step": flops,
         "flops_again_per_step": counted.one.flops_again * (config.train.batch_size // size),
         "num_devices": devices,

@@ -22,7 +22,12 @@ ACC = "acc=([0-9.]+)"
         ("json:val.acc", '{"val": {"acc": 1}}\n{"val": {"acc": 2.5}}\n{"other": 1}\nend', 2.5),
         (ACC, "acc=50\nacc=nan", math.nan),  # not the 50 of an epoch before
         (ACC, "acc=50\nacc=-inf", math.nan),
+        (ACC, "acc=50\nacc=infinity", math.nan),
+        ("loss ([0-9.]+)", "loss 2\nloss information: none", 2.0),
+        (ACC, "The end: acc=90.5.", 90.5),
         ("json:loss", '{"loss": 1}\n{"loss": NaN}', math.nan),
+        ("json:val.acc", '{"val.acc": 3}', 3.0),
+        ("json:eval.acc", '{"epoch": 1, "eval/acc": 4}', 4.0),
     ],
 )
 def test_the_last_one_counts(pattern, output, value):
@@ -62,7 +67,16 @@ def test_patterns_that_cannot_work_are_refused(text):
 
 @pytest.mark.parametrize(
     ("text", "name", "lower"),
-    [(ACC, "acc", False), (r"val_loss:\s*(\S+)", "val_loss", True), ("json:a.nll", "nll", True)],
+    [
+        (ACC, "acc", False),
+        (r"val_loss:\s*(\S+)", "val_loss", True),
+        ("json:a.nll", "nll", True),
+        ("json:valloss", "valloss", True),
+        ("json:eval_ppl", "eval_ppl", True),
+        ("answer_f1=(.*)", "answer_f1", False),  # holds "wer"
+        ("confidence: (.*)", "confidence", False),  # holds "fid"
+        ("json:merge_rate", "merge_rate", False),
+    ],
 )
 def test_names(text, name, lower):
     assert (Metric(text).name, Metric(text).looks_lower) == (name, lower)

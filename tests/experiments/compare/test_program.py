@@ -166,6 +166,18 @@ BAD_OPTIONS = {
     "workers": (["--workers", "0"], "at least 1"),
     "name": (["--name", "../up"], "not a path"),
     "file": (["nothing.yaml"], "No such file"),
+    "budget": (["--budget", "many"], "budget: 'many' is no number"),
+    "half a trial": (["--budget", "10.5"], "is no whole number"),
+    "endless margin": (["--margin", "inf"], "margin: 'inf' is no number"),
+    "endless lr": (["--baseline", "adamw:lr=inf,weight_decay=0"], "an lr above 0"),
+    "no lr": (["--baseline", "adamw:lr=nan,weight_decay=0"], "an lr above 0"),
+    "two directions": (
+        ["--metric", "val_loss=(.*)"],
+        "--metric (val_loss) looks like a number to "
+        "be made small, --test-metric (test_acc) does not",
+    ),
+    "two directions, said": (["--metric", "val_loss=(.*)", "--better", "lower"], "go the same way"),
+    "folder": (["--dir", "train.py"], "train.py/mine: cannot be written"),
 }
 
 
@@ -199,9 +211,68 @@ def test_a_file_holds_the_same_options(script, capsys):
     )
     assert compare.main(["mine.yaml"]) == 2  # nobody to ask
     assert "Pilot: AdamW as it is" in capsys.readouterr().out
-    Path("mine.yaml").write_text("comand: x\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("comand: x", "no option is called comand; did you mean command? there are: command"),
+        ("file: other.yaml", "no option is called file"),
+        ("yes: 'no'", "yes: 'no' must be true or false, without quotes"),
+        ("budget: true", "budget: True must be text or a number"),
+        ("metric: [a, b]", "metric: ['a', 'b'] is neither text nor a number"),
+        ("- a", "give keys and values"),
+        ("a: 'b", "no YAML"),
+        (b"metric: \xff", "no YAML"),
+    ],
+)
+def test_a_file_that_says_nothing_sensible_is_one_clear_line(content, said, script, capsys):
+    raw = content if isinstance(content, bytes) else content.encode()
+    Path("mine.yaml").write_bytes(raw)
     assert compare.main(["mine.yaml"]) == 2
-    assert "no option is called comand" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("error: mine.yaml: ") and error.count("\n") == 1 and said in error
+
+
+def test_a_machine_that_breaks_is_no_bad_setting(script, tmp_path, capsys):
+    """Its disk is full from the 20th run on: nothing is judged by that, and nothing is lost."""
+    broken = "import os, sys\nopen('n', 'a').write('x')\n"
+    broken += "if os.path.getsize('n') > 20: sys.exit('no space left')\n"
+    (tmp_path / "train.py").write_text(broken + FOREIGN)
+    assert compare.main(options(script)) == 2
+    error = capsys.readouterr().err
+    assert (
+        "runs failed, and so does one that went well before (exit code 1: no space left)" in error
+    )
+    assert error.count("\n") == 1
+    (tmp_path / "train.py").write_text(FOREIGN)
+    assert compare.main(options(script)) == 0
+    assert compare.main(options(script, name="whole")) == 0
+    kept = {event["key"]: event for event in events()}
+    assert sorted(kept) == sorted(event["key"] for event in events("whole"))
+    verdicts = [Path(f"results/comparisons/{n}/verdict.txt").read_text() for n in ("mine", "whole")]
+    assert verdicts[0] == verdicts[1]
+
+
+def test_settings_that_fail_are_trials_where_others_still_run(script, tmp_path):
+    """A program that gives up at large learning rates, instead of printing nan."""
+    fails = 'if float(a.lr) > 3e-3: sys.exit("loss is nan")\n'
+    (tmp_path / "train.py").write_text(FOREIGN.replace("draw = ", f"{fails}draw = ", 1))
+    assert compare.main(options(script)) == 0
+    assert "failed" in {event["state"] for event in events()}
+
+
+def test_another_price_is_asked_anew(script, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    answers, asked = ["n", "y"], []
+    monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or answers.pop(0))
+    once = [text for text in options(script) if text != "--yes"]
+    assert compare.main(once) == 2 and "asks again" in capsys.readouterr().err
+    assert compare.main(once) == 0
+    assert compare.main(once) == 0 and len(asked) == 2
+    answers.append("n")
+    assert compare.main([*once, "--budget", "16", "--effect", "4sd"]) == 2
+    assert len(asked) == 3
 
 
 def test_the_table_of_costs_needs_nothing_else(capsys):

@@ -99,7 +99,7 @@ def test_refusals_name_the_remedy():
     )
     lost = first([99.0, float("nan"), 99.5, float("nan"), 99.2], EVEN)
     assert lost.startswith(
-        "No verdict: 2 of 5 final runs of Lion diverged at its best setting, none"
+        "No verdict: 2 of 5 final runs of Lion diverged or failed at its best setting, none"
     )
     same = first([90.0] * 5, [90.0] * 5)
     assert same == ("No verdict: all seeds gave the same value; use loss, or more test data.")
