@@ -58,7 +58,7 @@ def _memory(plan: Mapping[str, Any]) -> Iterator[str]:
     parts = [part for part in _PARTS if any(way[part] for way in shown.values())]
     for part in parts:
         yield _row(_PARTS[part], "".join(f"{_gb(way[part]):>10}" for way in shown.values()))
-    yield from _basis(plan["basis"], parts)
+    yield from _basis(plan["basis"], parts, 1 - plan["usable_memory"])
     yield _row("a checkpoint", _gb(plan["checkpoint_bytes"]))
     activations = plan["activation_bytes"]
     pairs = [(n.replace("_", " "), activations[n]) for n in activations if n.startswith("with")]
@@ -68,15 +68,14 @@ def _memory(plan: Mapping[str, Any]) -> Iterator[str]:
     yield _row("largest micro-batch", ", ".join(fits))
 
 
-def _basis(basis: Mapping[str, str], parts: Sequence[str]) -> Iterator[str]:
+def _basis(basis: Mapping[str, str], parts: Sequence[str], free: float) -> Iterator[str]:
     """How sure each part is, and what is in none."""
     for kind in dict.fromkeys(basis.values()):
         named = [_PARTS[part] for part in parts if basis.get(part) == kind]
         if named:
             yield _row(kind, ", ".join(named))
-    yield _row(
-        "not in it", "the device's own context, workspaces, fragments: see what is left free"
-    )
+    left = f"{free:.0%} of the memory is left for them"
+    yield _row("not in it", f"the device's context, workspaces and fragments: {left}")
 
 
 def _optimizers(plan: Mapping[str, Any]) -> Iterator[str]:
