@@ -37,8 +37,13 @@ def divides(every: int | None, done: int) -> bool:
 
 
 def autocast(config: RunConfig, device: torch.device) -> torch.autocast:
-    """The precision of forward passes."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=resolved(config) == "bf16")
+    """The precision of forward passes.
+
+    Autocast would keep what it casts of every weight until the forward pass is over: half of the
+    weights, on every device. In shards a block is cast when it is gathered, and then let go.
+    """
+    is_low, in_shards = resolved(config) == "bf16", config.launch.strategy in ("fsdp", "hsdp")
+    return torch.autocast(device.type, torch.bfloat16, is_low, cache_enabled=not in_shards)
 
 
 def due(task: Task, is_last: bool, name: str = "") -> list[Evaluation]:

@@ -138,7 +138,7 @@ class Runner:
         while running[0].process.poll() is None:
             time.sleep(POLL_SECONDS)
         _, state, message = self._read(running.pop())
-        if state == "failed":
+        if state in ("failed", "unread"):
             self._ledger.forget(failed)
             raise UserError(
                 f"the last {len(failed)} runs failed, and so does one that went well before "
@@ -152,8 +152,18 @@ class Runner:
         return texts | numbers
 
     def _ended(self, one: _Run) -> bool:
-        """Notes the end of a run; False where it is to be tried once more."""
+        """Notes the end of a run; False where it is to be tried once more.
+
+        Raises:
+            UserError: where the first run that ends well says no number: nor would the others.
+        """
         answer, state, message = self._read(one)
+        if state == "unread" and self._ledger.finished() is None:
+            raise UserError(
+                f"the first run went well, but {message} (all of it: {one.output}): mend the "
+                "option that says where its number is, or the program"
+            )
+        state = "failed" if state == "unread" else state
         if state == "failed" and one.number < MAX_TRIES:
             self._ledger.note("retried", one.ask, message=message)
             return False
@@ -176,7 +186,7 @@ class Runner:
             if program.beside is not None:
                 beside = program.beside.read(text, values, one.began)
         except MetricError as error:
-            return Answer(seconds=seconds), "failed", f"{error}: {last_lines(text)}"
+            return Answer(seconds=seconds), "unread", f"{error}: {last_lines(text)}"
         if not (math.isfinite(tune) and math.isfinite(report)):
             return Answer(seconds=seconds), "diverged", f"{program.tune.name} {tune}"
         return Answer(tune, report, beside, seconds), "finished", ""

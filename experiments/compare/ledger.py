@@ -147,7 +147,10 @@ class Ledger:
                 mine = [ask for ask in asks if ask.optimizer == name and self.answer(ask)]
                 message = self.known[mine[0].identity]["message"]
                 self.forget(mine)
-                raise UserError(f"every run of {name} failed ({message})")
+                raise UserError(
+                    f"every run of {name} failed ({message}): mend it, and the same command tries "
+                    "them again"
+                )
 
     def failed_last(self) -> list[Ask]:
         """The runs that have failed since one came to an end, the newest first."""

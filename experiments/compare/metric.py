@@ -30,6 +30,8 @@ _HIGHER = re.compile(
     re.IGNORECASE,
 )
 
+_SPLITS = ("test", "val", "valid", "validation", "dev", "eval", "evaluation", "train", "training")
+
 
 class MetricError(Exception):
     """The output of a run holds no number; one line for people."""
@@ -71,7 +73,8 @@ class Metric:
             return self._inner[5:].rpartition(".")[2]
         plain = re.sub(r"\\[a-zA-Z]", " ", self._inner.partition("(")[0])
         words = re.findall(r"[A-Za-z_][\w/@-]*", plain)
-        return words[-1] if words else "the metric"
+        is_split = len(words) > 1 and words[-2].lower() in _SPLITS
+        return " ".join(words[-2:] if is_split else words[-1:]) or "the metric"
 
     @property
     def looks_lower(self) -> bool:

@@ -30,7 +30,7 @@ class Activations:
 
 @dataclass(frozen=True)
 class Parts:
-    """What training holds, in bytes; but the last two do not depend on the micro-batch."""
+    """What training holds, in bytes; but activations and batch do not depend on the micro-batch."""
 
     weights: int  # buffers, too
     gradients: int
@@ -39,9 +39,11 @@ class Parts:
     shown: int  # weights that are used in place of those trained: in a checkpoint alone
     cast_weights: int  # copies in 16 bits
     optimizer_step: int  # of the step itself, when the activations are gone
-    unit: int  # weights of the largest block, which sharding gathers
+    rest: int  # weights that lie in no block: in shards, what is whole all through a step
+    block: int  # weights of the largest block, which sharding gathers at its turn; 0: no blocks
     activations: Activations
     batch: Activations
+    frees_casts: bool = False  # in shards: checkpointing casts again what backward needs
 
     @property
     def checkpoint(self) -> int:
@@ -61,8 +63,11 @@ class Parts:
         share = STRATEGIES[strategy]
         gathered, cast = 0, self.cast_weights
         if strategy == "fsdp" and num_devices > 1:
-            # One unit computes while the next one comes, and its gradients are made whole.
-            gathered, cast = 3 * self.unit, 0  # it casts what it gathers
+            # What lies in no block stays gathered. One block computes while the next one comes, and
+            # gradients are made whole: of a block, or of what lies in none.
+            gathered = min(self.rest + 2 * self.block, self.weights) + max(self.rest, self.block)
+            if self.frees_casts:  # all but those of one block, and of what lies in none
+                cast = min(cast, (self.rest + self.block) // 2)
 
         def part(name: str) -> int:
             total = getattr(self, name)

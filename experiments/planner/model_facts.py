@@ -1,10 +1,12 @@
-"""Parameters of a model by group, and the unit that sharding gathers at a time."""
+"""Parameters of a model by group, and what sharding gathers at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from torch import Tensor, nn
+
+from experiments import sharding
 
 _DOMINANT = 0.9
 """A part with more than this share of a model is looked into."""
@@ -52,25 +54,9 @@ def _parts(model: nn.Module, prefix: str) -> dict[str, list[nn.Parameter]]:
     return {**found, **own}
 
 
-def largest_unit(model: nn.Module) -> int:
-    """Bytes of the largest block, or of all that lies in no block: what FSDP gathers at a time."""
-    blocks = [
-        block
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList | nn.Sequential) and len(module) > 1
-        and not _is_within(model, name)
-        for block in module
-    ]  # fmt: skip
+def rest_and_block(model: nn.Module) -> tuple[int, int]:
+    """Bytes of the weights that lie in no block, and of the largest block; see `sharding.blocks`."""
+    blocks = sharding.blocks(model)
     within = {id(p) for block in blocks for p in block.parameters()}
     rest = num_bytes(p for p in model.parameters() if id(p) not in within)
-    return max([rest, *(num_bytes(block.parameters()) for block in blocks)])
-
-
-def _is_within(model: nn.Module, name: str) -> bool:
-    """Whether a list of blocks lies in another one."""
-    parts = name.split(".")
-    above = (".".join(parts[:end]) for end in range(1, len(parts)))
-    return any(
-        isinstance(module, nn.ModuleList | nn.Sequential) and len(module) > 1
-        for module in map(model.get_submodule, above)
-    )
+    return rest, max((num_bytes(block.parameters()) for block in blocks), default=0)

@@ -184,8 +184,8 @@ def _parts(
     with blank.mode:
         weights = model_facts.num_bytes([*model.parameters(), *model.buffers()])
         gradients = model_facts.num_bytes(p for p in model.parameters() if p.requires_grad)
-        unit = model_facts.largest_unit(model)
     one, two = counted.one, counted.two
+    rest, block = model_facts.rest_and_block(blank.plain)
     return Parts(
         weights=weights,
         gradients=gradients,
@@ -194,9 +194,11 @@ def _parts(
         shown=weights if optimizer.shows_others else 0,
         cast_weights=one.cast_weights,
         optimizer_step=optimizer.step,
-        unit=unit,
+        rest=rest,
+        block=block,
         activations=Activations.through(size, one.activations, two.activations),
         batch=Activations.through(size, one.batch, two.batch),
+        frees_casts=one.flops_again > 0,
     )
 
 

@@ -76,6 +76,8 @@ def test_patterns_that_cannot_work_are_refused(text):
         ("answer_f1=(.*)", "answer_f1", False),  # holds "wer"
         ("confidence: (.*)", "confidence", False),  # holds "fid"
         ("json:merge_rate", "merge_rate", False),
+        (r"Test accuracy: (\S+)%", "Test accuracy", False),
+        (r"final loss (\S+)", "loss", True),
     ],
 )
 def test_names(text, name, lower):

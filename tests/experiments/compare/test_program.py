@@ -132,6 +132,14 @@ def test_a_faulty_program_is_one_clear_line(fault, tmp_path, monkeypatch, capsys
     assert error.startswith("error: ") and error.count("\n") == 1 and FAULTS[fault][1] in error
 
 
+def test_a_pattern_that_never_matches_costs_one_run(script, tmp_path, capsys):
+    wrong = [text.replace("val_acc", "acc_val") for text in options(script)]
+    (tmp_path / "train.py").write_text(f"open('n', 'a').write('x')\n{FOREIGN}")
+    assert compare.main(wrong) == 2
+    assert "the first run went well, but no line" in capsys.readouterr().err
+    assert (tmp_path / "n").read_text() == "x"
+
+
 def test_a_mended_program_is_run_again(script, tmp_path, capsys):
     (tmp_path / "train.py").write_text("raise SystemExit(1)")
     assert compare.main(options(script)) == 2

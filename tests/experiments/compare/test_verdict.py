@@ -127,6 +127,24 @@ def test_lower_is_better_keeps_the_raw_sign():
     assert first(EVEN, shifted(6), plan=plan).startswith("Lion is better than AdamW by 6.0")
 
 
+def test_what_stands_beside_is_called_a_loss_only_if_it_is_one():
+    whole = result(shifted(6), EVEN)
+    loss = json.loads(as_json.as_json(whole, WORDS, 1.0))
+    other = json.loads(as_json.as_json(whole, replace(WORDS, beside="test f1"), 1.0))
+    assert loss["loss_difference"] == loss["beside_difference"] == other["beside_difference"] < 0
+    assert (other["beside"], other["loss_difference"]) == ("test f1", None)
+
+
+def test_a_bound_that_excludes_zero_is_not_printed_as_zero():
+    whole = result(shifted(6), EVEN)
+    found = whole.judged[0].interval
+    near = replace(found, low=0.004, low_settings=0.004)
+    whole.judged = [replace(whole.judged[0], interval=near)]
+    assert whole.judged[0].verdict == "better" and whole.sd == 1.0  # one digit is shown
+    for line in verdict.sentences(whole, WORDS)[:2]:
+        assert "[0.004, " in line
+
+
 def test_ratios_and_scope_are_said():
     lines = verdict.sentences(result(shifted(6), EVEN), WORDS)
     said = "Lion's best lr is 5.2 times smaller than AdamW's [2.9, 9.3]; its best weight decay 6 "

@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 import run
+from experiments import sharding
 from experiments.compose import compose
 from experiments.config import JOBS, ConfigError, RunConfig
 from experiments.distributed import World
@@ -138,7 +140,7 @@ def plans() -> ModuleType:
 
 PARTS = Parts(
     weights=400, gradients=400, optimizer_state=800, ema=0, shown=0, cast_weights=200,
-    optimizer_step=0, unit=50, activations=Activations(10, 5), batch=Activations(0, 1),
+    optimizer_step=0, rest=50, block=40, activations=Activations(10, 5), batch=Activations(0, 1),
 )  # fmt: skip
 
 
@@ -147,7 +149,11 @@ def test_strategies_share_what_they_share() -> None:
     assert ddp["total"] == 400 + 400 + 800 + 200 + 20 + 2
     assert zero1["total"] == ddp["total"] - 600
     assert zero2["total"] == zero1["total"] - 300
-    assert fsdp["total"] == 100 + 100 + 200 + 3 * 50 + 20 + 2
+    assert fsdp["total"] == 100 + 100 + 200 + (50 + 2 * 40) + 50 + 200 + 20 + 2
+    saving = replace(PARTS, frees_casts=True).on_device("fsdp", 4, 2)
+    assert saving["cast_weights"] == 45 and saving["total"] == fsdp["total"] - 155
+    single = replace(PARTS, rest=400, block=0).on_device("fsdp", 4, 2)
+    assert single["gathered"] == 400 + 400  # no block is there to come
     alone = {way: PARTS.on_device(way, 1, 2)["total"] for way in memory.STRATEGIES}
     assert len(set(alone.values())) == 1
 
@@ -163,6 +169,45 @@ def test_the_fewest_devices_fit_and_one_less_does_not() -> None:
     assert memory.micro_batch(64, 12, 8) == 8 and memory.micro_batch(64, 3, 8) == 2
     assert memory.micro_batch(64, None, 7) is None
     assert memory.largest_micro_batch(PARTS, 1900, 64) == 15
+
+
+@pytest.mark.parametrize("asked", [None, 16])
+def test_more_memory_sharing_or_checkpointing_never_needs_more_devices(asked: int | None) -> None:
+    saving = replace(PARTS, activations=Activations(10, 1), frees_casts=True)
+    last: dict[str, int] = {}
+    for capacity in range(400, 2400, 50):
+        needed = {
+            way: memory.devices_to_fit(PARTS, way, capacity, 64, asked) or 10**9
+            for way in memory.STRATEGIES
+        }
+        ways = list(memory.STRATEGIES)
+        assert all(needed[a] >= needed[b] for a, b in zip(ways, ways[1:], strict=False))
+        assert all(needed[way] <= last.get(way, 10**9) for way in ways)
+        for way in ways:
+            found = memory.devices_to_fit(saving, way, capacity, 64, asked)
+            assert (found or 10**9) <= needed[way]
+        last = needed
+    assert last["ddp"] == 1
+
+
+def test_the_table_needs_no_more_where_memory_or_sharing_is_more() -> None:
+    for row in TABLE:
+        ddp, fsdp = (
+            [int(row[f"{way}_devices_of_{size}_gb"] or 10**9) for size in (24, 80)]
+            for way in ("ddp", "fsdp")
+        )
+        assert fsdp[0] <= ddp[0] and fsdp[1] <= ddp[1], row["experiment"]
+        assert ddp[1] <= ddp[0] and fsdp[1] <= fsdp[0], row["experiment"]
+
+
+@pytest.mark.parametrize("page", ["vit_s16_imagenet", "llm_1b"])
+def test_blocks_are_those_that_training_shards(page: str) -> None:
+    asked = config(page)
+    with torch.device("meta"):
+        model = task_without_data(asked).build_model()
+    rest, block = model_facts.rest_and_block(model)
+    found = sharding.blocks(model)
+    assert len(found) > 1 and rest + block * len(found) == model_facts.num_bytes(model.parameters())
 
 
 def test_groups_name_the_parts_and_count_shared_weights_once(proxy: dict[str, Any]) -> None:
