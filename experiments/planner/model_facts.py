@@ -55,7 +55,7 @@ def _parts(model: nn.Module, prefix: str) -> dict[str, list[nn.Parameter]]:
 
 
 def rest_and_block(model: nn.Module) -> tuple[int, int]:
-    """Bytes of the weights that lie in no block, and of the largest block; see `sharding.blocks`."""
+    """Bytes of the weights in no block, and of the largest block; see `sharding.blocks`."""
     blocks = sharding.blocks(model)
     within = {id(p) for block in blocks for p in block.parameters()}
     rest = num_bytes(p for p in model.parameters() if id(p) not in within)

@@ -198,7 +198,7 @@ def _parts(
         block=block,
         activations=Activations.through(size, one.activations, two.activations),
         batch=Activations.through(size, one.batch, two.batch),
-        frees_casts=one.flops_again > 0,
+        frees_casts=counted.with_checkpoints is one,
     )
 
 

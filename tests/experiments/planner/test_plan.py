@@ -33,6 +33,9 @@ def config(page: str, *changes: str) -> RunConfig:
     return compose([f"experiment={page}", "job=plan", *changes])
 
 
+SAVING = "+model.activation_checkpointing=true"
+
+
 @pytest.fixture(scope="module")
 def proxy() -> dict[str, Any]:
     return plan.make(config("vit_proxy"))
@@ -114,6 +117,14 @@ def test_checkpointing_takes_less_memory_and_more_flops() -> None:
     assert saving.activations < 0.35 * plain.activations
     assert saving.flops == plain.flops
     assert 0.9 * plain.flops / 3 < saving.flops_again < plain.flops / 3
+
+
+@pytest.mark.parametrize("changes", [[], ["task.loss_chunk=8"], [SAVING]])
+def test_only_checkpointed_blocks_let_their_casts_go(changes: list[str]) -> None:
+    low = ["train.precision=bf16", "launch.device=cuda", "launch.num_processes=2"]
+    found = plan.make(config("lm_proxy", *low, *changes))["memory_bytes_by_strategy"]
+    ratio = found["fsdp"]["cast_weights"] / found["ddp"]["cast_weights"]
+    assert (ratio < 0.9) if SAVING in changes else (ratio == 1)
 
 
 def test_on_a_gpu_layer_norms_are_float32_and_attention_holds_no_scores() -> None:
