@@ -36,6 +36,15 @@ def quoted_arguments(arguments: Sequence[str]) -> list[str]:
 
 _WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package")
 _WITH_VALUE += ("-p", "--cfg", "-c", "--experimental-rerun", "--trust")
+_WITH_VALUE += (
+    "--budget",
+    "--effect",
+    "--margin",
+    "--name",
+    "--dir",
+    "--optimizers",
+)  # job=compare
+_WITH_VALUE += ("--baseline", "--lr", "--weight-decay")
 
 
 def _quote_value(text: str) -> str:

@@ -8,6 +8,7 @@ from experiments.compare.ledger import Ledger
 from experiments.compare.page import Page
 from experiments.compare.session import page as defaults
 from experiments.config import UserError
+from experiments.overrides import quoted_arguments
 from experiments.sweep.worker import Worker
 
 QUICK = ["experiment=vit_proxy", "train.epochs=null", "train.steps=2", "eval.every_epochs=null"]
@@ -76,6 +77,15 @@ def test_a_command_line_that_cannot_work_is_one_line_and_starts_nothing(text, tm
         page.main(given)
     assert BAD[text] in str(refused.value) and "\n" not in str(refused.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_options_may_be_typed_as_those_of_the_script():
+    """Remedies name them so: --budget 36."""
+    settings = defaults()["settings"]
+    flags = [word for key in settings for word in (f"--{key.replace('_', '-')}", "x")]
+    typed = quoted_arguments(["job=compare", "experiment=vit_proxy", *flags])
+    *_, given = page._parsed(typed)
+    assert given == dict.fromkeys(settings, "x")
 
 
 def test_another_job_is_not_ours():

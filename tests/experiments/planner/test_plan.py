@@ -122,7 +122,7 @@ def test_checkpointing_takes_less_memory_and_more_flops() -> None:
 @pytest.mark.parametrize("changes", [[], ["task.loss_chunk=8"], [SAVING]])
 def test_only_checkpointed_blocks_let_their_casts_go(changes: list[str]) -> None:
     low = ["train.precision=bf16", "launch.device=cuda", "launch.num_processes=2"]
-    found = plan.make(config("lm_proxy", *low, *changes))["memory_bytes_by_strategy"]
+    found = plan.make(config("t5_proxy", *low, *changes))["memory_bytes_by_strategy"]
     ratio = found["fsdp"]["cast_weights"] / found["ddp"]["cast_weights"]
     assert (ratio < 0.9) if SAVING in changes else (ratio == 1)
 
