@@ -14,6 +14,7 @@ import difflib
 import math
 import os
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     command.check_data([page.cell(_first(page.plan))], is_here=True)
     how = Options(_num_workers(launcher, launcher_changes, folders), args.yes, args.json)
     folder = options.text(settings, "dir")
+    page.num_workers = how.num_workers
     root = Path(folder) if folder else Path(page.base.results_dir).parent / "comparisons"
     path = session.folder_of(root, options.text(settings, "name"), page.name)
     with Ledger(path).opened(page.about) as ledger:
@@ -133,6 +135,7 @@ class Page:
     ) -> None:
         self._overrides = overrides
         self._config_dir = config_dir
+        self.num_workers = 1
         name = str(settings["baseline"])
         others = [one for one in options.names(settings["optimizers"]) if one != name]
         baseline, contestants = session.contestants(name, others)
@@ -203,15 +206,24 @@ class Page:
             for run, state in sweep.states().items():
                 if state == "failed" and run in {cell.run_id for cell in cells}:
                     sweep.leases.forgive(run)  # mended meanwhile, or it fails again
+            began = time.monotonic()
             code = launch()
             if code > 1:
                 raise KeyboardInterrupt
-            self._note(missing, cells, sweep, ledger)
+            each = (time.monotonic() - began) * self.num_workers / len(missing)
+            self._note(missing, cells, sweep, ledger, each)
         return [ledger.answer(ask) or Answer() for ask in asks]
 
     def _note(
-        self, asks: Sequence[Ask], cells: Sequence[Cell], sweep: Sweep, ledger: Ledger
+        self,
+        asks: Sequence[Ask],
+        cells: Sequence[Cell],
+        sweep: Sweep,
+        ledger: Ledger,
+        least_seconds: float,
     ) -> None:
+        """`least_seconds`: a run's share of the time that all took, start-up and evaluation too:
+        a price of training alone would be too low."""
         from experiments.outcomes import outcomes
         from experiments.table import read_runs
 
@@ -222,7 +234,8 @@ class Page:
         states = sweep.states()
         for ask, cell in zip(asks, cells, strict=True):
             row, state = rows.get(cell.run_id, {}), states[cell.run_id]
-            values = [float(row.get(k, math.nan)) for k in ("val", "test", "test_loss", "seconds")]
+            values = [float(row.get(k, math.nan)) for k in ("val", "test", "test_loss")]
+            values.append(max(least_seconds, float(row.get("seconds", 0.0))))
             if state == "finished" and not math.isfinite(values[0]):
                 raise UserError(f"run {cell.run_id} has measured no {self.headline.metric}")
             message = _last_message(sweep, cell) if state == "failed" else cell.run_id

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from experiments.compare import cost, options, session
 from experiments.compare.asking import Answer, Ask, Setting
@@ -25,11 +25,16 @@ FOLDER = Path("results/comparisons")
 _BASELINE = re.compile(r"([^:\s]+):(.+)")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one line, without all of its usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}: --help lists the options")
+
+
 def parser(description: str, default_others: str) -> argparse.ArgumentParser:
     """The options; every one of them may stand in the file, too (with _ for -)."""
-    made = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("file", nargs="?", type=Path, help="YAML file with these options as keys")
     made.add_argument("--command", help="with {optimizer} {lr} {weight_decay} {seed}")
     made.add_argument("--metric", help="decides the tuning (validation): a pattern, see above")

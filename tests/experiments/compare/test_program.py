@@ -185,6 +185,9 @@ BAD_OPTIONS = {
         "be made small, --test-metric (test_acc) does not",
     ),
     "two directions, said": (["--metric", "val_loss=(.*)", "--better", "lower"], "go the same way"),
+    "no such option": (["--bugdet", "25"], "unrecognized arguments: --bugdet: --help lists"),
+    "no value": (["--budget"], "expected one argument"),
+    "no such choice": (["--better", "up"], "invalid choice"),
     "folder": (["--dir", "train.py"], "train.py/mine: cannot be written"),
 }
 
