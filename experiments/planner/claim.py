@@ -36,7 +36,7 @@ def work_out(config: RunConfig) -> list[dict[str, Any]]:
     blank = Blank(task_without_data(config), config, on_gpu=True)
     size = 8
     trials = [blank.trial(number, True) for number in (size, 2 * size)]
-    line = Activations.through(size, trials[0].activations, trials[1].activations)
+    line = Activations.through({n * size: t.activations for n, t in enumerate(trials, 1)})
     number = model_facts.num_params(blank.model)
     rows = []
     for state, each in BYTES_A_WEIGHT.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 MOST_DEVICES = 4096
@@ -12,20 +12,35 @@ GB = 10**9
 
 @dataclass(frozen=True)
 class Activations:
-    """Most bytes beside weights and gradients, of a micro-batch of so many examples."""
+    """Most bytes beside weights and gradients, by the examples of a micro-batch.
 
-    fixed: float
-    each: float
+    That is the largest of several moments, each a line: for few examples it may be one that does
+    not depend on them, e.g. the gradient of an embedding. So it is counted at several sizes, and
+    straight in between, which is not too little.
+    """
+
+    points: tuple[tuple[int, float], ...]  # size, bytes: two or more, the smallest size first
 
     @classmethod
-    def through(cls, size: int, small: int, double: int) -> Activations:
-        """The line through micro-batches of `size` and of twice as many."""
-        each = max(0.0, (double - small) / size)
-        return cls(small - each * size, each)
+    def through(cls, counted: Mapping[int, int]) -> Activations:
+        """Through what was counted, bytes by size."""
+        return cls(tuple(sorted(counted.items())))
+
+    @property
+    def each(self) -> float:
+        """Bytes of one example more, where there are many."""
+        return self._slope(len(self.points) - 1)
 
     def at(self, size: int) -> int:
         """Bytes of a micro-batch."""
-        return round(self.fixed + self.each * size)
+        above = (n for n, (known, _) in enumerate(self.points) if known >= size and n)
+        place = next(above, len(self.points) - 1)
+        known, value = self.points[place - 1]
+        return round(value + self._slope(place) * (size - known))
+
+    def _slope(self, place: int) -> float:
+        (low, small), (high, large) = self.points[place - 1 : place + 1]
+        return max(0.0, (large - small) / (high - low))
 
 
 @dataclass(frozen=True)

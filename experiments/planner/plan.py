@@ -12,6 +12,8 @@ from experiments.planner.memory import Activations, Parts
 from experiments.planner.stand_ins import num_steps, task_without_data
 from experiments.planner.trial import Blank, Trial
 
+MANY = 32
+"""Times the micro-batch, up to which activations are counted."""
 DEVICES_OF_A_HOST = 8
 """Where launch.shard_size does not say otherwise."""
 
@@ -29,7 +31,7 @@ class Counted:
     """The trials of a model."""
 
     one: Trial  # of the micro-batch
-    two: Trial  # of twice as many examples
+    by_size: dict[int, Trial]  # of this and other numbers of examples
     with_checkpoints: Trial | None
     without_checkpoints: Trial | None
 
@@ -124,10 +126,10 @@ def _tried(
     size, accumulates = _micro_batch(config)
     blank = Blank(task, config, on_gpu)
     try:
-        counted = _count(blank, size, accumulates)
+        counted = _count(blank, size, config.train.batch_size, accumulates)
     except ConfigError:
         blank = Blank(task, config, on_gpu, pretends=True)
-        counted = _count(blank, size, accumulates)
+        counted = _count(blank, size, config.train.batch_size, accumulates)
     bytes_of = {
         name: optimizer_state.measure(section, config, blank)
         for name, section in {"": config.optimizer, **optimizer_state.side_by_side()}.items()
@@ -151,22 +153,28 @@ def device_hours(config: RunConfig, flops: int, is_low: bool) -> dict[str, float
     return hours
 
 
-def _count(blank: Blank, size: int, accumulates: bool) -> Counted:
-    one = blank.trial(size, accumulates)
-    two = blank.trial(2 * size, accumulates)
+def _sizes(size: int, batch_size: int) -> list[int]:
+    """Micro-batches to count: this, none smaller, twice as many, and so many that they decide."""
+    far = min(MANY * size, batch_size)
+    return sorted({1, size, 2 * size, *((far // 2, far) if far >= 4 * size else ())})
+
+
+def _count(blank: Blank, size: int, batch_size: int, accumulates: bool) -> Counted:
+    sizes = {number: blank.trial(number, accumulates) for number in _sizes(size, batch_size)}
+    one = sizes[size]
     if not blank.can_checkpoint():
-        return Counted(one, two, None, one)
+        return Counted(one, sizes, None, one)
     without = one
     if one.flops_again:
         blank.checkpoint(False)
         without = blank.trial(size, accumulates)
     if without.flops_again != one.flops_again:
-        return Counted(one, two, one, without)
+        return Counted(one, sizes, one, without)
     blank.checkpoint(True)
     try:
-        return Counted(one, two, blank.trial(size, accumulates), without)
+        return Counted(one, sizes, blank.trial(size, accumulates), without)
     except ConfigError:  # the same step went well without: this model's switch is broken
-        return Counted(one, two, None, without)
+        return Counted(one, sizes, None, without)
 
 
 def _of(trial: Trial | None) -> int | None:
@@ -184,7 +192,7 @@ def _parts(
     with blank.mode:
         weights = model_facts.num_bytes([*model.parameters(), *model.buffers()])
         gradients = model_facts.num_bytes(p for p in model.parameters() if p.requires_grad)
-    one, two = counted.one, counted.two
+    one, sizes = counted.one, counted.by_size
     rest, block = model_facts.rest_and_block(blank.plain)
     return Parts(
         weights=weights,
@@ -196,8 +204,8 @@ def _parts(
         optimizer_step=optimizer.step,
         rest=rest,
         block=block,
-        activations=Activations.through(size, one.activations, two.activations),
-        batch=Activations.through(size, one.batch, two.batch),
+        activations=Activations.through({n: t.activations for n, t in sizes.items()}),
+        batch=Activations.through({n: t.batch for n, t in sizes.items()}),
         frees_casts=counted.with_checkpoints is one,
     )
 

@@ -131,9 +131,7 @@ def test_on_a_gpu_layer_norms_are_float32_and_attention_holds_no_scores() -> Non
     """A page's bf16 step: what is kept per token and block, in bytes of its width."""
     asked = config("vit_b16_imagenet")
     blank = Blank(task_without_data(asked), asked, on_gpu=True)
-    each = Activations.through(
-        2, blank.trial(2, True).activations, blank.trial(4, True).activations
-    )
+    each = Activations.through({n: blank.trial(n, True).activations for n in (2, 4)})
     scores = 12 * 12 * 197**2 * 2
     assert each.each < 95e6  # 12 blocks x 197 tokens x 768 x about 50 bytes
     assert each.each > 12 * 197 * 768 * 40
@@ -149,9 +147,13 @@ def plans() -> ModuleType:
     return module
 
 
+def line(fixed: int, each: int) -> Activations:
+    return Activations.through({size: fixed + each * size for size in (1, 2)})
+
+
 PARTS = Parts(
     weights=400, gradients=400, optimizer_state=800, ema=0, shown=0, cast_weights=200,
-    optimizer_step=0, rest=50, block=40, activations=Activations(10, 5), batch=Activations(0, 1),
+    optimizer_step=0, rest=50, block=40, activations=line(10, 5), batch=line(0, 1),
 )  # fmt: skip
 
 
@@ -184,7 +186,7 @@ def test_the_fewest_devices_fit_and_one_less_does_not() -> None:
 
 @pytest.mark.parametrize("asked", [None, 16])
 def test_more_memory_sharing_or_checkpointing_never_needs_more_devices(asked: int | None) -> None:
-    saving = replace(PARTS, activations=Activations(10, 1), frees_casts=True)
+    saving = replace(PARTS, activations=line(10, 1), frees_casts=True)
     last: dict[str, int] = {}
     for capacity in range(400, 2400, 50):
         needed = {
@@ -199,6 +201,33 @@ def test_more_memory_sharing_or_checkpointing_never_needs_more_devices(asked: in
             assert (found or 10**9) <= needed[way]
         last = needed
     assert last["ddp"] == 1
+
+
+def test_activations_grow_with_the_examples_even_where_few_of_them_cost_nothing() -> None:
+    """Up to 10 examples something else is the most: not so for ever."""
+    counted = Activations.through({size: max(100, 10 * size) for size in (1, 4, 8, 64, 128)})
+    assert [counted.at(size) for size in (1, 3, 4, 8, 64, 1000)] == [
+        100,
+        100,
+        100,
+        100,
+        640,
+        10_000,
+    ]
+    assert counted.each == 10
+    assert all(counted.at(size) >= max(100, 10 * size) for size in range(1, 200))
+
+
+def test_many_examples_are_counted_where_the_embedding_decides_of_few() -> None:
+    """Of 16 sequences or fewer the gradient of the embedding is the most."""
+    large = ["launch.device=cuda", "train.precision=bf16", "model.vocab_size=8192"]
+    asked = config("lm_proxy", *large, "task.loss_chunk=8", "train.batch_size=64")
+    blank = Blank(task_without_data(asked), asked, on_gpu=True)
+    few, two, many, most = (blank.trial(number, False).activations for number in (1, 2, 32, 64))
+    assert few == two < many
+    asked.train.micro_batch_size = 1
+    found = plan.parts_by_optimizer(asked)["lion"].activations
+    assert found.at(1) == few and found.at(64) == pytest.approx(most, rel=0.02)
 
 
 def test_the_table_needs_no_more_where_memory_or_sharing_is_more() -> None:
