@@ -15,7 +15,7 @@ def rounded(value: float, digits: int, signed: bool = False) -> str:
     """
     sign = "+" if signed else ""
     if not value:
-        return f"{0:.{digits}f}"
+        return f"{0:{sign}.{digits}f}"
     text = f"{value:{sign}.{digits}f}"
     return text if not math.isfinite(value) or float(text) else f"{value:{sign}.1g}"
 

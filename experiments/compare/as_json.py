@@ -35,7 +35,7 @@ def _row(result: Result, judged: Judged, words: Words, seconds: float) -> dict[s
         )
         raw["n"] = min(found.n_ours, found.n_theirs)
     pick, base = (result.tuned[who.name].pick for who in (judged.contestant, result.plan.baseline))
-    is_loss = beside and "loss" in words.beside.lower()
+    loss = beside if "loss" in words.beside.lower() else None
     row = {
         "verdict": judged.verdict,
         "reason": judged.reason,
@@ -69,9 +69,9 @@ def _row(result: Result, judged: Judged, words: Words, seconds: float) -> dict[s
         "beside_difference": beside.mean if beside else None,
         "beside_low": beside.low if beside else None,
         "beside_high": beside.high if beside else None,
-        "loss_difference": beside.mean if is_loss else None,
-        "loss_low": beside.low if is_loss else None,
-        "loss_high": beside.high if is_loss else None,
+        "loss_difference": loss.mean if loss else None,
+        "loss_low": loss.low if loss else None,
+        "loss_high": loss.high if loss else None,
         "seconds": seconds,
     }  # fmt: skip
     return {k: _round(v) for k, v in row.items()}

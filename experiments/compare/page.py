@@ -265,12 +265,12 @@ def _start(base: RunConfig, settings: dict[str, Any]) -> Setting:
     values = {}
     for key in ("lr", "weight_decay"):
         value = options.number(settings, key)
-        recipe = base.optimizer.get(key)
+        recipe: Any = base.optimizer.get(key)
         if value is None and (isinstance(recipe, bool) or not isinstance(recipe, int | float)):
             raise ConfigError(
                 f"{base.optimizer_name} has no number as its {key} ({recipe!r}): give {JOB}.{key}="
             )
-        values[key] = float(recipe if value is None else value)
+        values[key] = float(recipe) if value is None else value
     return Setting(**values)
 
 
