@@ -80,8 +80,11 @@ def _basis(basis: Mapping[str, str], parts: Sequence[str], free: float) -> Itera
 
 def _optimizers(plan: Mapping[str, Any]) -> Iterator[str]:
     sizes, asked = list(plan["largest_micro_batch"]), plan["micro_batch_at_most"]
-    each = f"micro-batches of {asked} at most" if asked else "each its share of the batch at once"
-    yield f"Fewest devices that hold it, {each} ({plan['usable_memory']:.0%} of their memory used)"
+    each = f"micro-batches of {asked}" if asked else "each its share of the batch at once"
+    yield (
+        f"Fewest devices that hold it, {each} ({plan['usable_memory']:.0%} of their memory used); "
+        "smaller micro-batches may do with fewer"
+    )
     heads = "".join(f"{f'{size} GB':>10}" for size in sizes)
     yield _row("", f"{'state, GB':>10}{'shared by':>11}{heads}")
     for name, ways in plan["devices_to_fit_by_optimizer"].items():

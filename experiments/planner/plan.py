@@ -154,9 +154,10 @@ def device_hours(config: RunConfig, flops: int, is_low: bool) -> dict[str, float
 
 
 def _sizes(size: int, batch_size: int) -> list[int]:
-    """Micro-batches to count: this, none smaller, twice as many, and so many that they decide."""
+    """Micro-batches to count: this one first, as the first pass makes what a model keeps; then none
+    smaller, twice as many, and so many that they decide."""
     far = min(MANY * size, batch_size)
-    return sorted({1, size, 2 * size, *((far // 2, far) if far >= 4 * size else ())})
+    return list(dict.fromkeys([size, 1, 2 * size, *((far // 2, far) if far >= 4 * size else ())]))
 
 
 def _count(blank: Blank, size: int, batch_size: int, accumulates: bool) -> Counted:
