@@ -77,6 +77,19 @@ def test_two_processes_with_shards_train_and_measure_like_one(
     assert forked.folder(alone(name)).name == forked.folder(two(name)).name
 
 
+def test_bf16_in_shards_is_that_of_one_process(tmp_path: Path) -> None:
+    """Weights are cast without autocast's cache, see `experiments.measuring.autocast`."""
+    low = {**FEW, "train__precision": "bf16"}
+    one, both, full = (
+        config(tmp_path / name, **changes)
+        for name, changes in (("one", low), ("both", low), ("full", FEW))
+    )
+    for alone_ in (one, full):
+        runner.run(alone_)
+    assert forked.run_ranks(both, 2) == [0, 0]
+    assert difference(one, both) <= TOLERANCE < 1e-3 < difference(one, full)
+
+
 @pytest.mark.parametrize("name", ["lion int8", "adafactor"])
 def test_killed_and_resumed_is_bit_equal(tmp_path: Path, two: Any, name: str) -> None:
     killed = config(tmp_path, name)
