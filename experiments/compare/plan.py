@@ -125,6 +125,11 @@ def check(plan: Plan) -> None:
         refuse_small(plan.effect, plan.budget)
 
 
+def smallest_effect(plan: Plan) -> float:
+    """What the trials can find at all, in sd: less drowns in the luck of tuning."""
+    return judging.MIN_EFFECT * judging.tau_of(plan.budget)
+
+
 def refuse_small(effect: float, budget: int) -> None:
     """Raises: UserError for an effect (in sd) that so many trials cannot resolve."""
     tau = judging.tau_of(budget)

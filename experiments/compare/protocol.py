@@ -14,7 +14,15 @@ import numpy as np
 from experiments.compare.asking import Answer, Ask, Dialogue, Notice, Setting
 from experiments.compare.final import finish
 from experiments.compare.fit import Fit
-from experiments.compare.plan import Contestant, Pilot, Plan, Tuned, check
+from experiments.compare.plan import (
+    Contestant,
+    Pilot,
+    Plan,
+    Tuned,
+    check,
+    refuse_small,
+    smallest_effect,
+)
 from experiments.compare.search import EXTENSION, Guess, Search, extend, top_up, tune
 from experiments.config import UserError
 
@@ -25,6 +33,9 @@ FIRST_DECAY = 0.01
 FAR = 1.0
 """Decades from its start, beyond which a top is believed only with `MIN_NEAR` trials about it."""
 MIN_NEAR = 12
+SD_MAY_BE_OFF = 2.0
+"""Times: a pilot of three seeds tells the sd no better, so an effect in the metric's unit is
+refused only where it would be too small at half of that sd; before that people are warned."""
 DF_OF_PILOT = 0.5
 """Weight, in degrees of freedom, of the pilot's sd in that of the first search: little, since a
 start far below the top is several times as noisy."""
@@ -41,6 +52,8 @@ def compare(plan: Plan) -> Dialogue:
     """
     check(plan)
     pilot = yield from _pilot(plan)
+    if not plan.effect_in_sd and plan.effect / pilot.sd * SD_MAY_BE_OFF < smallest_effect(plan):
+        refuse_small(plan.effect / pilot.sd, plan.budget)
     tuned, budget = yield from tune_all(plan, pilot)
     return (yield from finish(plan, pilot, tuned, budget))
 

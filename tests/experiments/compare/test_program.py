@@ -209,6 +209,13 @@ def test_nobody_to_ask_stops_after_the_pilot(script, capsys):
     assert "--yes" in captured.err and "about 30 runs" in captured.out
 
 
+def test_an_effect_far_below_the_noise_stops_after_the_pilot(script, capsys):
+    """In the metric's unit it is known only then; --yes is no answer to that."""
+    assert compare.main(options(script, "--effect", "0.05")) == 2
+    assert "cannot be found with any number of seeds" in capsys.readouterr().err
+    assert len(events()) == 4
+
+
 def test_another_comparison_needs_another_name(script, capsys):
     assert compare.main([t for t in options(script) if t != "--yes"]) == 2
     assert compare.main([*options(script), "--better", "lower"]) == 2
