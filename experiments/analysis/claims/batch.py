@@ -21,6 +21,7 @@ from experiments.analysis.statistics.comparison import choose, chosen_runs
 from experiments.analysis.statistics.difference import MIN_SEEDS, of_pairs
 from experiments.analysis.statistics.uncertainty import NUM_RESAMPLES
 from experiments.headline import of_table
+from experiments.rounded import with_signs
 from experiments.store import UserError
 
 GROWTH = 2.5 / 9
@@ -97,7 +98,7 @@ def gain_grows(evidence: Evidence) -> Finding:
     also = regimes.growth(evidence.root / "results", other, kind)
     if also is not None:
         note += (
-            f"; {other}, fresh seeds: {also.mean:+.2f} [{also.low:+.2f}, {also.high:+.2f}] "
+            f"; {other}, fresh seeds: {with_signs(also.mean, also.low, also.high, 2)} "
             f"(n = {also.n}; {also.reason or 'shown'})"
         )
     measure = "growth of the gain of Lion per doubling of the batch"
