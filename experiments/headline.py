@@ -155,9 +155,10 @@ def of_table(table: Any) -> Headline:
         return IMAGE
     there = [name for name in IMAGE.columns() if name in table]
     found: set[Headline] = set()
-    for row in table[there].drop_duplicates().to_dict("records"):
+    columns = [[None if v != v else v for v in table[name].tolist()] for name in there]
+    for row in set(zip(*columns, strict=True)):
         said: dict[str, Any] = {
-            _FIELDS.get(str(k), str(k)): v for k, v in row.items() if v == v and v is not None
+            _FIELDS.get(k, k): v for k, v in zip(there, row, strict=True) if v is not None
         }
         if not {"metric", "better"} <= set(said):
             raise UserError("a row of the table does not say its metric and better: collect anew")

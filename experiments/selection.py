@@ -16,8 +16,11 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 from typing import TYPE_CHECKING, Any
 
 from experiments.headline import Headline
@@ -25,6 +28,8 @@ from experiments.headline import Headline
 if TYPE_CHECKING:
     import pandas as pd
 
+Setting = tuple[Any, ...]
+"""Values of the keys; None where an optimizer has no such setting."""
 TIE_PERCENT = 5e-4
 """Validation means (in %) closer than this are a tie: below lies the rounding of a table."""
 TIE = 1e-6
@@ -83,43 +88,71 @@ def pick(
         ValueError: where no setting has finished with every shared seed, too few settings share
             a seed, or a seed of a setting is there twice.
     """
-    import pandas as pd
-
     keys = list(keys)
-    if cells.duplicated([*keys, "seed"]).any():
+    of_run = _settings(cells, keys)
+    tried = _seeds_of(of_run, cells)
+    if sum(map(len, tried.values())) < len(cells):
         raise ValueError(f"several runs of one setting ({', '.join(keys)}) and seed")
-    seeds = shared_seeds(cells, keys)
+    seeds = _largest_block(list(tried.values()))
     if len(cells) and not seeds:
         raise ValueError("too few settings share a seed to compare them")
-    on_shared = cells[cells.seed.isin(seeds)]
-    value = on_shared.val.where(on_shared.state != "diverged")
-    grouped = on_shared.assign(value=value).groupby(keys, dropna=False, sort=True)
-    complete = grouped.seed.nunique() == len(seeds)
-    means = grouped.value.mean()[complete & (grouped.value.count() == len(seeds))]
-    if means.empty:
+    complete = [setting for setting, own in tried.items() if own.issuperset(seeds)]
+    is_shared = cells.seed.isin(seeds).tolist()
+    scores = _scores(cells, of_run, is_shared, complete, headline)
+    if not scores:
         raise ValueError("no setting has finished with every seed")
-    scores = headline.sign * means
-    equal = scores[scores.max() - scores <= _tolerance(headline, scores.max())]
-    winner, *ties = [_named(keys, name) for name in equal.index]
-    runs = with_setting(on_shared, winner)
-    grid = pd.DataFrame([_named(keys, name) for name in complete[complete].index])
-    tried = cells.groupby(keys, dropna=False)
-    all_cells = [_named(keys, name) for name, _ in tried]
-    whole = {_frozen(_named(keys, name)) for name in complete[complete].index}
-    incomplete = tuple(cell for cell in all_cells if _frozen(cell) not in whole)
-    error = runs.val.sem() if len(runs) > 1 else 0.0
+    best = max(scores.values())
+    close = _tolerance(headline, best)
+    winner, *ties = [setting for setting, score in scores.items() if best - score <= close]
+    whole = set(complete)
+    runs = cells[[own == winner and ok for own, ok in zip(of_run, is_shared, strict=True)]]
+    error = float(runs.val.sem()) if len(runs) > 1 else 0.0
     return Pick(
-        setting=winner,
+        setting=_named(keys, winner),
         runs=runs,
         seeds=tuple(seeds),
         mean=float(runs.val.mean()),
-        edges=tuple(_edges(grid, winner, keys if axes is None else axes)),
-        ties=tuple(ties),
-        num_close=int((scores.max() - scores <= error).sum()) - 1,
-        incomplete=incomplete,
-        num_settings=len(all_cells),
+        edges=tuple(_edges(keys, complete, winner, keys if axes is None else axes)),
+        ties=tuple(_named(keys, tie) for tie in ties),
+        num_close=sum(best - score <= error for score in scores.values()) - 1,
+        incomplete=tuple(_named(keys, setting) for setting in tried if setting not in whole),
+        num_settings=len(tried),
         num_diverged=int((cells.state == "diverged").sum()),
     )
+
+
+def _settings(cells: pd.DataFrame, keys: Sequence[str]) -> list[Setting]:
+    """Of each run. In plain Python: a table has some hundred rows, and pandas is slow on few."""
+    columns = [[None if v != v else v for v in cells[key].tolist()] for key in keys]
+    return list(zip(*columns, strict=True)) if keys else [()] * len(cells)
+
+
+def _seeds_of(of_run: Sequence[Setting], cells: pd.DataFrame) -> dict[Setting, set[int]]:
+    """Each setting's seeds; the settings from the smallest to the largest, without one at last."""
+    ordered = sorted(
+        set(of_run), key=lambda setting: [(v is None, isinstance(v, str), v) for v in setting]
+    )
+    tried: dict[Setting, set[int]] = {setting: set() for setting in ordered}
+    for setting, seed in zip(of_run, cells.seed.tolist(), strict=True):
+        tried[setting].add(seed)
+    return tried
+
+
+def _scores(
+    cells: pd.DataFrame,
+    of_run: Sequence[Setting],
+    is_shared: Sequence[bool],
+    complete: Sequence[Setting],
+    headline: Headline,
+) -> dict[Setting, float]:
+    """Means over the shared seeds, larger is better, of the settings that finished with all."""
+    values: dict[Setting, list[float]] = {setting: [] for setting in complete}
+    finished = cells.val.where(cells.state != "diverged").tolist()
+    for setting, ok, value in zip(of_run, is_shared, finished, strict=True):
+        if ok and setting in values:
+            values[setting].append(value)
+    means = {setting: math.fsum(own) / len(own) for setting, own in values.items() if own}
+    return {setting: headline.sign * mean for setting, mean in means.items() if mean == mean}
 
 
 def shared_seeds(cells: pd.DataFrame, keys: Sequence[str]) -> list[int]:
@@ -131,8 +164,11 @@ def shared_seeds(cells: pd.DataFrame, keys: Sequence[str]) -> list[int]:
         cells: A row per run that is over, diverged ones included.
         keys: Columns that make a setting.
     """
-    by_cell = [set(own.seed) for _, own in cells.groupby(list(keys), dropna=False)]
-    having = {seed: sum(seed in own for own in by_cell) for seed in set(cells.seed)}
+    return _largest_block(list(_seeds_of(_settings(cells, keys), cells).values()))
+
+
+def _largest_block(by_cell: Sequence[set[int]]) -> list[int]:
+    having = Counter(seed for own in by_cell for seed in own)
     ordered = sorted(having, key=lambda seed: (-having[seed], seed))
     best, most = ordered[:0], 0
     least = min(len(by_cell), max(2, math.ceil(len(by_cell) / 3)))
@@ -146,9 +182,8 @@ def shared_seeds(cells: pd.DataFrame, keys: Sequence[str]) -> list[int]:
 
 def with_setting(table: pd.DataFrame, setting: Mapping[str, Any]) -> pd.DataFrame:
     """Rows of a setting; where it has NaN, rows that have none."""
-    for key, value in setting.items():
-        table = table.loc[table[key].isna() if value != value else table[key] == value, :]
-    return table
+    own = [table[k].isna() if value != value else table[k] == value for k, value in setting.items()]
+    return table.loc[reduce(and_, own), :] if own else table
 
 
 def text_of(setting: Mapping[str, Any]) -> str:
@@ -162,25 +197,24 @@ def _tolerance(headline: Headline, best: float) -> float:
     return TIE_PERCENT if headline.unit == "%" else TIE * abs(best)
 
 
-def _named(keys: Sequence[str], values: Any) -> dict[str, Any]:
-    values = values if isinstance(values, tuple) else (values,)
-    return dict(zip(keys, values, strict=True))
+def _named(keys: Sequence[str], setting: Setting) -> dict[str, Any]:
+    return {k: math.nan if v is None else v for k, v in zip(keys, setting, strict=True)}
 
 
-def _frozen(setting: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(None if value != value else value for value in setting.values())
-
-
-def _edges(grid: pd.DataFrame, winner: Mapping[str, Any], axes: Sequence[str]) -> Iterator[str]:
+def _edges(
+    keys: Sequence[str], complete: Sequence[Setting], winner: Setting, axes: Sequence[str]
+) -> Iterator[str]:
     """Axes in which the winner lies at an end of the complete cells.
 
     0 as the smallest is no such end (no weight decay, say): there is nothing beyond it to try.
     """
     for key in axes:
-        if key not in grid:
+        if key not in keys:
             continue
-        values = sorted({v for v in grid[key] if _is_number(v)})
-        if len(values) > 1 and (winner[key] == values[-1] or 0 != values[0] == winner[key]):
+        place = keys.index(key)
+        values = sorted({setting[place] for setting in complete if _is_number(setting[place])})
+        own = winner[place]
+        if len(values) > 1 and (own == values[-1] or 0 != values[0] == own):
             yield key
 
 

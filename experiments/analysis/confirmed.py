@@ -10,11 +10,17 @@ Where the picks were trained again with fresh seeds, these are compared. Without
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from experiments.analysis.statistics.comparison import choose, held_out_pairs, resolution_of
+from experiments.analysis.statistics.comparison import (
+    Chosen,
+    choose,
+    held_out_pairs,
+    resolution_of,
+)
 from experiments.analysis.statistics.difference import (
     ALPHA,
     INCONCLUSIVE,
@@ -44,6 +50,7 @@ def judged(
     *,
     has_own_n: bool = False,
     more_edges: tuple[str, ...] = (),
+    picked: Sequence[Chosen] | None = None,
 ) -> dict[str, Any]:
     """One comparison, before any correction for others (`corrected`).
 
@@ -55,6 +62,7 @@ def judged(
         column: Value that is compared; its direction and unit are those of the headline.
         has_own_n: Whether it was measured on other examples than the column `n` counts.
         more_edges: Optimizers that are not tuned for another reason, such as in a stage before.
+        picked: What `choose` says of theirs and of ours, where that is known already.
 
     Returns:
         `COLUMNS`: means and standard errors over n seeds; low and high bound the difference at the
@@ -67,7 +75,7 @@ def judged(
     row = dict.fromkeys(COLUMNS, math.nan)
     row |= {"ours": ours, "theirs": theirs, "n": 0, "holds": False, "edges": "", "seeds": ""}
     try:
-        picked = [choose(tuning, name) for name in (theirs, ours)]
+        picked = picked or [choose(tuning, name) for name in (theirs, ours)]
     except ValueError:  # no setting has finished with every seed
         return row | {"verdict": DIVERGED}
     edges = list(dict.fromkeys([*more_edges, *(p.optimizer for p in picked if p.on_edge)]))

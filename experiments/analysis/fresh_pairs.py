@@ -30,18 +30,18 @@ def judge(tuning: pd.DataFrame, fresh: pd.DataFrame, ours: str, theirs: str) -> 
         its pick. Besides, loss_difference, loss_low and loss_high where there is a loss beside the
         headline, num_settings and num_tuning_seeds.
     """
-    found = judged(tuning, fresh, ours, theirs)
-    arms = {"ours_mean": ours, "theirs_mean": theirs}
-    cell = {arms.get(key, key): value for key, value in found.items()}
-    cell["num_tuning_seeds"] = tuning.seed.nunique()
     try:
         picked = [choose(tuning, name) for name in (theirs, ours)]
     except ValueError:  # no setting has finished with every seed
-        return cell
+        picked = []
+    found = judged(tuning, fresh, ours, theirs, picked=picked)
+    arms = {"ours_mean": ours, "theirs_mean": theirs}
+    cell = {arms.get(key, key): value for key, value in found.items()}
+    cell["num_tuning_seeds"] = tuning.seed.nunique()
     for one in picked:
         cell |= {f"{one.optimizer}_lr": one.lr, f"{one.optimizer}_weight_decay": one.weight_decay}
         cell["num_settings"] = one.num_settings
-    if cell["n"] and has_loss(fresh):
+    if picked and cell["n"] and has_loss(fresh):
         runs = fresh[fresh.optimizer.isin([ours, theirs])]
         cell |= numbers(compare(runs, ours, theirs, "test_loss"), "loss_")
     return cell

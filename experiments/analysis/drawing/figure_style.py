@@ -193,8 +193,9 @@ def _settle(figure: Figure) -> None:
 
     Without any engine matplotlib draws once to save; with one, be it that of "none", twice.
     """
-    if figure.get_layout_engine() is not None:
-        figure.draw_without_rendering()
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
         with matplotlib.rc_context(
             {"figure.autolayout": False, "figure.constrained_layout.use": False}
         ):
