@@ -13,7 +13,7 @@ import hashlib
 import importlib.util
 import sysconfig
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -79,15 +79,24 @@ def _collect(module: str, files: dict[str, bytes]) -> None:
         return
     try:
         files[module] = content = path.read_bytes()
-        tree = ast.parse(content)
-    except (OSError, SyntaxError, ValueError):
+    except OSError:
         return
     if module.partition(".")[0] == _OURS:
         return
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for name in _imported(tree, package):
-        if name.partition(".")[0] != _OURS:
-            _collect(name, files)
+    for name in _foreign(content, package):
+        _collect(name, files)
+
+
+@lru_cache(maxsize=1024)
+def _foreign(content: bytes, package: str) -> tuple[str, ...]:
+    """What a file imports from elsewhere. Remembered: a sweep asks for each of its runs."""
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError):
+        return ()
+    names = dict.fromkeys(_imported(tree, package))
+    return tuple(name for name in names if name.partition(".")[0] != _OURS)
 
 
 def _imported(tree: ast.Module, package: str) -> Iterator[str]:
