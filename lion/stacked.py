@@ -7,14 +7,14 @@ give it a line in `RULES`; or, for an optimizer of one's own, give its class a m
 `stacked_rule(settings)`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lion import rule
+from lion import fused, native, rule
 
 Settings = Mapping[str, float | bool | Tensor]
 """Of a param group: a number where all models agree, else (K, 1) float64; `betas` comes as beta1
@@ -34,6 +34,8 @@ class StackedRule:
     """Whether its state has a `step`, too: a 0-d float32 tensor per weight."""
     plain: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """Of a rule in `RULES`: settings that must have one of these values; others make another."""
+    in_place: Callable[[Tensor, Tensor, State, Settings], bool] | None = None
+    """The same, written into weights and state; False where it cannot, and has done nothing."""
 
 
 class NoStackedRule(ValueError):
@@ -66,6 +68,54 @@ def _lion(param: Tensor, grad: Tensor, state: State, group: Settings) -> tuple[T
     settings = {key: _in(group[key], param) for key in ("lr", "beta1", "beta2", "weight_decay")}
     new_param, exp_avg = rule.lion(param, grad, state["exp_avg"], **settings)
     return new_param, {"exp_avg": exp_avg}
+
+
+def _lion_in_place(param: Tensor, grad: Tensor, state: State, group: Settings) -> bool:
+    """Each row by the kernels that step one model on a CPU: one pass over memory instead of ten."""
+    tensors = (param, grad, state["exp_avg"])
+    if not _is_for_cpu_kernels(tensors, group) or not native.available():
+        return False
+    keys = ("lr", "beta1", "beta2", "weight_decay")
+    for settings, (params, grads, exp_avgs) in _alike(tensors, group, keys):
+        fused.update(params, grads, exp_avgs, **settings, maximize=False)
+    return True
+
+
+def _adamw_in_place(param: Tensor, grad: Tensor, state: State, group: Settings) -> bool:
+    """Each row by the kernel of `torch.optim.AdamW(fused=True)`."""
+    tensors = (param, grad, state["exp_avg"], state["exp_avg_sq"])
+    if not _is_for_cpu_kernels(tensors, group):
+        return False
+    kernel: Any = torch.ops.aten._fused_adamw_
+    step = torch.tensor(float(group["step"]), dtype=torch.float32)
+    keys = ("lr", "beta1", "beta2", "weight_decay", "eps")
+    for settings, columns in _alike(tensors, group, keys):
+        steps = [step] * len(columns[0])
+        kernel(*columns, [], steps, **settings, amsgrad=False, maximize=False)
+    return True
+
+
+def _is_for_cpu_kernels(tensors: Sequence[Tensor], group: Settings) -> bool:
+    is_asked = group.get("fused") is not False
+    return is_asked and all(t.is_cpu and t.dtype == torch.float32 for t in tensors)
+
+
+def _alike(
+    tensors: Sequence[Tensor], group: Settings, keys: Sequence[str]
+) -> Iterator[tuple[dict[str, Any], list[list[Tensor]]]]:
+    """Rows of one setting at a time: the setting, and of each tensor its rows that have it."""
+    columns = [_each(group[key], len(tensors[0])) for key in keys]
+    alike: dict[tuple[float, ...], list[int]] = {}
+    for row, own in enumerate(zip(*columns, strict=True)):
+        alike.setdefault(own, []).append(row)
+    views = [tensor.unbind(0) for tensor in tensors]
+    for own, rows in alike.items():
+        yield dict(zip(keys, own, strict=True)), [[view[row] for row in rows] for view in views]
+
+
+def _each(value: Any, num_rows: int) -> list[float]:
+    """A setting of each row."""
+    return value.flatten().tolist() if isinstance(value, Tensor) else [value] * num_rows
 
 
 def _adamw(param: Tensor, grad: Tensor, state: State, group: Settings) -> tuple[Tensor, State]:
@@ -115,9 +165,14 @@ RULES = {
         ("exp_avg",),
         False,
         {**_PLAIN, "momentum_dtype": (None,), "kahan_sum": (None, False)},
+        _lion_in_place,
     ),
     "torch.optim.adamw.AdamW": StackedRule(
-        _adamw, ("exp_avg", "exp_avg_sq"), True, {**_PLAIN, "amsgrad": (False,)}
+        _adamw,
+        ("exp_avg", "exp_avg_sq"),
+        True,
+        {**_PLAIN, "amsgrad": (False,)},
+        _adamw_in_place,
     ),
     "torch.optim.sgd.SGD": StackedRule(
         _sgd, ("momentum_buffer",), False, {**_PLAIN, "dampening": (0,)}

@@ -38,6 +38,15 @@ class _Group:
     weights: Tensor  # (K, n)
     state: State = field(default_factory=dict)  # each (K, n)
 
+    def move(self, found: Tensor | tuple[Tensor, State], settings: Settings) -> None:
+        """Takes what a step found: new weights and state, or the gradient (K, n) to move by."""
+        if isinstance(found, tuple):
+            self.weights, self.state = found
+            return
+        assert self.rule.in_place is not None
+        if not self.rule.in_place(self.weights, found, self.state, settings):
+            self.weights, self.state = self.rule.update(self.weights, found, self.state, settings)
+
     def split(self, flat: Tensor) -> dict[str, Tensor]:
         """Views of a (K, n) tensor, or of one row (n,), shaped like the parameters."""
         sizes = [shape.numel() for shape in self.shapes]
@@ -136,28 +145,29 @@ class Stack:
             [group.peak_lrs * lr_factor for group in self._groups],
             torch.full((1, 1), self.steps + 1, dtype=torch.float64),
         )
-        if self._graph is None:
-
-            def advance(*traced: Any) -> Any:
-                return self._advance(is_shared, *traced)
-
-            with torch.no_grad():
-                graph = make_fx(advance)(*arguments)
-            graph.graph.eliminate_dead_code()
-            graph.recompile()
-            self._graph = graph
         with torch.no_grad():
-            weights, states, losses = self._graph(*arguments)
-        for group, new_weights, new_state in zip(self._groups, weights, states, strict=True):
-            group.weights, group.state = new_weights, new_state
+            if self._graph is None:
+                self._graph = self._traced(is_shared, arguments)
+            moved, losses = self._graph(*arguments)
+            for group, found, lr in zip(self._groups, moved, arguments[4], strict=True):
+                group.move(found, {**group.settings, "lr": lr, "step": arguments[5]})
         self.steps += 1
         return losses
 
     def compile(self) -> None:
-        """Fuses the traced step; the next `step` takes the time of compiling (10 to 40 s)."""
-        assert self._graph is not None, "compile follows the first step"
-        self._graph = cast(Callable[..., Any], torch.compile(self._graph, dynamic=False))
-        self.is_compiled = True
+        """Fuses the step; the next `step` takes the time of compiling (10 to 40 s)."""
+        self._graph, self.is_compiled = None, True
+
+    def _traced(self, is_shared: bool, arguments: tuple[Any, ...]) -> Callable[..., Any]:
+        def advance(*traced: Any) -> Any:
+            return self._advance(is_shared, *traced)
+
+        graph = make_fx(advance)(*arguments)
+        graph.graph.eliminate_dead_code()
+        graph.recompile()
+        if not self.is_compiled:
+            return graph
+        return cast(Callable[..., Any], torch.compile(graph, dynamic=False))
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drops all other rows; the next step is traced anew."""
@@ -199,8 +209,8 @@ class Stack:
         batch: Batch,
         lrs: list[Tensor],
         number: Tensor,
-    ) -> tuple[list[Tensor], list[State], Tensor]:
-        """One step as a pure function of tensors."""
+    ) -> tuple[list[Tensor | tuple[Tensor, State]], Tensor]:
+        """One step as a pure function of tensors; see `_Group.move` for what it returns."""
         grads, losses = self._differentiate(weights, fixed, batch, is_shared)
         flat = [
             torch.cat([grads[n].reshape(len(losses), -1) for n in g.names], 1) for g in self._groups
@@ -210,13 +220,16 @@ class Stack:
             norm = torch.stack([x.square().sum(1) for x in flat]).sum(0).sqrt()
             scale = (limit / (norm + 1e-6)).clamp(max=1.0)[:, None]  # as nn.utils.clip_grad_norm_
             flat = [x * scale for x in flat]
-        moved: list[tuple[Tensor, State]] = []
+        moved: list[Tensor | tuple[Tensor, State]] = []
         for group, weight, grad, state, lr in zip(
             self._groups, weights, flat, states, lrs, strict=True
         ):
+            if group.rule.in_place is not None and not self.is_compiled:
+                moved.append(grad)  # a rule that is compiled is one pass with the backward one
+                continue
             settings: Settings = {**group.settings, "lr": lr, "step": number}
             moved.append(group.rule.update(weight, grad, state, settings))
-        return [weight for weight, _ in moved], [state for _, state in moved], losses
+        return moved, losses
 
     def _differentiate(
         self, weights: list[Tensor], fixed: dict[str, Tensor], batch: Batch, is_shared: bool

@@ -25,6 +25,7 @@ from experiments.build import build
 from experiments.config import RunConfig, UserError
 from experiments.distributed import World, joined
 from experiments.stopping import Stopper
+from experiments.sweep.allocator import keep_freed_memory
 from experiments.sweep.group_training import GroupRun, find_unused
 from experiments.sweep.grouping import likeness, why_alone
 from experiments.sweep.member import Member
@@ -79,6 +80,7 @@ def run_group(
         return _one_after_another(configs, [], on_change)
     if len({likeness(config) for config in configs}) > 1:
         raise UserError("these runs differ in more than lr, weight decay, betas or seed")
+    keep_freed_memory()
     with joined(configs[0].launch) as world:
         if world.size > 1:
             raise UserError("runs are trained together in one process: call it without torchrun")

@@ -9,7 +9,7 @@ import rows
 import torch
 from torch import Tensor
 
-from lion import HeroLion, Lion
+from lion import HeroLion, Lion, native
 from lion.stacked import RULES, NoStackedRule, Settings, StackedRule, State, rule_for
 
 MEMBERS: list[dict[str, Any]] = [
@@ -36,6 +36,41 @@ CASES = {
 def test_every_row_moves_as_its_model_alone(case: str, dtype: torch.dtype) -> None:
     kind, settings = CASES[case]
     rows.assert_rows_move_as_models_alone(kind, settings, dtype)
+
+
+needs_native = pytest.mark.skipif(not native.available(), reason="there is no C++ compiler")
+
+
+def test_in_place_adamw_is_the_kernel_of_torch_bit_for_bit() -> None:
+    def fused(params: Any, **settings: Any) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(params, fused=True, **settings)
+
+    together = rows.stacked(torch.optim.AdamW, MEMBERS, torch.float32, in_place=True)
+    for row, curve in enumerate(rows.alone(fused, MEMBERS, torch.float32)):
+        for step, weights in enumerate(curve):
+            assert torch.equal(together[step][row], weights)
+
+
+@needs_native
+@pytest.mark.parametrize("case", ["lion", "lion, shared betas"])
+def test_in_place_every_row_is_its_model_alone_bit_for_bit(case: str) -> None:
+    kind, settings = CASES[case]
+    together = rows.stacked(kind, settings, torch.float32, in_place=True)
+    for row, curve in enumerate(rows.alone(kind, settings, torch.float32)):
+        for step, weights in enumerate(curve):
+            assert torch.equal(together[step][row], weights)
+
+
+@pytest.mark.parametrize(
+    "dtype, more", [(torch.float64, {}), (torch.float32, {"fused": False})], ids=["64", "not fused"]
+)
+def test_what_cannot_be_served_in_place_is_left_alone(dtype: Any, more: dict[str, Any]) -> None:
+    settings = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1, **more}
+    for rule in filter(lambda rule: rule.in_place, RULES.values()):
+        param, grad = torch.ones(2, 3, dtype=dtype), torch.ones(2, 3, dtype=dtype)
+        state = {key: torch.zeros_like(param) for key in rule.state}
+        assert rule.in_place is not None and not rule.in_place(param, grad, state, settings)
+        assert param.eq(1).all() and not any(value.any() for value in state.values())
 
 
 def test_other_rules_are_not_taken_for_these() -> None:

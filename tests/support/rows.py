@@ -39,8 +39,10 @@ def alone(kind: Kind, settings: list[dict[str, Any]], dtype: torch.dtype) -> lis
     return curves
 
 
-def stacked(kind: Kind, settings: list[dict[str, Any]], dtype: torch.dtype) -> list[Tensor]:
-    """The same through the rule: (3, 40) after each step."""
+def stacked(
+    kind: Kind, settings: list[dict[str, Any]], dtype: torch.dtype, in_place: bool = False
+) -> list[Tensor]:
+    """The same through the rule, or through that which writes in place: (3, 40) after each step."""
     optimizers = [kind([torch.nn.Parameter(torch.zeros(1))], **s) for s in settings]
     groups = [optimizer.param_groups[0] for optimizer in optimizers]
     rule = rule_for(optimizers[0], groups[0])
@@ -65,8 +67,12 @@ def stacked(kind: Kind, settings: list[dict[str, Any]], dtype: torch.dtype) -> l
         lrs = torch.tensor([g["lr"] * factor(step) for g in groups], dtype=torch.float64)
         number = torch.full((1, 1), step + 1, dtype=torch.float64)
         shared |= {"lr": lrs[:, None], "step": number}
-        param, state = rule.update(param, gradients(step, dtype), state, shared)
-        curve.append(param)
+        if in_place:
+            assert rule.in_place is not None
+            assert rule.in_place(param, gradients(step, dtype), state, shared)
+        else:
+            param, state = rule.update(param, gradients(step, dtype), state, shared)
+        curve.append(param.clone())
     return curve
 
 
