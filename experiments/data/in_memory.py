@@ -17,6 +17,9 @@ from experiments.data.order import BatchPlan, derive
 from experiments.models.class_loss import NO_LABEL
 from experiments.settings.image import ImageTaskConfig
 
+MADE_TOGETHER = 512
+"""Examples whose batches are made at once, or those of a step where it has more."""
+
 
 class InMemoryImages:
     """Splits of (images, labels) in memory.
@@ -58,14 +61,17 @@ class InMemoryImages:
     ) -> Iterator[list[tuple[Tensor, Tensor]]]:
         """For each step from `start` to `end`: this process's micro-batches of images, labels."""
         images, labels = self.splits["train"]
-        for step in range(start, end):
-            draws = _draws(plan.seed, plan.epoch_of(step), plan.num_examples)
-            batch = []
-            for indices in plan.micro_batches(step):
-                chosen = torch.from_numpy(indices)
-                x = augment(images[chosen], draws[chosen], settings, self.background)
-                batch.append((x, labels[chosen]))
-            yield batch
+        for steps in _made_together(plan, start, end):
+            parts = [indices for step in steps for indices in plan.micro_batches(step)]
+            chosen = torch.from_numpy(np.concatenate(parts))
+            draws = _draws(plan.seed, plan.epoch_of(steps[0]), plan.num_examples)
+            x = augment(images[chosen], draws[chosen], settings, self.background)
+            sizes = [len(indices) for indices in parts]
+            pairs = list(zip(x.split(sizes), labels[chosen].split(sizes), strict=True))
+            each = len(parts) // len(steps)
+            for place, step in enumerate(steps):
+                if start <= step < end:
+                    yield pairs[place * each : (place + 1) * each]
 
     def eval_batches(
         self,
@@ -147,6 +153,20 @@ def augment(images: Tensor, draws: Tensor, settings: ImageTaskConfig, background
     maps = torch.stack([torch.stack(x_row, 1), torch.stack(y_row, 1)], 1)
     grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
     return functional.grid_sample(images - background, grid, align_corners=False) + background
+
+
+def _made_together(plan: BatchPlan, start: int, end: int) -> Iterator[range]:
+    """Steps of an epoch whose batches are made at once, which takes less than each on its own.
+
+    Where they begin does not depend on `start`, so that a batch is what it is in whatever run.
+    """
+    size, per_epoch = max(1, MADE_TOGETHER // plan.batch_size), plan.steps_per_epoch
+    step = start
+    while step < end:
+        first = plan.epoch_of(step) * per_epoch
+        first += (step - first) // size * size
+        step = min(first + size, (plan.epoch_of(step) + 1) * per_epoch)
+        yield range(first, step)
 
 
 @lru_cache(maxsize=2)

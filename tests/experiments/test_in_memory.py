@@ -9,6 +9,7 @@ import tiny
 import torch
 
 from experiments.config import ConfigError
+from experiments.data import in_memory
 from experiments.data.in_memory import InMemoryImages
 from experiments.data.order import BatchPlan
 from experiments.settings.image import ImageTaskConfig
@@ -39,6 +40,19 @@ def test_starting_anywhere_gives_the_same_batches(settings: ImageTaskConfig) -> 
     for start in (1, 6, 13):
         for late, early in zip(batches(PLAN, start, 14, settings), whole[start:], strict=True):
             assert torch.equal(late, early)
+
+
+@pytest.mark.parametrize("made_together", [1, 40, 64, 1000])
+def test_how_many_are_made_together_changes_no_batch(
+    made_together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moving = replace(MOVING, max_rotation=0.2, max_zoom=0.1)
+    whole = batches(PLAN, 0, 14, moving)  # of two epochs and a piece, 6 steps each
+    monkeypatch.setattr(in_memory, "MADE_TOGETHER", made_together)
+    for start, end in ((0, 14), (4, 5), (5, 13), (6, 6)):
+        found = batches(PLAN, start, end, moving)
+        for one, other in zip(found, whole[start:end], strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
 
 def test_augmentation_is_the_same_at_any_cut_of_the_batch() -> None:

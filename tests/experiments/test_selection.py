@@ -98,6 +98,15 @@ def test_ties_are_said_and_the_smaller_wins() -> None:
     assert found.num_close == 2
 
 
+def test_a_setting_without_a_key_is_one_and_stands_last() -> None:
+    rows = [r | {"weight_decay": decay} for decay in (math.nan, 0.1) for r in grid()]
+    found = of(rows)
+    assert found.setting == {"lr": 3.0, "weight_decay": 0.1} and found.num_settings == 10
+    (tie,) = found.ties
+    assert tie["lr"] == 3.0 and math.isnan(tie["weight_decay"]) and not found.incomplete
+    assert list(found.runs.seed) == [0, 1, 2] and found.runs.weight_decay.eq(0.1).all()
+
+
 def test_a_falling_metric_is_best_where_it_is_smallest() -> None:
     rows = [row(lr, s, abs(lr - 2) + 0.3 + 1e-5 * lr) for lr in LRS for s in SEEDS]
     assert of(rows, LOSS).setting["lr"] == 2.0 and of(rows, LOSS).ties == ()
