@@ -147,7 +147,7 @@ def _leave_one_out(mine: pd.DataFrame, optimizer: str) -> pd.DataFrame:
     found = _pick(mine, optimizer)
     if found.num_settings == 1 or len(found.seeds) < 3:
         return found.runs.set_index("seed")
-    mine = mine[mine.seed.isin(found.seeds)]
+    mine = mine.loc[mine.seed.isin(found.seeds), :]
     # Else it would win for the very seed on which it diverged, and that seed would fall out unsaid.
     keys = [key for key in SETTING if key in mine]
     diverged = mine[(mine.state == "diverged") | mine.val.isna()][keys].drop_duplicates()
