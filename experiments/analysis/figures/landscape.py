@@ -55,8 +55,13 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
 def _ours(rows: pd.DataFrame) -> pd.DataFrame:
     clean = rows[rows.noise == "none"]
     kinds = [kind for kind in KINDS if (rows.noise == kind).any()]
-    rows = pd.concat([rows[rows.noise != "none"], *(clean.assign(noise=kind) for kind in kinds)])
-    by_scale = rows.rename(columns={"noise": "kind"}).groupby(["kind", "optimizer", "scale"]).loss
+    parts = [rows[rows.noise != "none"], *(clean.assign(noise=kind) for kind in kinds)]
+    by_scale = (
+        pd.concat(parts)
+        .rename(columns={"noise": "kind"})
+        .groupby(["kind", "optimizer", "scale"])
+        .loss
+    )
     ours = by_scale.agg(value="mean", uncertainty="sem", n="count").reset_index()
     ours["optimizer"] = ours.optimizer.map(figure_style.name_of)
     scale = ours.scale.map(lambda s: "no noise" if s == 0 else f"{s:g}")
