@@ -104,13 +104,14 @@ def counts(cells: pd.DataFrame) -> dict[str, int]:
     return found
 
 
-def growth(results: Path, experiment: str, kind: str) -> Difference | None:
+def growth(results: Path, experiment: str, kind: str, above: int = 0) -> Difference | None:
     """How Lion minus AdamW grows with each doubling of the batch, per seed of the picks' runs.
 
     Args:
         results: Folder of the results.
         experiment: Whose study.
         kind: The tuning study; the fresh runs are in KIND_fresh.
+        above: Batch sizes up to this one are left out.
 
     Returns:
         The slope over log2(batch) of Lion's test value minus that of AdamW's, over paired seeds;
@@ -120,6 +121,7 @@ def growth(results: Path, experiment: str, kind: str) -> Difference | None:
     fresh = study(f"{kind}_fresh", results, experiment)
     if fresh is None or cells.empty:
         return None
+    cells, fresh = cells[cells.batch_size > above], fresh[fresh.batch_size > above]
     slopes = {}
     for name in (THEIRS, OURS):
         wide = fresh[fresh.optimizer == name].pivot(

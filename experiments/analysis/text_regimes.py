@@ -44,11 +44,14 @@ def batch_size_signals(results: Path) -> str:
     said = [table(("batch", *PICKS), rows), _cells(found)]
     (experiment,), (kind,) = regimes.BATCHES
     grown = regimes.growth(results, experiment, kind)
-    if grown is not None:
+    least = int(found.batch_size.min())
+    rest = regimes.growth(results, experiment, kind, above=least)
+    if grown is not None and rest is not None:
         said.append(
             f"With each doubling of the batch Lion − AdamW grows by {interval(grown, 2)} points "
             f"(slope over all sizes, n = {grown.n}, at the settings found): "
-            f"{GROWS[grown.verdict]}."
+            f"{GROWS[grown.verdict]}. Without batch {least}: {interval(rest, 2)}, "
+            f"{GROWS[rest.verdict]}."
         )
     return "\n\n".join(said)
 

@@ -157,7 +157,9 @@ def test_batch_sizes_on_many_signals_say_how_the_gain_grows(results: Path) -> No
     assert grown.low < 3.0 < grown.high and grown.n == len(SEEDS)
     text = text_families.BLOCKS["batch_size_signals"](results)
     assert "| 128 | 0.01 | 1 | 80.00 | 0.01 | 1 | 83.00 | 10 |" in text
-    assert "grows by +3.00 [" in text and text.endswith("it grows.")
+    assert "grows by +3.00 [" in text and "found): it grows. Without batch 64: +3.00 [" in text
+    without = regimes.growth(results, "vit_signals_proxy", "batch_size", above=64)
+    assert without is not None and without.mean == pytest.approx(3.0)
     figure = batch_size.draw(results)
     figure_style.svg(figure)
     words = " ".join(figure.get_supxlabel().split())
