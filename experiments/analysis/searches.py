@@ -23,7 +23,16 @@ COMMAND = f"python scripts/search.py collect NAME ... --study {STUDY}"
 START = "python run.py -m job=search search=laptop seed=0,1,2,3,4"
 HEAD = ("search", "arm", "seed")
 NEEDED: dict[str, tuple[str, ...]] = {
-    "searches": (*HEAD, "strategy", "family", "num_steps", "programs", "trained", "state"),
+    "searches": (
+        *HEAD,
+        "strategy",
+        "family",
+        "num_steps",
+        "programs",
+        "trained",
+        "rechecks",
+        "state",
+    ),
     "curves": (*HEAD, "told", "evaluated", "best"),
     "finals": (*HEAD, "number", "kind", "on_search_data", "mean", "standard_error", "text"),
     "lineage": (*HEAD, "step", "number", "change", "fitness"),

@@ -32,12 +32,14 @@ def strategies(results: Path) -> str:
             str(label),
             f"{len(part)}",
             f"{part.programs.mean():,.0f}",
-            f"{part.trained.mean():,.0f}",
+            f"{(part.trained - part.rechecks).mean():,.0f}",
+            f"{part.rechecks.mean():,.0f}",
             *(_mean(part[column]) for column in ("searched", "fresh")),
         )
         for label, part in rows.groupby("label", sort=False)
     ]
-    heads = ("", "searches", "programs each", "trained each", "gain, search data")
+    heads = ("", "searches", "programs each", "trained each", "incumbents again")
+    heads = (*heads, "gain, search data")
     return table((*heads, "gain, fresh data"), said)
 
 
@@ -66,7 +68,7 @@ def rediscovery(results: Path) -> str:
         proxy = searches.proxy_of(part.iloc[0])
         said.append((searches.plain(arm), proxy, f"{spent.mean():,.0f}", *reached))
     heads = [name[0].lower() + name[1:] for name in search_rediscovery.MILESTONES.values()]
-    return table(("searches", "proxy", "trained each", *heads), said)
+    return table(("searches", "proxy", "trainings each", *heads), said)
 
 
 def _reached(rows: pd.DataFrame) -> str:

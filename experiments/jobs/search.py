@@ -41,11 +41,13 @@ def start(page: Mapping[str, Any], seed: int, root: Path) -> int:
 
 
 def read_page(name: str) -> dict[str, Any]:
-    """A page with the defaults that it builds on, as Hydra composes it."""
+    """A page with the pages that it builds on, as Hydra composes it."""
     import yaml
 
     page = yaml.safe_load((CONF / "search" / f"{name}.yaml").read_text())
-    merged = read_page("defaults") if page.pop("defaults", None) else {}
+    merged: dict[str, Any] = {}
+    for base in page.pop("defaults", []):
+        merged |= {} if base == "_self_" else read_page(base)
     for key, value in page.items():
         within = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = {**merged[key], **value} if within else value

@@ -171,7 +171,7 @@ class Means:
 
 
 def totals(table: Any) -> dict[str, float]:
-    """Shares and sums over a whole search.
+    """Shares and sums over a whole search; `rechecks`: trainings that judge incumbents again.
 
     Args:
         table: As `History.table` gives it.
@@ -181,6 +181,7 @@ def totals(table: Any) -> dict[str, float]:
     return {
         "programs": told,
         "trained": evaluated,
+        "rechecks": int(((table.how == "evaluated") & (table.kind == "recheck")).sum()),
         "cache factor": told / max(1, evaluated),
         "cached %": 100 * float((table.how == "cached").mean()),
         "dead %": 100 * float((table.how == "dead").mean()),

@@ -71,15 +71,26 @@ class Mutator:
             return _tune(program, random)
         return self._modify(program, place, random)
 
-    def append(self, program: Program, random: Random) -> Edit:
-        """A statement at the end; it may not be valid."""
-        return self._insert(program, len(program.statements), random)
+    def statement(self, names: list[str], kinds: dict[str, str], random: Random) -> Statement:
+        """A new statement; unless guided it may not be valid.
+
+        Args:
+            names: Every variable of the program.
+            kinds: Of the variables that are assigned before it; read if guided.
+            random: What it is drawn with.
+        """
+        function = random.choice(FUNCTIONS)
+        arguments = self._arguments(names, kinds, function, random)
+        return Statement(
+            self._target(names, kinds, function, arguments, random), function, arguments
+        )
 
     def _insert(self, program: Program, place: int, random: Random) -> Edit:
-        function = random.choice(FUNCTIONS)
-        arguments = self._arguments(program, place, function, random)
-        target = self._target(program, place, function, arguments, random)
-        return Edit(INSERT, place, (Statement(target, function, arguments),))
+        new = self.statement(_names(program), self._kinds(program, place), random)
+        return Edit(INSERT, place, (new,))
+
+    def _kinds(self, program: Program, place: int) -> dict[str, str]:
+        return infer(program.statements[:place]) if self.is_guided else {}
 
     def _delete(self, program: Program, place: int, random: Random) -> Edit:
         """Guided: of those statements whose variable is there without them, if there is one."""
@@ -95,7 +106,8 @@ class Mutator:
         if not open_places:
             return None
         target = program.statements[place].target
-        arguments = list(self._arguments(program, place + 1, function, random))
+        kinds = self._kinds(program, place + 1)
+        arguments = list(self._arguments(_names(program), kinds, function, random))
         arguments[random.choice(open_places)] = target
         return Edit(INSERT, place + 1, (Statement(target, function, tuple(arguments)),))
 
@@ -116,12 +128,10 @@ class Mutator:
         return _replaced(program, place, which, random.choice(names)) if names else None
 
     def _arguments(
-        self, program: Program, place: int, function: str, random: Random
+        self, names: list[str], kinds: dict[str, str], function: str, random: Random
     ) -> tuple[Argument, ...]:
         """New arguments: variables (guided: that fit), and constants drawn from N(0, 1)."""
         operation = OPERATIONS[function]
-        names = _names(program)
-        kinds = infer(program.statements[:place]) if self.is_guided else {}
         drawn: list[Argument] = []
         for kind in operation.kinds:
             if self.is_guided and operation.alike and drawn:
@@ -135,19 +145,17 @@ class Mutator:
 
     def _target(
         self,
-        program: Program,
-        place: int,
+        names: list[str],
+        kinds: dict[str, str],
         function: str,
         arguments: tuple[Argument, ...],
         random: Random,
     ) -> str:
         """A variable that there is (guided: of the result's kind) or a new one, alike likely."""
-        names = _names(program)
         number = 1
         while f"x{number}" in names:
             number += 1
         if self.is_guided:
-            kinds = infer(program.statements[:place])
             try:
                 result = result_kind(Statement("x", function, arguments), kinds)
             except LanguageError:

@@ -106,6 +106,8 @@ class SearchSettings:
         left_out = (*OPERATIONAL, *NAMES)
         kept = {key: value for key, value in asdict(self).items() if key not in left_out}
         kept["mutations"] = {kind: float(w) for kind, w in self.mutations.items() if w}
+        if self.strategy == "random":  # before, programs that ignore the gradient were candidates
+            kept["drawn"] = "reads the gradient"
         if self.mode == "free":  # then the batches decide who comes first
             kept["batch_size"] = self.batch_size
         return kept

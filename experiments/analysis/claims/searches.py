@@ -58,7 +58,7 @@ def random_behind(evidence: Evidence) -> Finding:
         verdict = CONTRADICTED
     note = (
         f"{rows.programs.sum():,.0f} programs drawn in {len(rows)} searches, "
-        f"{rows.trained.sum():,.0f} trained (the paper: over 2,000,000); "
+        f"{_new(rows).sum():,.0f} of them trained (the paper: over 2,000,000); "
         "gains of the searches, in their standard errors: "
         f"{', '.join(f'{value:+.1f}' for value in score)}{_lost(rows, known)}; {DATA}"
     )
@@ -96,7 +96,7 @@ def _against(tables: searches.Tables, ours: pd.DataFrame, strategy: str) -> Find
     pair = [searches.picked(searches.within(tables["finals"], rows)) for rows in (ours, theirs)]
     arms = [best["mean"].dropna().to_numpy(float) for best in pair]
     n = min(map(len, arms))
-    times = theirs.trained.mean() / ours.trained.mean()
+    times = _new(theirs).mean() / _new(ours).mean()
     measure = f"fresh gain, evolution - {searches.STRATEGIES[strategy]}"
     note = f"{searches.STRATEGIES[strategy]}: {times:.2g} x the trained programs of evolution"
     note += _lost(ours, pair[0], "evolution: ") + _lost(theirs, pair[1], f"{strategy}: ")
@@ -270,6 +270,11 @@ def _of(tables: searches.Tables, strategy: str) -> pd.DataFrame:
     if found.empty:
         raise UserError(f"the study has no finished search with search.strategy={strategy}")
     return found
+
+
+def _new(rows: pd.DataFrame) -> pd.Series:
+    """Trained programs of each search, without the incumbents that were judged again."""
+    return rows.trained - rows.rechecks
 
 
 def _lost(rows: pd.DataFrame, best: pd.DataFrame, of: str = "") -> str:

@@ -29,7 +29,8 @@ PAPERS_SHARES = {"cached %": QUANTITIES[0], "redundant statements %": QUANTITIES
 OURS = (
     "Ours: a proxy ({proxy}); arms on another one are left out, gains do not compare. {gain} On "
     "search data the best is biased upwards: it is picked. Lines: mean and standard error over "
-    "seeds, as far as all seeds go; beginnings may lie below the axis. Fresh data: the finalist "
+    "seeds, as far as all seeds go; beginnings may lie below the axis. Trainings: "
+    "of new programs, and of the best ones again in every round of data. Fresh data: the finalist "
     "that search data put first, mean and standard error over rounds, the same for all searches. "
     "Seeds: {seeds}. {small}"
 )
@@ -108,7 +109,7 @@ def _fitness(axis: Any, curves: pd.DataFrame, colours: dict[str, str]) -> None:
     high = axis.get_ylim()[1]
     axis.set_ylim(min(lows) - 0.35 * (high - min(lows)), high)
     axis.grid(axis="y")
-    axis.set_xlabel("programs trained")
+    axis.set_xlabel("trainings")
     axis.set_ylabel("best gain on search data (nats)")
     figure_style.panel_title(axis, "Best program so far, at equal numbers of trainings")
     figure_style.end_labels(axis, labels)

@@ -1,4 +1,4 @@
-"""After how many trained programs searches met sign momentum, two averages, one as good as Lion.
+"""After how many trainings searches met sign momentum, two averages, one as good as Lion.
 
 Ours alone; the sizes of the paper's searches stand in the caption. Source: results/paper/
 search_method.csv.
@@ -17,7 +17,7 @@ from experiments.analysis.drawing import dot_panels, figure_style, search_panels
 from experiments.analysis.sources import RESULTS
 from experiments.store import UserError
 
-TITLE = "Is Lion found again? Trained programs until each milestone"
+TITLE = "Is Lion found again? Trainings until each milestone"
 QUANTITIES = ("programs generated per run", "programs actually evaluated per run")
 MILESTONES = {
     "sign_momentum": "Sign momentum",
@@ -28,7 +28,8 @@ OURS = (
     "Ours: a proxy ({proxies}). Sign momentum: it signs something that remembers. Two averages: "
     "what is signed and what is kept differ. As good as Lion: two averages, and on {rounds} rounds "
     "of fresh data not more than one standard error behind Lion, both at the best of the search's "
-    "learning rates. In brackets: trained in all; open triangle: never in these. A short way from "
+    "learning rates. In brackets: trainings in all, "
+    "those of incumbents on new data too; open triangle: never in these. A short way from "
     "a program near Lion says nothing about the way from AdamW. Reached, by milestone: {reached}. "
     "{small}"
 )
@@ -147,4 +148,4 @@ def _panel(axis: Any, rows: pd.DataFrame, order: list[str], colours: dict[str, s
     axis.set_yticks(range(len(order)), order)
     axis.tick_params(axis="y", length=0, labelsize=8.5)
     axis.set_xlim(0.8, 9.0 * max(10.0, float(rows.spent.max())))  # room for the words
-    axis.set_xlabel("programs trained")
+    axis.set_xlabel("trainings")

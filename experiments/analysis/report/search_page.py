@@ -54,15 +54,16 @@ def _searches(tables: searches.Tables) -> str:
             searches.STRATEGIES.get(str(row.strategy), row.strategy),
             searches.proxy_of(row),
             f"{row.programs:,.0f}",
-            f"{row.trained:,.0f}",
+            f"{row.trained - row.rechecks:,.0f}",
+            f"{row.rechecks:,.0f}",
             _gain(picked, str(row.search)),
             _gain(best, str(row.search)),
             getattr(row, "commit", ""),
         )
         for row in rows.itertuples()
     ]
-    heads = ("arm", "seed", "strategy", "proxy", "programs", "trained", "picked by search data",
-             "best finalist", "commit")  # fmt: skip
+    heads = ("arm", "seed", "strategy", "proxy", "programs", "trained", "incumbents again",
+             "picked by search data", "best finalist", "commit")  # fmt: skip
     return (
         f"{table(heads, lines, 'Searches')}"
         '<p class="note">Gain on fresh data: nats of held-out loss below AdamW (without bias '
@@ -121,8 +122,8 @@ def _milestones(tables: searches.Tables) -> str:
         (searches.plain(arm), f"{seed:g}", f"{spent:,.0f}", *(row[name] for name in names))
         for (arm, seed, spent), row in wide.iterrows()  # pyright: ignore[reportGeneralTypeIssues]
     ]
-    heads = ("arm", "seed", "trained in all", *search_rediscovery.MILESTONES.values())
-    return table(heads, lines, "Trained programs until each milestone")
+    heads = ("arm", "seed", "trainings in all", *search_rediscovery.MILESTONES.values())
+    return table(heads, lines, "Trainings until each milestone")
 
 
 def _after(row: Any) -> str:

@@ -46,7 +46,7 @@ def test_milestones_say_in_how_many_searches_and_after_how_many_trainings(tmp_pa
     assert "| two averages, as in Lion | as good as Lion |" in text
     (line,) = [line for line in text.splitlines() if line.startswith("| without sign")]
     assert line.endswith("| 5 of 5, at the start | 2 of 5, after 7 to 900 | 0 of 5 |")
-    assert "| perceptron, 400 steps | 3,0" in line
+    assert "| perceptron, 400 steps | 3,1" in line
 
 
 def test_known_programs_stand_by_proxy(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.search import library
+from experiments.search import library, liveness
 from experiments.search.edits import DELETE, INSERT, REPLACE, WHOLE, Edit
 from experiments.search.language import Program, parse
 from experiments.search.mutation import CONSTANTS_ONLY, PAPER, WRAP, Mutator
@@ -105,10 +105,11 @@ def test_what_cannot_be_changed_says_so() -> None:
         Mutator(tuple(CONSTANTS_ONLY.items()), max_tries=50).mutate(bare, Random(0))
 
 
-def test_random_programs_are_valid_and_of_the_asked_lengths() -> None:
+def test_random_programs_are_valid_read_the_gradient_and_have_the_asked_lengths() -> None:
     search = RandomSearch(0, ADAMW, lengths=(3, 6))
     drawn = [search.draw(Random(seed))[0] for seed in range(200)]
     assert all(is_valid(program) for program in drawn) and len(set(drawn)) > 190
+    assert all("g" in liveness.analyse(program).read for program in drawn)
     assert {len(program) for program in drawn} == {3, 4, 5, 6}
     assert search.ask().program == ADAMW
     second = search.ask()

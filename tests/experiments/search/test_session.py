@@ -157,7 +157,7 @@ def test_bad_settings_cost_one_line(tmp_path: Path, change: dict[str, Any], said
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("page", ["smoke", "laptop", "paper"])
+@pytest.mark.parametrize("page", ["smoke", "laptop", "paper", "random", "rediscovery"])
 def test_every_page_composes(page: str) -> None:
     settings = from_page(read_page(page))
     composed = compose(["job=search", f"search={page}", "search.num_workers=3"])
@@ -256,6 +256,8 @@ def test_the_log_reads_as_a_table(whole: SearchFolder) -> None:
     assert table.change[0] == "initial program" and table.best.iloc[-1] >= table.best.iloc[0]
     counts = totals(table)
     assert counts["cache factor"] == 120 / counts["trained"]
+    new = set(table.key[table.how == "evaluated"])
+    assert counts["rechecks"] == counts["trained"] - len(new) > 0
     cached = table[table.how == "cached"].iloc[0]
     assert history.by_number[int(cached["of"])]["how"] == "evaluated"
 

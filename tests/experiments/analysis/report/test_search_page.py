@@ -18,7 +18,7 @@ def test_it_says_what_was_searched_and_found() -> None:
     assert "|without sign||1||evolution||perceptron, 400 steps|" in plain
     assert "The best program of evolution" in plain and "update = lr * g" in plain
     assert "m = tanh(g)" in plain and "dead or failed" in plain
-    assert "Trained programs until each milestone" in plain and "|never|" in plain
+    assert "Trainings until each milestone" in plain and "|never|" in plain
     assert "1 of 2 finalists came through the last gate" in plain
     assert text.count("<img") == 1 and 'src="drawn/search_lineage.svg"' in text
 
