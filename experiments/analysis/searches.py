@@ -16,6 +16,7 @@ from typing import Any, cast
 import pandas as pd
 
 from experiments.analysis.sources import RESULTS, paper
+from experiments.analysis.statistics.difference import MIN_SEEDS
 from experiments.store import UserError
 
 STUDY = "program_search"
@@ -47,6 +48,8 @@ NEEDED: dict[str, tuple[str, ...]] = {
 }
 """The tables, and columns that each must have; those after `curves` need not be there."""
 FAMILIES = {"lm": "language", "mlp": "perceptron", "conv": "convolutions"}
+PAPERS_PROGRAMS = 200_000
+"""Of a search of the paper, at least: it says 200,000 to 300,000."""
 STRATEGIES = {
     "evolution": "evolution",
     "constants": "constants tuned",
@@ -115,10 +118,34 @@ def comparable(searches: pd.DataFrame) -> pd.DataFrame:
 
 
 def evolved(searches: pd.DataFrame) -> pd.DataFrame:
-    """The searches by evolution among the comparable ones: the arm with the most seeds."""
+    """The searches by evolution among the comparable ones: the arm with the most seeds.
+
+    Of arms with equally many that of the fewest programs, which baselines are sized by.
+    """
     rows = comparable(searches)
-    rows = rows[rows.strategy == "evolution"]
-    return rows if rows.empty else rows[rows.arm == rows.arm.value_counts().idxmax()]
+    return _largest_arm(rows[rows.strategy == "evolution"])
+
+
+def like_the_papers(searches: pd.DataFrame) -> pd.DataFrame:
+    """The searches by evolution that shares of the paper are held against.
+
+    Those with its mutations and at least its smallest number of programs, where there are enough
+    seeds to judge by; else `evolved`.
+    """
+    rows = comparable(searches)
+    is_evolved = rows.strategy == "evolution"
+    if "guided" not in rows:
+        return evolved(searches)
+    alike = is_evolved & ~rows.guided.astype(bool) & (rows.programs >= PAPERS_PROGRAMS)
+    arm = _largest_arm(rows[alike])
+    return arm if len(arm) >= MIN_SEEDS else evolved(searches)
+
+
+def _largest_arm(rows: pd.DataFrame) -> pd.DataFrame:
+    if rows.empty:
+        return rows
+    rows_of = rows.sort_values("programs", kind="stable").groupby("arm", sort=False)
+    return rows[rows.arm == rows_of.size().idxmax()]
 
 
 def within(table: pd.DataFrame, searches: pd.DataFrame) -> pd.DataFrame:

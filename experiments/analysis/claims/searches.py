@@ -141,8 +141,8 @@ def share_of(column: str, quantity: str, at_end: bool) -> Callable[[Evidence], F
     """A share of our searches by evolution beside the paper's.
 
     Supported: our interval lies within the paper's. Contradicted: apart from it, in searches of the
-    paper's kind (its mutations, no fewer programs). Of other searches a difference is said, and
-    decides nothing.
+    paper's kind (its mutations, no fewer programs), which are taken where there are enough. Of
+    other searches a difference is said, and decides nothing.
 
     Args:
         column: Of the share, in curves.csv.
@@ -152,7 +152,7 @@ def share_of(column: str, quantity: str, at_end: bool) -> Callable[[Evidence], F
 
     def check(evidence: Evidence) -> Finding:
         tables = evidence.searches("curves")
-        rows = _of(tables, "evolution")
+        rows = _of(tables, "evolution", searches.like_the_papers)
         curves = searches.within(tables["curves"], rows)
         if column not in curves:
             raise UserError(f"curves.csv lacks the column {column}: collect it anew")
@@ -193,7 +193,7 @@ def _unlike_the_papers(rows: pd.DataFrame) -> str:
     said = []
     if "guided" in rows and rows.guided.astype(bool).any():
         said.append("other mutations: arguments are drawn to fit")
-    if rows.programs.min() < 200_000:
+    if rows.programs.min() < searches.PAPERS_PROGRAMS:
         said.append("fewer programs than its 200,000 to 300,000")
     return "; ".join(said)
 
@@ -255,7 +255,11 @@ def _rank_correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return rho, float(np.mean(seen >= abs(b @ centred) - 1e-9))
 
 
-def _of(tables: searches.Tables, strategy: str) -> pd.DataFrame:
+def _of(
+    tables: searches.Tables,
+    strategy: str,
+    evolved: Callable[[pd.DataFrame], pd.DataFrame] = searches.evolved,
+) -> pd.DataFrame:
     """The finished searches of a strategy on the proxy where most strategies were run.
 
     Raises:
@@ -266,7 +270,7 @@ def _of(tables: searches.Tables, strategy: str) -> pd.DataFrame:
     found = searches.comparable(rows) if len(rows) else rows
     found = found[found.strategy == strategy]
     if strategy == "evolution" and len(found):
-        found = searches.evolved(rows)
+        found = evolved(rows)
     if found.empty:
         raise UserError(f"the study has no finished search with search.strategy={strategy}")
     return found

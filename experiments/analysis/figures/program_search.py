@@ -88,7 +88,8 @@ def draw_study(tables: searches.Tables, results: Path = RESULTS) -> Figure:
     _fitness(axes[0, 0], searches.within(tables["curves"], rows), colours)
     finals = tables.get("finals", searches.no_rows("finals"))
     _finals(axes[0, 1], searches.within(finals, rows), colours)
-    _shares(axes[1, 0], searches.within(tables["curves"], evolved), results)
+    papers = searches.like_the_papers(rows)
+    _shares(axes[1, 0], searches.within(tables["curves"], papers), results)
     meta = tables.get("meta", searches.no_rows("meta"))
     _meta(axes[1, 1], searches.within(meta, evolved))
     return figure

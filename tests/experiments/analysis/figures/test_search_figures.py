@@ -90,6 +90,16 @@ def test_searches_of_another_proxy_are_not_beside_these(results: Path) -> None:
     assert set(searches.evolved(both).arm) == {"laptop"}
 
 
+def test_shares_of_the_paper_are_held_against_searches_of_its_kind() -> None:
+    table = search_study.tables()["searches"]
+    mine = table[table.arm == "laptop"]
+    papers = mine.assign(arm="paper", guided=False, programs=300_000)
+    assert set(searches.evolved(pd.concat([papers, table])).arm) == {"laptop"}  # the shorter one
+    assert set(searches.like_the_papers(pd.concat([table, papers])).arm) == {"paper"}
+    for unlike in (papers[:3], papers.assign(guided=True), papers.assign(programs=100_000)):
+        assert set(searches.like_the_papers(pd.concat([table, unlike])).arm) == {"laptop"}
+
+
 def test_the_papers_shares_stand_beside_ours() -> None:
     said = words(program_search.draw_study(search_study.tables()))
     assert "(paper 89.1 %)" in said and "(paper 69.8 %)" in said
