@@ -77,7 +77,7 @@ def summary(
         "trained": f"{counts.evaluated} ({evaluated_per_s:.1f}/s)",
         "cached": _share(counts.cached, told),
         "dead": _share(counts.dead, told),
-        "invalid mutants": _share(counts.tries - told, counts.tries),
+        "drawn again": _share(counts.tries - told, counts.tries),
         "best gain": f"{best[0].fitness:+.4f} nats" if best else "none",
     }
     if left := _time_left(state, rules, told_per_s, evaluated_per_s):

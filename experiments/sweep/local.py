@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 from experiments.config import UserError
@@ -174,7 +175,8 @@ def _work(path: Path, log: Path, options: dict[str, int | None]) -> None:
     from experiments.sweep.worker import Worker
 
     code = Worker(path, options["max_group"] or 1).work(max_cells=options["max_cells"])
-    os._exit(code)  # threads of libraries must not hold it back
+    # Threads of libraries must not hold it back, but what they share is given back before.
+    Finalize(None, os._exit, args=(code,), exitpriority=-100)
 
 
 def _slots(

@@ -339,7 +339,7 @@ def test_the_live_view_tells_pace_hits_and_the_best(capsys: Any) -> None:
     state, _ = searched.search(rules, searched.Pretended())
     facts = summary(state, rules, told_per_s=2.0, evaluated_per_s=1.0)
     assert facts["of 60 programs"] == "60" and facts["best gain"].endswith("nats")
-    assert {"programs/s", "cached", "dead", "invalid mutants"} <= set(facts)
+    assert {"programs/s", "cached", "dead", "drawn again"} <= set(facts)
     console = Console(record=True, width=140, file=io.StringIO())
     console.print(as_table("name", facts, state))
     assert "def train" in (said := console.export_text()) and "cached" in said
