@@ -10,9 +10,10 @@ of the picks on fresh seeds, which is what is compared.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from experiments.analysis.fresh_pairs import DIVERGED as DIVERGED
 from experiments.analysis.fresh_pairs import UNTESTED as UNTESTED
 from experiments.analysis.sources import RESULTS, study
 from experiments.analysis.statistics.difference import ALPHA, Difference, of_pairs
-from experiments.analysis.statistics.tuning_luck import p_of_optimizers
+from experiments.analysis.statistics.tuning_luck import BEST_CELL, p_of_optimizers, widened
 from experiments.analysis.statistics.uncertainty import holm
 from experiments.headline import of_table
 
@@ -104,8 +105,19 @@ def counts(cells: pd.DataFrame) -> dict[str, int]:
     return found
 
 
-def growth(results: Path, experiment: str, kind: str, above: int = 0) -> Difference | None:
+class Growth(NamedTuple):
+    """How Lion minus AdamW grows with each doubling of the batch."""
+
+    found: Difference  # at the settings found
+    wide_low: float  # 95 %, with the luck of tuning at each size
+    wide_high: float
+
+
+def growth(results: Path, experiment: str, kind: str, above: int = 0) -> Growth | None:
     """How Lion minus AdamW grows with each doubling of the batch, per seed of the picks' runs.
+
+    The luck of tuning is as in `tuning_luck.of_optimizers`, of each size by itself: with weights c
+    of the sizes in the slope, sd^2 / n + luck^2 sum c^2 s^2, s the standard deviation of one run.
 
     Args:
         results: Folder of the results.
@@ -114,25 +126,30 @@ def growth(results: Path, experiment: str, kind: str, above: int = 0) -> Differe
         above: Batch sizes up to this one are left out.
 
     Returns:
-        The slope over log2(batch) of Lion's test value minus that of AdamW's, over paired seeds;
-        None where the fresh runs are missing. Not tuned, if a pick at any size lies on an edge.
+        The slope over log2(batch) of Lion's test value minus that of AdamW's, over paired seeds,
+        and its interval of the optimizers; None where the fresh runs are missing. Not tuned, if a
+        pick at any size lies on an edge.
     """
     cells = table(results, {experiment: ""}, {kind: ""})
     fresh = study(f"{kind}_fresh", results, experiment)
     if fresh is None or cells.empty:
         return None
     cells, fresh = cells[cells.batch_size > above], fresh[fresh.batch_size > above]
-    slopes = {}
+    slopes, luck = {}, 0.0
     for name in (THEIRS, OURS):
         wide = fresh[fresh.optimizer == name].pivot(
             index="seed", columns="batch_size", values="test"
         )
         wide = wide.dropna()
-        fitted = np.polyfit(np.log2(wide.columns.to_numpy(float)), wide.to_numpy().T, 1)[0]
-        slopes[name] = pd.Series(fitted, index=wide.index)
+        doublings = np.log2(wide.columns.to_numpy(float))
+        slopes[name] = pd.Series(np.polyfit(doublings, wide.to_numpy().T, 1)[0], index=wide.index)
+        weights = doublings - doublings.mean()
+        weights = weights / (weights**2).sum()
+        luck += BEST_CELL**2 * float((weights**2 * wide.var().to_numpy()).sum()) / 2
     edges = tuple(f"batch {c.batch_size}" for c in cells.itertuples() if c.verdict == "not tuned")
     pairs = pd.DataFrame({"ours": slopes[OURS], "theirs": slopes[THEIRS]})
-    return of_pairs(pairs, better=of_table(fresh).better, untuned=edges)
+    found = of_pairs(pairs, better=of_table(fresh).better, untuned=edges)
+    return Growth(found, *widened(found, math.sqrt(luck)))
 
 
 def _cells(

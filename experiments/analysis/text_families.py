@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from experiments.analysis.confirmed import corrected, judged, numbers
 from experiments.analysis.drawing.names import name_of
-from experiments.analysis.markdown import NO_STUDY, SAID, interval, table
+from experiments.analysis.markdown import NO_STUDY, table
 from experiments.analysis.sources import study
-from experiments.analysis.statistics.comparison import Chosen, choose, compare
+from experiments.analysis.statistics.comparison import Chosen, choose
 from experiments.analysis.statistics.difference import of_pairs
+from experiments.analysis.statistics.tuning_luck import of_optimizers
 from experiments.analysis.studies import read_study, study_path
+from experiments.analysis.text_confirmed import HEADS, cells, gain, verdict, wide
 from experiments.analysis.text_regimes import batch_size_signals, of_regimes, stronger
-from experiments.analysis.tuned import differences
 from experiments.headline import of_table
 
 LANGUAGE = ("lm_proxy", "mlm_proxy", "t5_proxy")
@@ -57,16 +60,20 @@ def _row(experiment: str, picked: Chosen, ran: Chosen, digits: int) -> tuple[str
 
 def _difference(experiment: str, tuning: pd.DataFrame, fresh: pd.DataFrame, digits: int) -> str:
     """Lion minus AdamW on fresh seeds, in one line."""
-    headline, found = of_table(fresh), compare(fresh, "lion", "adamw")
-    edges = [name for name in ("adamw", "lion") if choose(tuning, name).on_edge]
-    verdict = SAID["not tuned" if edges else found.verdict]
+    headline, found = of_table(fresh), _judged(tuning, fresh)
     seeds = "seed" if tuning.seed.nunique() == 1 else "seeds"
     trials = choose(tuning, "lion").num_settings
     return (
-        f"`{experiment}`, Lion − AdamW: {interval(found, digits)} {headline.points} of "
-        f"{headline.report} {headline.metric} ({headline.better} is better; {verdict}; {trials} "
-        f"settings each on {tuning.seed.nunique()} {seeds}, n = {found.n} fresh ones)."
+        f"`{experiment}`, Lion − AdamW: {gain(found, digits)} {headline.points} of "
+        f"{headline.report} {headline.metric} at the settings found, {wide(found, digits)} of the "
+        f"optimizers ({headline.better} is better; {verdict(found)}; {trials} settings each on "
+        f"{tuning.seed.nunique()} {seeds}, n = {found.n} fresh ones)."
     )
+
+
+def _judged(tuning: pd.DataFrame, fresh: pd.DataFrame) -> pd.Series:
+    """Lion minus AdamW: a row with `confirmed.COLUMNS`."""
+    return pd.Series(judged(tuning, fresh, "lion", "adamw"))
 
 
 def diffusion(results: Path) -> str:
@@ -77,20 +84,30 @@ def diffusion(results: Path) -> str:
         curves = pd.read_csv(path.with_name("curves.csv"))
         curves = curves.merge(read_study(path)[["run_id", "optimizer", "seed"]], on="run_id")
         ends = curves[(curves.step == curves.step.max()) & (curves.split == "samples")]
-        found = [_end(ends[ends.metric == metric], said) for metric, said in DISTANCES.items()]
+        found = [_end(ends[ends.metric == metric]) for metric in DISTANCES]
+        rows = corrected(pd.DataFrame(found))
+        told = [
+            f"{measure} {gain(row, 3)}, of the optimizers {wide(row, 3)}, p {row.p_holm:.2g}, "
+            f"{verdict(row)}"
+            for measure, row in zip(DISTANCES.values(), rows.itertuples(), strict=True)
+        ]
         said.append(
-            f"Of samples after the last step, Lion − AdamW: {'; '.join(found)} (n = "
-            f"{ends.seed.nunique()}; no correction for asking {len(found)} times)."
+            f"Of samples after the last step, Lion − AdamW at the settings found: "
+            f"{'; '.join(told)} (n = {ends.seed.nunique()}; p is Holm's over these {len(told)})."
         )
     return "\n\n".join(said)
 
 
-def _end(rows: pd.DataFrame, measure: str) -> str:
-    """Lion minus AdamW of one metric that falls, over paired seeds."""
-    pairs = rows.pivot(index="seed", columns="optimizer", values="value")
-    pairs = pairs.rename(columns={"lion": "ours", "adamw": "theirs"})
-    found = of_pairs(pairs, better="lower")
-    return f"{measure} {interval(found, 3)}, {SAID[found.verdict]}"
+def _end(rows: pd.DataFrame) -> dict[str, Any]:
+    """Lion minus AdamW of one metric that falls, over paired seeds: what `corrected` takes."""
+    wide = rows.pivot(index="seed", columns="optimizer", values="value")
+    found = of_pairs(pd.DataFrame({"ours": wide.lion, "theirs": wide.adamw}), better="lower")
+    low, high = of_optimizers(found, wide.lion.to_numpy(), wide.adamw.to_numpy())
+    return {
+        **numbers(found),
+        **{"wide_low": low, "wide_high": high, "holds": low > 0 or high < 0, "n": found.n},
+        **{"p_holm": found.p_t, "verdict": found.verdict, "edges": ""},
+    }
 
 
 def horizon(results: Path) -> str:
@@ -99,17 +116,15 @@ def horizon(results: Path) -> str:
     if tuning is None or fresh is None:
         return NO_STUDY
     digits, rows = int(of_table(fresh).digits), []
-    for gain in differences(fresh, "steps").itertuples():
-        part, again = (runs[runs.steps == gain.steps] for runs in (tuning, fresh))
-        picks = [choose(part, name) for name in ("adamw", "lion")]
-        said = [_setting(pick) for pick in picks]
-        said += [_mean(choose(again, name), digits) for name in ("adamw", "lion")]
-        verdict = "not tuned" if any(pick.on_edge for pick in picks) else gain.verdict
-        difference = interval(compare(again, "lion", "adamw"), digits)
-        said += [difference, f"{gain.p_holm:.2g}", SAID[verdict], f"{gain.n}"]
-        rows.append((f"{gain.steps:,}", *said))
+    parts = {int(steps): part for steps, part in tuning.groupby("steps")}
+    ran = {steps: fresh[fresh.steps == steps] for steps in parts}
+    found = corrected(pd.DataFrame([_judged(parts[steps], ran[steps]) for steps in parts]))
+    for steps, row in zip(parts, found.itertuples(), strict=True):
+        said = [_setting(choose(parts[steps], name)) for name in ("adamw", "lion")]
+        said += [_mean(choose(ran[steps], name), digits) for name in ("adamw", "lion")]
+        rows.append((f"{steps:,}", *said, *cells(row, digits), f"{row.n}"))
     heads = ("steps", "AdamW's pick", "Lion's pick", "AdamW, test", "Lion, test")
-    return table((*heads, "Lion − AdamW [95 %]", "p, Holm", "", "n"), rows)
+    return table((*heads, f"Lion − AdamW {HEADS[0]}", *HEADS[1:], "n"), rows)
 
 
 def _setting(picked: Chosen) -> str:

@@ -11,6 +11,7 @@ from experiments.analysis import regimes
 from experiments.analysis.markdown import NO_STUDY, interval, table
 from experiments.analysis.statistics.difference import Difference
 from experiments.analysis.text_confirmed import cells
+from experiments.rounded import ends
 
 PICKS = ("AdamW: lr", "weight decay", "test %", "Lion: lr", "weight decay", "test %", "n")
 GROWS = {
@@ -48,12 +49,20 @@ def batch_size_signals(results: Path) -> str:
     rest = regimes.growth(results, experiment, kind, above=least)
     if grown is not None and rest is not None:
         said.append(
-            f"With each doubling of the batch Lion − AdamW grows by {interval(grown, 2)} points "
-            f"(slope over all sizes, n = {grown.n}, at the settings found): "
-            f"{GROWS[grown.verdict]}. Without batch {least}: {interval(rest, 2)}, "
-            f"{GROWS[rest.verdict]}."
+            f"With each doubling of the batch Lion − AdamW grows by {interval(grown.found, 2)} "
+            f"points (slope over all sizes, n = {grown.found.n}, at the settings found), "
+            f"{_grows(grown)}. Without batch {least}: {interval(rest.found, 2)}, {_grows(rest)}."
         )
     return "\n\n".join(said)
+
+
+def _grows(growth: regimes.Growth) -> str:
+    """The interval of the optimizers, and the verdict in words."""
+    low, high = growth.wide_low, growth.wide_high
+    is_shown = growth.found.verdict in ("better", "worse")
+    only = ", at these settings" if is_shown and low <= 0 <= high else ""
+    wide = ends(low, high, 2).replace("-", "−")
+    return f"of the optimizers {wide}: {GROWS[growth.found.verdict]}{only}"
 
 
 def _picked(cell: Any) -> tuple[str, ...]:

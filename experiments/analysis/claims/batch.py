@@ -21,7 +21,7 @@ from experiments.analysis.statistics.comparison import choose, chosen_runs
 from experiments.analysis.statistics.difference import MIN_SEEDS, of_pairs
 from experiments.analysis.statistics.uncertainty import NUM_RESAMPLES
 from experiments.headline import of_table
-from experiments.rounded import with_signs
+from experiments.rounded import ends, with_signs
 from experiments.store import UserError
 
 GROWTH = 2.5 / 9
@@ -98,8 +98,10 @@ def gain_grows(evidence: Evidence) -> Finding:
     also = regimes.growth(evidence.root / "results", other, kind)
     if also is not None:
         note += (
-            f"; {other}, fresh seeds: {with_signs(also.mean, also.low, also.high, 2)} "
-            f"(n = {also.n}; {also.reason or 'shown'})"
+            f"; {other}, fresh seeds: "
+            f"{with_signs(also.found.mean, also.found.low, also.found.high, 2)} "
+            f"(n = {also.found.n}; {also.found.reason or 'shown'}), of the optimizers "
+            f"{ends(also.wide_low, also.wide_high, 2, signed=True)}"
         )
     measure = "growth of the gain of Lion per doubling of the batch"
     found = of_pairs(pd.DataFrame(arms), better=gains[0].better, untuned=edges)

@@ -169,7 +169,7 @@ def share_of(column: str, quantity: str, at_end: bool) -> Callable[[Evidence], F
                 notes.append(f"no search of the paper's kind ({unlike}), so this decides nothing")
         notes.append(f"{rows.programs.mean():,.0f} programs a search")
         if column == "cached %":
-            factor = (rows.programs / rows.trained).mean()
+            factor = ((rows.programs - rows.rechecks) / _new(rows)).mean()
             notes.append(f"programs / trained ones: {factor:.2g} (the paper: about 10)")
         when = "at the end" if at_end else "of all programs"
         measure = f"{column.removesuffix(' %')} {when}, mean over searches by evolution"

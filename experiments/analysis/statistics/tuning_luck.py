@@ -37,8 +37,19 @@ def of_optimizers(
     """
     if found.n < 2 or not math.isfinite(found.low):
         return -math.inf, math.inf
-    one_run = math.sqrt((np.var(ours, ddof=1) + np.var(theirs, ddof=1)) / 2)
-    error = math.hypot(found.sd / math.sqrt(found.n), luck * one_run)
+    return widened(found, luck * math.sqrt((np.var(ours, ddof=1) + np.var(theirs, ddof=1)) / 2))
+
+
+def widened(found: Difference, luck: float) -> tuple[float, float]:
+    """The 95 % interval of a paired difference with another error beside that of seeds.
+
+    Args:
+        found: Difference over fresh seeds, at the settings found.
+        luck: Standard error that tuning alone makes, in the difference's unit.
+    """
+    if found.n < 2 or not math.isfinite(found.low):
+        return -math.inf, math.inf
+    error = math.hypot(found.sd / math.sqrt(found.n), luck)
     reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, found.n - 1)) * error
     return found.mean - reach, found.mean + reach
 

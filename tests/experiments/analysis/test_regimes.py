@@ -153,13 +153,15 @@ def test_batch_sizes_on_many_signals_say_how_the_gain_grows(results: Path) -> No
     tuned = [row for size in gains for row in tuning(0.0, size)]
     write(results, "vit_signals_proxy", batch_size=tuned, batch_size_fresh=ran)
     grown = regimes.growth(results, "vit_signals_proxy", "batch_size")
-    assert grown is not None and grown.mean == pytest.approx(3.0) and grown.verdict == "better"
-    assert grown.low < 3.0 < grown.high and grown.n == len(SEEDS)
+    assert grown is not None and grown.found.mean == pytest.approx(3.0)
+    assert grown.found.verdict == "better" and grown.found.n == len(SEEDS)
+    assert grown.wide_low < grown.found.low < 3.0 < grown.found.high < grown.wide_high
     text = text_families.BLOCKS["batch_size_signals"](results)
     assert "| 128 | 0.01 | 1 | 80.00 | 0.01 | 1 | 83.00 | 10 |" in text
-    assert "grows by +3.00 [" in text and "found): it grows. Without batch 64: +3.00 [" in text
+    assert "grows by +3.00 [" in text and "found), of the optimizers [" in text
+    assert "]: it grows. Without batch 64: +3.00 [" in text
     without = regimes.growth(results, "vit_signals_proxy", "batch_size", above=64)
-    assert without is not None and without.mean == pytest.approx(3.0)
+    assert without is not None and without.found.mean == pytest.approx(3.0)
     figure = batch_size.draw(results)
     figure_style.svg(figure)
     words = " ".join(figure.get_supxlabel().split())

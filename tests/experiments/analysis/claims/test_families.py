@@ -126,7 +126,10 @@ def test_the_text_says_what_was_picked_and_what_fresh_seeds_say(tmp_path: Path) 
     text = text_families.picks(tmp_path / "results", ("lm_proxy", "mlm_proxy"))
     assert "| `lm_proxy` | Lion | 0.001 | 0.1 | 0.9, 0.99 | 2.003 | 1.506 ± 0.003 | 8 |" in text
     assert "| `mlm_proxy` | *(not run yet)* |" in text
-    assert "(lower is better; Lion is ahead; 3 settings each on 3 seeds, n = 8 fresh ones)" in text
+    assert (
+        " at the settings found, [−0." in text and " of the optimizers (lower is better; Lion is "
+    )
+    assert "Lion is ahead; 3 settings each on 3 seeds, n = 8 fresh ones)" in text
     tuning(tmp_path, best=1e-2)
     text = text_families.picks(tmp_path / "results", ("lm_proxy",))
     assert "Lion (edge)" in text and "not tuned" in text
@@ -159,5 +162,35 @@ def test_each_length_of_run_has_its_own_picks_and_an_edge_is_not_tuned(tmp_path:
     short, long = text_families.horizon(tmp_path / "results").splitlines()[2:]
     assert short.startswith("| 400 | 0.001; ") and "Lion is ahead" in short
     assert long.startswith("| 1,500 | 0.01; ") and "(edge)" in long and "Lion is ahead" not in long
+    assert short.endswith("| Lion is ahead | 8 |")
+    for row in again:  # the same in every pair, but seeds that lie far apart: luck may have made it
+        row["test"] += (row["seed"] - 103) * (row["steps"] == 400)
+    put(tmp_path, "horizon_fresh", again)
+    short = text_families.horizon(tmp_path / "results").splitlines()[2]
+    assert short.endswith("| Lion is ahead, at these settings | 8 |")
     for line in (short, long):
         assert "| −0.09" in line and line.endswith("| 8 |")
+
+
+def test_distances_of_samples_are_corrected_for_asking_twice(tmp_path: Path) -> None:
+    """Either alone would be shown; of two like it none is, beside a clearer one both are."""
+    folder = tmp_path / "results" / "studies" / "diffusion_proxy" / "fresh"
+    folder.mkdir(parents=True)
+    ran = pd.DataFrame(runs({"lion": 1.5, "adamw": 1.8}, 1e-3, range(8)))
+    ran.to_csv(folder / "runs.csv", index=False)
+    away = (0.5, 0.5, -0.5, -0.5, 1.5, 1.5, -1.5, -1.5)
+
+    def said(first: float) -> str:
+        means = {"fd1k_ddim20": first, "kd1k_ddim20": -1.15}
+        points = [
+            {"run_id": row.run_id, "step": 1, "split": "samples", "metric": metric,
+             "value": 5.0 + (row.optimizer == "lion") * (mean + away[int(row.seed)])}
+            for row in ran.itertuples() for metric, mean in means.items()
+        ]  # fmt: skip
+        pd.DataFrame(points).to_csv(folder / "curves.csv", index=False)
+        return text_families.diffusion(tmp_path / "results").splitlines()[-1]
+
+    assert said(-1.15).count("p 0.059, not shown") == 2
+    clearer = said(-2.3)
+    assert "−2.300 [" in clearer and clearer.count("Lion is ahead, at these settings") == 1
+    assert "p 0.03, Lion is ahead" in clearer

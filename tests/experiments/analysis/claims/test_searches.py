@@ -73,7 +73,7 @@ def test_a_check_tells_the_outcomes_apart(
 def test_what_limits_an_answer_is_said(root: Path) -> None:
     said = judge(root, "C077").note
     assert "differs from the paper's 89.1 ± 0.6 %" in said and "arguments are drawn to fit" in said
-    assert "fewer programs" in said and "(the paper: about 10)" in said
+    assert "fewer programs" in said and "trained ones: 5 (the paper: about 10)" in said
     assert "the interval is over searches" in judge(root, "C076").note
     fewer = judge(root, "C076", trained={"random": 4000}).note
     assert "1 x the trained programs of evolution, where the claim is of 4 x" in fewer
