@@ -1,4 +1,4 @@
-"""The best program that a search of ours found, in the comparison: with AdamW and Lion, all tuned.
+"""The program of our searches that came through the funnel, beside AdamW and Lion, all tuned.
 
 Each page has a tuning study, `discovered`, and one of the picks on fresh seeds, which is what is
 compared (conf/sweep/discovered.yaml).

@@ -24,11 +24,12 @@ PAPERS = (
 )
 OURS = (
     "Ours: a proxy in each panel. {exact} programs of {searches} searches are proved to be sign "
-    "momentum, {left_out} more would be without their clip, arcsin and the like; {outside} lie "
-    "outside of the panels. Each mark: the programs of a cell of 0.04, larger for more; colour: "
+    "momentum or, at (0, 0), the sign of the gradient alone; {left_out} more would be without "
+    "their clip, arcsin and the like; of all {plain} lie at (0, 0), {outside} outside of the "
+    "panels. Each mark: the programs of a cell of 0.04, larger for more; colour: "
     "the median of their gains on the data each was first judged on, in nats, within one panel "
-    "only; grey: none has a gain. On the diagonal there is one average; at (0, 0) the sign of the "
-    "gradient. Arms that start from a damaged Lion begin near it. {small}"
+    "only; grey: none has a gain. On the diagonal there is one average. "
+    "Arms that start from a damaged Lion begin near it. {small}"
 )
 VIEW = (-0.25, 1.25)
 CELL = 0.04
@@ -79,6 +80,7 @@ def draw_study(tables: searches.Tables, results: Path = RESULTS) -> Figure:
         exact=int(is_exact.sum()),
         searches=seen.search.nunique(),
         left_out=int((~is_exact).sum()),
+        plain=int(((seen.beta1_value == 0) & (seen.beta2_value == 0)).sum()),
         outside=len(seen) - len(spread),
         small=search_panels.SMALL,
     )

@@ -1,4 +1,4 @@
-"""The best discovered program beside Lion and AdamW on the suite's proxies, all equally tuned.
+"""The discovered program beside Lion and AdamW on the suite's proxies, all equally tuned.
 
 Ours alone; what the paper's search ended with stands in the caption. Source: results/paper/
 claims.csv.
@@ -21,7 +21,7 @@ from experiments.analysis.drawing import dot_panels, figure_style, search_panels
 from experiments.analysis.sources import RESULTS, paper
 from experiments.analysis.text_discovered import verdict
 
-TITLE = "The best program of our searches, beside Lion and AdamW, equally tuned"
+TITLE = "The program of our searches that came through the funnel, beside Lion and AdamW"
 QUOTED = "C005"
 """The paper's claim on what its search ended with: Lion against AdamW."""
 COMMAND = "python run.py -m experiment=vit_proxy sweep=discovered seed=0"

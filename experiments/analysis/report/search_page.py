@@ -136,8 +136,11 @@ def _sightings(tables: searches.Tables) -> str:
     seen = tables.get("sightings", searches.no_rows("sightings"))
     if seen.empty:
         return "<h2>Sign momentum met</h2><p>No search of the study met sign momentum.</p>"
-    counts = seen.groupby("arm", sort=False).size()
-    said = ", ".join(f"{searches.plain(arm)} {count:,}" for arm, count in counts.items())
+    is_plain = (seen.beta1_value == 0) & (seen.beta2_value == 0)
+    counts = is_plain.groupby(seen.arm, sort=False).agg(["size", "sum"])
+    said = ", ".join(
+        f"{searches.plain(arm)} {row['size']:,} ({row['sum']:,})" for arm, row in counts.iterrows()
+    )
     first = seen.sort_values("fitness", ascending=False).groupby("search", sort=False).head(3)
     lines = [
         (searches.plain(row.arm), f"{row.seed:g}", f"{row.number:g}", f"{row.beta1_value:.4g}",
@@ -147,8 +150,8 @@ def _sightings(tables: searches.Tables) -> str:
     heads = ("arm", "seed", "candidate", "beta1", "beta2", "gain when first judged (nats)")
     return (
         _long(heads, lines, "Sign momentum met: the three with the largest gain of each search")
-        + f'<p class="note">Programs of a structure of their own, by arm: {esc(said)}. At beta2 = '
-        "0 nothing is remembered: the sign of the gradient.</p>"
+        + f'<p class="note">Programs of a structure of their own, by arm: {esc(said)}. In '
+        "brackets those with both betas 0, which remember nothing: the sign of the gradient.</p>"
     )
 
 

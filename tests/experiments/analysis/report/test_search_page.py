@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import search_study
 
+from experiments.analysis.figures import search_betas
 from experiments.analysis.report import search_page
 
 
@@ -26,6 +27,16 @@ def test_it_says_what_was_searched_and_found() -> None:
 def test_text_of_the_tables_is_no_markup() -> None:
     text = search_page.body(search_study.tables(seeds=[0]), [])
     assert "<script>" not in text and "&lt;script&gt;" in text
+
+
+def test_signs_of_the_gradient_alone_are_counted_apart_from_sign_momentum() -> None:
+    study = search_study.tables(seeds=[0])
+    seen = study["sightings"]
+    seen.loc[seen[seen.arm == "without_sign"].index[:5], ["beta1_value", "beta2_value"]] = 0.0
+    text = " ".join(search_page.body(study, []).split())
+    assert "without sign 12 (5)" in text and "laptop 2 (0)" in text
+    figure = search_betas.draw_study(study)
+    assert "of all 5 lie at (0, 0)" in " ".join(figure.get_supxlabel().split())
 
 
 @pytest.mark.parametrize(
