@@ -28,8 +28,7 @@ from experiments.analysis.claims.families import of_picks
 from experiments.analysis.claims.scale import widest
 from experiments.analysis.claims.tuned_pairs import Tuned, tuned_difference
 from experiments.analysis.statistics.comparison import held_out_pairs
-from experiments.analysis.statistics.tuning_luck import of_optimizers
-from experiments.rounded import ends, with_signs
+from experiments.rounded import with_signs
 
 STAGES = {measure.column: measure for measure in big_vision.TWO_STAGE}
 SEARCHED = {measure.column: measure for measure in big_vision.RECALLS}
@@ -83,10 +82,7 @@ def _gain(tuning: pd.DataFrame, fresh: pd.DataFrame | None, theirs: str, measure
     if pairs.empty:
         raise NotRun(f"python scripts/sweep.py collect --curves (for {measure.column})")
     step = confirmed.resolution(table, measure.column, measure.has_own_n)
-    found = replace(found, pairs=pairs, resolution=step)
-    low, high = of_optimizers(found.difference, pairs.ours.to_numpy(), pairs.theirs.to_numpy())
-    wide = f"at the settings found; of the optimizers {ends(low, high, 2, signed=True)}"
-    return replace(found, note=f"{wide}; {found.note}")
+    return replace(found, pairs=pairs, resolution=step)
 
 
 def fine_tuned(evidence: Evidence) -> Finding:

@@ -49,10 +49,11 @@ def of_picks(tuning: pd.DataFrame, fresh: pd.DataFrame, ours: str, theirs: str) 
         raise UserError(f"{experiment}: seed {shared[0]} of the study fresh had a part in picking")
     found = tuned_difference(fresh, ours, theirs)
     edges = tuple(pick.optimizer for pick in picks if pick.on_edge)
-    notes = [found.note, f"picked of {picks[0].num_settings} settings on {picks[0].n} other seeds"]
+    seeds = f"{picks[0].n} other seed{'s' if picks[0].n > 1 else ''}"
+    notes = [found.note, f"picked of {picks[0].num_settings} settings on {seeds}"]
     if edges:
         notes.append(f"not tuned: the pick of {' and '.join(edges)} is on the edge of its grid")
-    return replace(found, untuned=edges, note="; ".join(notes))
+    return replace(found, untuned=edges, note="; ".join(notes), is_fresh=True)
 
 
 def _pick(tuning: pd.DataFrame, fresh: pd.DataFrame, optimizer: str) -> Chosen:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from experiments.analysis.claims.evidence import Finding, is_alike, is_larger
+from experiments.analysis.claims.evidence import INCONCLUSIVE, Finding, is_alike, is_larger
 from experiments.analysis.statistics.comparison import (
     choose,
     compare,
@@ -15,14 +15,19 @@ from experiments.analysis.statistics.comparison import (
     resolution_of,
 )
 from experiments.analysis.statistics.difference import Difference, of_pairs
+from experiments.analysis.statistics.tuning_luck import of_optimizers
 from experiments.headline import Direction, of_table
-from experiments.rounded import with_signs
+from experiments.rounded import ends, with_signs
 from experiments.store import UserError
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """Test results of two tuned optimizers by seed, one seed left out of each pick."""
+    """Test results of two tuned optimizers by seed.
+
+    Either each seed reports what the others picked, or all are fresh: then tuning was done once,
+    and its luck is not in the pairs.
+    """
 
     pairs: pd.DataFrame  # ours, theirs; index: seed
     note: str
@@ -30,6 +35,7 @@ class Tuned:
     better: Direction = "higher"
     resolution: float = 0.0
     unit: str = "points"
+    is_fresh: bool = False
 
     @property
     def difference(self) -> Difference:
@@ -46,18 +52,39 @@ class Tuned:
         return replace(self, pairs=both, note=note, untuned=untuned, resolution=step)
 
     def larger(self, measure: str) -> Finding:
-        """`is_larger`, but inconclusive where a best cell is on an edge."""
-        return is_larger(self.difference, measure, self.unit, self._said)
+        """`is_larger`, but inconclusive where a best cell is on an edge.
+
+        Of fresh seeds also where the interval of the optimizers holds 0: claims are of optimizers,
+        not of the settings that one tuning has found.
+        """
+        found = is_larger(self.difference, measure, self.unit, self._said)
+        low, high = self._of_optimizers
+        if not self.is_fresh or found.verdict == INCONCLUSIVE or low > 0 or high < 0:
+            return found
+        return replace(
+            found, verdict=INCONCLUSIVE, note=f"{found.note}; shown at the settings found only"
+        )
 
     def alike(self, measure: str) -> Finding:
         """`is_alike`, but inconclusive where a best cell is on an edge."""
         return is_alike(self.difference, measure, self.unit, self._said)
 
     @property
+    def _of_optimizers(self) -> tuple[float, float]:
+        return of_optimizers(
+            self.difference, self.pairs.ours.to_numpy(), self.pairs.theirs.to_numpy()
+        )
+
+    @property
     def _said(self) -> str:
         r = self.difference.correlation
         paired = f"correlation of the pairs {r:+.2f}" if r == r else ""
-        return "; ".join(filter(None, [self.note, paired]))
+        digits = 2 if self.unit == "points" else 3
+        wide = (
+            f"at the settings found; of the optimizers "
+            f"{ends(*self._of_optimizers, digits, signed=True)}"
+        )
+        return "; ".join(filter(None, [wide if self.is_fresh else "", self.note, paired]))
 
 
 def tuned_difference(table: pd.DataFrame, ours: str, theirs: str) -> Tuned:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import known_truth
+import numpy as np
 import pandas as pd
 import pytest
 import study_folder
@@ -13,6 +15,7 @@ import study_folder
 from experiments.analysis import text_families
 from experiments.analysis.claims import families
 from experiments.analysis.claims.evidence import Evidence, NotRun
+from experiments.analysis.claims.tuned_pairs import Tuned
 from experiments.analysis.figures import language
 from experiments.headline import Headline
 from experiments.store import UserError
@@ -194,3 +197,16 @@ def test_distances_of_samples_are_corrected_for_asking_twice(tmp_path: Path) -> 
     clearer = said(-2.3)
     assert "−2.300 [" in clearer and clearer.count("Lion is ahead, at these settings") == 1
     assert "p 0.03, Lion is ahead" in clearer
+
+
+def test_a_gain_within_the_luck_of_tuning_is_none_of_the_optimizers() -> None:
+    seeds = np.random.default_rng(0).normal(size=(2, 10))
+    theirs = 80 + seeds[0]
+    pairs = pd.DataFrame({"ours": theirs + 1 + 0.1 * seeds[1], "theirs": theirs})
+    alike = Tuned(pairs, "", ())  # each seed reports what the others picked
+    assert alike.larger("").verdict == "supported"
+    found = replace(alike, is_fresh=True).larger("")
+    assert found.verdict == "inconclusive" and "shown at the settings found only" in found.note
+    assert "of the optimizers [-0." in found.note
+    far = Tuned(pairs.assign(ours=pairs.ours + 5), "", (), is_fresh=True).larger("")
+    assert far.verdict == "supported"
