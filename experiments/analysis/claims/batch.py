@@ -97,6 +97,8 @@ def gain_grows(evidence: Evidence) -> Finding:
     (other,), (kind,) = regimes.BATCHES
     also = regimes.growth(evidence.root / "results", other, kind)
     if also is not None:
+        for name in (kind, f"{kind}_fresh"):
+            evidence.study(name, other)  # named among the files that the answer is from
         note += (
             f"; {other}, fresh seeds: "
             f"{with_signs(also.found.mean, also.found.low, also.found.high, 2)} "
