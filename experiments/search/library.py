@@ -53,7 +53,7 @@ def read_file(path: Path | str) -> Program:
     if path.exists() and not path.is_dir() and not path.is_file():
         raise UserError(f"{path}: is a device; a program is a text file")
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise UserError(
             f"{path}: no such file; name a file with a program's text, or one of the library: "

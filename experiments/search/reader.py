@@ -3,7 +3,8 @@
 Besides straight assignments of one function each: comments, docstrings, code fences, nested
 expressions (taken apart into statements with temporaries `t1`, `t2`, ...), `x ** y`,
 `update += wd`, `a = b`, other names for the inputs (by position: weights, gradient, one or two
-buffers, learning rate), and a return of expressions; a buffer that is not returned stays as it is.
+buffers, learning rate), and a return of expressions. A buffer that is not returned stays zero, so
+that it may not be assigned either.
 The result always has the inputs w, g, m, v, lr and returns update, m, v.
 """
 
@@ -87,7 +88,8 @@ class _Reader:
         self.statements: list[Statement] = []
         self.names = _rename(function)
         self.assigned = set(INPUTS)
-        self.reserved = {*INPUTS, "update", *self.names.values()}
+        written = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
+        self.reserved = {*INPUTS, "update", *written, *self.names.values()}
         self.num_temporaries = 0
 
     def read(self) -> Program:
@@ -158,6 +160,9 @@ class _Reader:
             raise self.error(node, f"returns {len(values)} values; write `return {wanted}`")
         if isinstance(values[0], ast.Name):
             self.expression(values[0])  # refuses an update that was never assigned
+        for name in OUTPUTS[len(values) :]:
+            if any(statement.target == name for statement in self.statements):
+                raise self.error(node, f"buffer {name} is assigned and not returned; return it")
         self.set_together(list(zip(OUTPUTS[: len(values)], values, strict=True)))
 
     def variable(self, node: ast.expr) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from programs import programs
 
 from experiments.search import library
+from experiments.search.execution import numpy_step
 from experiments.search.language import LanguageError, Program, Statement, parse
 
 HEAD = "def train(w, g, m, v, lr):\n  "
@@ -62,8 +64,6 @@ def test_ids_tell_programs_apart() -> None:
 )
 def test_foreign_texts_are_read(text: str) -> None:
     """All of these sign the same average; they differ in how they are written."""
-    import numpy as np
-
     from experiments.search import liveness, probes, types
 
     program = parse(text)
@@ -75,11 +75,17 @@ def test_foreign_texts_are_read(text: str) -> None:
     assert liveness.analyse(program).read == liveness.analyse(wanted).read
 
 
+def test_temporaries_keep_away_from_the_names_of_the_text() -> None:
+    body = "t1 = g * g\n  x = (g + m) * 2.0\n  update = t1 + x * w_1\n"
+    nested = parse(HEAD + "w_1 = w\n  " + body + END)
+    plain = parse(
+        HEAD + "a = g * g\n  b = g + m\n  c = b * 2.0\n  d = c * w\n  update = a + d" + END
+    )
+    inputs = [np.full(2, x) for x in (1.0, 2.0, 3.0, 4.0)]
+    assert numpy_step(nested)(*inputs, 0.1)[0][0] == numpy_step(plain)(*inputs, 0.1)[0][0] == 14.0
+
+
 def test_assigning_several_reads_all_of_the_right_side_first() -> None:
-    import numpy as np
-
-    from experiments.search.execution import numpy_step
-
     program = parse(HEAD + "m, v = v, m\n  update = g" + END)
     inputs = [np.full(2, x) for x in (1.0, 2.0, 3.0, 4.0)]
     update, m, v = numpy_step(program)(*inputs, 0.1)
@@ -112,6 +118,7 @@ def test_assigning_several_reads_all_of_the_right_side_first() -> None:
         (HEAD + "update = sign(x=g)" + END, "cannot read `sign(x=g)`"),
         (HEAD + "update[0] = g" + END, "cannot assign this"),
         (HEAD + "update = g" + " + g" * 3000 + END, "nest"),
+        (HEAD + "v = g\n  update = v\n  return update, m", "buffer v is assigned and not returned"),
         ("def train(w, g):\n  return g, g, g", "line 1: the inputs must be"),
         ("def train(w, g, m, v, lr, *x):\n  return g, m, v", "line 1: the inputs must be"),
         ("def train(w, update, m, v, lr):\n  return m, m, v", "no input may be called update"),
