@@ -164,7 +164,8 @@ def prove(args: argparse.Namespace) -> int:
         print(in_words(verdict))
     if args.certificate is not None:
         if not verdict.certificate:
-            raise UserError(f"{args.certificate}: nothing is proved, so there is no certificate")
+            known = "it cannot be certified" if verdict.family else "nothing is proved"
+            raise UserError(f"{args.certificate}: {known}, so there is no certificate")
         write(args.certificate, json.dumps(verdict.certificate, indent=1) + "\n")
     return 0 if verdict.is_decided else 1
 
@@ -199,7 +200,12 @@ def check(args: argparse.Namespace) -> int:
         print(f"refused: {error}")
         return 1
     betas = f"{certificate['beta1']}, {certificate['beta2']}"
-    print(f"verified: the program is Lion with betas ({betas})")
+    decay, scale = certificate["weight_decay"], certificate["lr_scale"]
+    refuses = ", which Lion refuses" if str(decay).startswith("-") else ""
+    print(
+        f"verified: the program is Lion with betas ({betas}), weight decay {decay}{refuses}, "
+        f"lr times {scale}"
+    )
     return 0
 
 

@@ -26,7 +26,7 @@ from experiments.search.polynomials import (
     factorise,
     is_number,
     leads_negative,
-    rational,
+    number_at,
     to_fraction,
 )
 from experiments.search.unknowns import (
@@ -35,16 +35,18 @@ from experiments.search.unknowns import (
     Unknown,
     Unknowns,
     Value,
+    check_size,
     constant,
 )
 
 __all__ = ["Algebra", "Result", "Undecided", "Value", "constant", "execute"]
 
-_POSITIVE = {"exp", "exp2", "exp10", "cosh", "norm", "global_norm"}
+_POSITIVE = {"exp", "exp2", "exp10", "cosh", "norm", "global_norm", "get_pi", "get_e"}
+_NORMS = {"norm", "global_norm"}
 _ZERO_OF_ZERO = {"norm", "global_norm", "dot", "cosine_sim"}
 _SIGN_KEEPING = {"tanh", "sinh", "arctan", "arcsinh", "cbrt"}
 """Defined for every number, odd and increasing: their sign is that of their argument."""
-_MOST_TERMS, _MOST_SIGNS = 500, 4
+_MOST_SIGNS = 4
 
 
 @dataclass
@@ -113,8 +115,7 @@ class Algebra(Unknowns):
         """The value of a function; what is no algebra becomes an unknown."""
         rule = _RULES.get(function)
         found = rule(self, *arguments) if rule else self.opaque(function, arguments)
-        if len(found.numer) + len(found.denom) > _MOST_TERMS:
-            raise Undecided(f"a value of more than {_MOST_TERMS} terms")
+        check_size(found)
         return self.reduce(found)
 
     def opaque(self, function: str, arguments: list[Value]) -> Value:
@@ -129,7 +130,8 @@ class Algebra(Unknowns):
         sign = self.one if function in _POSITIVE else None
         if function in _SIGN_KEEPING:
             sign = self.sign(arguments[0])
-        return factor * self.unknown((function, *arguments), Unknown(sign=sign))
+        known = Unknown(sign=sign, may_be_zero=function in _NORMS)
+        return factor * self.unknown((function, *arguments), known)
 
     def factors(self, value: Value) -> tuple[Fraction, list[tuple[Any, int]]]:
         """A value as a constant times powers of polynomials whose leading coefficient is > 0."""
@@ -149,6 +151,8 @@ class Algebra(Unknowns):
         for polynomial, power in parts:
             if power % 2:
                 found *= self.sign_of_factor(polynomial)
+            else:
+                self.nonzero[self.field(polynomial)] = None
         return self.reduce(found)
 
     def sign_of_factor(self, polynomial: Any) -> Value:
@@ -158,23 +162,33 @@ class Algebra(Unknowns):
             if known is None:
                 return self.one if INPUTS[used[0]] == "lr" else self.new_sign(polynomial)
             if known.sign is not None:
+                if known.may_be_zero or known.power == 2 and known.argument is None:  # a root
+                    self.nonzero[self.field(polynomial)] = None
                 return known.sign
         if len(used) <= _MOST_SIGNS and all(self.is_sign(i) for i in used):
             return self.sign_over_cases(polynomial, used)
         if all(self.is_positive(i) for i in used) and all(c > 0 for c in polynomial.values()):
+            self.nonzero[self.field(polynomial)] = None
             return self.one
         return self.new_sign(polynomial)
 
     def sign_over_cases(self, polynomial: Any, used: list[int]) -> Value:
-        """The sign of a polynomial of signs alone, from its value in each case of +1 and -1."""
+        """The sign of a polynomial of signs alone, from its value in each case of +1 and -1.
+
+        Where a case with a 0 comes out otherwise, that sign is taken not to be 0.
+        """
         total = self.zero
         for case in product((1, -1), repeat=len(used)):
-            found, share = polynomial, self.one
+            share = self.one
             for index, value in zip(used, case, strict=True):
-                found = found.subs(index, value)
                 share *= (1 + value * self.generators[index]) / 2
-            number = rational(found.LC) if found else 0
-            total += share * ((number > 0) - (number < 0))
+            total += share * _sign_at(polynomial, used, case)
+        for case in product((1, 0, -1), repeat=len(used)):
+            found = number_at(total.numer, used, case) / number_at(total.denom, used, case)
+            if 0 in case and found != _sign_at(polynomial, used, case):
+                known = self.about(used[case.index(0)])
+                assert known is not None
+                self.nonzero[known.argument] = None
         return total
 
     def is_sign(self, index: int) -> bool:
@@ -225,6 +239,7 @@ class Algebra(Unknowns):
         whereas (1 + sign(g)) / (1 + sign(g)) would become 1."""
         if not y:
             raise Undecided("divides by zero")
+        self.nonzero[y] = None
         return x * self.reduce(self.one / y)
 
     def to_the(self, x: Value, y: Value) -> Value:
@@ -233,7 +248,8 @@ class Algebra(Unknowns):
         if is_number(y):
             exponent = to_fraction(y)
             if exponent.denominator == 1 and abs(exponent) <= 8 and x:
-                return x ** int(exponent)
+                power = x ** abs(int(exponent))
+                return power if exponent > 0 else self.over(self.one, power)
             if exponent == Fraction(1, 2) and self.sign(x) == self.one:
                 return self.root(x, 2)
         return self.opaque("power", [x, y])
@@ -243,6 +259,11 @@ class Algebra(Unknowns):
         positive = self.one if self.sign(limit) == self.one else None
         share = self.unknown(("clip_by_global_norm", x, limit), Unknown(sign=positive))
         return x * share
+
+
+def _sign_at(polynomial: Any, used: list[int], case: tuple[int, ...]) -> int:
+    number = number_at(polynomial, used, case)
+    return (number > 0) - (number < 0)
 
 
 _RULES: dict[str, Callable[..., Value]] = {

@@ -26,8 +26,15 @@ Terms = dict[tuple[int, ...], Fraction]  # exponents of (lr, s, sign(s), w, m, v
 LR, S, SIGN, W, M, V = range(6)
 
 
+MOST_TERMS, MOST_BITS, HIGHEST_POWER = 500, 20_000, 1_000
+
+
 class Refused(Exception):
     """The certificate does not hold, or says more than this checker can follow."""
+
+
+class Beyond(Refused):
+    """More than this checker can follow."""
 
 
 def verify(certificate: dict[str, Any]) -> None:
@@ -46,9 +53,9 @@ def verify(certificate: dict[str, Any]) -> None:
 
 def _verify(certificate: dict[str, Any]) -> None:
     names = ("beta1", "beta2", "lr_scale", "weight_decay")
-    beta1, beta2, scale, decay = (Fraction(certificate[name]) for name in names)
-    signed = {name: Fraction(c) for name, c in certificate["signed"].items()}
-    momentum = {name: Fraction(c) for name, c in certificate["momentum"].items()}
+    beta1, beta2, scale, decay = (_number(certificate[name]) for name in names)
+    signed = {name: _number(c) for name, c in certificate["signed"].items()}
+    momentum = {name: _number(c) for name, c in certificate["momentum"].items()}
     zeros = set(certificate["zero"])
     if not (0 <= beta1 < 1 and 0 <= beta2 < 1 and scale > 0):
         raise Refused("the betas must be in [0, 1), the scale positive")
@@ -78,6 +85,13 @@ def _verify(certificate: dict[str, Any]) -> None:
         if sum(along[name] * reached[name] for name in along) != wanted:
             raise Refused("p x does not move as Lion's momentum")
         reached = step(0, reached)
+
+
+def _number(text: Any) -> Fraction:
+    power = str(text).lower().partition("e")[2]
+    if abs(int(power or 0)) > HIGHEST_POWER:
+        raise Refused(f"{text} is no weight of an average")
+    return Fraction(str(text))
 
 
 def _term(*variables: int) -> tuple[int, ...]:
@@ -117,14 +131,19 @@ def _value(node: ast.expr, values: dict[str, Terms]) -> Terms:
             return RULES[type(op).__name__](_value(left, values), _value(right, values))
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in RULES:
             return RULES[name](*[_value(argument, values) for argument in arguments])
-    raise Refused(f"line {node.lineno}: cannot follow `{ast.unparse(node)}`")
+    raise Beyond(f"line {node.lineno}: cannot follow `{ast.unparse(node)}`")
 
 
 def _sum(*parts: Terms) -> Terms:
     total: Terms = {}
     for exponents, c in (term for part in parts for term in part.items()):
         total[exponents] = total.get(exponents, Fraction(0)) + c
-    return {exponents: c for exponents, c in total.items() if c}
+    total = {exponents: c for exponents, c in total.items() if c}
+    for exponents, c in total.items():
+        bits = max(c.numerator.bit_length(), c.denominator.bit_length())
+        if len(total) > MOST_TERMS or bits > MOST_BITS or max(exponents) > HIGHEST_POWER:
+            raise Beyond("a value of too many terms, digits or powers")
+    return total
 
 
 def _times(x: Terms, y: Terms) -> Terms:
@@ -148,13 +167,19 @@ def _negative(x: Terms) -> Terms:
 def _only(x: Terms) -> tuple[tuple[int, ...], Fraction]:
     """The one term of a value, of lr and s only."""
     if len(x) != 1 or any(any(exponents[W:]) for exponents in x):
-        raise Refused("a function of something that is not a multiple of s or lr")
+        raise Beyond("a function of something that is not a multiple of s or lr")
     return next(iter(x.items()))
 
 
 def _sign(x: Terms) -> Terms:
     if not x:
         return {}
+    if len(x) == 2 and len({(lr, *rest) for lr, s, _, *rest in x if not s}) == 1:
+        first = next(iter(x))  # lr^a (p + q sign(s)): one sign where s > 0, another where s < 0
+        _only({first: Fraction(1)})
+        up, down = (sum(c * side ** e[SIGN] for e, c in x.items()) for side in (1, -1))
+        up, down = ((value > 0) - (value < 0) for value in (up, down))
+        return _sum({_term(): Fraction(up + down, 2)}, {_term(SIGN): Fraction(up - down, 2)})
     exponents, c = _only(x)
     is_odd = (exponents[S] + exponents[SIGN]) % 2
     return {_term(*[SIGN] * is_odd): Fraction(1 if c > 0 else -1)}
@@ -174,15 +199,15 @@ def _root(x: Terms) -> Terms:
         return {}
     (lr, s, _, *rest), c = _only(_absolute(x))
     root = Fraction(isqrt(c.numerator), isqrt(c.denominator))
-    if lr % 2 or s % 2 or root**2 != c:
-        raise Refused("the root of what is no square")
-    return _absolute({(lr // 2, s // 2, 0, *rest): root})
+    if s % 2 or root**2 != c:
+        raise Beyond("the root of what is no square")
+    return _absolute({(Fraction(lr, 2), s // 2, 0, *rest): root})  # type: ignore[dict-item]
 
 
 def _to_the(x: Terms, y: Terms) -> Terms:
     exponent = y.get(_term(), Fraction(0))
     if set(y) != {_term()} or exponent not in range(1, 9):
-        raise Refused("a power that is no small whole number")
+        raise Beyond("a power that is no small whole number")
     return x if exponent == 1 else _times(x, _to_the(x, {_term(): exponent - 1}))
 
 
@@ -192,7 +217,7 @@ def _larger(x: Terms, y: Terms) -> Terms:
 
 def _of_zero(x: Terms) -> Terms:
     if x:
-        raise Refused("a function that is no algebra")
+        raise Beyond("a function that is no algebra")
     return {}
 
 

@@ -56,6 +56,13 @@ def factorise(polynomial: Any) -> tuple[Fraction, list[tuple[Any, int]]]:
     return number, parts
 
 
+def number_at(polynomial: Any, used: list[int], case: tuple[int, ...]) -> Fraction:
+    """A polynomial of some unknowns alone, at their values."""
+    for index, value in zip(used, case, strict=True):
+        polynomial = polynomial.subs(index, value)
+    return rational(polynomial.LC) if polynomial else Fraction(0)
+
+
 def exact_root(number: Fraction, power: int) -> Fraction | None:
     """The rational root of a number (for squares: of its magnitude), if it has one."""
     parts = []

@@ -2,8 +2,10 @@
 
 Three steps. The step of the program is executed in symbols (`algebra`); its update must be
 lr (scale sign(s) + decay w) with s a linear filter of the gradients; the transfer function of that
-filter (`filters`) names the betas. The certificate says how the buffers make up Lion's momentum, a
-bisimulation that `checker` verifies alone. Updates in float64 on a probe must agree, too.
+filter (`filters`) names the betas. Updates in float64 on a probe must agree, too, which has weights
+and gradients of zero: there w / w is no 1 (`assumptions`). The certificate says how the buffers
+make up Lion's momentum, a bisimulation that `checker` verifies alone; where it cannot follow
+(tanh), there is none.
 
 Two programs count as equal if their updates are, for all gradients, weights and learning rates, in
 exact arithmetic, wherever what is signed is not zero (there m / |m| is 0 / 0, and sign is 0).
@@ -15,7 +17,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from experiments.search import filters, liveness, refutation, types
+from experiments.search import assumptions, checker, filters, liveness, refutation, types
 from experiments.search.algebra import Algebra, Result, Undecided, execute
 from experiments.search.language import INPUTS, STATES, Program, Statement
 from experiments.search.polynomials import rational
@@ -107,18 +109,35 @@ def _judge(program: Program, result: Result) -> Verdict:
         raise _NotSignMomentum(found, is_final=True)
     beta1, beta2 = found
     certificate = _certify(program, result, system, states, (beta1, beta2, scale, decay))
-    verdict = Verdict(
+    if not refutation.agrees(program, beta1, beta2, scale, decay):
+        return _disagreement(result, signed)
+    said = _in_words(beta1, beta2, scale, decay / scale)
+    if what := assumptions.unproved(result.algebra, signed):
+        said = f"{said}, tried but not proved where {what} is"
+    try:
+        checker.verify(certificate)
+    except checker.Beyond as error:
+        certificate, said = {}, f"{said}; without a certificate, which cannot follow: {error}"
+    except checker.Refused as error:
+        return Verdict(None, f"the proof and its checker disagree: {error}", is_decided=False)
+    return Verdict(
         FAMILY,
-        _in_words(beta1, beta2, scale, decay / scale),
+        said,
         beta1=beta1,
         beta2=beta2,
         weight_decay=decay / scale,
         lr_scale=scale,
         certificate=certificate,
     )
-    if not refutation.agrees(program, beta1, beta2, scale, decay):
-        return Verdict(None, "the proof and the updates in float64 disagree", is_decided=False)
-    return verdict
+
+
+def _disagreement(result: Result, signed: Any) -> Verdict:
+    """Betas that fit but where something is zero are the only ones that could fit."""
+    if what := assumptions.unproved(result.algebra, signed):
+        return Verdict(
+            None, f"it would be sign momentum if {what} were never 0; where it is, it is not"
+        )
+    return Verdict(None, "the proof and the updates in float64 disagree", is_decided=False)
 
 
 def _in_words(beta1: Fraction, beta2: Fraction, scale: Fraction, decay: Fraction) -> str:

@@ -35,13 +35,17 @@ def _probe(num_weights: int = 1024, num_steps: int = 8) -> probes.Probe:
 def _ordinary_probe(num_weights: int = 512, num_steps: int = 12) -> probes.Probe:
     """Gradients of ordinary size, whose sixth powers are far from the epsilon of divisions.
 
-    Some are above 1, where arcsin is not defined, even if it cancels.
+    Some are above 1, where arcsin is not defined, even if it cancels. One in ten is zero, as is one
+    weight in ten; another is 1, as gains are at first.
     """
     random = np.random.default_rng(20230214)
     shape = (num_steps, num_weights)
     g = random.uniform(0.05, 1.5, shape) * random.choice([-1.0, 1.0], shape)
     lr = 2.0 ** random.integers(-6, 1, num_steps)
-    return probes.Probe(random.normal(size=shape), g, lr, (num_weights,))
+    w = random.normal(size=shape)
+    w[random.random(shape) < 0.1] = 1.0
+    g[random.random(shape) < 0.1], w[random.random(shape) < 0.1] = 0.0, 0.0
+    return probes.Probe(w, g, lr, (num_weights,))
 
 
 def find_witness(program: Program) -> str | None:
@@ -116,14 +120,18 @@ def _a_filter_explains(signs: np.ndarray, g: np.ndarray) -> bool:
 def agrees(
     program: Program, beta1: Fraction, beta2: Fraction, scale: Fraction, decay: Fraction
 ) -> bool:
-    """Whether the updates on a probe are lr (scale sign(beta1 m + (1 - beta1) g) + decay w)."""
+    """Whether the updates on a probe are lr (scale sign(s) + decay w), wherever s is not zero.
+
+    s = beta1 m + (1 - beta1) g
+    """
     probe = _ordinary_probe()
     b1, b2, size = float(beta1), float(beta2), float(scale)
     stream = probes.stream(program, probe)
     m, wrong = np.zeros(probe.g.shape[1]), 0
     for t, lr in enumerate(probe.lr):
-        update = lr * (size * np.sign(b1 * m + (1 - b1) * probe.g[t]) + float(decay) * probe.w[t])
+        signed = b1 * m + (1 - b1) * probe.g[t]
+        update = lr * (size * np.sign(signed) + float(decay) * probe.w[t])
         m = b2 * m + (1 - b2) * probe.g[t]
         far = lr * (size * _RELATIVE + _RELATIVE * abs(float(decay)) * np.abs(probe.w[t]))
-        wrong += np.count_nonzero(~(np.abs(update - stream[t]) <= far))
+        wrong += np.count_nonzero(~(np.abs(update - stream[t]) <= far) & (signed != 0))
     return wrong <= _ROUNDING * stream.size

@@ -20,6 +20,9 @@ from experiments.search.operations import OPERATIONS
 
 _UNARY = ("sign", "abs", "negative", "square", "cube", "sqrt", "reciprocal")
 _BINARY = ("add", "sub", "mul", "div")
+ARRAYS = ("w", "g", "m", "v")
+_NOTHING = 1e-25
+"""What a protected division leaves of 0 / 0."""
 
 
 def rewrite(program: Program) -> Program:
@@ -151,9 +154,13 @@ def _values(program: Program, algebra: Algebra) -> list[dict[str, Value]]:
 
 
 def _numbers(program: Program) -> list[dict[str, np.ndarray]]:
-    """As `_values`, in float64 at 16 random points: to try many functions quickly."""
+    """As `_values`, in float64 at 21 points, to try many functions quickly: 16 random ones; and
+    one input zero, or all, where w / w is not 1."""
     random = np.random.default_rng(20230213)
-    values = {name: random.uniform(0.1, 0.9, 16) * random.choice((-1, 1), 16) for name in INPUTS}
+    values = {name: random.uniform(0.1, 0.9, 21) * random.choice((-1, 1), 21) for name in INPUTS}
+    for place, names in enumerate((*ARRAYS, ARRAYS)):
+        for name in names:
+            values[name][place] = 0.0
     values["lr"] = np.full(1, 0.3)
     found = [dict(values)]
     with np.errstate(all="ignore"):
@@ -173,7 +180,7 @@ def _seems_equal(
     changed = [n for n in after if n not in before or after[n] is not before[n]]
     with np.errstate(all="ignore"):
         found = OPERATIONS[function].numpy(*[before[a] for a in arguments if isinstance(a, str)])
-    return bool(np.allclose(found, after[changed[0]], rtol=1e-6, atol=0.0, equal_nan=True))
+    return bool(np.allclose(found, after[changed[0]], rtol=1e-6, atol=_NOTHING, equal_nan=True))
 
 
 def _candidates(program: Program, index: int) -> Iterator[tuple[str, tuple[Argument, ...]]]:

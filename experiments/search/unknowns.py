@@ -14,6 +14,9 @@ from sympy import QQ
 from sympy.polys.fields import field as make_field
 
 from experiments.search.language import INPUTS
+from experiments.search.polynomials import rational
+
+_MOST_TERMS, _MOST_BITS, _HIGHEST_POWER = 500, 20_000, 1_000
 
 Value = Any
 """An element of sympy's field of rational functions."""
@@ -35,12 +38,14 @@ class Unknown:
         power, equals: The unknown to this power is that value; power 0: nothing of the kind.
         sign: Its own sign: a value, or None if that is not known.
         argument: For a sign: what it is the sign of.
+        may_be_zero: For a norm: its sign is 1 or 0.
     """
 
     power: int = 0
     equals: Value = None
     sign: Value = None
     argument: Value = None
+    may_be_zero: bool = False
 
 
 def constant(number: float) -> Fraction:
@@ -48,18 +53,37 @@ def constant(number: float) -> Fraction:
     return Fraction(repr(number))
 
 
+def check_size(value: Value) -> None:
+    """Gives up before a value fills the memory: `x = x * x` sixty times over.
+
+    Raises:
+        Undecided: more terms, digits or powers than are worth following.
+    """
+    if len(value.numer) + len(value.denom) > _MOST_TERMS:
+        raise Undecided(f"a value of more than {_MOST_TERMS} terms")
+    for polynomial in (value.numer, value.denom):
+        for exponents, coefficient in polynomial.terms():
+            number = rational(coefficient)
+            if max(number.numerator.bit_length(), number.denominator.bit_length()) > _MOST_BITS:
+                raise Undecided(f"a number of more than {_MOST_BITS:,} binary digits")
+            if max(exponents) > _HIGHEST_POWER:
+                raise Undecided(f"a power above {_HIGHEST_POWER:,}")
+
+
 @dataclass
 class Unknowns:
     """The field of values and what is known of its unknowns.
 
     Once it is closed, a function that needs a new unknown is `Undecided`: its value is none of
-    those that were there.
+    those that were there. `nonzero` gathers what was taken not to be zero on the way: what divides,
+    what a sign is of whose square became 1, even powers that a sign leaves out.
     """
 
     num_unknowns: int
     is_closed: bool = False
     unknowns: list[Unknown] = field(default_factory=list)
     named: dict[Any, Value] = field(default_factory=dict)
+    nonzero: dict[Value, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [*INPUTS, *(f"u{i}" for i in range(self.num_unknowns))]
@@ -109,6 +133,8 @@ class Unknowns:
             for i, known in limits:
                 times, exponents[i] = divmod(exponents[i], known.power)
                 factor *= known.equals**times
+                if times and not exponents[i] and known.argument is not None:
+                    self.nonzero[known.argument] = None
             for i, exponent in enumerate(exponents):
                 factor *= self.generators[i] ** exponent
             total += factor
