@@ -67,6 +67,20 @@ class ProgramOptimizer(Optimizer):
         defaults = {"lr": lr, "weight_decay": weight_decay, "program": self.program.id}
         super().__init__(params, defaults)
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group, whose settings are checked like the defaults.
+
+        Args:
+            param_group: "params", and lr and weight_decay if they are others.
+
+        Raises:
+            ValueError: a setting is out of range.
+        """
+        if isinstance(param_group, dict):  # otherwise torch raises, with its own message
+            check_lr(param_group.get("lr", self.defaults["lr"]))
+            check_number("weight_decay", param_group.get("weight_decay", 0.0))
+        super().add_param_group(param_group)
+
     def stacked_rule(self, settings: Mapping[str, Any]) -> StackedRule:
         """How it moves the weights of many models at once; see `lion.stacked`.
 
@@ -158,8 +172,8 @@ def run(program: Program, inputs: dict[str, Leaves]) -> dict[str, Leaves]:
         rule = _OF_ALL.get(function) if is_array else None
         if rule is not None:
             values[target] = rule(*read)
-        elif function == "norm" and is_array:
-            values[target] = [torch.linalg.vector_norm(x).expand_as(x) for x in read[0]]
+        elif function == "norm":
+            values[target] = [_norm(x) for x in read[0]]
         elif not arguments:
             values[target] = [RULES[function]() for _ in count]
         else:
@@ -174,8 +188,19 @@ def file_digest(path: str | Path) -> str:
     return sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""
 
 
+def _norm(x: Any) -> Any:
+    if not isinstance(x, Tensor) or not x.ndim:  # a scalar
+        return abs(x)
+    return torch.linalg.vector_norm(_wide(x)).to(x.dtype).expand_as(x)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least float32: in float16 the square of a norm above 256 is infinite."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def _dot(x: Leaves, y: Leaves) -> Leaves:
-    parts = [(a * b).sum() for a, b in zip(x, y, strict=True)]
+    parts = [(_wide(a) * _wide(b)).sum() for a, b in zip(x, y, strict=True)]
     total = torch.stack([part.to(parts[0].device) for part in parts]).sum()
     return [total.to(part.device) for part in parts]
 

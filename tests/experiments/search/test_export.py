@@ -264,6 +264,32 @@ def test_global_functions_see_all_parameters_together(tmp_path: Path) -> None:
     torch.testing.assert_close(before - after, 0.5 * 0.5 * whole / whole.norm())
 
 
+def test_a_norm_of_a_number_is_its_magnitude(tmp_path: Path) -> None:
+    params, gradients = start(torch.float64), stream(1, torch.float64)
+    path = write(tmp_path, "d = dot(g, w)\nd = norm(d)\nn = norm(lr)\nd = d * n\nupdate = g * d")
+    before = torch.cat([p.detach().flatten() for p in params])
+    whole = torch.cat([g.flatten() for g in gradients[0]])
+    after = walk(params, ProgramOptimizer(params, lr=0.1, path=path), gradients)[-1]
+    torch.testing.assert_close(before - after, whole * (whole @ before).abs() * 0.1)
+
+
+def test_a_large_norm_is_finite_in_float16(tmp_path: Path) -> None:
+    param = torch.nn.Parameter(torch.zeros(4, dtype=torch.float16))
+    param.grad = torch.full_like(param, 1000.0)
+    path = write(tmp_path, "g = clip(g, 1.0)\nn = norm(g)\nupdate = g * n")
+    ProgramOptimizer([param], path=path).step()
+    torch.testing.assert_close(param.detach(), torch.full_like(param, -0.5))
+
+
+def test_settings_of_a_group_are_checked_too() -> None:
+    group = {"params": start(torch.float32), "lr": -1.0}
+    with pytest.raises(ValueError, match="lr must be finite and >= 0"):
+        ProgramOptimizer([group], path="lion")
+    group |= {"lr": 1.0, "weight_decay": float("nan")}
+    with pytest.raises(ValueError, match="weight_decay must be"):
+        ProgramOptimizer([group], path="lion")
+
+
 def test_the_decay_of_a_group_comes_on_top() -> None:
     mine, theirs, gradients = start(torch.float64), start(torch.float64), stream(5, torch.float64)
     ours = walk(mine, ProgramOptimizer(mine, lr=0.1, path="sgd", weight_decay=0.5), gradients)
