@@ -37,6 +37,7 @@ sys.path.insert(0, str(ROOT))
 
 from experiments.config import UserError  # noqa: E402
 from experiments.search import commands  # noqa: E402
+from experiments.search.measuring import write  # noqa: E402
 
 Commands = Any
 """What argparse calls sub-parsers."""
@@ -290,21 +291,6 @@ def export(args: argparse.Namespace) -> int:
         print("note: its step is not proportional to lr: a schedule changes more than its size")
     print(f"python run.py experiment=vit_proxy optimizer=program optimizer.path={path}")
     return 0
-
-
-def write(path: Path, text: str) -> None:
-    """Writes a file as a whole, or not at all.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    from experiments.store import write_text
-
-    try:
-        write_text(path, text)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-    print(f"-> {path}", file=sys.stderr)
 
 
 COMMANDS: list[Callable[[Commands], None]] = [

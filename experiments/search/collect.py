@@ -19,10 +19,12 @@ search's page, e.g. from `search.name=constants`.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.config import UserError
 from experiments.search import rediscovery
 from experiments.search.events import read
 from experiments.search.folder import SearchFolder
@@ -42,9 +44,15 @@ def write(folders: Sequence[SearchFolder], out: Path) -> list[Path]:
 
     Returns:
         The files.
+
+    Raises:
+        UserError: a search is named twice: it would count as two seeds.
     """
     import pandas as pd
 
+    names = [folder.path.name for folder in folders]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"{', '.join(twice)}: named twice; name each search once")
     parts: dict[str, list[dict[str, Any]]] = {}
     for folder in folders:
         history = History.of(folder)
@@ -180,11 +188,14 @@ def meta(
     table = history.table()
     ends = [round(len(table) * (i + 1) / num_points) for i in range(num_points)]
     points = [table.iloc[end - 1] for end in ends if end]
+    points = [point for point in points if point.best is not None and point.best > -math.inf]
+    if not points:
+        raise UserError(f"{folder.path.name}: no program of it could be trained yet")
     numbers = sorted({int(point.best_number) for point in points})
     programs = [history.programs[number] for number in numbers]
     tier = folder.rules().tier
     judged = {
-        family: finals.evaluate(programs, replace(tier, family=family, lrs=()), num_rounds, 500)
+        family: finals.evaluate(programs, replace(tier, family=family), num_rounds, 500)
         for family in families
     }
     rows = []

@@ -10,15 +10,23 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.config import UserError
 from experiments.search import measuring
 from experiments.search.measuring import study_folder as study_folder
-from experiments.store import read_json, write_text
+from experiments.store import read_json
 
 if TYPE_CHECKING:
     from experiments.search.folder import SearchFolder
     from experiments.search.history import History
 
 SEARCHES = Path("results/searches")
+SAID = {
+    "trained": "trainings",
+    "rechecks": "of them incumbents judged again",
+    "cache factor": "programs per training",
+    "own step size %": "new, alive and with a step size of their own %",
+}
+"""Names of totals where they need more words."""
 
 
 def add_to(commands: Any, lion: str) -> None:
@@ -68,11 +76,16 @@ def show_status(args: argparse.Namespace) -> int:
     """A line for each search; of one search, its finals and its best program too."""
     if args.name is None:
         folders = sorted(path.parent for path in args.searches.glob("*/search.json"))
+        damaged = 0
         for path in folders:
-            print(_line(path))
+            try:
+                print(_line(path))
+            except UserError as error:
+                damaged += 1
+                print(f"{path.name}: {error}")
         if not folders:
             print("no search yet; start one: python run.py job=search")
-        return 0
+        return 1 if damaged else 0
     folder = _find(args.name, args.searches)
     print(_line(folder.path))
     history = _history(folder)
@@ -80,8 +93,13 @@ def show_status(args: argparse.Namespace) -> int:
     from experiments.search.session import describe_final
 
     table = history.table()
+    told = read_json(folder.status).get("told", 0)
+    if len(table) < told:
+        print(f"  its log has {len(table)} of the {told} programs: what is missing is made again")
+        print("  by the command that began it")
     for name, value in totals(table).items():
-        print(f"  {name}: {value:.1f}" if isinstance(value, float) else f"  {name}: {value}")
+        said = SAID.get(name, name)
+        print(f"  {said}: {value:.1f}" if isinstance(value, float) else f"  {said}: {value}")
     for row in folder.final_rows():
         print(f"  {describe_final(row)}")
     number = best_number(folder, history)
@@ -126,8 +144,7 @@ def show_table(args: argparse.Namespace) -> int:
     if args.out is None:
         print(text, end="")
     else:
-        write_text(args.out, text)
-        print(f"{len(table)} rows -> {args.out}")
+        measuring.write(args.out, text)
     return 0
 
 

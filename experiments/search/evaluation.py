@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
+from experiments.config import UserError
 from experiments.search.language import Program, parse
 from experiments.search.proxies.families import FAMILIES, proxy
 from experiments.search.proxies.proxy import FRESH, SEARCH
@@ -106,6 +107,7 @@ def judge(jobs: Sequence[Job]) -> list[Outcome]:
 
     Raises:
         InterpreterError: for a fault of ours; it never becomes a fitness.
+        UserError: the reference does not train.
     """
     outcomes: dict[int, Outcome] = {}
     groups: dict[tuple[Tier, int], list[int]] = {}
@@ -113,13 +115,29 @@ def judge(jobs: Sequence[Job]) -> list[Outcome]:
         groups.setdefault((job.tier, job.round_number), []).append(number)
     for (tier, round_number), members in groups.items():
         reference = _reference(tier, round_number)
+        standard = standard_of(tier, round_number)
         limits = _limits(tier, reference)
         programs = [jobs[number].program for number in members]
         trained = train(programs, proxy(tier.family), tier.plan(round_number), limits.__getitem__)
-        standard = min(_losses(reference, tier))
         for number, training in zip(members, trained, strict=True):
             outcomes[number] = _outcome(training, tier, standard)
     return [outcomes[number] for number in range(len(jobs))]
+
+
+def standard_of(tier: Tier, round_number: int) -> float:
+    """The held-out loss of the reference at its best learning rate, which is fitness 0.
+
+    Raises:
+        UserError: it is not finite at any.
+    """
+    standard = min(_losses(_reference(tier, round_number), tier))
+    if not math.isfinite(standard):
+        rates = ", ".join(f"{rate:g}" for rate in tier.rates)
+        raise UserError(
+            f"the reference has no finite loss on {tier.family} at any learning rate of {rates}: "
+            "name another reference, or rates that fit it"
+        )
+    return standard
 
 
 @lru_cache(maxsize=256)

@@ -69,7 +69,10 @@ def read(path: Path) -> Iterator[Event]:
             if not line.endswith("\n"):
                 return
             try:
-                yield json.loads(line)
+                event = json.loads(line)
+                if not isinstance(event, dict):
+                    raise ValueError
+                yield event
             except ValueError:
                 said = "is damaged: take a copy of the log, or cut it off before that line"
                 raise UserError(f"{path}, line {number} {said}") from None

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from experiments.config import UserError
+from experiments.config import ConfigError, UserError
 from experiments.files import make_folder
 from experiments.search import importing, library, probes
 from experiments.search.evaluation import Tier
@@ -25,7 +25,7 @@ from experiments.search.mutation import CONSTANTS_ONLY, Mutator
 from experiments.search.proxies import families
 from experiments.search.random_search import RandomSearch
 from experiments.search.screening import Screen
-from experiments.search.settings import SearchSettings, from_page
+from experiments.search.settings import SHORTEST, SearchSettings, from_page
 from experiments.search.state import Budget, Rules, State
 from experiments.search.strategy import Searcher
 from experiments.store import Folder as RunFolder
@@ -104,8 +104,16 @@ class SearchFolder:
 
     @property
     def settings(self) -> SearchSettings:
-        """As it was started."""
-        return from_page(self.read()["settings"])
+        """As it was started.
+
+        Raises:
+            UserError: another version started it.
+        """
+        try:
+            return from_page(self.read()["settings"])
+        except ConfigError as error:
+            said = "is of another version; look at it with the code that began it"
+            raise UserError(f"{self.header} {said} ({error})") from error
 
     @property
     def initial(self) -> Program:
@@ -151,7 +159,7 @@ def strategy_of(settings: SearchSettings, seed: int, initial: Program) -> Search
     """Evolution, random search or tuning of constants."""
     rechecks = {"recheck_every": settings.rotate_every, "num_incumbents": settings.num_incumbents}
     if settings.strategy == "random":
-        lengths = (3, min(12, settings.max_statements))
+        lengths = (SHORTEST, min(12, settings.max_statements))
         return RandomSearch(seed, initial, lengths, **rechecks)
     evolution = EvolutionSettings(
         seed=seed,

@@ -55,21 +55,30 @@ def score(final: Final) -> float:
     return final.mean / final.standard_error
 
 
-def tier_of(gate: str, family: str, num_steps: int, reference: str) -> Tier:
-    """How a gate judges on a family: its three middle learning rates, a factor of 4 apart.
+def tier_of(
+    gate: str, family: str, num_steps: int, reference: str, lrs: Sequence[float] = ()
+) -> Tier:
+    """How a gate judges on a family: at the learning rates that the search names, if it does, else
+    at the lowest three of the family, a factor of 4 apart.
 
     Args:
         gate: T1 | T2.
         family: Of `proxies.families`.
         num_steps: Of the search.
         reference: Text of the program to beat.
+        lrs: Of the search; none: the family's.
     """
     steps = num_steps * FACTOR ** GATES.index(gate)
-    return Tier(family, steps, FAMILIES[family].lrs[:3], reference=reference)
+    return Tier(family, steps, tuple(lrs) or FAMILIES[family].lrs[:3], reference=reference)
 
 
 def pass_gate(
-    gate: str, programs: Sequence[Program], num_steps: int, reference: str, num_rounds: int
+    gate: str,
+    programs: Sequence[Program],
+    num_steps: int,
+    reference: str,
+    num_rounds: int,
+    lrs: Sequence[float] = (),
 ) -> list[Passage]:
     """Judges programs on every family.
 
@@ -79,11 +88,12 @@ def pass_gate(
         num_steps: Of the search.
         reference: Text of the program to beat.
         num_rounds: Seeds; rounds of fresh data that no final number of the search has used.
+        lrs: Of the search; none: the families'.
     """
     first = 1000 * (1 + GATES.index(gate))
     by_family = {
         family: finals.evaluate(
-            programs, tier_of(gate, family, num_steps, reference), num_rounds, first
+            programs, tier_of(gate, family, num_steps, reference, lrs), num_rounds, first
         )
         for family in FAMILIES
     }
@@ -98,6 +108,7 @@ def run(
     num_steps: int,
     reference: str,
     num_rounds: int,
+    lrs: Sequence[float] = (),
     on_passage: Callable[[int, Passage], None] = lambda number, passage: None,
 ) -> list[list[Passage]]:
     """Takes programs through the gates.
@@ -106,7 +117,8 @@ def run(
         programs: Valid ones.
         num_steps: Of the search.
         reference: Text of the program to beat.
-        num_rounds: Seeds on each family.
+        num_rounds: Seeds on each family, at least 2: one has no standard error.
+        lrs: Of the search; none: the families'.
         on_passage: Told each program's place and passage as soon as it is known.
 
     Returns:
@@ -117,7 +129,8 @@ def run(
     for gate in GATES:
         if not here:
             break
-        of_gate = pass_gate(gate, [programs[n] for n in here], num_steps, reference, num_rounds)
+        entering = [programs[n] for n in here]
+        of_gate = pass_gate(gate, entering, num_steps, reference, num_rounds, lrs)
         for number, passage in zip(here, of_gate, strict=True):
             passages[number].append(passage)
             on_passage(number, passage)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +15,17 @@ from experiments.search.language import Program
 if TYPE_CHECKING:
     import pandas as pd
 
+IMPORTED = -1
+"""In place of the number of the candidate that was trained."""
 COLUMNS = {
     "number": "of the candidate, in the order of asking",
     "told": "position in the order of telling",
     "kind": "initial, child or recheck",
     "parent": "number of the candidate it was made from",
     "change": "the edit, as one line",
-    "tries": "mutants drawn until one was valid",
+    "tries": "mutants drawn until one was valid; random search: and read the gradient",
     "how": "evaluated, cached or dead",
-    "of": "cached: number of the candidate that was trained",
+    "of": "cached: number of the candidate that was trained; -1: by another search (`cache_from`)",
     "cause": "of death",
     "round": "of the data",
     "fitness": "nats below the reference on that data; of a cached one, of its first evaluation",
@@ -51,8 +53,20 @@ class Step:
 class History:
     """The told candidates of a search, and their programs."""
 
-    def __init__(self, told: Iterable[Event], initial: Program) -> None:
-        self.initial = initial
+    def __init__(
+        self,
+        told: Iterable[Event],
+        initial: Program,
+        imported: Mapping[str, Sequence[float | None]] | None = None,
+    ) -> None:
+        """Reads events.
+
+        Args:
+            told: Of the search.
+            initial: Where it starts.
+            imported: What other searches knew, see `importing.fitnesses`.
+        """
+        self.initial, self.imported = initial, imported or {}
         self.events: list[Event] = []
         self.programs: dict[int, Program] = {}
         self._waiting: dict[int, Event] = {}
@@ -73,7 +87,9 @@ class History:
         Raises:
             UserError: if it has none.
         """
-        history = cls(events.read(folder.events), folder.initial)
+        from experiments.search.importing import fitnesses
+
+        history = cls(events.read(folder.events), folder.initial, fitnesses(folder))
         if not history.events:
             raise UserError(f"{folder.path.name}: nothing was told yet; go on with job=search")
         return history
@@ -89,6 +105,10 @@ class History:
         for told, event in enumerate(self.events):
             program = self.programs[event["number"]]
             key = event.get("key") or ""
+            if event.get("of") == IMPORTED and key not in first_fitness:
+                first_fitness[key] = self.imported[key][0]
+                for fitness in self.imported[key]:
+                    means.add(key, fitness, event["number"])
             if event["how"] == "evaluated":
                 count += 1
                 means.add(key, event["fitness"], event["number"])
@@ -135,6 +155,8 @@ class History:
 
     def fitness(self, event: Event) -> float | None:
         """On the data that its program was first judged on; None if dead or failed."""
+        if event.get("of") == IMPORTED:
+            return self.imported[event["key"]][0]
         origin = self.by_number[event["of"]] if event["how"] == "cached" else event
         return origin.get("fitness")
 

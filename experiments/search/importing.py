@@ -40,6 +40,8 @@ def gather(folder: SearchFolder, names: Iterable[str]) -> None:
         return
     others = [folder.find(name, folder.path.parent) for name in names]
     for other in others:
+        if other.path.resolve() == folder.path.resolve():
+            raise UserError(f"search.cache_from: {other.path.name} is this search itself")
         if other.rules().tier.id != folder.rules().tier.id:
             name = other.path.name
             raise UserError(f"search.cache_from: {name} judged otherwise; take it off the list")
@@ -68,6 +70,18 @@ def screened(
         if found.key is not None:
             row = {"structure": found.structure, "key": found.key, "text": program.text()}
             yield {**row, "round": round_number, "fitness": fitness}
+
+
+def fitnesses(folder: SearchFolder) -> dict[str, list[float | None]]:
+    """By functional hash, what other searches have found in each round; None: it failed.
+
+    Raises:
+        UserError: if a line is damaged.
+    """
+    found: dict[str, dict[str, float | None]] = {}
+    for row in events.read(folder.imported):
+        found.setdefault(row["key"], {}).setdefault(str(row["round"]), row["fitness"])
+    return {key: list(rounds.values()) for key, rounds in found.items()}
 
 
 def recall(folder: SearchFolder, state: State) -> None:

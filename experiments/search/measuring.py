@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,7 @@ def run_funnel(args: argparse.Namespace) -> int:
     from experiments.search import funnel, library
     from experiments.search.language import parse
 
+    _check_rounds(args)
     folder = _find(args.name, args.searches)
     finalists = [row for row in folder.final_rows() if row["kind"] == "finalist"]
     if not finalists:
@@ -90,7 +92,9 @@ def run_funnel(args: argparse.Namespace) -> int:
     def say(place: int, passage: Any) -> None:
         print(f"candidate {finalists[place]['number']}, {_said(passage)}", flush=True)
 
-    passages = funnel.run(programs, folder.settings.num_steps, reference, args.rounds, say)
+    settings = folder.settings
+    sizes = settings.num_steps, reference, args.rounds, settings.lrs
+    passages = funnel.run(programs, *sizes, on_passage=say)
     rows = []
     for row, of in zip(finalists, passages, strict=True):
         for passage in of:
@@ -120,6 +124,9 @@ def run_meta(args: argparse.Namespace) -> int:
     from experiments.search import collect
     from experiments.search.proxies.families import FAMILIES
 
+    _check_rounds(args, least=1)
+    if args.points < 1:
+        raise UserError(f"--points {args.points}: at least 1")
     folder = _find(args.name, args.searches)
     for row in collect.meta(folder, args.points, args.rounds, list(FAMILIES)):
         means = {name: final["mean"] for name, final in row["families"].items()}
@@ -131,7 +138,7 @@ def run_meta(args: argparse.Namespace) -> int:
 
 
 def run_rediscovery(args: argparse.Namespace) -> int:
-    """Prints the milestones of searches, in trained programs."""
+    """Prints the milestones of searches, in programs trained and incumbents judged again."""
     from experiments.search import library, rediscovery
 
     _check_rounds(args)
@@ -143,7 +150,7 @@ def run_rediscovery(args: argparse.Namespace) -> int:
             f"{name.replace('_', ' ')} {'never' if count is None else f'after {count}'}"
             for name, count in at.items()
         )
-        print(f"{folder.path.name}, in trained programs: {said}", flush=True)
+        print(f"{folder.path.name}, in trainings (incumbents' too): {said}", flush=True)
     return 0
 
 
@@ -168,7 +175,7 @@ def show_worth(args: argparse.Namespace) -> int:
         said = {"mean": final.mean, "standard_error": final.standard_error, "n": args.rounds}
         rows.append({"program": name, "family": args.family, "num_steps": args.steps, **said})
     if args.out is not None:
-        write_text(args.out, pd.DataFrame(rows).to_csv(index=False, float_format="%.7g"))
+        write(args.out, pd.DataFrame(rows).to_csv(index=False, float_format="%.7g"))
     return 0
 
 
@@ -178,9 +185,10 @@ def _check_counts(args: argparse.Namespace) -> None:
     _check_rounds(args)
 
 
-def _check_rounds(args: argparse.Namespace) -> None:
-    if args.rounds < 2:
-        raise UserError(f"--rounds {args.rounds}: at least 2, for a standard error")
+def _check_rounds(args: argparse.Namespace, least: int = 2) -> None:
+    if args.rounds < least:
+        why = ", for a standard error" if least == 2 else ""
+        raise UserError(f"--rounds {args.rounds}: at least {least}{why}")
 
 
 def run_ablate(args: argparse.Namespace) -> int:
@@ -202,6 +210,19 @@ def run_ablate(args: argparse.Namespace) -> int:
     if args.study:
         print(contributions.add_to(study_folder(args.study), name, rows))
     return 0
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a file as a whole, or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    print(f"-> {path}", file=sys.stderr)
 
 
 def study_folder(name: str) -> Path:

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from random import Random
 
+from experiments.config import UserError
 from experiments.search.edits import DELETE, INSERT, REPLACE, Edit
 from experiments.search.language import INPUTS, OUTPUTS, Argument, LanguageError, Program, Statement
 from experiments.search.operations import OPERATIONS
@@ -42,14 +43,18 @@ class Mutator:
         """A valid edit, and how many were drawn for it.
 
         Raises:
-            ValueError: if none is found: nothing of the asked kinds can change this program.
+            UserError: if none is found: nothing of the asked kinds can change this program.
         """
         for num_tries in range(1, self.max_tries + 1):
             edit = self.draw(program, random)
             if edit is not None and is_valid(edit.apply(program)):
                 return edit, num_tries
         kinds = ", ".join(kind for kind, _ in self.weights)
-        raise ValueError(f"none of {kinds} can change this program:\n{program.text()}")
+        raise UserError(
+            f"none of {kinds} can change a program of {len(program)} statements (it has no "
+            f"constant, or search.max_statements={self.max_statements} is reached): give others a "
+            "weight in search.mutations, or take another search.initial"
+        )
 
     def draw(self, program: Program, random: Random) -> Edit | None:
         """An edit that may not be valid; None where the drawn kind cannot be applied at all."""

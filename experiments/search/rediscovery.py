@@ -1,4 +1,4 @@
-"""After how many trained programs a search met sign momentum, and one as good as Lion.
+"""After how many trainings a search met sign momentum, and one as good as Lion.
 
 Three milestones, each with the first program that reaches it:
 
@@ -118,7 +118,7 @@ def _behind(
 
 
 def _num_trained(history: History) -> dict[int, int]:
-    """By number of the candidate: programs trained when it was told."""
+    """By number of the candidate: programs trained, incumbents judged again included, by then."""
     count, trained = 0, {}
     for event in history.events:
         count += event["how"] == "evaluated"

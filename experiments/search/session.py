@@ -14,13 +14,14 @@ from typing import Any
 from experiments.config import UserError
 from experiments.search import events, finals, importing, probes
 from experiments.search.controller import Controller
-from experiments.search.evaluation import Tier
+from experiments.search.evaluation import Tier, standard_of
 from experiments.search.events import EventLog
 from experiments.search.executors.build import build
 from experiments.search.folder import SearchFolder
 from experiments.search.language import Program
 from experiments.search.live import Live
 from experiments.search.replay import restore
+from experiments.search.screening import Screen
 from experiments.search.settings import SearchSettings
 from experiments.search.state import Rules, State, may_ask
 from experiments.store import now, write_json, write_text
@@ -43,6 +44,7 @@ def run(folder: SearchFolder, settings: SearchSettings) -> int:
         try:
             restore(rules, state, events.read(folder.events), folder.initial)
             _check_probes(folder, rules, state)
+            _look_at_start(folder, rules, state)
             _note_session(folder, settings, state)
             _search(folder, settings, rules, state)
             _finish(folder, settings, rules, state)
@@ -129,6 +131,24 @@ def _check_probes(folder: SearchFolder, rules: Rules, state: State) -> None:
             f"{folder.path.name}: begun with version {begun} of the probes, here is "
             f"{probes.VERSION}: go on with the code that began it, or start anew under another "
             "search.name"
+        )
+
+
+def _look_at_start(folder: SearchFolder, rules: Rules, state: State) -> None:
+    """What would spoil a search from its start on, before anything is trained.
+
+    Raises:
+        UserError: the reference does not train.
+    """
+    if state.strategy.num_told:
+        return
+    standard_of(rules.tier, 0)
+    found = Screen(frozenset(folder.settings.forbid))(folder.initial)
+    if found.cause is not None:
+        print(
+            f"note: the initial program {folder.settings.initial} is dead ({found.cause}), so that "
+            "selection begins with its first living descendant; see search.initial, search.forbid",
+            file=sys.stderr,
         )
 
 

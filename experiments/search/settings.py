@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -23,14 +25,19 @@ CHOICES = {
 }
 WARNINGS = ("overwrites lr", "own step size")
 """Of programs; see `experiments.search.screening.warnings_of`."""
+SHORTEST = 3
+"""Statements of the shortest programs that random search draws."""
 AT_LEAST_ONE = (
     *("num_candidates", "population", "tournament", "max_statements", "window", "batch_size"),
     *("num_steps", "num_seeds", "num_finalists", "num_incumbents", "final_rounds"),
     *("max_evaluations", "num_workers"),
 )
 AT_LEAST_ZERO = ("patience", "rotate_every", "kill_margin")
-HELD_IN_MEMORY = ("population", "window", "batch_size", "num_seeds")
-MOST = 1_000_000
+AT_MOST = {
+    **dict.fromkeys(("population", "window", "batch_size", "num_steps"), 1_000_000),  # in memory
+    **dict.fromkeys(("num_seeds", "num_workers"), 10_000),
+    **dict.fromkeys(("num_finalists", "num_incumbents"), 64),  # so many are kept, see `Archive`
+}
 
 
 @dataclass(frozen=True)
@@ -83,21 +90,45 @@ class SearchSettings:
                 continue
             if not least <= value:
                 raise ConfigError(f"search.{key}={value}: must be at least {least}")
-            if key in HELD_IN_MEMORY and value > MOST:
-                raise ConfigError(f"search.{key}={value}: must be at most {MOST:,}")
+            if value > AT_MOST.get(key, math.inf):
+                raise ConfigError(f"search.{key}={value}: must be at most {AT_MOST[key]:,}")
         if self.num_steps % 10:
             raise ConfigError(f"search.num_steps={self.num_steps}: must be a multiple of 10")
-        if not all(isinstance(lr, int | float) and 0 < lr < float("inf") for lr in self.lrs):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
+            said = "a folder is called by it; write letters, digits, _, - and ."
+            raise ConfigError(f"search.name={self.name}: {said}")
+        if not all(_is_number(lr) and lr > 0 for lr in self.lrs):
             raise ConfigError(f"search.lrs: must be positive numbers, not {self.lrs}")
+        for name in self.cache_from:
+            if not isinstance(name, str):
+                raise ConfigError(f"search.cache_from: must be names of searches, not {name}")
+        self._check_strategy()
+        self._check_mutations()
+
+    def _check_strategy(self) -> None:
+        if self.strategy != "random" and self.tournament > self.population:
+            most = f"must be at most search.population={self.population}"
+            raise ConfigError(f"search.tournament={self.tournament}: {most}")
+        if self.strategy == "random" and self.max_statements < SHORTEST:
+            least = f"must be at least {SHORTEST} with search.strategy=random"
+            raise ConfigError(f"search.max_statements={self.max_statements}: {least}")
+        if 0 < self.rotate_every <= self.num_incumbents:
+            raise ConfigError(
+                f"search.rotate_every={self.rotate_every}: must be more than "
+                f"search.num_incumbents={self.num_incumbents}, or 0: in every round so many of the "
+                "programs are incumbents that are judged again"
+            )
         for warning in self.forbid:
             if warning not in WARNINGS:
                 raise ConfigError(f"search.forbid={warning}: choose of: {', '.join(WARNINGS)}")
+
+    def _check_mutations(self) -> None:
         known = ("insert", "delete", "modify", "wrap", "tune")
         for kind, weight in self.mutations.items():
             if kind not in known:
                 raise ConfigError(f"search.mutations.{kind}: there are: {', '.join(known)}")
-            if not weight >= 0:
-                raise ConfigError(f"search.mutations.{kind}={weight}: must not be negative")
+            if not (_is_number(weight) and weight >= 0):
+                raise ConfigError(f"search.mutations.{kind}={weight}: must be a number, at least 0")
         if not sum(self.mutations.values()) > 0:
             raise ConfigError("search.mutations: at least one weight must be positive")
 
@@ -139,6 +170,10 @@ def from_page(page: Mapping[str, Any]) -> SearchSettings:
         if not _fits(value, types[key]):
             raise ConfigError(f"search.{key}={value}: must be {types[key].replace(' | ', ' or ')}")
     return SearchSettings(**page)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _fits(value: Any, wanted: str) -> bool:

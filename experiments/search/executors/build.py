@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from experiments.config import UserError
 from experiments.search.executors.executor import Executor, Inline
 from experiments.search.settings import SearchSettings
+
+PER_CORE = 8
+"""Processes of a pool; each holds some 300 MB."""
 
 
 def build(settings: SearchSettings, folder: Path) -> Executor:
@@ -21,6 +25,12 @@ def build(settings: SearchSettings, folder: Path) -> Executor:
     """
     num_workers = settings.num_workers or len(os.sched_getaffinity(0))
     if settings.executor == "pool":
+        most = PER_CORE * (os.cpu_count() or 1)
+        if num_workers > most:
+            raise UserError(
+                f"search.num_workers={num_workers}: this machine is for {most} processes at most; "
+                "take null (one per core), or executor=queue with workers elsewhere"
+            )
         from experiments.search.executors.pool import Pool
 
         return Pool(num_workers)
@@ -35,5 +45,7 @@ def build(settings: SearchSettings, folder: Path) -> Executor:
     if settings.executor == "queue":
         from experiments.search.executors.queue import Queue
 
+        command = f"python -m experiments.search.executors.worker {folder.resolve()}"
+        print(f"waiting for workers; start {num_workers}, here or elsewhere: {command}", flush=True)
         return Queue(folder, num_workers)
     return Inline()

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from typing import Any
 
 from experiments.config import UserError
 from experiments.search.evaluation import Job, Outcome, judge
@@ -70,8 +71,7 @@ class Pool:
             except (EOFError, ConnectionResetError):
                 self._replace(worker)
                 continue
-            if state == "fault":
-                raise InterpreterError(content)
+            check_answer(state, content)
             answers.append((worker.batch.ticket, content))
             worker.batch = None
         self._give_out()
@@ -125,9 +125,24 @@ def _work(pipe: Connection) -> None:
             pipe.send(answer(pipe.recv()))
 
 
+def check_answer(state: str, content: Any) -> None:
+    """Raises what a worker has met.
+
+    Raises:
+        InterpreterError: a fault of ours.
+        UserError: what the user can mend.
+    """
+    if state == "fault":
+        raise InterpreterError(content)
+    if state == "refused":
+        raise UserError(content)
+
+
 def answer(jobs: Sequence[Job]) -> tuple[str, list[Outcome] | str]:
-    """Outcomes, or the text of a fault, which stops the search."""
+    """Outcomes ("done"), or the text of a "fault" or of what is "refused": they stop the search."""
     try:
         return "done", judge(jobs)
+    except UserError as error:
+        return "refused", str(error)
     except Exception as error:
         return "fault", f"{type(error).__name__}: {error}"

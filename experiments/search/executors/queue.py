@@ -19,9 +19,8 @@ from typing import Any
 from experiments.config import UserError
 from experiments.search.evaluation import Job, Outcome, Tier
 from experiments.search.executors.executor import MAX_TRIES, Answer
-from experiments.search.executors.pool import answer
+from experiments.search.executors.pool import answer, check_answer
 from experiments.search.language import parse
-from experiments.search.training import InterpreterError
 from experiments.store import read_json, write_json, write_text
 from experiments.sweep.leases import Keeper, Lease, Leases
 
@@ -57,8 +56,9 @@ class Queue:
         answers: list[Answer] = []
         for name in [n for n in self._open if (self.folder / f"{n}.answer").exists()]:
             content = read_json(self.folder / f"{name}.answer")
-            if "fault" in content:
-                raise InterpreterError(content["fault"])
+            for state in ("fault", "refused"):
+                if state in content:
+                    check_answer(state, content[state])
             outcomes = [Outcome.from_json(row) for row in content["outcomes"]]
             answers.append((self._open.pop(name), outcomes))
             self._remove(name)
@@ -135,7 +135,7 @@ class QueueWorker:
             lease.path.unlink(missing_ok=True)
             return False
         state, content = answer([_from_json(row) for row in rows])
-        told: dict[str, Any] = {"fault": content}
+        told: dict[str, Any] = {state: content}
         if state == "done":
             assert not isinstance(content, str)
             told = {"outcomes": [outcome.to_json() for outcome in content]}

@@ -10,8 +10,7 @@ from typing import Any
 from experiments.config import UserError
 from experiments.search.evaluation import Job
 from experiments.search.executors.executor import MAX_TRIES, Answer
-from experiments.search.executors.pool import answer
-from experiments.search.training import InterpreterError
+from experiments.search.executors.pool import answer, check_answer
 
 POLL_SECONDS = 1.0
 ROOT = Path(__file__).resolve().parents[3]
@@ -54,8 +53,7 @@ class RayTasks:
                 state, content = self._ray.get(task)
             except self._ray.exceptions.WorkerCrashedError as error:
                 raise UserError(f"{MAX_TRIES} Ray workers died at one batch: {error}") from error
-            if state == "fault":
-                raise InterpreterError(content)
+            check_answer(state, content)
             answers.append((self._open.pop(task), content))
         return answers
 

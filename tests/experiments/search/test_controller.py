@@ -185,6 +185,9 @@ def test_a_cut_line_is_dropped_and_a_damaged_one_named(tmp_path: Path) -> None:
     path.write_text('{"number": 0}\noops\n{"number": 2}\n')
     with pytest.raises(UserError, match="line 2 is damaged"):
         list(read(path))
+    path.write_text('{"number": 0}\n5\n')
+    with pytest.raises(UserError, match="line 2 is damaged"):
+        list(read(path))
 
 
 GOLDEN = "72d09847d7ffc2bb"

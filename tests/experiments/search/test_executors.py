@@ -18,7 +18,7 @@ import searched
 from experiments.config import ConfigError, UserError
 from experiments.search import library, torch_rules
 from experiments.search.evaluation import Job, judge
-from experiments.search.executors import build, pool, queue, ray_tasks, slurm
+from experiments.search.executors import build, pool, queue, ray_tasks, slurm, worker
 from experiments.search.executors.executor import Executor, Inline
 from experiments.search.executors.pool import Pool
 from experiments.search.executors.queue import Queue, QueueWorker
@@ -85,6 +85,21 @@ def test_a_fault_in_a_worker_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(torch_rules.RULES, "sign", broken)
     state, content = pool.answer(JOBS[:1])
     assert state == "fault" and "no such axis" in content
+
+
+def test_what_the_user_can_mend_is_told_by_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(jobs: Any) -> Any:
+        raise UserError("the reference has no finite loss")
+
+    monkeypatch.setattr(pool, "judge", refuse)
+    with pytest.raises(UserError, match="no finite loss"):
+        pool.check_answer(*pool.answer(JOBS[:1]))
+
+
+def test_a_queue_says_how_to_start_a_worker(tmp_path: Path, capsys: Any) -> None:
+    build.build(SearchSettings(executor="queue", num_workers=2), tmp_path).close()
+    said = capsys.readouterr().out
+    assert f"start 2, here or elsewhere: python -m {worker.__name__} {tmp_path}" in said
 
 
 def started(folder: Path, count: int) -> list[threading.Thread]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,19 @@ def test_seed_and_what_is_searched_name_the_folder_and_workers_do_not(tmp_path: 
     ({"forbid": ["sign"]}, "search.forbid=sign: choose of: overwrites lr, own step size"),
     ({"initial": "adamm"}, "adamm: no such file"),
     ({"cache_from": ["nobody"]}, "nobody: no such search"),
+    ({"name": "mine", "cache_from": ["mine"]}, "is this search itself"),
+    ({"cache_from": [1]}, "search.cache_from: must be names of searches, not 1"),
+    ({"name": "../x"}, "search.name=../x: a folder is called by it"),
+    ({"lrs": [True]}, "search.lrs: must be positive numbers"),
+    ({"mutations": {"insert": "much"}}, "search.mutations.insert=much: must be a number"),
+    ({"mutations": {"insert": float("inf")}}, "search.mutations.insert=inf: must be a number"),
+    ({"num_steps": 10**9}, "search.num_steps=1000000000: must be at most 1,000,000"),
+    ({"num_finalists": 65}, "search.num_finalists=65: must be at most 64"),
+    ({"tournament": 31, "population": 30}, "search.tournament=31: must be at most search.popul"),
+    ({"rotate_every": 4, "num_incumbents": 4}, "search.rotate_every=4: must be more than"),
+    ({"strategy": "random", "max_statements": 2}, "search.max_statements=2: must be at least 3"),
+    ({"strategy": "constants", "initial": "sgd"}, "none of tune can change a program"),
+    ({"executor": "pool", "num_workers": 9999}, "search.num_workers=9999: this machine is for"),
 ])  # fmt: skip
 def test_bad_settings_cost_one_line(tmp_path: Path, change: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said.replace("(", r"\(")) as caught:
@@ -190,6 +204,10 @@ def test_what_another_search_knows_is_not_trained_again(tmp_path: Path) -> None:
     assert read_json(other / "status.json")["evaluated"] < evaluated / 2
     with pytest.raises(UserError, match="judged otherwise"):
         start({**later, "num_steps": 30}, 0, tmp_path)
+    history, taken_from = History.of(SearchFolder(other)), History.of(SearchFolder(folder))
+    assert history.events[0]["of"] == -1
+    assert history.lineage(0)[0].fitness == taken_from.lineage(0)[0].fitness == 0.0
+    assert history.table().best.iloc[-1] >= 0.0
 
 
 def test_programs_of_another_search_are_confirmed_before_they_count(whole: SearchFolder) -> None:
@@ -273,6 +291,57 @@ def test_a_lineage_leads_from_the_initial_program_without_holes(whole: SearchFol
         history.lineage(500)
 
 
+NO_LOSS = "def train(w, g, m, v, lr):\n  update = g * 1e38\n  return update, m, v\n"
+FIXED = "def train(w, g, m, v, lr):\n  s = sqrt(lr)\n  update = g * s\n  return update, m, v\n"
+
+
+def test_a_search_that_cannot_begin_well_says_so(tmp_path: Path, capsys: Any) -> None:
+    (bad := tmp_path / "bad.txt").write_text(NO_LOSS)
+    with pytest.raises(UserError, match="the reference has no finite loss on mlp"):
+        start({**SHORT, "reference": str(bad)}, 0, tmp_path)
+    bad.write_text(FIXED)
+    few = {"forbid": ["own step size"], "num_candidates": 3}
+    assert start({**SHORT, **few, "initial": str(bad)}, 0, tmp_path) == 0
+    assert "is dead (own step size)" in capsys.readouterr().err
+
+
+def test_one_damaged_search_does_not_hide_the_others(whole: SearchFolder, capsys: Any) -> None:
+    root = whole.path.parent
+    (other := root / "a-damaged").mkdir()
+    (other / "search.json").write_text("{")
+    try:
+        assert run("status", root=root) == 1
+        said = capsys.readouterr().out
+        assert "a-damaged: " in said and "smoke-s0" in said
+        header = read_json(whole.header)
+        header["settings"]["colour"] = "red"
+        (other / "search.json").write_text(json.dumps(header))
+        with pytest.raises(UserError, match="is of another version"):
+            run("replay", "a-damaged", root=root)
+    finally:
+        shutil.rmtree(other)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("funnel", "--rounds", "1"), "at least 2"),
+        (("meta", "--rounds", "0"), "at least 1"),
+        (("meta", "--points", "0"), "--points 0: at least 1"),
+        (("table", "--out", "/nowhere/log.csv"), "cannot be written"),
+    ],
+)
+def test_bad_arguments_cost_one_line(whole: SearchFolder, command: Any, said: str) -> None:
+    name, *more = command
+    with pytest.raises(UserError, match=said):
+        run(name, "smoke", *more, root=whole.path.parent)
+
+
+def test_a_search_counts_once(whole: SearchFolder, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="named twice"):
+        run("collect", "smoke", "smoke", "--study", str(tmp_path), root=whole.path.parent)
+
+
 def test_a_program_that_sets_its_own_step_size_is_flagged() -> None:
     from experiments.search.language import parse
     from experiments.search.screening import Screen, warnings_of
@@ -303,9 +372,8 @@ def test_commands(whole: SearchFolder, tmp_path: Path, capsys: Any) -> None:
     assert "smoke-s0" in capsys.readouterr().out
     assert run("status", "smoke", root=root) == 0
     said = capsys.readouterr().out
-    assert (
-        "finished, 120 of 120 programs" in said and "cache factor" in said and "def train" in said
-    )
+    for part in ("finished, 120 of 120 programs", "programs per training", "def train"):
+        assert part in said
     assert run("replay", "smoke", "--again", root=root) == 0
     assert "120 candidates" in (said := capsys.readouterr().out) and "as noted" in said
     assert run("lineage", "smoke", "60", root=root) == 0
