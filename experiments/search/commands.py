@@ -120,7 +120,7 @@ def _line(path: Path) -> str:
     told, trained = status.get("told", 0), status.get("evaluated", 0)
     if state != "finished":  # status.json is written as a session begins and ends
         told, trained = events.count(folder.events)
-    counts = f"{told} of {wanted} programs, {trained} trained"
+    counts = f"{told} of {wanted} programs, {trained} trainings"
     return f"{folder.path.name}: {state}, {counts}"
 
 

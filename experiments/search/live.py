@@ -74,7 +74,7 @@ def summary(
     facts = {
         f"of {rules.budget.num_candidates} programs": f"{told}",
         "programs/s": f"{told_per_s:.1f}",
-        "trained": f"{counts.evaluated} ({evaluated_per_s:.1f}/s)",
+        "trainings": f"{counts.evaluated} ({evaluated_per_s:.1f}/s)",
         "cached": _share(counts.cached, told),
         "dead": _share(counts.dead, told),
         "drawn again": _share(counts.tries - told, counts.tries),

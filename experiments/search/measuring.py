@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import UserError
-from experiments.search.settings import SearchSettings
+from experiments.search.settings import MOST_ROUNDS, SearchSettings
 from experiments.store import write_text
 
 if TYPE_CHECKING:
@@ -55,6 +55,13 @@ def add_to(commands: Any, root: argparse.ArgumentParser, lion: str) -> None:
     worth.add_argument("--family", default="lm", help="of the proxy (default: lm)")
     worth.add_argument("--steps", type=int, default=100, help="of a training (default: 100)")
     worth.add_argument("--rounds", type=int, default=16, help="of fresh data (default: 16)")
+    worth.add_argument(
+        "--first-round",
+        type=int,
+        default=0,
+        help="the first of those rounds (default: 0); a program that a search has chosen by its "
+        "final rounds, or that simplify has shortened on them, is judged anew from 100 on",
+    )
     worth.add_argument("--reference", default=REFERENCE, help=f"gain 0 (default: {REFERENCE})")
     worth.add_argument("--out", type=Path, help="write a table (CSV), too")
     worth.set_defaults(action=show_worth)
@@ -165,10 +172,13 @@ def show_worth(args: argparse.Namespace) -> int:
 
     families.check(args.family)
     _check_counts(args)
+    if not 0 <= args.first_round <= MOST_ROUNDS:
+        raise UserError(f"--first-round {args.first_round}: 0 to {MOST_ROUNDS}")
     programs = [library.read_file(name) for name in args.programs]
     reference = library.read_file(args.reference).text()
     tier = Tier(family=args.family, num_steps=args.steps, reference=reference)
-    judged = zip(args.programs, finals.evaluate(programs, tier, args.rounds), strict=True)
+    found = finals.evaluate(programs, tier, args.rounds, args.first_round)
+    judged = zip(args.programs, found, strict=True)
     rows = []
     for name, final in sorted(judged, key=lambda pair: -pair[1].mean):
         print(f"{name:<20} {gain_text(final)}")
@@ -189,6 +199,8 @@ def _check_rounds(args: argparse.Namespace, least: int = 2) -> None:
     if args.rounds < least:
         why = ", for a standard error" if least == 2 else ""
         raise UserError(f"--rounds {args.rounds}: at least {least}{why}")
+    if args.rounds > MOST_ROUNDS:
+        raise UserError(f"--rounds {args.rounds}: at most {MOST_ROUNDS}; others have those beyond")
 
 
 def run_ablate(args: argparse.Namespace) -> int:
@@ -196,7 +208,7 @@ def run_ablate(args: argparse.Namespace) -> int:
     from experiments.search import contributions, library, liveness
     from experiments.search.proxies import families
 
-    asked = [name.strip() for name in args.families.split(",")]
+    asked = list(dict.fromkeys(name.strip() for name in args.families.split(",")))
     for name in asked:
         families.check(name)
     _check_counts(args)

@@ -77,8 +77,8 @@ def _finish(folder: SearchFolder, settings: SearchSettings, rules: Rules, state:
     _write_status(folder, state, "finished", population=digest)
     told, counts = state.strategy.num_told, state.counts
     print(
-        f"{folder.path.name}: {told} programs, {counts.evaluated} trained, {counts.cached} cached, "
-        f"{counts.dead} dead; population {digest[:12]}"
+        f"{folder.path.name}: {told} programs, {counts.evaluated} trainings, "
+        f"{counts.cached} cached, {counts.dead} dead; population {digest[:12]}"
     )
     for row in folder.final_rows():
         print(f"  {describe_final(row)}")

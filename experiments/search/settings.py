@@ -33,9 +33,12 @@ AT_LEAST_ONE = (
     *("max_evaluations", "num_workers"),
 )
 AT_LEAST_ZERO = ("patience", "rotate_every", "kill_margin")
+MOST_ROUNDS = 500
+"""Of fresh data for final numbers; those of meta, funnel and rediscovery come behind."""
 AT_MOST = {
     **dict.fromkeys(("population", "window", "batch_size", "num_steps"), 1_000_000),  # in memory
     **dict.fromkeys(("num_seeds", "num_workers"), 10_000),
+    "final_rounds": MOST_ROUNDS,
     **dict.fromkeys(("num_finalists", "num_incumbents"), 64),  # so many are kept, see `Archive`
 }
 

@@ -18,9 +18,10 @@ from rich.console import Console
 from experiments.compose import compose
 from experiments.config import ConfigError, UserError
 from experiments.jobs.search import read_page, start
-from experiments.search import commands, importing, probes, session
+from experiments.search import commands, finals, importing, probes, session
 from experiments.search.collect import sightings_of
 from experiments.search.executors import slurm
+from experiments.search.finals import Final
 from experiments.search.folder import SearchFolder
 from experiments.search.history import COLUMNS, History, totals
 from experiments.search.language import parse
@@ -327,6 +328,7 @@ def test_one_damaged_search_does_not_hide_the_others(whole: SearchFolder, capsys
     [
         (("funnel", "--rounds", "1"), "at least 2"),
         (("meta", "--rounds", "0"), "at least 1"),
+        (("meta", "--rounds", "501"), "at most 500"),
         (("meta", "--points", "0"), "--points 0: at least 1"),
         (("table", "--out", "/nowhere/log.csv"), "cannot be written"),
     ],
@@ -335,6 +337,22 @@ def test_bad_arguments_cost_one_line(whole: SearchFolder, command: Any, said: st
     name, *more = command
     with pytest.raises(UserError, match=said):
         run(name, "smoke", *more, root=whole.path.parent)
+
+
+def test_a_chosen_program_is_judged_anew_on_other_rounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def pretended(programs: Any, tier: Any, num_rounds: int, first_round: int) -> list[Final]:
+        asked.append((num_rounds, first_round))
+        return [Final((0.1,) * num_rounds, (1,) * num_rounds)]
+
+    monkeypatch.setattr(finals, "evaluate", pretended)
+    few = ("--rounds", "2", "--first-round")
+    assert run("worth", "lion", *few, "100", root=None) == 0 and asked == [(2, 100)]
+    with pytest.raises(UserError, match="--first-round -1: 0 to 500"):
+        run("worth", "lion", *few, "-1", root=None)
 
 
 def test_a_search_counts_once(whole: SearchFolder, tmp_path: Path) -> None:
@@ -388,7 +406,6 @@ def test_the_funnel_writes_what_it_finds(
     whole: SearchFolder, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     from experiments.search import funnel
-    from experiments.search.finals import Final
 
     def pretended(programs: Any, tier: Any, num_rounds: int, first_round: int) -> list[Final]:
         good = [Final((0.3, 0.25), (1, 1)), Final((0.2, 0.25), (1, 1))]
