@@ -138,6 +138,7 @@ class Unknowns:
             for i, exponent in enumerate(exponents):
                 factor *= self.generators[i] ** exponent
             total += factor
+            check_size(total)
         return self.reduce(total) if total else total
 
     def without_root_below(self, value: Value, index: int) -> Value:

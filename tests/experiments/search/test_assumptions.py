@@ -1,0 +1,78 @@
+"""Proofs hold at weights and gradients of zero, are verified, and end in good time."""
+
+from __future__ import annotations
+
+import pytest
+
+from experiments.search import checker, proof, unknowns
+from experiments.search.algebra import Undecided, execute
+from experiments.search.language import Program, parse
+
+
+def program(body: str) -> Program:
+    return parse(f"def train(w, g, m, v, lr):\n  {body}\n  return update, m, v\n")
+
+
+LION = "c = interp(g, m, 0.9)\n  m = interp(g, m, 0.99)\n  "
+
+
+@pytest.mark.parametrize(
+    ("body", "at"),
+    [
+        ("update = lr * sign(c) * w / w", "w"),
+        ("update = lr * sign(c) * (g / g)", "g"),
+        ("update = lr * sign(c) * sign(g) * sign(g)", "g"),
+        ("update = lr * sign(c * abs(g))", "g"),
+        ("update = lr * sign(c * w * w)", "w"),
+        ("x = w - 1.0\n  update = lr * sign(c) * (x / x)", "w - 1"),
+        ("m = m * (w / w)\n  update = lr * sign(c)", "w"),
+    ],
+)
+def test_what_is_equal_only_away_from_zeros_is_not_proved(body: str, at: str) -> None:
+    """Biases begin at 0, gains at 1, and units without input have gradients of 0."""
+    verdict = proof.prove(program(LION + body))
+    assert verdict.family is None and f"if {at} were never 0" in verdict.reason
+    assert verdict.is_decided
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "update = lr * sign(c) * power(abs(c), 2) / square(c)",
+        "s = minimum(maximum(sign(c), -0.5), 0.5)\n  update = s * sqrt(lr) * sqrt(lr)",
+        "update = lr * sign(reciprocal(c))",
+    ],
+)
+def test_what_is_proved_is_verified(body: str) -> None:
+    verdict = proof.prove(program(LION + body))
+    checker.verify(verdict.certificate)
+    assert "not proved" not in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("update = lr * sign(sinh(c))", "without a certificate"),
+        ("update = lr * sign(c / sqrt(v))\n  v = v + g * g", "not proved where"),
+    ],
+)
+def test_what_the_checker_cannot_follow_has_no_certificate(body: str, said: str) -> None:
+    verdict = proof.prove(program(LION + body))
+    assert verdict.family and not verdict.certificate and said in verdict.reason
+
+
+def test_numbers_that_grow_without_end_are_given_up() -> None:
+    body = "x = 3.0\n  " + "x = x * x\n  " * 60
+    for last in ("update = lr * sign(g * x)", "x = x * g\n  " * 1200 + "update = lr * sign(x)"):
+        assert not proof.recognise(program(body + last)).is_decided
+    certificate = proof.prove(program(LION + "update = lr * sign(c)")).certificate
+    for lie in ({"beta1": "1e999999999"}, {"program": program(body + "update = g * x").text()}):
+        with pytest.raises(checker.Refused):
+            checker.verify({**certificate, **lie})
+
+
+def test_roots_of_roots_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unknowns, "_MOST_TERMS", 40)
+    body = "x = g\n  " + "x = sqrt(x + m)\n  x = x / (x + g)\n  " * 4 + "update = lr * sign(x)"
+    with pytest.raises(Undecided, match="more than 40 terms"):
+        execute(program(body + "\n  m = interp(g, m, 0.9)"))
