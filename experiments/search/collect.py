@@ -46,13 +46,14 @@ def write(folders: Sequence[SearchFolder], out: Path) -> list[Path]:
         The files.
 
     Raises:
-        UserError: a search is named twice: it would count as two seeds.
+        UserError: a seed of an arm is named twice: it would count as two.
     """
     import pandas as pd
 
-    names = [folder.path.name for folder in folders]
+    names = [f"{folder.settings.name}, seed {folder.read()['seed']}" for folder in folders]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UserError(f"{', '.join(twice)}: named twice; name each search once")
+        said = "is named twice; name each search once, and other settings by another search.name"
+        raise UserError(f"{twice[0]} {said}")
     parts: dict[str, list[dict[str, Any]]] = {}
     for folder in folders:
         history = History.of(folder)
