@@ -174,10 +174,11 @@ def _only(x: Terms) -> tuple[tuple[int, ...], Fraction]:
 def _sign(x: Terms) -> Terms:
     if not x:
         return {}
-    if len(x) == 2 and len({(lr, *rest) for lr, s, _, *rest in x if not s}) == 1:
-        first = next(iter(x))  # lr^a (p + q sign(s)): one sign where s > 0, another where s < 0
+    if len(x) == 2 and len({(lr, s, *rest) for lr, s, _, *rest in x}) == 1:
+        first = next(iter(x))  # lr^a s^b (p + q sign(s)): one sign where s > 0, another where s < 0
         _only({first: Fraction(1)})
-        up, down = (sum(c * side ** e[SIGN] for e, c in x.items()) for side in (1, -1))
+        up = sum(x.values())
+        down = sum(-c if (e[S] + e[SIGN]) % 2 else c for e, c in x.items())
         up, down = ((value > 0) - (value < 0) for value in (up, down))
         return _sum({_term(): Fraction(up + down, 2)}, {_term(SIGN): Fraction(up - down, 2)})
     exponents, c = _only(x)

@@ -76,3 +76,22 @@ def test_roots_of_roots_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     body = "x = g\n  " + "x = sqrt(x + m)\n  x = x / (x + g)\n  " * 4 + "update = lr * sign(x)"
     with pytest.raises(Undecided, match="more than 40 terms"):
         execute(program(body + "\n  m = interp(g, m, 0.9)"))
+
+
+@pytest.mark.parametrize(
+    "what", ["sign(c) - 0.001 * c", "sign(c) + w", "2.0 + sign(c)", "c + abs(c)"]
+)
+def test_the_checker_takes_no_sum_for_a_sign(what: str) -> None:
+    certificate = proof.prove(program(LION + "update = lr * sign(c)")).certificate
+    other = program(f"{LION}x = {what}\n  update = lr * sign(x)")
+    with pytest.raises(checker.Refused):
+        checker.verify({**certificate, "program": other.text()})
+
+
+@pytest.mark.parametrize(
+    "what", ["2.0 * c + abs(c)", "3.0 * sign(c) * c * c + c * c", "c * lr * c * c"]
+)
+def test_the_checker_follows_sums_with_the_sign_of_s(what: str) -> None:
+    certificate = proof.prove(program(LION + "update = lr * sign(c)")).certificate
+    other = program(f"{LION}x = {what}\n  update = lr * sign(x)")
+    checker.verify({**certificate, "program": other.text()})
