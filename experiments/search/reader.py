@@ -34,6 +34,13 @@ _INFIX: dict[type[ast.operator], str] = {
     ast.Pow: "power",
 }
 _SIGNATURE = "def train(w, g, m, v, lr)"
+_MEANT: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("w", "weight", "weights", "param", "params"), ("w",)),
+    **dict.fromkeys(("g", "grad", "grads", "gradient", "gradients"), ("g",)),
+    **dict.fromkeys(("m", "v"), ("m", "v")),
+    **dict.fromkeys(("lr", "learning_rate"), ("lr",)),
+}
+"""Names of inputs that say where they must stand."""
 
 
 def read(text: str) -> Program:
@@ -270,6 +277,10 @@ def _rename(function: ast.FunctionDef) -> dict[str, str]:
         raise LanguageError(f"line {function.lineno}: a program has no decorator")
     inputs = INPUTS if len(given) == 5 else ("w", "g", "m", "lr")
     names = dict(zip(given, inputs, strict=True))
+    for name, place in names.items():
+        if name in _MEANT and place not in _MEANT[name]:
+            said = f"{name} stands in the place of {place}; write `{_SIGNATURE}`"
+            raise LanguageError(f"line {function.lineno}: {said}")
     used = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)} | set(given)
     taken = used | set(INPUTS)
     for local in sorted(used & set(INPUTS) - set(given)):

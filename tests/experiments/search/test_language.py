@@ -119,6 +119,8 @@ def test_assigning_several_reads_all_of_the_right_side_first() -> None:
         (HEAD + "update[0] = g" + END, "cannot assign this"),
         (HEAD + "update = g" + " + g" * 3000 + END, "nest"),
         (HEAD + "v = g\n  update = v\n  return update, m", "buffer v is assigned and not returned"),
+        ("def train(g, w, m, v, lr):\n  return g, m, v", "g stands in the place of w"),
+        ("def train(w, g, m, v):\n  return g, m", "v stands in the place of lr"),
         ("def train(w, g):\n  return g, g, g", "line 1: the inputs must be"),
         ("def train(w, g, m, v, lr, *x):\n  return g, m, v", "line 1: the inputs must be"),
         ("def train(w, update, m, v, lr):\n  return m, m, v", "no input may be called update"),
