@@ -18,6 +18,7 @@ from experiments.search.language import Program
 _RELATIVE = 1e-6
 _FACTOR = 1024.0
 _ROUNDING = 1e-3  # share of signs that rounding may turn
+_DROWNED = 1e-4  # whose sixth powers the epsilon of divisions changes by more than _RELATIVE
 
 
 @cache
@@ -120,7 +121,7 @@ def _a_filter_explains(signs: np.ndarray, g: np.ndarray) -> bool:
 def agrees(
     program: Program, beta1: Fraction, beta2: Fraction, scale: Fraction, decay: Fraction
 ) -> bool:
-    """Whether the updates on a probe are lr (scale sign(s) + decay w), wherever s is not zero.
+    """Whether the updates on a probe are lr (scale sign(s) + decay w), wherever s is not about 0.
 
     s = beta1 m + (1 - beta1) g
     """
@@ -133,5 +134,6 @@ def agrees(
         update = lr * (size * np.sign(signed) + float(decay) * probe.w[t])
         m = b2 * m + (1 - b2) * probe.g[t]
         far = lr * (size * _RELATIVE + _RELATIVE * abs(float(decay)) * np.abs(probe.w[t]))
-        wrong += np.count_nonzero(~(np.abs(update - stream[t]) <= far) & (signed != 0))
+        is_clear = np.abs(signed) > _DROWNED
+        wrong += np.count_nonzero(~(np.abs(update - stream[t]) <= far) & is_clear)
     return wrong <= _ROUNDING * stream.size

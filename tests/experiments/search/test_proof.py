@@ -334,3 +334,17 @@ def test_the_checker_stands_alone_and_refuses_every_false_claim() -> None:
     for other in ([], None, "{}"):
         with pytest.raises(checker.Refused):
             checker.verify(other)
+
+
+def test_powers_of_a_small_average_are_no_example_against_a_proof() -> None:
+    """Where a gradient is zero s is 1e-4 of the others, and c^6 / c^6 is far from 1 in float64."""
+    text = """
+def train(w, g, m, v, lr):
+  c = interp(g, m, 0.1)
+  m = interp(g, m, 0.999)
+  s = square(cube(c)) / (cube(c) * abs(cube(c)))
+  update = lr * s
+  return update, m, v
+"""
+    verdict = proof.prove(parse(text))
+    assert (verdict.beta1, verdict.beta2) == (Fraction(1, 10), Fraction(999, 1000))
