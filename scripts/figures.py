@@ -3,6 +3,7 @@
     python scripts/figures.py                     # or: make figures
     python scripts/figures.py --only batch_size betas
     python scripts/figures.py --check             # do the committed ones belong to the tables?
+    python scripts/figures.py --anew              # after a change of how PNGs are made
 
 The paper's numbers are read from results/paper/, ours from results/studies/ and results/proxies/.
 The same tables give the same files, byte by byte, with the same version of matplotlib.
@@ -30,6 +31,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if outdated")
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="tables are here")
     parser.add_argument("--out", type=Path, default=None, help="default: RESULTS/figures")
+    parser.add_argument("--anew", action="store_true",
+                        help="make PNGs again, too, whose SVG has not changed")  # fmt: skip
     args = parser.parse_args()
     out = args.out or args.results / "figures"
     names = args.only or list(FIGURES)
@@ -37,7 +40,8 @@ def main() -> int:
         if args.check:
             return check(names, args.results, out)
         for name in names:
-            paths = figure_style.save(FIGURES[name].draw(args.results), out, name)
+            figure = FIGURES[name].draw(args.results)
+            paths = figure_style.save(figure, out, name, anew=args.anew)
             sizes = ", ".join(f"{p.suffix[1:]} {p.stat().st_size / 1024:.0f} KB" for p in paths)
             print(f"{name:<16} {FIGURES[name].TITLE} ({sizes})")
     except (UserError, OSError) as error:

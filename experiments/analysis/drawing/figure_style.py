@@ -253,10 +253,19 @@ def _with_plain_ids(text: str) -> str:
     return re.sub(r"\b[a-zA-Z]+[0-9a-f]{10}\b", lambda m: plain.get(m[0], m[0]), text)
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Writes NAME.png and NAME.svg into the folder, which is made."""
+def save(figure: Figure, folder: Path, name: str, *, anew: bool = False) -> list[Path]:
+    """Writes NAME.png and NAME.svg into the folder, which is made.
+
+    Args:
+        figure: To be drawn.
+        folder: Of both files.
+        name: Of both files.
+        anew: Whether to make the PNG, most of the work, also where the SVG is what it was.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / f"{name}.png", folder / f"{name}.svg"]
-    written[0].write_bytes(png(figure))
-    written[1].write_bytes(svg(figure))
+    drawn = svg(figure)
+    if anew or not all(p.exists() for p in written) or written[1].read_bytes() != drawn:
+        written[0].write_bytes(png(figure))
+        written[1].write_bytes(drawn)
     return written

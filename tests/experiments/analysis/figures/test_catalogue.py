@@ -91,6 +91,19 @@ def test_the_same_tables_give_the_same_files() -> None:
         assert figure_style.png(svg_first) == png
 
 
+def test_a_png_is_made_where_its_svg_has_changed(tmp_path: Path) -> None:
+    def saved(title: str, **how: bool) -> bytes:
+        figure = figure_style.canvas(title, "caption", (3, 2), [1], [1])[0]
+        return figure_style.save(figure, tmp_path, "one", **how)[0].read_bytes()
+
+    first = saved("a")
+    (tmp_path / "one.png").write_bytes(b"old")
+    assert saved("a") == b"old" and saved("a", anew=True) == first
+    assert saved("b") not in (b"old", first)
+    (tmp_path / "one.png").unlink()
+    assert saved("a") == first == saved("a")
+
+
 def test_another_processors_last_digits_do_not_change_a_file() -> None:
     """They change matplotlib's ids, which are hashes of unrounded places."""
     text = '<g id="pe60644d8ba"/><g id="m0123456789"/><use clip="url(#{})" id="other"/>'
