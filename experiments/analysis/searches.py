@@ -186,7 +186,7 @@ def summary(tables: Tables | None) -> pd.DataFrame:
     """What the strategies on one proxy give on fresh data, by the picks of search data.
 
     Returns:
-        strategy, searches, trained (mean), fresh gain and standard error (over searches, nats),
+        strategy, searches, trained (programs, mean), fresh gain and standard error (over searches, nats),
         failed (searches without a number); empty without a study.
     """
     columns = ["strategy", "searches", "trained", "fresh gain", "standard error", "failed"]
@@ -194,7 +194,8 @@ def summary(tables: Tables | None) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
     rows = comparable(tables["searches"])
     picks = picked(tables["finals"]).set_index("search")["mean"]
-    grouped = rows.assign(gain=rows.search.map(picks)).groupby("label", sort=False)
+    rows = rows.assign(gain=rows.search.map(picks), trained=rows.trained - rows.rechecks)
+    grouped = rows.groupby("label", sort=False)
     found = grouped.agg(searches=("search", "size"), trained=("trained", "mean"))
     found = found.assign(gain=grouped.gain.mean(), error=grouped.gain.sem())
     found["failed"] = found.searches - grouped.gain.count()
