@@ -186,8 +186,8 @@ def summary(tables: Tables | None) -> pd.DataFrame:
     """What the strategies on one proxy give on fresh data, by the picks of search data.
 
     Returns:
-        strategy, searches, trained (programs, mean), fresh gain and standard error (over searches, nats),
-        failed (searches without a number); empty without a study.
+        strategy, searches, trained (programs, mean), fresh gain and standard error (over searches,
+        nats), failed (searches without a number); empty without a study.
     """
     columns = ["strategy", "searches", "trained", "fresh gain", "standard error", "failed"]
     if tables is None or "finals" not in tables:

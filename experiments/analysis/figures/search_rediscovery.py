@@ -145,7 +145,10 @@ def _panel(axis: Any, rows: pd.DataFrame, order: list[str], colours: dict[str, s
                       xytext=(7, 0), textcoords="offset points", va="center",
                       fontsize=8.5, color=figure_style.INK)  # fmt: skip
     axis.set_ylim(len(order) - 0.5, -1.6)
-    axis.set_yticks(range(len(order)), order)
+    arms = [name.partition(",")[0] for name in order]
+    said = [name if arm not in arms[:i] else name.partition(", ")[2]
+            for i, (name, arm) in enumerate(zip(order, arms, strict=True))]  # fmt: skip
+    axis.set_yticks(range(len(order)), said)
     axis.tick_params(axis="y", length=0, labelsize=8.5)
     axis.set_xlim(0.8, 9.0 * max(10.0, float(rows.spent.max())))  # room for the words
     axis.set_xlabel("trainings")

@@ -166,7 +166,8 @@ def test_never_is_drawn_with_what_was_spent() -> None:
     assert tuple(met.loc[("laptop", "as_good")]) == (0, 5)
     said = words(search_rediscovery.draw_study(study))
     spent = study["searches"].set_index("search").trained["without_sign-s1-abc"]
-    assert said.count("never") >= 3 * 7 and f"without sign, seed 1 ({spent:,})" in said
+    assert said.count("never") >= 3 * 7 and f"seed 1 ({spent:,})" in said
+    assert "laptop, seed 0 (" in said and "without sign, seed 1" not in said  # once for each arm
     assert "without sign 3, 3, 3 of 5" in said and "laptop 0, 0, 0 of 5" in said
 
 
