@@ -30,6 +30,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
         "family",
         "num_steps",
         "programs",
+        "children",
         "trained",
         "rechecks",
         "state",

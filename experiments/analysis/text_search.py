@@ -31,7 +31,7 @@ def strategies(results: Path) -> str:
         (
             str(label),
             f"{len(part)}",
-            f"{part.programs.mean():,.0f}",
+            f"{part.children.mean():,.0f}",
             f"{(part.trained - part.rechecks).mean():,.0f}",
             f"{part.rechecks.mean():,.0f}",
             *(_mean(part[column]) for column in ("searched", "fresh")),

@@ -193,7 +193,8 @@ class Means:
 
 
 def totals(table: Any) -> dict[str, float]:
-    """Shares and sums over a whole search; `rechecks`: trainings that judge incumbents again.
+    """Shares and sums over a whole search; `children`: programs without the initial one and
+    rechecks; `rechecks`: trainings that judge incumbents again.
 
     Args:
         table: As `History.table` gives it.
@@ -202,6 +203,7 @@ def totals(table: Any) -> dict[str, float]:
     evaluated = int((table.how == "evaluated").sum())
     return {
         "programs": told,
+        "children": int((table.kind == "child").sum()),
         "trained": evaluated,
         "rechecks": int(((table.how == "evaluated") & (table.kind == "recheck")).sum()),
         "cache factor": told / max(1, evaluated),

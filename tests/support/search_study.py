@@ -79,6 +79,7 @@ def _search(arm: str, spent: int, guided: bool) -> dict[str, Any]:
         **how,
         **proxy,
         "programs": 5 * spent,
+        "children": 5 * spent - 101,
         "trained": spent + 100,
         "rechecks": 100,
         "commit": NASTY,

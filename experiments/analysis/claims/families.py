@@ -113,7 +113,8 @@ def sooner(
             verdict = INCONCLUSIVE
         note = f"{found.method}; a value counts once {HOLD} evaluations in a row are as good"
         note += (
-            f"; as fine as the evaluations are apart; 1 is what equals would give; {gained.note}"
+            "; at the settings found; as fine as the evaluations are apart; 1 is what equals "
+            f"would give; {gained.note}"
         )
         if metric is None and gained.larger("").verdict == CONTRADICTED:
             # Whoever ends behind the target has not reached it in as many steps, let alone fewer.

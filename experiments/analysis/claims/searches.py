@@ -57,8 +57,8 @@ def random_behind(evidence: Evidence) -> Finding:
     elif found.n >= MIN_SEEDS and found.low > 0 and (score > STANDARD_ERRORS).all():
         verdict = CONTRADICTED
     note = (
-        f"{rows.programs.sum():,.0f} programs drawn in {len(rows)} searches, "
-        f"{_new(rows).sum():,.0f} of them trained (the paper: over 2,000,000); "
+        f"{rows.children.sum():,.0f} programs drawn in {len(rows)} searches, "
+        f"{(_new(rows) - 1).sum():,.0f} of them trained (the paper: over 2,000,000); "
         "gains of the searches, in their standard errors: "
         f"{', '.join(f'{value:+.1f}' for value in score)}{_lost(rows, known)}; {DATA}"
     )
@@ -277,7 +277,7 @@ def _of(
 
 
 def _new(rows: pd.DataFrame) -> pd.Series:
-    """Trained programs of each search, without the incumbents that were judged again."""
+    """Trained programs of each search, the initial one too, without incumbents judged again."""
     return rows.trained - rows.rechecks
 
 

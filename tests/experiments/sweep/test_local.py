@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import faulthandler
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,23 @@ def test_a_fresh_process_for_every_cell_if_wanted(tmp_path: Path) -> None:
     sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 3, **SHORT))
     assert local.launch(sweep.path, num_workers=1, fresh_process=True) == 0
     assert len(set(pids(sweep))) == 3
+
+
+def test_a_worker_gives_back_what_it_shares_and_waits_for_no_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(self: Any, **_: Any) -> int:
+        multiprocessing.util.Finalize(None, (tmp_path / "given back").touch, exitpriority=0)
+        threading.Thread(target=threading.Event().wait).start()  # of a library; never ends
+        return 3
+
+    monkeypatch.setattr("experiments.sweep.worker.Worker.work", work)
+    sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 1, **SHORT))
+    arguments = (sweep.path, tmp_path / "log", {"max_group": None, "max_cells": None})
+    process = forked.Context().Process(target=local._work, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode == 3 and (tmp_path / "given back").exists()
 
 
 def test_a_failing_cell_is_told_by_the_exit_code(tmp_path: Path) -> None:
