@@ -73,8 +73,11 @@ class ArchiveIndex:
         )
 
 
-def _cache_file(tars: list[Path], kind: str, cache_dir: str | None) -> Path:
-    """Changes with the name, size or time of any tar."""
+def cache_file(tars: list[Path], kind: str, cache_dir: str | None) -> Path:
+    """Where an index is kept: another file after a change of name, size or time of any tar.
+
+    Asked before the tars are read: what replaces one meanwhile is then read by the next run.
+    """
     facts = [(tar.name, tar.stat().st_size, tar.stat().st_mtime_ns) for tar in tars]
     digest = hashlib.sha256(json.dumps([_FORMAT, kind, facts]).encode()).hexdigest()[:20]
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
@@ -82,9 +85,9 @@ def _cache_file(tars: list[Path], kind: str, cache_dir: str | None) -> Path:
 
 
 @contextmanager
-def one_at_a_time(tars: list[Path], kind: str, cache_dir: str | None) -> Iterator[None]:
+def one_at_a_time(cached: Path) -> Iterator[None]:
     """Lets one process make an index while the others of a job wait for it in the cache."""
-    path = _cache_file(tars, kind, cache_dir).with_suffix(".lock")
+    path = cached.with_suffix(".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "w")  # noqa: SIM115 (closed below)
@@ -100,25 +103,24 @@ def one_at_a_time(tars: list[Path], kind: str, cache_dir: str | None) -> Iterato
             path.unlink(missing_ok=True)
 
 
-def read_cached(tars: list[Path], kind: str, cache_dir: str | None) -> ArchiveIndex | None:
-    """The index as it was noted for these very files; None: it has to be made."""
+def read_cached(cached: Path) -> ArchiveIndex | None:
+    """The index that was noted in a `cache_file`; None: it has to be made."""
     try:
-        with np.load(_cache_file(tars, kind, cache_dir), allow_pickle=False) as arrays:
+        with np.load(cached, allow_pickle=False) as arrays:
             return ArchiveIndex(**arrays)
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
 
-def write_cached(index: ArchiveIndex, tars: list[Path], kind: str, cache_dir: str | None) -> None:
+def write_cached(index: ArchiveIndex, cached: Path) -> None:
     """Keeps an index for the next run; a cache that cannot be written is no reason to stop."""
-    path = _cache_file(tars, kind, cache_dir)
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=cached.parent, suffix=".partial")
         with os.fdopen(handle, "wb") as file:
             np.savez(file, **asdict(index))
-        os.replace(temporary, path)
+        os.replace(temporary, cached)
     except OSError:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)

@@ -27,6 +27,7 @@ from experiments.data.archive_index import (
     ArchiveIndex,
     Entry,
     Scanned,
+    cache_file,
     one_at_a_time,
     read_cached,
     write_cached,
@@ -135,15 +136,15 @@ def open_entries(
     Raises:
         ConfigError: a tar that is damaged, or in which nothing is found.
     """
-    kind = entries_of.__name__
     try:
-        index = read_cached(tars, kind, cache_dir)
+        cached = cache_file(tars, entries_of.__name__, cache_dir)
+        index = read_cached(cached)
         if index is None:
-            with one_at_a_time(tars, kind, cache_dir):
-                index = read_cached(tars, kind, cache_dir)
+            with one_at_a_time(cached):
+                index = read_cached(cached)
                 if index is None:
                     index = _read_through(tars, entries_of)
-                    write_cached(index, tars, kind, cache_dir)
+                    write_cached(index, cached)
     except OSError as error:
         raise ConfigError(
             f"cannot read {error.filename}: {error.strerror}; get it again"

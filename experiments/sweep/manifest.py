@@ -79,7 +79,7 @@ class Sweep:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._stamp = 0.0
+        self._stamp: tuple[int, ...] = ()  # of the manifest that was read last
         self._final: dict[str, str] = {}
         self._known: set[str] = set()  # cells whose configuration was looked at
         self.refresh()
@@ -87,12 +87,12 @@ class Sweep:
 
     def refresh(self) -> None:
         """Reads the manifest again if it has grown."""
-        stamp = (self.path / "manifest.json").stat().st_mtime if self._stamp else 1.0
-        if stamp == self._stamp:
+        stamp = _stamp(self.path / "manifest.json")  # before it is read: it may be replaced then
+        if stamp and stamp == self._stamp:
             return
         self.manifest = read_sweep(self.path)
         self.cells = cells_of(self.manifest, self.path)
-        self._stamp = (self.path / "manifest.json").stat().st_mtime
+        self._stamp = stamp
 
     @property
     def name(self) -> str:
@@ -200,6 +200,15 @@ def cells_of(manifest: dict[str, Any], path: Path) -> list[Cell]:
     if missing:
         raise damaged_sweep(path / "manifest.json")
     return cells
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    """What changes with each version of a file that is replaced as a whole; () without one."""
+    try:
+        facts = file.stat()
+    except OSError:
+        return ()
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def _is_plain_name(name: Any) -> bool:

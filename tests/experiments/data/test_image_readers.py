@@ -141,6 +141,20 @@ def test_shard_index_is_kept_and_follows_the_files(tmp_path, shards, monkeypatch
     assert len(list(cache.iterdir())) == 2
 
 
+def test_a_shard_that_is_replaced_while_it_is_read_is_read_again(tmp_path, shards, monkeypatch):
+    def overtaken(entries_of, tar):
+        read = entries_of(tar)
+        monkeypatch.undo()
+        shards(tmp_path, {"train": [[("one", 3, 70)], [("two", 1, 90)]]})
+        return read
+
+    shards(tmp_path, {"train": shard_samples()})
+    arguments = ("wds", str(tmp_path), "train", str(tmp_path / "cache"))
+    monkeypatch.setattr("experiments.data.image_archives._scan", overtaken)
+    open_split(*arguments)
+    assert found(open_split(*arguments)) == [(70, 3), (90, 1)]
+
+
 def test_processes_of_a_job_make_the_index_once(tmp_path, shards, monkeypatch):
     shards(tmp_path, {"train": shard_samples()})
     scanned = []

@@ -14,6 +14,7 @@ import tiny
 from experiments import store
 from experiments.config import ConfigError, UserError
 from experiments.store import read_sweep
+from experiments.sweep import manifest
 from experiments.sweep.manifest import Cell, Sweep
 from experiments.sweep.writing import axes, trials
 
@@ -48,6 +49,23 @@ def test_the_same_call_adds_nothing_and_more_seeds_add_cells(tmp_path: Path) -> 
     assert len(more.cells) == 12 and more.manifest["seeds"] == [0, 1, 2]
     assert [c.run_id for c in more.cells[:4]] == [c.run_id for c in first.cells]
     assert len(more.manifest["calls"]) == 3
+
+
+def test_what_is_added_while_the_manifest_is_read_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overtaken(path: Path) -> dict[str, Any]:
+        before = read_sweep(path)
+        monkeypatch.undo()
+        swept.sweep(tmp_path, fair(tmp_path, seeds=2))
+        return before
+
+    swept.sweep(tmp_path, fair(tmp_path))
+    monkeypatch.setattr(manifest, "read_sweep", overtaken)
+    sweep = Sweep(tmp_path / "sweeps" / "trial")
+    assert len(sweep.cells) == 4
+    sweep.refresh()
+    assert len(sweep.cells) == 8
 
 
 def test_an_unequal_budget_is_refused_or_marked(tmp_path: Path) -> None:
