@@ -52,6 +52,34 @@ def update(
         momentum.update(loop.update, *columns, **rule)
 
 
+def update_rows(
+    params: Tensor,
+    grads: Tensor,
+    exp_avgs: Tensor,
+    *,
+    lr: Sequence[float],
+    beta1: Sequence[float],
+    beta2: Sequence[float],
+    weight_decay: Sequence[float],
+) -> bool:
+    """Step each row of (K, n) tensors in place by settings of its own, as `update` would.
+
+    Args:
+        params, grads, exp_avgs: On the CPU, float32 or bfloat16.
+        lr, beta1, beta2, weight_decay: K each.
+
+    Returns:
+        False if nothing was done, because such tensors need another path.
+    """
+    handles = array("Q", [params._cdata, grads._cdata, exp_avgs._cdata])
+    rules = array("f")
+    for a, b1, b2, decay in zip(lr, beta1, beta2, weight_decay, strict=True):
+        rules.extend(_rule(a, b1, b2, decay, 1.0))
+    return not native.library().lion_step_rows(
+        handles.buffer_info()[0], len(lr), rules.buffer_info()[0], torch.get_num_threads()
+    )
+
+
 def step_group(group: Mapping[str, Any], state: Mapping[Tensor, dict[str, Any]]) -> bool:
     """Step a whole group from its `params` and their state, without looking at each in Python.
 
@@ -112,6 +140,14 @@ class _Nothing:
 _NO_STATE: dict[str, Any] = {"exp_avg": _Nothing}
 
 
+def _rule(
+    lr: float, beta1: float, beta2: float, weight_decay: float, direction: float
+) -> tuple[float, ...]:
+    # As `Rule` has them; in double, and rounded once, as a Python factor of a tensor is.
+    gains = direction * (1 - beta1), direction * (1 - beta2)
+    return 1 - lr * weight_decay, beta1, gains[0], beta2, gains[1], lr
+
+
 def _call(
     handles: "array[int]",
     grads: "array[int] | None",
@@ -125,7 +161,6 @@ def _call(
     # Returns which tensors were left; if the gradients are the parameters' own, all or none are.
     number = len(handles) // 4
     left = array("B", bytes(number))
-    direction = -1.0 if maximize else 1.0
     num_left = native.library().lion_step(
         number,
         handles.buffer_info()[0],
@@ -133,12 +168,7 @@ def _call(
         left.buffer_info()[0],
         grads is None,
         torch.get_num_threads(),
-        1 - lr * weight_decay,  # in double, and rounded once: as a Python factor of a tensor is
-        beta1,
-        direction * (1 - beta1),
-        beta2,
-        direction * (1 - beta2),
-        lr,
+        *_rule(lr, beta1, beta2, weight_decay, -1.0 if maximize else 1.0),
     )
     if num_left < 0:
         return list(range(number))

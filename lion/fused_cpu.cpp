@@ -40,7 +40,7 @@ Run kernel_for(c10::ScalarType param, c10::ScalarType momentum, bool compensated
   return run_int8<bf16>;
 }
 
-Job job_of(const Row& row, int64_t start) {
+Job job_of(const Row& row, int64_t start, const Rule& rule) {
   return {row.param->mutable_data(),
           row.grad->data(),
           row.momentum->mutable_data(),
@@ -49,10 +49,11 @@ Job job_of(const Row& row, int64_t start) {
           kernel_for(row.param->dtype().toScalarType(), row.momentum->dtype().toScalarType(),
                      row.residual),
           start,
-          row.param->numel()};
+          row.param->numel(),
+          &rule};
 }
 
-void run_range(const std::vector<Job>& jobs, int64_t low, int64_t high, const Rule& rule) {
+void run_range(const std::vector<Job>& jobs, int64_t low, int64_t high) {
   auto job = std::partition_point(jobs.begin(), jobs.end(),
                                   [&](const Job& j) { return j.start + j.size <= low; });
   for (; job != jobs.end() && job->start < high; ++job) {
@@ -60,16 +61,16 @@ void run_range(const std::vector<Job>& jobs, int64_t low, int64_t high, const Ru
     const int64_t begin = low <= job->start ? 0 : (low - job->start) / BLOCK * BLOCK;
     const bool last = high >= job->start + job->size;
     const int64_t end = last ? job->size : (high - job->start) / BLOCK * BLOCK;
-    if (begin < end) job->run(*job, begin, end, rule);
+    if (begin < end) job->run(*job, begin, end, *job->rule);
   }
 }
 
 // Every thread has a part of its own, in chunks, and then helps the others: one that gets no core
 // for a while holds up a chunk and not a share. Nothing depends on who does what.
-void run_all(const std::vector<Job>& jobs, const Rule& rule, int threads) {
+void run_all(const std::vector<Job>& jobs, int threads) {
   const int64_t total = jobs.empty() ? 0 : jobs.back().start + jobs.back().size;
   const int team = lion_team(total, threads);
-  if (team == 1) return run_range(jobs, 0, total, rule);
+  if (team == 1) return run_range(jobs, 0, total);
   const auto started = std::chrono::steady_clock::now();
   struct alignas(64) Next {
     std::atomic<int64_t> chunk{0};
@@ -83,7 +84,7 @@ void run_all(const std::vector<Job>& jobs, const Rule& rule, int threads) {
       for (;;) {
         const int64_t begin = low + CHUNK * next[part].chunk.fetch_add(1);
         if (begin >= high) break;
-        run_range(jobs, begin, std::min(begin + CHUNK, high), rule);
+        run_range(jobs, begin, std::min(begin + CHUNK, high));
       }
     }
   }
@@ -104,17 +105,47 @@ extern "C" __attribute__((visibility("default"))) int64_t lion_step(
     const Collected found = collect(n, handles, grad_handles, on_cpu(), BLOCK, left);
     const int64_t num_left = std::count(left, left + n, 1);
     if (num_left && all_or_nothing) return num_left;
+    const Rule rule{decay, beta1, gain1, beta2, gain2, lr};
     std::vector<Job> jobs;
     jobs.reserve(found.rows.size());
     int64_t start = 0;
     for (size_t j = 0; j < found.rows.size(); ++j) {
       if (left[found.index[j]]) continue;
       mark_changed(found.rows[j]);
-      jobs.push_back(job_of(found.rows[j], start));
+      jobs.push_back(job_of(found.rows[j], start, rule));
       start += jobs.back().size;
     }
-    run_all(jobs, Rule{decay, beta1, gain1, beta2, gain2, lr}, threads);
+    run_all(jobs, threads);
     return num_left;
+  } catch (...) {
+    return -1;
+  }
+}
+
+// Steps each row of a parameter (K, n) by a rule of its own; `handles` are those of the parameter,
+// the gradient and the momentum, `rules` K times six numbers as `Rule` has them. Returns 0, or
+// where nothing was done 1 (such tensors cannot be served) or -1 (torch raised).
+extern "C" __attribute__((visibility("default"))) int64_t lion_step_rows(
+    const uint64_t* handles, int64_t num_rows, const Rule* rules, int threads) {
+  try {
+    const Row row{impl(handles[0]), impl(handles[1]), impl(handles[2]), nullptr, nullptr};
+    for (const c10::TensorImpl* x : {row.param, row.grad, row.momentum})
+      if (!x->is_contiguous()) return 1;
+    if (!fits(row, on_cpu(), BLOCK) || row.momentum->dtype() == c10::ScalarType::Char ||
+        row.param->dim() != 2 || row.param->size(0) != num_rows)
+      return 1;
+    mark_changed(row);
+    std::vector<Job> jobs(num_rows, job_of(row, 0, *rules));
+    const int64_t size = row.param->size(1);
+    for (int64_t k = 0; k < num_rows; ++k) {
+      Job& job = jobs[k];
+      job.start = k * size, job.size = size, job.rule = rules + k;
+      job.param = static_cast<char*>(job.param) + job.start * row.param->itemsize();
+      job.grad = static_cast<const char*>(job.grad) + job.start * row.grad->itemsize();
+      job.momentum = static_cast<char*>(job.momentum) + job.start * row.momentum->itemsize();
+    }
+    run_all(jobs, threads);
+    return 0;
   } catch (...) {
     return -1;
   }

@@ -97,10 +97,11 @@ def _loaded(source: str) -> ctypes.CDLL:
     except OSError:  # damaged, or of a system that was upgraded since
         loaded = ctypes.CDLL(str(build(source, anew=True)))
     address, number = ctypes.c_void_p, ctypes.c_float
-    step, table = loaded.lion_step, loaded.lion_table
+    step, rows, table = loaded.lion_step, loaded.lion_step_rows, loaded.lion_table
     step.argtypes = [ctypes.c_int64, *[address] * 3, *[ctypes.c_int] * 2, *[number] * 6]
+    rows.argtypes = [address, ctypes.c_int64, address, ctypes.c_int]
     table.argtypes = [ctypes.c_int64, address, *[ctypes.c_int] * 2, address]
-    step.restype = table.restype = ctypes.c_int64
+    step.restype = rows.restype = table.restype = ctypes.c_int64
     return loaded
 
 

@@ -20,6 +20,7 @@ struct Job {
   float* scale;
   void (*run)(const Job&, int64_t begin, int64_t end, const Rule&);
   int64_t start, size;  // in elements of the whole call
+  const Rule* rule;
 };
 
 inline float multiply_add(float a, float b, float c) {

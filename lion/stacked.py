@@ -76,9 +76,7 @@ def _lion_in_place(param: Tensor, grad: Tensor, state: State, group: Settings) -
     if not _is_for_cpu_kernels(tensors, group) or not native.available():
         return False
     keys = ("lr", "beta1", "beta2", "weight_decay")
-    for settings, (params, grads, exp_avgs) in _alike(tensors, group, keys):
-        fused.update(params, grads, exp_avgs, **settings, maximize=False)
-    return True
+    return fused.update_rows(*tensors, **{key: _each(group[key], len(param)) for key in keys})
 
 
 def _adamw_in_place(param: Tensor, grad: Tensor, state: State, group: Settings) -> bool:

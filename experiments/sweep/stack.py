@@ -14,10 +14,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import _pytree as pytree
 
 from experiments.parts import Parts
+from experiments.sweep.traced import Traced
 from experiments.tasks.task import Batch
 from lion.stacked import NoStackedRule, Settings, StackedRule, State, rule_for
 
@@ -75,7 +76,7 @@ class Stack:
         self._groups = self._stack_groups(unused)
         trained = {name for group in self._groups for name in group.names}
         self._fixed = self._stack_fixed(trained)
-        self._graph: Callable[..., Any] | None = None
+        self._step: Callable[..., Any] | None = None
         self.is_compiled = False
 
     def __len__(self) -> int:
@@ -137,37 +138,37 @@ class Stack:
         Returns:
             The losses before the step, (K,).
         """
-        arguments = (
-            [group.weights for group in self._groups],
-            [group.state for group in self._groups],
-            self._fixed,
-            batch,
-            [group.peak_lrs * lr_factor for group in self._groups],
-            torch.full((1, 1), self.steps + 1, dtype=torch.float64),
-        )
+        lrs = [group.peak_lrs * lr_factor for group in self._groups]
+        number = torch.full((1, 1), self.steps + 1, dtype=torch.float64)
+        weights = [group.weights for group in self._groups]
+        states = [group.state for group in self._groups]
+        arguments = (self._fixed, weights, states, batch, lrs, number)
         with torch.no_grad():
-            if self._graph is None:
-                self._graph = self._traced(is_shared, arguments)
-            moved, losses = self._graph(*arguments)
-            for group, found, lr in zip(self._groups, moved, arguments[4], strict=True):
-                group.move(found, {**group.settings, "lr": lr, "step": arguments[5]})
+            if self._step is None:
+                self._step = self._traced(is_shared, arguments)
+            moved, losses = self._step(arguments)
+            for group, found, lr in zip(self._groups, moved, lrs, strict=True):
+                group.move(found, {**group.settings, "lr": lr, "step": number})
         self.steps += 1
         return losses
 
     def compile(self) -> None:
         """Fuses the step; the next `step` takes the time of compiling (10 to 40 s)."""
-        self._graph, self.is_compiled = None, True
+        self._step, self.is_compiled = None, True
 
     def _traced(self, is_shared: bool, arguments: tuple[Any, ...]) -> Callable[..., Any]:
-        def advance(*traced: Any) -> Any:
-            return self._advance(is_shared, *traced)
+        leaves, spec = pytree.tree_flatten(arguments)
+        found: list[Any] = []  # how its results are put together
 
-        graph = make_fx(advance)(*arguments)
-        graph.graph.eliminate_dead_code()
-        graph.recompile()
-        if not self.is_compiled:
-            return graph
-        return cast(Callable[..., Any], torch.compile(graph, dynamic=False))
+        def advance(*traced: Tensor) -> list[Tensor]:
+            given = pytree.tree_unflatten(traced, spec)
+            results, form = pytree.tree_flatten(self._advance(is_shared, *given))
+            found[:] = [form]
+            return results
+
+        num_fixed, num_weights = len(self._fixed), len(self._groups)
+        step = Traced(advance, leaves, num_fixed, num_fixed + num_weights, self.is_compiled)
+        return lambda given: pytree.tree_unflatten(step(*pytree.tree_leaves(given)), found[0])
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drops all other rows; the next step is traced anew."""
@@ -181,7 +182,7 @@ class Stack:
                 if isinstance(value, Tensor):
                     group.settings[key] = value[chosen]
         self._fixed = {name: value[chosen] for name, value in self._fixed.items()}
-        self._graph, self.is_compiled = None, False
+        self._step, self.is_compiled = None, False
 
     @torch.no_grad()
     def copy_back(self, row: int, lr_factor: float) -> None:
@@ -203,9 +204,9 @@ class Stack:
     def _advance(
         self,
         is_shared: bool,
+        fixed: dict[str, Tensor],
         weights: list[Tensor],
         states: list[State],
-        fixed: dict[str, Tensor],
         batch: Batch,
         lrs: list[Tensor],
         number: Tensor,

@@ -281,3 +281,44 @@ def test_meta_and_cpu_parameters_in_one_group():
 def test_fused_is_exclusive_with_foreach():
     with pytest.raises(ValueError, match="exclude each other"):
         Lion([nn.Parameter(torch.ones(1))], fused=True, foreach=True)
+
+
+ROWS = {
+    "lr": [0.01, 0.02, 0.0],
+    "beta1": [0.9, 0.8, 0.95],
+    "beta2": [0.99, 0.9, 0.98],
+    "weight_decay": [0.1, 0.0, 1.0],
+}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_each_row_is_stepped_by_its_own_settings(dtype, threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    tensors = draw([(3, 100_003)] * 3, dtype)  # rows that begin between the blocks of a thread
+    wanted = [x.clone() for x in tensors]
+    for row in range(3):
+        own = {key: values[row] for key, values in ROWS.items()}
+        fused.update(*([x[row]] for x in wanted), **own, maximize=False)
+    version = tensors[0]._version
+    assert fused.update_rows(*tensors, **ROWS)
+    assert all(torch.equal(x, y) for x, y in zip(tensors, wanted, strict=True))
+    assert tensors[0]._version > version
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda p, g, m: (p, g.t().contiguous().t(), m),
+        lambda p, g, m: (p, g.double(), m),
+        lambda p, g, m: (p, g, m.to(torch.int8)),
+        lambda p, g, m: (p[:2], g[:2], m[:2]),
+        lambda p, g, m: (p.flatten(), g.flatten(), m.flatten()),
+        lambda p, g, m: (p, g[:, :4], m),
+    ],
+)
+def test_rows_that_cannot_be_served_are_left_alone(changed):
+    tensors = changed(*draw([(3, 5)] * 3, torch.float32))
+    before = [x.clone() for x in tensors]
+    assert not fused.update_rows(*tensors, **ROWS)
+    assert all(torch.equal(x, y) for x, y in zip(tensors, before, strict=True))

@@ -84,9 +84,8 @@ def test_processes_that_start_at_once_build_once(cache, tmp_path):
 @needs_compiler
 def test_a_damaged_library_is_built_again(fresh, monkeypatch, tmp_path):
     source = tmp_path / "small.cpp"
-    source.write_text(
-        TRIVIAL.replace("answer", "lion_step") + TRIVIAL.replace("answer", "lion_table")
-    )
+    names = ("lion_step", "lion_step_rows", "lion_table")
+    source.write_text("".join(TRIVIAL.replace("answer", name) for name in names))
     monkeypatch.setattr(native, "SOURCE", source)
     path = native.build(source.read_text())
     path.write_bytes(path.read_bytes()[:100])

@@ -1,0 +1,103 @@
+"""A function of tensors as a flat list of operations, which costs no more than these.
+
+What depends only on tensors that stay where they are is done once for all calls; the rest is what
+`graph_rewriting` leaves of it.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from experiments.sweep import graph_rewriting
+
+
+class Traced:
+    """A function, traced at its first arguments; called with others of the same shapes.
+
+    Args:
+        function: From tensors to a list of tensors, the same for the same tensors but for rounding.
+        arguments: The first ones.
+        num_constant: So many at the beginning are never written into.
+        num_lasting: So many at the beginning, these included, are the same objects at most calls;
+            what is written into them counts, and another object is noticed.
+        compile: Whether to fuse the operations instead (10 to 40 s).
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., list[Tensor]],
+        arguments: Sequence[Tensor],
+        num_constant: int = 0,
+        num_lasting: int = 0,
+        compile: bool = False,
+    ) -> None:
+        self._strides = [one.stride() for one in arguments]
+        self._num_lasting = num_lasting
+        self._lasting: Sequence[Tensor] = ()
+        self._done: Sequence[Tensor] = ()
+        traced = make_fx(function)(*arguments)
+        traced.graph.eliminate_dead_code()
+        if compile:
+            traced.recompile()
+            self._first: Callable[..., Any] = lambda *_: ()
+            self._rest: Callable[..., Any] = torch.compile(traced, dynamic=False)
+        elif graph_rewriting.rewrite(traced, arguments):
+            self._first, self._rest = _split(traced, num_constant, num_lasting)
+        else:
+            self._first, self._rest = _split(traced, 0, 0)
+
+    def __call__(self, *arguments: Tensor) -> list[Tensor]:
+        """What the function returns."""
+        if [one.stride() for one in arguments] != self._strides:  # what was dropped relied on them
+            arguments = tuple(map(_with_strides, arguments, self._strides))
+        lasting = arguments[: self._num_lasting]
+        if len(lasting) != len(self._lasting) or any(map(operator.is_not, lasting, self._lasting)):
+            self._lasting = lasting
+            self._done = self._first(*arguments)
+        return self._rest(*self._done, *arguments)
+
+
+def _with_strides(tensor: Tensor, strides: tuple[int, ...]) -> Tensor:
+    if tensor.stride() == strides:
+        return tensor
+    return torch.empty_strided(
+        tensor.shape, strides, dtype=tensor.dtype, device=tensor.device
+    ).copy_(tensor)
+
+
+def _split(
+    traced: fx.GraphModule, num_constant: int, num_lasting: int
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """What can be done once, and the rest, which gets the results of the first in front."""
+    nodes = list(traced.graph.nodes)
+    inputs = [node for node in nodes if node.op == "placeholder"]
+    constant, lasting = set(inputs[:num_constant]), set(inputs[:num_lasting])
+    for node in nodes if num_lasting else ():
+        needs = set(node.all_input_nodes)
+        if node.op == "get_attr" or graph_rewriting.is_repeatable(node):
+            if needs <= constant:
+                constant.add(node)
+            if needs <= constant | lasting and (node in constant or graph_rewriting.is_view(node)):
+                lasting.add(node)
+    done = lasting - set(inputs)
+    handed = [n for n in nodes if n in done and any(user not in done for user in n.users)]
+
+    first, own = fx.Graph(), {}
+    for node in nodes:
+        if node in done or node in inputs:
+            own[node] = first.node_copy(node, own.__getitem__)
+    first.output([own[node] for node in handed])
+
+    rest = fx.Graph()
+    own = {node: rest.placeholder(f"done_{number}") for number, node in enumerate(handed)}
+    for node in nodes:
+        if node not in done:
+            own[node] = rest.node_copy(node, own.__getitem__)
+    # The functions themselves: calling a module costs as much as ten of its operations.
+    return fx.GraphModule(traced, first).forward, fx.GraphModule(traced, rest).forward

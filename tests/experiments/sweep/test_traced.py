@@ -1,0 +1,214 @@
+"""A traced step computes what was traced, whatever was dropped, merged or done beforehand."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from experiments.sweep.traced import Traced
+
+
+def operations(traced: Traced) -> list[str]:
+    graph = traced._rest.__self__.graph  # type: ignore[attr-defined]
+    return [str(node.target) for node in graph.nodes if node.op == "call_function"]
+
+
+class Attention(nn.Module):
+    """Of few tokens, in the layout that patches of images have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.position = nn.Parameter(torch.randn(6, 8))
+        self.norm, self.norm2 = nn.LayerNorm(8), nn.LayerNorm(8)
+        self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, 8, 6)
+        x = x.transpose(1, 2) + self.position
+        for _ in range(2):
+            qkv = self.qkv(self.norm(x)).reshape(len(x), 6, 3, 2, 4).permute(2, 0, 3, 1, 4)
+            q, k, v = qkv.unbind(0)
+            seen = nn.functional.scaled_dot_product_attention(q, k, v)
+            x = x + self.out(self.norm2(seen.transpose(1, 2).reshape(x.shape)))
+        return x.mean(1)
+
+
+def gradients(model: nn.Module) -> Callable[..., list[Tensor]]:
+    """Of three models at once, as a stack has them, and their losses."""
+    names = [name for name, _ in model.named_parameters()]
+
+    def loss(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(functional_call(model, weights, (x,)), y)
+
+    def step(*arguments: Tensor) -> list[Tensor]:
+        *weights, x, y = arguments
+        with sdpa_kernel(SDPBackend.MATH):
+            over = vmap(grad_and_value(loss))
+            grads, losses = over(dict(zip(names, weights, strict=True)), x, y)
+        return [*grads.values(), losses]
+
+    return step
+
+
+def arguments_of(model: nn.Module, *shape: int) -> list[Tensor]:
+    weights = [torch.randn(3, *p.shape, dtype=p.dtype) / 4 for p in model.parameters()]
+    x = torch.randn(3, 5, *shape, dtype=weights[0].dtype)
+    return [*weights, x, torch.randint(8, (3, 5))]
+
+
+def test_an_mlp_keeps_every_bit_with_half_of_the_operations() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.GELU(), nn.Linear(16, 8))
+    given, step = arguments_of(model, 3, 4), gradients(model)
+    plain = make_fx(step)(*given)
+    traced = Traced(step, given, 0, len(given) - 2)
+    for _ in range(2):
+        assert all(map(torch.equal, traced(*given), plain(*given)))
+        given[-2:] = arguments_of(model, 3, 4)[-2:]
+    before = [n for n in plain.graph.nodes if n.op == "call_function"]
+    assert len(operations(traced)) < len(before) / 2
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-13), (torch.float32, 1e-5)])
+def test_attention_over_few_tokens_is_that_of_torch(dtype: torch.dtype, tolerance: float) -> None:
+    torch.manual_seed(0)
+    model = Attention().to(dtype)
+    given, step = arguments_of(model, 8, 6), gradients(model)
+    traced = Traced(step, given, 0, len(given) - 2)
+    found = operations(traced)
+    assert "aten._safe_softmax.default" not in found and "aten.amax.default" in found
+    for ours, theirs in zip(traced(*given), step(*given), strict=True):
+        assert (ours - theirs).norm() <= tolerance * theirs.norm()
+
+
+@pytest.mark.parametrize("length", [3, 40])
+def test_a_query_without_any_key_gives_zeros(length: int) -> None:
+    def step(q: Tensor, mask: Tensor) -> list[Tensor]:
+        with sdpa_kernel(SDPBackend.MATH):
+            return [nn.functional.scaled_dot_product_attention(q, q, q, attn_mask=mask)]
+
+    q = torch.randn(1, 2, length, 4, dtype=torch.float64)
+    mask = torch.ones(length, length, dtype=torch.bool).tril(-1)
+    (found,) = Traced(step, [q, mask])(q, mask)
+    assert not found[:, :, 0].any()
+    torch.testing.assert_close(found, step(q, mask)[0], rtol=1e-13, atol=0.0)
+
+
+def test_what_lasts_is_looked_at_once_and_followed() -> None:
+    def step(table: Tensor, weight: Tensor, x: Tensor) -> list[Tensor]:
+        return [x @ weight.view(3, 2) + table.exp() * torch.arange(2.0)]
+
+    table, weight, x = torch.randn(2), torch.randn(6), torch.randn(4, 3)
+    traced = Traced(step, [table, weight, x], 1, 2)
+    assert operations(traced) == ["aten.mm.default", "aten.add.Tensor"]
+    for change in (lambda w: w, lambda w: w.add_(1), lambda w: w * 2, lambda w: w.t()):
+        weight = change(weight)
+        assert torch.equal(*traced(table, weight, x), *step(table, weight, x))
+    other = torch.randn(2)
+    assert torch.equal(*traced(other, weight, x), *step(other, weight, x))
+
+
+def test_arguments_laid_out_otherwise_are_no_others() -> None:
+    def step(x: Tensor) -> list[Tensor]:
+        return [torch.ops.aten._unsafe_view(x.clone(memory_format=torch.contiguous_format), [6])]
+
+    x = torch.randn(2, 3)
+    traced = Traced(step, [x])
+    crossed = torch.randn(3, 2).t()
+    assert torch.equal(*traced(crossed), *step(crossed))
+
+
+def test_what_writes_or_draws_is_left_as_it_is() -> None:
+    def writes(x: Tensor) -> list[Tensor]:
+        one, other = torch.zeros_like(x), torch.zeros_like(x)
+        one.add_(x)
+        return [one, other, x.view(x.shape)]
+
+    def draws(x: Tensor) -> list[Tensor]:
+        return [torch.rand_like(x), torch.rand_like(x), x * 1]
+
+    x = torch.randn(3)
+    one, other, _ = Traced(writes, [x], 0, 1)(x)
+    assert torch.equal(one, x) and not other.any()
+    traced = Traced(draws, [x], 0, 1)
+    one, other, _ = traced(x)
+    assert not torch.equal(one, other) and not torch.equal(one, traced(x)[0])
+
+
+def test_numbers_that_only_compare_equal_are_not_merged() -> None:
+    def step(x: Tensor) -> list[Tensor]:
+        more = [x * 1, x * 1.0, x * True, torch.arange(2), torch.arange(2, dtype=torch.int8)]
+        return [torch.full_like(x, v) for v in (0.0, -0.0)] + more
+
+    x = torch.ones(2, dtype=torch.int64)
+    for given in (x, x.double()):
+        found = Traced(step, [given])(given)
+        for ours, theirs in zip(found, step(given), strict=True):
+            assert ours.dtype == theirs.dtype and torch.equal(ours, theirs)
+            assert torch.equal(ours.signbit(), theirs.signbit())
+
+
+def random_steps(seed: int) -> Callable[..., list[Tensor]]:
+    """A function of two tensors (2, 3, 4, 2): thirty operations, each on what came before."""
+
+    def step(*given: Tensor) -> list[Tensor]:
+        draw = random.Random(seed)
+        known = list(given)
+        shapes: list[Any] = [(2, 3, 4, 2), (4, 3, 2, 2), (2, 2, 3, 4), (6, 8), (48,), (3, 16)]
+        for _ in range(30):
+            x = draw.choice(known[-8:])
+            axes = draw.sample(range(x.dim()), x.dim())
+            dim = draw.randrange(x.dim())
+            alike = [one for one in known if one.shape == x.shape]
+            kind = draw.randrange(11)
+            if kind == 0:
+                x = x.permute(axes)
+            elif kind == 1:
+                x = x.transpose(dim, axes[0]).transpose(axes[0], draw.choice([dim, axes[-1]]))
+            elif kind == 2:
+                x = x.reshape(draw.choice(shapes))
+            elif kind == 3:
+                x = x.contiguous().view(draw.choice(shapes)).view(draw.choice(shapes))
+            elif kind == 4:
+                x = x.expand(x.shape) * draw.choice([1, 1.0, 0.5])
+            elif kind == 5:
+                x = torch.add(x, draw.choice(alike))
+            elif kind == 6:
+                x = x.softmax(dim)
+            elif kind == 7:
+                x = torch.ops.aten._safe_softmax(x, dim)
+            elif kind == 8:
+                parts = [x, draw.choice(alike)]
+                whole = torch.stack(parts, dim)
+                x = whole.permute(draw.sample(range(whole.dim()), whole.dim())).contiguous()
+                x = x.flatten()[: x.numel() // 2]
+            elif kind == 9:
+                x = x.contiguous() - x.contiguous().detach() * 0.5
+            else:
+                x = nn.functional.layer_norm(x, x.shape[-1:])
+            known.append(x)
+        return known[-4:]
+
+    return step
+
+
+def test_thousands_of_rewritten_operations_compute_the_same() -> None:
+    torch.manual_seed(0)
+    given = [torch.randn(2, 3, 4, 2, dtype=torch.float64) for _ in range(2)]
+    for seed in range(40):
+        step = random_steps(seed)
+        traced = Traced(step, given, 0, 1)
+        for arguments in (
+            given,
+            [one.flip(0).permute(0, 2, 1, 3).reshape(2, 3, 4, 2) for one in given],
+        ):
+            for ours, theirs in zip(traced(*arguments), step(*arguments), strict=True):
+                assert ours.shape == theirs.shape
+                torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
