@@ -52,6 +52,7 @@ def rewrite(traced: fx.GraphModule, arguments: Sequence[Tensor]) -> bool:
     _lay_out_once(graph, found)
     _stack_in_order(graph)
     _turn_softmax(graph, found)
+    _keep_normalised(graph)
     _tidy(graph, _look(traced, arguments))
     traced.recompile()
     return True
@@ -190,6 +191,38 @@ def _first_list(turned: fx.Node) -> tuple[Sequence[Any], int, list[int]] | None:
     order: Any = turned.args[1]
     count = len(order)
     return parts, (dim or [0])[0] % count, [axis % count for axis in order]  # type: ignore
+
+
+def _keep_normalised(graph: fx.Graph) -> None:
+    """Takes what a layer norm has given for what its backward pass works out again from its input.
+
+    That is (x - mean) / deviation, where the norm has no weights of its own (`vmap` puts them
+    behind it).
+    """
+    for node in list(graph.nodes):
+        centred, scale = (*node.args, None, None)[:2]
+        norm = _source(scale, 2)
+        if node.target is not _aten.mul.Tensor or norm is None or not isinstance(centred, fx.Node):
+            continue
+        x, mean = (*centred.args, None, None)[:2]
+        is_its = centred.target is _aten.sub.Tensor and x is norm.args[0]
+        if (
+            is_its
+            and _source(mean, 1) is norm
+            and not centred.kwargs
+            and norm.args[2:4] == (None, None)
+        ):
+            with graph.inserting_after(norm):
+                node.replace_all_uses_with(_do(graph, operator.getitem, norm, 0))
+
+
+def _source(item: Any, place: int) -> fx.Node | None:
+    """The layer norm that this is a result of, the one at a place."""
+    if not isinstance(item, fx.Node) or item.target is not operator.getitem:
+        return None
+    norm = item.args[0]
+    is_one = isinstance(norm, fx.Node) and norm.target is _NORMS[0] and item.args[1] == place
+    return norm if is_one else None  # type: ignore[return-value]
 
 
 def _turn_softmax(graph: fx.Graph, found: _Found) -> None:
