@@ -144,15 +144,17 @@ def survivors(passages: Sequence[Sequence[Passage]]) -> list[int]:
     return sorted(through, key=lambda number: -passages[number][-1].worst)
 
 
-def commands(path: str, lr: float, experiments: Sequence[str] = ("vit_proxy",)) -> list[str]:
+def commands(
+    path: str, lrs: Sequence[float], experiments: Sequence[str] = ("vit_proxy",)
+) -> list[str]:
     """T3: how the suite trains an exported program on its own proxies, five seeds each.
 
     Args:
         path: File with the program.
-        lr: Around which three learning rates, a factor of 4 apart, are tried.
+        lrs: Learning rates to try.
         experiments: Pages of conf/experiment.
     """
-    rates = ",".join(f"{lr * factor:g}" for factor in (0.25, 1.0, 4.0))
+    rates = ",".join(f"{lr:g}" for lr in lrs)
     return [
         f"python run.py -m experiment={page} optimizer=program optimizer.path={path} "
         f"optimizer.lr={rates} seed=0,1,2,3,4"

@@ -84,6 +84,7 @@ def run_funnel(args: argparse.Namespace) -> int:
     """Takes the finalists through the gates, and prints who comes through."""
     from experiments.search import funnel, library
     from experiments.search.language import parse
+    from experiments.search.proxies.families import FAMILIES
 
     _check_rounds(args)
     folder = _find(args.name, args.searches)
@@ -115,7 +116,8 @@ def run_funnel(args: argparse.Namespace) -> int:
     for n in survivors:
         path = folder.path / f"survivor-{finalists[n]['number']}.txt"
         write_text(path, finalists[n]["text"])
-        print("\n".join(funnel.commands(str(path), 0.004)))
+        rates = settings.lrs or FAMILIES[settings.family].lrs[:3]
+        print("\n".join(funnel.commands(str(path), rates)))
     return 0
 
 

@@ -93,6 +93,11 @@ def test_promotion(gains: dict, promoted: bool) -> None:
     assert passage.is_promoted is promoted
 
 
+def test_survivors_are_trained_at_the_rates_that_they_were_judged_at() -> None:
+    (command,) = funnel.commands("found.txt", (1e-4, 0.5))
+    assert "optimizer.path=found.txt optimizer.lr=0.0001,0.5 seed=0" in command
+
+
 def test_survivors_are_ranked_by_their_worst_family() -> None:
     def passage(gate: str, worst: float) -> Passage:
         of = {"lm": Final((0.3, 0.2, 0.25), (0,)), "mlp": Final((worst, worst + 0.01, worst), (0,))}
