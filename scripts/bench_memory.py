@@ -9,6 +9,7 @@ allocator held at most beside weights, state and batch in the second forward and
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import os
@@ -131,8 +132,12 @@ def _fresh(case: tuple[str, str, int]) -> dict[str, int]:
 
 def main() -> int:
     """Runs the command line."""
-    if sys.argv[1:2] == ["--measure"]:
-        print(json.dumps(measure(*json.loads(sys.argv[2]))))
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("--measure", help=argparse.SUPPRESS)  # one case, in a process of its own
+    args = parser.parse_args()
+    if args.measure:
+        print(json.dumps(measure(*json.loads(args.measure))))
         return 0
     rows = []
     for case in CASES:

@@ -10,6 +10,7 @@ with Lion and 16 with AdamW.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -113,12 +114,18 @@ def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line."""
-    asked = list(sys.argv[1:] if arguments is None else arguments)
-    if asked == ["--sharded"]:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("pages", nargs="*", help="of conf/experiment; none: all")
+    parser.add_argument("--sharded", action="store_true", help="the other table, nothing else")
+    args = parser.parse_args(arguments)
+    if unknown := sorted({*args.pages} - {*pages()}):
+        parser.error(f"no such page: {', '.join(unknown)}")
+    if args.sharded:
         write(SHARDED, [row for page in LARGE for row in sharded_rows(page)])
         return 0
-    rows = {r["experiment"]: r for r in read(OUT)} if asked else {}
-    for page in asked or pages():
+    rows = {r["experiment"]: r for r in read(OUT)} if args.pages else {}
+    for page in args.pages or pages():
         rows[page] = row(page)
         print(f"{page}: {rows[page]['a100_hours']} A100-hours", flush=True)
         write(OUT, [rows[name] for name in sorted(rows)])

@@ -8,6 +8,7 @@ held-out part; nats per character. Writes results/studies/lm_proxy/kjv_entropies
 
 from __future__ import annotations
 
+import argparse
 import csv
 import sys
 from pathlib import Path
@@ -38,6 +39,8 @@ def table() -> list[dict[str, object]]:
 
 def main() -> int:
     """Writes the table, and prints it."""
+    form = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser(description=__doc__, formatter_class=form).parse_args()
     rows = table()
     OUT.parent.mkdir(parents=True, exist_ok=True)
     with OUT.open("w", newline="") as file:

@@ -1,0 +1,24 @@
+"""Every script tells what it does and refuses what it does not know, before it does anything."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+RUNNABLE = [path.name for path in sorted(SCRIPTS.glob("*.py")) if "__main__" in path.read_text()]
+
+
+def called(function: ast.AST) -> list[str]:
+    """The last names of what it calls, in order."""
+    calls = [node.func for node in ast.walk(function) if isinstance(node, ast.Call)]
+    return [getattr(one, "attr", getattr(one, "id", "")) for one in calls]
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_its_arguments_are_read_and_checked(name: str) -> None:
+    tree = ast.parse((SCRIPTS / name).read_text())
+    found = [name for node in tree.body for name in called(node)]
+    assert {"parse_args", "parse_known_args"} & {*found}
