@@ -25,6 +25,7 @@ from experiments.analysis.text_big_vision import BLOCKS as BIG_VISION_BLOCKS
 from experiments.analysis.text_families import BLOCKS as FAMILY_BLOCKS
 from experiments.analysis.text_flatness import flatness_signals, hessian
 from experiments.analysis.text_plans import sharded
+from experiments.analysis.text_runs import run_table
 from experiments.analysis.text_search import BLOCKS as SEARCH_BLOCKS
 from experiments.analysis.text_since_2023 import BLOCKS as SINCE_2023_BLOCKS
 from experiments.store import UserError
@@ -217,6 +218,7 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "hessian": hessian,
     "flatness_signals": flatness_signals,
     "sharded": sharded,
+    "runs": run_table,
     **FAMILY_BLOCKS,
     **BIG_VISION_BLOCKS,
     **SEARCH_BLOCKS,
