@@ -42,10 +42,10 @@ def rewrite(traced: fx.GraphModule, arguments: Sequence[Tensor]) -> bool:
         arguments: It is run twice at these.
 
     Returns:
-        False if nothing was done, because the graph writes into tensors.
+        False if nothing was done, because it draws or writes: then equal operations may differ.
     """
     graph = traced.graph
-    if any(_writes(node) for node in graph.nodes):  # then equal operations may differ
+    if not all(map(_is_repeatable, graph.nodes)):
         return False
     found = _look(traced, arguments)
     _tidy(graph, found)
@@ -58,12 +58,6 @@ def rewrite(traced: fx.GraphModule, arguments: Sequence[Tensor]) -> bool:
     return True
 
 
-def is_repeatable(node: fx.Node) -> bool:
-    """Whether it is an operation that gives the same for the same."""
-    is_random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-    return node.op == "call_function" and not is_random and not _writes(node)
-
-
 def is_view(node: fx.Node) -> bool:
     """Whether it shows the memory of what it is given."""
     if node.target is operator.getitem:
@@ -73,8 +67,12 @@ def is_view(node: fx.Node) -> bool:
     return all(one.alias_info is not None for one in node.target._schema.returns)
 
 
-def _writes(node: fx.Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+def _is_repeatable(node: fx.Node) -> bool:
+    """Whether it gives the same for the same, and changes nothing."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return True
+    is_random = torch.Tag.nondeterministic_seeded in node.target.tags
+    return not is_random and not node.target._schema.is_mutable
 
 
 def _look(traced: fx.GraphModule, arguments: Sequence[Tensor]) -> dict[fx.Node, _Given]:
@@ -96,7 +94,7 @@ def _tidy(graph: fx.Graph, found: _Found) -> None:
     """Drops what is not needed, gives back what it is given, or was done before."""
     known: dict[Hashable, fx.Node] = {}
     for node in graph.nodes:
-        if not is_repeatable(node):
+        if node.op != "call_function":
             continue
         _skip_a_view(node)
         same = _what_it_is_given(node, found) or known.setdefault(_key(node), node)

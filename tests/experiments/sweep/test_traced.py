@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +13,16 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from experiments.sweep import graph_rewriting
 from experiments.sweep.traced import Traced
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_stack() -> Iterator[None]:
+    """Where autograd first runs in a trace, it forbids itself to processes that are forked then."""
+    torch.ones(1, requires_grad=True).sum().backward()
+    with torch.no_grad():
+        yield
 
 
 def operations(traced: Traced) -> list[str]:
@@ -153,6 +162,21 @@ def test_numbers_that_only_compare_equal_are_not_merged() -> None:
         for ours, theirs in zip(found, step(given), strict=True):
             assert ours.dtype == theirs.dtype and torch.equal(ours, theirs)
             assert torch.equal(ours.signbit(), theirs.signbit())
+
+
+def test_a_rewritten_step_that_is_another_one_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoilt(traced: torch.fx.GraphModule, _: Any) -> bool:
+        for node in traced.graph.nodes:
+            if node.target is torch.ops.aten.mul.Tensor:
+                node.target = torch.ops.aten.add.Tensor
+        traced.recompile()
+        return True
+
+    monkeypatch.setattr(graph_rewriting, "rewrite", spoilt)
+    x = torch.full((3,), 4.0)
+    with pytest.warns(UserWarning, match="gives other numbers, and is not used"):
+        traced = Traced(lambda x: [x * x], [x])
+    assert torch.equal(*traced(x), x * x)
 
 
 def random_steps(seed: int) -> Callable[..., list[Tensor]]:
