@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,50 @@ def test_a_holder_that_was_paused_finds_its_lease_gone(tmp_path: Path) -> None:
     assert second is not None and second.number == 2
     os.kill(process.pid, signal.SIGCONT)
     assert forked.join(process) == 75
+
+
+def test_after_a_sleep_of_the_machine_holders_that_live_may_touch_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every lease is old then, and none of the keepers has had its turn."""
+    leases, clock = Leases(tmp_path, 60), [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    mine = take(leases)
+    assert mine is not None
+    for _ in range(2):  # touched since: old for a time of its own, the next time
+        age(mine, 4000 + clock[0])
+        assert take(leases) is None
+        clock[0] += 19
+        assert take(leases) is None
+    clock[0] += 2
+    second = take(leases)
+    assert second is not None and second.number == 2, "it lives, but it does not touch its lease"
+
+
+def test_a_lease_that_is_given_back_while_its_keeper_looks_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, taken, lost = threading.Event(), threading.Event(), list[Lease]()
+    look = Lease.is_lost.fget
+    assert look is not None
+
+    def slow(lease: Lease) -> bool:
+        asked.set()
+        assert taken.wait(forked.NET_SECONDS)
+        return look(lease)
+
+    leases = Leases(tmp_path, 3600)
+    mine = take(leases)
+    assert mine is not None
+    monkeypatch.setattr(Lease, "is_lost", property(slow))
+    keeper = Keeper(0.06, lost.append)
+    with keeper.holding(mine):
+        assert asked.wait(forked.NET_SECONDS)
+    mine.release("interrupted")
+    assert take(leases) is not None
+    taken.set()
+    keeper.close()
+    assert lost == []
 
 
 def test_failures_count_since_the_last_pardon_and_interruptions_do_not(tmp_path: Path) -> None:
