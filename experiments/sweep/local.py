@@ -88,8 +88,11 @@ class Crew:
 
     def work(self, show: Callable[[], None]) -> int:
         """Starts the workers, and those that die anew, until nothing is left."""
-        workers: dict[int, BaseProcess] = {n: self._start(n) for n in range(len(self._slots))}
+        workers: dict[int, BaseProcess] = {}
         try:
+            for number in range(len(self._slots)):
+                if not self._stopped():
+                    workers[number] = self._start(number)
             while workers:
                 next(iter(workers.values())).join(POLL_SECONDS)
                 show()
@@ -162,6 +165,8 @@ class Crew:
             arguments = (self._sweep.path, log, self._options)
             process = self._context.Process(target=_work, args=arguments)
             process.start()
+        if self._stopped():  # perhaps before it was known to be there
+            process.terminate()
         return process
 
 

@@ -8,6 +8,7 @@ import multiprocessing.util
 import os
 import signal
 import threading
+import types
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,41 @@ def test_a_signal_saves_and_the_next_call_does_what_is_missing(
     assert sweep.states()[cells[1].run_id] == "waiting"
     assert local.launch(sweep.path, num_workers=2) == 0
     assert set(sweep.states().values()) == {"finished"}
+
+
+class Deaf:
+    """A worker that has started when its launcher is told, and is not known to it yet."""
+
+    started: list[Deaf] = []
+
+    def __init__(self, **_: Any) -> None:
+        self.exitcode: int | None = None
+        self.num_looks, self.pid = 0, 2**22 + 1
+
+    def start(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        self.started.append(self)
+
+    def terminate(self) -> None:
+        self.exitcode = -signal.SIGTERM
+
+    def is_alive(self) -> bool:
+        return self.exitcode is None
+
+    def join(self, _: float) -> None:
+        self.num_looks += 1
+        assert self.num_looks < 9, "nobody tells it to stop"
+
+
+def test_a_worker_that_starts_while_the_launcher_is_told_is_told_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = types.SimpleNamespace(Process=Deaf)
+    monkeypatch.setattr(local.multiprocessing, "get_context", lambda _: context)
+    monkeypatch.setattr(Deaf, "started", [])
+    sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 3))
+    assert local.launch(sweep.path, num_workers=3) == 128 + signal.SIGTERM
+    assert len(Deaf.started) == 1, "told to stop, and workers are started"
 
 
 def test_each_worker_has_its_own_threads_and_gpus() -> None:

@@ -9,7 +9,9 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import struct
 import threading
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -194,6 +196,35 @@ def test_a_run_that_kills_every_worker_is_given_up_and_the_next_one_trained(
         Finished(0, "failed", "its worker died with exit code 9"), Finished(1, "finished")
     ]  # fmt: skip
     assert sessions(bad) == pool.MAX_TRIES
+
+
+def test_a_worker_that_dies_as_it_is_given_a_run_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, died = pool.Worker.send, list[int]()
+
+    def dying(self: pool.Worker, index: int, config: RunConfig) -> None:
+        if not died:
+            died.append(index)
+            self.process.kill()
+            self.process.join()
+        send(self, index, config)
+
+    monkeypatch.setattr(pool.Worker, "send", dying)
+    with within(forked.NET_SECONDS):
+        finished = run_all(configs(tmp_path, 1, train__epochs=1.0), num_workers=1)
+    assert finished == [Finished(0, "finished")] and died == [0]
+
+
+def test_half_an_answer_is_that_of_a_worker_that_died(tmp_path: Path) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    os.write(theirs.fileno(), struct.pack("!i", 100) + b"half")
+    theirs.close()
+    process = types.SimpleNamespace(join=lambda *_: None, kill=lambda: None, exitcode=-9)
+    worker: Any = types.SimpleNamespace(pipe=ours, index=0, process=process)
+    finished: list[Finished] = []
+    pool._collect([worker], finished, 0.0)
+    assert worker.index == 0 and not finished  # the next round gives its run back
 
 
 # --- signals: the pool runs in a process of its own -----------------------------------------------
