@@ -19,7 +19,9 @@ import contextlib
 import difflib
 import fcntl
 import os
+import random
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,27 @@ def _close_locks_in_child() -> None:
 os.register_at_fork(after_in_child=_close_locks_in_child)
 
 
+def _take(handle: int) -> bool:
+    """Makes this process the one writer; False where there is one.
+
+    Whoever only asks (`Folder.is_held`) holds a share for a moment: no reason to be refused.
+    """
+    while not _try_lock(handle, fcntl.LOCK_EX):
+        if not _try_lock(handle, fcntl.LOCK_SH):
+            return False
+        fcntl.flock(handle, fcntl.LOCK_UN)
+        time.sleep(random.SystemRandom().uniform(0.001, 0.01))  # two that begin must not meet anew
+    return True
+
+
+def _try_lock(handle: int, kind: int) -> bool:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 class HeldError(UserError):
     """Another process is at the run."""
 
@@ -127,14 +150,12 @@ class Folder:
         handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         _lock_handles.add(handle)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _take(handle):
                 holder = os.read(handle, 200).decode(errors="replace") or "another process"
                 raise HeldError(
                     f"run {self.path.name} is being trained already, by {holder}: "
                     "wait for it or stop it"
-                ) from None
+                )
             with contextlib.suppress(OSError):  # a full disk: then the holder has no name
                 os.ftruncate(handle, 0)
                 os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
@@ -150,10 +171,7 @@ class Folder:
         except FileNotFoundError:
             return False
         try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
-        except BlockingIOError:
-            return True
+            return not _try_lock(handle, fcntl.LOCK_SH)
         finally:
             os.close(handle)
 
@@ -215,8 +233,9 @@ def read_sweep(path: Path | str) -> dict[str, Any]:
         UserError: if there is none, or one of another version.
     """
     file = Path(path) / "manifest.json"
+    was_there = file.exists()  # asked before: it may come just after it was looked for in vain
     manifest = read_json(file)
-    if not manifest and file.exists():
+    if not manifest and was_there and file.exists():
         raise damaged_sweep(file)
     if not manifest:
         names = sorted(p.parent.name for p in file.parent.parent.glob("*/manifest.json"))
