@@ -30,6 +30,7 @@ from experiments.config import UserError
 from experiments.files import make_folder
 from experiments.files import now as now
 from experiments.files import read_json as read_json
+from experiments.files import replacing as replacing
 from experiments.files import write_json as write_json
 from experiments.files import write_text as write_text
 from experiments.ledger import Ledger as Ledger

@@ -165,25 +165,25 @@ def test_the_batch_of_a_killed_queue_worker_is_taken_over(tmp_path: Path) -> Non
     assert collected(executor, 1) == {4: judge(JOBS)}
 
 
+@pytest.mark.parametrize("is_before", [False, True])
 def test_a_batch_that_is_collected_while_it_is_answered_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_before: bool
 ) -> None:
     """Of two workers at one batch: one was taken for dead, and is late, at any moment."""
     write = queue.write_text
 
     def late(path: Path, text: str, durable: bool) -> None:
-        if before:
+        if is_before:
             executor._remove(path.stem)
         write(path, text, durable)
-        if not before:
+        if not is_before:
             executor._remove(path.stem)
 
     monkeypatch.setattr(queue, "write_text", late)
-    for before in (False, True):
-        executor = Queue(tmp_path, 1)
-        executor.submit(0, JOBS[:1])
-        assert QueueWorker(tmp_path).work(wait=False) == 1
-        assert not list(tmp_path.iterdir())
+    executor = Queue(tmp_path, 1)
+    executor.submit(0, JOBS[:1])
+    assert QueueWorker(tmp_path).work(wait=False) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_queue_forgets_what_a_killed_controller_has_left(tmp_path: Path) -> None:
