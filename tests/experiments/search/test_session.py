@@ -19,6 +19,7 @@ from experiments.compose import compose
 from experiments.config import ConfigError, UserError
 from experiments.jobs.search import read_page, start
 from experiments.search import commands, finals, importing, probes, session
+from experiments.search import folder as folders
 from experiments.search.collect import sightings_of
 from experiments.search.executors import slurm
 from experiments.search.finals import Final
@@ -112,6 +113,31 @@ def test_a_finished_search_is_only_reported(
 def test_two_at_once_are_refused(whole: SearchFolder) -> None:
     with whole.lock.locked(), pytest.raises(HeldError):
         start(SHORT, 0, whole.path.parent)
+
+
+def test_two_that_begin_at_once_make_one_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One has its first session in the header when the other is about to write it."""
+    settings = from_page(SHORT)
+    make = folders.make_folder
+
+    def overtaken(path: Path) -> None:
+        monkeypatch.undo()
+        make(path)
+        is_there = Path.exists
+
+        def missed(file: Path) -> bool:
+            monkeypatch.undo()
+            first = SearchFolder.create(settings, 0, tmp_path)
+            first.write({**first.read(), "sessions": ["the first"]})
+            return False
+
+        assert not is_there(path / "search.json")
+        monkeypatch.setattr(Path, "exists", missed)
+
+    monkeypatch.setattr(folders, "make_folder", overtaken)
+    assert SearchFolder.create(settings, 0, tmp_path).read()["sessions"] == ["the first"]
 
 
 def test_finals_are_on_data_that_the_search_never_saw(whole: SearchFolder) -> None:

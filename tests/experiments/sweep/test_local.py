@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import json
 import multiprocessing
 import multiprocessing.util
 import os
@@ -111,6 +112,25 @@ def test_what_kills_a_worker_is_told_from_what_its_cell_does(
     assert [lease.outcome for lease in leases] == [outcome] * {"killed": 3, "failed": 1}[outcome]
     assert word in leases[-1].facts["message"] and sweep.cure in leases[-1].facts["message"]
     assert f"{sweep.cure} tries again" in capsys.readouterr().out
+
+
+def test_what_kills_a_worker_is_not_told_of_one_that_had_its_number_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(path: Path, *_: Any) -> None:
+        leases = manifest.Sweep(path).leases
+        for run in ("mine", "another's"):
+            lease = leases.claim(run, leases.of(run))
+            assert lease is not None
+            born = {"born": "12345"} if run == "another's" else {}
+            lease.path.write_text(json.dumps({**lease.facts, **born}))
+        os._exit(3)
+
+    monkeypatch.setattr(local, "_work", die)
+    monkeypatch.setattr(local.Crew, "_is_needed", lambda *_: False)
+    sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 1))
+    local.launch(sweep.path, num_workers=1)
+    assert swept.outcomes(sweep) == {"mine": ["failed"], "another's": [None]}
 
 
 def test_workers_that_die_at_once_end_the_launcher(tmp_path: Path, monkeypatch: Any) -> None:
