@@ -224,12 +224,11 @@ class Keeper:
     def _keep(self) -> None:
         while not self._closed.wait(self._pause):
             for lease in list(self._held):
-                if lease.is_lost:  # asked first: a touch would not bring it back
-                    if lease in self._held:  # else it was given back since, and taken by the next
+                with contextlib.suppress(OSError):  # a server that is away; perhaps not for long
+                    if not lease.is_lost:  # asked first: a touch would not bring it back
+                        lease.touch()
+                    elif lease in self._held:  # else it was given back since, and taken by the next
                         self._on_loss(lease)
-                    continue
-                with contextlib.suppress(OSError):
-                    lease.touch()
 
 
 @dataclass(frozen=True)

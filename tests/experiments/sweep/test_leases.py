@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -177,6 +178,27 @@ def test_after_a_sleep_of_the_machine_holders_that_live_may_touch_first(
     clock[0] += 2
     second = take(leases)
     assert second is not None and second.number == 2, "it lives, but it does not touch its lease"
+
+
+def test_a_keeper_outlives_a_server_that_is_away_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = [OSError(errno.EIO, "input/output error")]
+
+    def look(_: Lease) -> bool:
+        if away:
+            raise away.pop()
+        return False
+
+    leases = Leases(tmp_path, 3600)
+    mine = take(leases)
+    assert mine is not None
+    age(mine, 4000)
+    monkeypatch.setattr(Lease, "is_lost", property(look))
+    keeper = Keeper(0.06, lambda lease: None)
+    with keeper.holding(mine):
+        forked.wait_for(lambda: time.time() - mine.path.stat().st_mtime < 2000)
+    keeper.close()
 
 
 def test_a_lease_that_is_given_back_while_its_keeper_looks_is_not_lost(
