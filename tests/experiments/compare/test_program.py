@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 from experiments.compare import command
@@ -99,8 +100,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_events(script, capsys, tmp_
     process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                env={**os.environ, "HOLD_THE_EIGHTH": str(held)})  # fmt: skip
     path = Path("results/comparisons/mine/events.jsonl")
-    while process.poll() is None and not (path.exists() and len(events()) >= 7):
-        pass
+    forked.wait_for(lambda: process.poll() is not None or (path.exists() and len(events()) >= 7))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     with path.with_name(".lock").open() as lock:  # a child forked at that very moment holds it, too
