@@ -89,6 +89,8 @@ NO_EVALUATIONS = ("train", "run", "landscape", "telemetry")
 """Splits of the ledger that are no evaluation."""
 
 
+_NUM_TRIES = 500
+"""How often a run is tried for that nobody but askers hold; one of them may have been paused."""
 _lock_handles: set[int] = set()
 
 
@@ -107,12 +109,14 @@ def _take(handle: int) -> bool:
 
     Whoever only asks (`Folder.is_held`) holds a share for a moment: no reason to be refused.
     """
-    while not _try_lock(handle, fcntl.LOCK_EX):
+    for _ in range(_NUM_TRIES):
+        if _try_lock(handle, fcntl.LOCK_EX):
+            return True
         if not _try_lock(handle, fcntl.LOCK_SH):
             return False
         fcntl.flock(handle, fcntl.LOCK_UN)
         time.sleep(random.SystemRandom().uniform(0.001, 0.01))  # two that begin must not meet anew
-    return True
+    return False
 
 
 def _try_lock(handle: int, kind: int) -> bool:

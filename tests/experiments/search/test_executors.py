@@ -327,3 +327,17 @@ def test_slurm_tasks_find_the_same(
     parameters = Slurm.last.parameters
     assert parameters["partition"] == "cpu" and parameters["time"] == 240
     assert parameters["additional_parameters"] == {"requeue": True}
+
+
+def test_slurm_tasks_that_nobody_waits_for_are_sent_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C just after SLURM has taken them: their numbers are not known."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(slurm, "_submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        slurm.SlurmQueue(tmp_path, 1)
+    assert QueueWorker(tmp_path).work() == 0
