@@ -24,7 +24,7 @@ import torch
 from experiments.config import RunConfig
 from experiments.stopping import Stopper
 from experiments.store import Folder, read_json, read_rows
-from experiments.sweep import pool
+from experiments.sweep import pool, processes
 from experiments.sweep.pool import Finished, run_all
 
 _fork = multiprocessing.get_context("fork")
@@ -284,6 +284,21 @@ def test_a_signal_saves_and_the_next_call_does_what_is_missing(
     finished = run_all(runs[:2], num_workers=1)
     assert states(finished) == {0: "finished", 1: "finished"}
     assert [sessions(config) for config in runs[:2]] == [1, 2]
+
+
+def test_a_ctrl_c_that_is_passed_on_late_is_no_impatient_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A terminal tells the workers itself; they save while the launcher waits for its turn."""
+    child = types.SimpleNamespace(pid=7)
+    passed: list[tuple[int, int]] = []
+    monkeypatch.setattr(processes.multiprocessing, "active_children", lambda: [child])
+    monkeypatch.setattr(processes.os, "kill", lambda *told: passed.append(told))
+    with processes.told_to_stop() as stopped:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+        assert stopped() == signal.SIGINT
+    assert passed == [(7, signal.SIGTERM), (7, signal.SIGTERM), (7, signal.SIGINT)]
 
 
 @pytest.mark.parametrize("how", ["killed", "exit code 1"])
