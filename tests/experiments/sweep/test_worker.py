@@ -18,7 +18,7 @@ import tiny
 from experiments import launch, recorder
 from experiments.config import RunConfig, to_dict
 from experiments.store import Folder, read_json, read_rows
-from experiments.sweep import manifest, pool, worker
+from experiments.sweep import manifest, picking, pool, worker
 from experiments.sweep.manifest import Cell
 from experiments.sweep.picking import Picker
 from experiments.sweep.pool import Finished
@@ -159,6 +159,7 @@ def test_a_take_looks_at_no_more_cells_than_it_must(
 ) -> None:
     sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 60))
     mine, looks = Picker(sweep, 1, 0.05), []
+    monkeypatch.setattr(picking.time, "monotonic", lambda: 1000.0)  # however long it takes here
     state = manifest.Sweep.state
     monkeypatch.setattr(
         manifest.Sweep, "state", lambda self, *of: (looks.append(of), state(self, *of))[1]
