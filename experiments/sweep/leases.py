@@ -9,6 +9,7 @@ was asleep cannot win late. The holder touches its file; a lease has run out whe
     or was a process of this machine that is gone (kill -9: noticed at once),
     or has not touched it for `seconds`. One of this machine that lives, and is not stopped, has the
        time of two touches more: after a laptop's sleep, or a step of its clock, every lease is old.
+       So has one that was touched in the future: the clock was set back since.
 
 Ages are differences of times that the file system itself gives (a probe is touched beside the
 lease), so clocks of machines that disagree do no harm. A holder that was paused past its time
@@ -137,12 +138,14 @@ class Leases:
             touched = os.fstat(handle).st_mtime
         finally:
             os.close(handle)
-        if self._now() - touched < self.seconds:
+        age = self._now() - touched
+        if abs(age) < self.seconds:
             return True
-        return is_ours and not is_stopped(facts["pid"]) and self._may_wake(lease, touched)
+        is_stepped = age < 0 or (is_ours and not is_stopped(facts["pid"]))
+        return is_stepped and self._may_wake(lease, touched)
 
     def _may_wake(self, lease: Lease, touched: float) -> bool:
-        """Whether the keeper of an old lease, in a process that lives, has not had its turn yet."""
+        """Whether the keeper of a lease, in a process that may live, has not had its turn yet."""
         now = time.monotonic()
         before, since = self._late.get(lease.path, (touched, now))
         if before != touched:

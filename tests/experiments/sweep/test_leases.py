@@ -180,6 +180,21 @@ def test_after_a_sleep_of_the_machine_holders_that_live_may_touch_first(
     assert second is not None and second.number == 2, "it lives, but it does not touch its lease"
 
 
+def test_after_a_clock_was_set_back_the_lease_of_a_dead_holder_runs_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would hold until the clock comes to that time again."""
+    leases, clock = Leases(tmp_path, 60), [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    lease = write(leases, 1)  # of another machine
+    age(lease, -4000)
+    assert take(leases) is None
+    clock[0] += 19
+    assert take(leases) is None
+    clock[0] += 2
+    assert take(leases) is not None
+
+
 def test_a_keeper_outlives_a_server_that_is_away_for_a_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
