@@ -121,7 +121,9 @@ class Metric:
             path = Path(filled(self.file, values))
             where = str(path)
             if before and stamp(path) == before:
-                raise MetricError(f"{path} was not written by this run")
+                raise MetricError(
+                    f"{path} was not written by this run (one in {{run_dir}} is its own)"
+                )
             try:
                 output = path.read_text(errors="replace")
             except OSError:
