@@ -111,7 +111,7 @@ class Leases:
 
     def scan(self) -> dict[str, list[Lease]]:
         """The leases of every cell that had one. Only files that are new cost more than a look."""
-        names = set(os.listdir(self.folder))
+        names = {name for name in os.listdir(self.folder) if name.endswith(".lease")}
         if self._names - names:  # somebody has tidied up by hand
             self._names, self._found = set(), {}
         for name in names - self._names:
@@ -188,7 +188,7 @@ class Leases:
 
     def _now(self) -> float:
         """The time by the clock that lease files are touched with."""
-        probe = self.folder / f".clock-{socket.gethostname()}-{os.getpid()}"
+        probe = self.folder / f".clock-{os.getpid()}-{os.urandom(4).hex()}"  # nobody else's
         try:
             probe.touch()
             return probe.stat().st_mtime

@@ -114,6 +114,24 @@ def test_the_clock_of_this_machine_does_not_matter(
     assert take(leases) is None
 
 
+def test_two_that_ask_for_the_time_at_once_both_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also two with one number and one name, as containers have them."""
+    leases = Leases(tmp_path, 30)
+    touch = Path.touch
+
+    def overtaken(path: Path) -> None:
+        touch(path)
+        monkeypatch.setattr(Path, "touch", touch)
+        leases._now()
+
+    monkeypatch.setattr(module.time, "time", lambda: pytest.fail("by this machine's clock"))
+    monkeypatch.setattr(Path, "touch", overtaken)
+    leases._now()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_lease_that_a_full_disk_left_empty_runs_out(tmp_path: Path) -> None:
     leases = Leases(tmp_path, 30)
     (tmp_path / "run.1.lease").touch()
