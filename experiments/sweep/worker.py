@@ -22,7 +22,7 @@ from experiments import launch
 from experiments.checkpoint import CheckpointError
 from experiments.config import RunConfig, UserError
 from experiments.files import FULL, say
-from experiments.store import Folder, HeldError
+from experiments.store import FINAL_STATES, Folder, HeldError
 from experiments.sweep.leases import FAILED, LOST, Keeper, Lease
 from experiments.sweep.manifest import Cell, Sweep
 from experiments.sweep.picking import Picker
@@ -145,6 +145,8 @@ def run_one(config: RunConfig) -> Finished:
         code = launch.run(config)
         status = Folder(_folder_of(config)).read_status()
         if code in _TOLD:
+            if code and status.get("state") not in (*FINAL_STATES, "interrupted"):
+                status = {}  # of an earlier session: told before they had begun
             return Finished(0, status.get("state", "interrupted"), status.get("message", ""))
         message = status.get("message") if status.get("state") == "failed" else None
         return Finished(0, "failed", message or f"its processes ended with exit code {code}")

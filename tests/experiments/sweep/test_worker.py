@@ -198,6 +198,21 @@ def test_a_worker_takes_cells_that_are_added_while_it_works(tmp_path: Path) -> N
     assert forked.join(process) == 0 and set(sweep.states().values()) == {"finished"}
 
 
+def test_a_signal_before_several_processes_listen_is_no_second_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The status is that of the session before, until they have begun."""
+    config = tiny.config(tmp_path, launch__num_processes=2, **SHORT)
+    folder = Folder(worker._folder_of(config))
+    monkeypatch.setattr(launch, "run", lambda _: 128 + signal.SIGTERM)
+    with folder.locked():
+        folder.write_status("failed", 0, 6, message="of the first try")
+    assert worker.run_one(config) == Finished(0, "interrupted")
+    with folder.locked():  # told in the last step
+        folder.write_status("finished", 6, 6)
+    assert worker.run_one(config) == Finished(0, "finished")
+
+
 def test_a_cell_of_several_processes_runs_inside_a_sweep(tmp_path: Path, monkeypatch: Any) -> None:
     """The processes themselves are tested in test_launch; here they are forked."""
 
