@@ -27,7 +27,7 @@ from experiments.sweep.leases import FAILED, LOST, Keeper, Lease
 from experiments.sweep.manifest import Cell, Sweep
 from experiments.sweep.picking import Picker
 from experiments.sweep.pool import Finished
-from experiments.sweep.signals import Listener, Told
+from experiments.sweep.signals import Listener
 
 PATIENCE_SECONDS = 1800.0
 """How long a full disk is waited for before it counts as a failure."""
@@ -97,7 +97,7 @@ class Worker:
                     ended = vectorised.run_group(configs)
                 else:
                     ended = [run_one(configs[0])]
-        except (Told, KeyboardInterrupt):
+        except KeyboardInterrupt:  # or `Told`
             ended = []
         except Exception as error:
             state = "full" if is_full_disk(error) else "failed"
