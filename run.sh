@@ -71,7 +71,7 @@ patiently() {
             waited=$((waited + 15))
             echo "... $what ($waited s so far)" >&2
         done
-    ) &
+    ) 9<&- & # its last sleep outlives it, and must not hold the lock
     ticker=$!
     trap 'kill $job $ticker 2>/dev/null; exit 130' INT TERM
     code=0
@@ -81,16 +81,36 @@ patiently() {
     return $code
 }
 
+is_installed() {
+    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]
+}
+
+# Lets one call set up .venv at a time; the lock goes with its process.
+one_at_a_time() {
+    command -v flock >/dev/null 2>&1 || return 0
+    flock -n 9 || {
+        echo "Another call is setting up .venv; waiting for it ..." >&2
+        flock 9
+    }
+}
+
 # Installs a requirements file unless exactly it was installed before.
 install() {
     stamp=".venv/installed-$1"
     wanted=$(cat requirements.txt "$1" | cksum)
-    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
-        return
-    fi
+    is_installed && return
+    exec 9<run.sh
+    one_at_a_time
+    is_installed || really_install "$1"
+    exec 9<&-
+}
+
+really_install() {
     if [ ! -x .venv/bin/python ] || ! is_new_enough .venv/bin/python; then
         rm -rf .venv
         make_venv
+    elif ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+        .venv/bin/python -m ensurepip >&2 # killed while it was made
     fi
     echo "Installing $1 into .venv (once, about 2 minutes) ..." >&2
     patiently "pip downloads and unpacks $1" \

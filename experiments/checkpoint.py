@@ -117,8 +117,12 @@ def remove(path: Path) -> None:
 
 def list_newest_first(folder: Path) -> list[Path]:
     """All checkpoints, files or folders of shards, by step."""
-    files = [p for p in folder.glob("step_*") if _NAME.fullmatch(p.name)]
-    return sorted(files, key=lambda p: (step_of(p), p.stat().st_mtime), reverse=True)
+    files = {}
+    for path in folder.glob("step_*"):
+        if _NAME.fullmatch(path.name):
+            with contextlib.suppress(FileNotFoundError):  # its run has saved a newer one since
+                files[path] = step_of(path), path.stat().st_mtime
+    return sorted(files, key=lambda path: files[path], reverse=True)
 
 
 def step_of(path: Path) -> int:

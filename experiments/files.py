@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,10 +24,20 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file's content; empty where there is none or it is damaged."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(_text_of(path))
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _text_of(path: Path) -> str:
+    """What a text file holds; on NFS it is gone from under its reader when it is replaced."""
+    try:
+        return path.read_text()
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        return path.read_text()
 
 
 def write_json(path: Path, content: dict[str, Any], durable: bool = False) -> None:
@@ -39,19 +50,30 @@ def write_text(path: Path, text: str, durable: bool = False) -> None:
 
     `durable`: so does a power loss; costs some milliseconds.
     """
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with draft.open("w") as file:
-            file.write(text)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
+    with replacing(path) as draft, draft.open("w") as file:
+        file.write(text)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     if durable:
         sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives the name of a draft beside a file, which takes its place in one stroke, if all is well.
+
+    No other thread, process or machine has a draft of that name. (In containers all processes may
+    have the same number.)
+    """
+    draft = path.with_name(f"{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    try:
+        yield draft
+        draft.replace(path)
+    except BaseException:  # Ctrl-C, too, leaves no draft behind
+        with contextlib.suppress(OSError):  # there may be none, nor its folder
+            draft.unlink()
+        raise
 
 
 def make_folder(path: Path) -> None:
@@ -77,6 +99,18 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def stamp(path: Path) -> tuple[int, ...]:
+    """What changes whenever a file is written or replaced; () where there is none.
+
+    Told apart by it, files need no clock. Take it before the file is read.
+    """
+    try:
+        facts = path.stat()
+    except OSError:
+        return ()
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def set_aside(path: Path) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import headline as headlines
 from experiments.config import UserError
+from experiments.files import replacing
 from experiments.headline import Headline
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def write_outcomes(table: pd.DataFrame, path: Path) -> None:
         shown[column] = _rounded(table[column])
     for column in ("n", "threads"):
         shown[column] = table[column].astype("Int64")
-    shown.round({"seconds": 2}).to_csv(path, index=False)
+    with replacing(path) as draft:
+        shown.round({"seconds": 2}).to_csv(draft, index=False)
 
 
 def _rounded(values: pd.Series) -> pd.Series:

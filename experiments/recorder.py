@@ -320,10 +320,12 @@ class Recorder:
 
     def _fail(self, error: BaseException) -> None:
         if self.world.is_main and self.total_steps and not self._has_ended:
-            reason = f"{type(error).__name__}: {error}"
+            state, reason = "failed", f"{type(error).__name__}: {error}"
+            if isinstance(error, KeyboardInterrupt):  # between two moments in which it could save
+                state, reason = "interrupted", "told to stop at once; the same command goes on"
             with contextlib.suppress(OSError):
                 self.ledger.close()
-            self.folder.write_status("failed", self.step, self.total_steps, message=reason)
+            self.folder.write_status(state, self.step, self.total_steps, message=reason)
 
 
 def _name(row: dict[str, Any]) -> tuple[Any, ...]:

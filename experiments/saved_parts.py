@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 from experiments import checkpoint, schedule_free, sharded_state, warm_start
 from experiments.config import UserError
 from experiments.files import set_aside
+from experiments.identity import run_id
 from experiments.parts import Parts, fingerprint
 from experiments.recorder import GO_ON, Recorder
 
@@ -115,7 +116,8 @@ def restore_parts(
 
     Raises:
         UserError: in every process, where no checkpoint of the step is kept, or where one is that
-            of another run or does not fit and there is no other.
+            of another run or does not fit and there is no other, or where the weights to begin
+            with are no longer those that this run is known by.
     """
     world = parts.world
     path, problem = None, ""
@@ -130,6 +132,11 @@ def restore_parts(
     recorder.compare_data(fingerprint(parts))
     if found is None:
         parts.begun = warm_start.load(parts.config, parts.task, parts.model)
+        if parts.begun and run_id(parts.config) != recorder.run_id:
+            raise UserError(
+                "start_from: its weights were replaced while this run began with them: call the "
+                "same command again"
+            )
         return 0
     if not world.is_main:
         _load(parts, _read(parts, Path(found)))

@@ -19,7 +19,9 @@ import contextlib
 import difflib
 import fcntl
 import os
+import random
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from experiments.config import UserError
 from experiments.files import make_folder
 from experiments.files import now as now
 from experiments.files import read_json as read_json
+from experiments.files import replacing as replacing
 from experiments.files import write_json as write_json
 from experiments.files import write_text as write_text
 from experiments.ledger import Ledger as Ledger
@@ -86,6 +89,8 @@ NO_EVALUATIONS = ("train", "run", "landscape", "telemetry")
 """Splits of the ledger that are no evaluation."""
 
 
+_NUM_TRIES = 500
+"""How often a run is tried for that nobody but askers hold; one of them may have been paused."""
 _lock_handles: set[int] = set()
 
 
@@ -97,6 +102,29 @@ def _close_locks_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_close_locks_in_child)
+
+
+def _take(handle: int) -> bool:
+    """Makes this process the one writer; False where there is one.
+
+    Whoever only asks (`Folder.is_held`) holds a share for a moment: no reason to be refused.
+    """
+    for _ in range(_NUM_TRIES):
+        if _try_lock(handle, fcntl.LOCK_EX):
+            return True
+        if not _try_lock(handle, fcntl.LOCK_SH):
+            return False
+        fcntl.flock(handle, fcntl.LOCK_UN)
+        time.sleep(random.SystemRandom().uniform(0.001, 0.01))  # two that begin must not meet anew
+    return False
+
+
+def _try_lock(handle: int, kind: int) -> bool:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class HeldError(UserError):
@@ -127,14 +155,12 @@ class Folder:
         handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         _lock_handles.add(handle)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _take(handle):
                 holder = os.read(handle, 200).decode(errors="replace") or "another process"
                 raise HeldError(
                     f"run {self.path.name} is being trained already, by {holder}: "
                     "wait for it or stop it"
-                ) from None
+                )
             with contextlib.suppress(OSError):  # a full disk: then the holder has no name
                 os.ftruncate(handle, 0)
                 os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
@@ -150,10 +176,7 @@ class Folder:
         except FileNotFoundError:
             return False
         try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
-        except BlockingIOError:
-            return True
+            return not _try_lock(handle, fcntl.LOCK_SH)
         finally:
             os.close(handle)
 
@@ -215,8 +238,9 @@ def read_sweep(path: Path | str) -> dict[str, Any]:
         UserError: if there is none, or one of another version.
     """
     file = Path(path) / "manifest.json"
+    was_there = file.exists()  # asked before: it may come just after it was looked for in vain
     manifest = read_json(file)
-    if not manifest and file.exists():
+    if not manifest and was_there and file.exists():
         raise damaged_sweep(file)
     if not manifest:
         names = sorted(p.parent.name for p in file.parent.parent.glob("*/manifest.json"))

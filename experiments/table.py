@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import header
 from experiments.config import UserError
+from experiments.files import replacing
 from experiments.headline import KNOWN
 from experiments.ledger import is_changed
 from experiments.store import FINAL_STATES, SCHEMA, Folder, lacks_end, read_rows
@@ -100,12 +101,8 @@ def compact(root: Path) -> int:
     table = pa.concat_tables(parts) if parts else schema.empty_table()
     if missing:
         table = table.sort_by(_KEY)
-    draft = root / f"{COMPACTED}.{os.getpid()}.tmp"
-    try:
+    with replacing(root / COMPACTED) as draft:
         parquet.write_table(table, draft, row_group_size=1 << 19, dictionary_pagesize_limit=1 << 26)
-        draft.replace(root / COMPACTED)
-    finally:
-        draft.unlink(missing_ok=True)
     return len(missing)
 
 
@@ -144,9 +141,11 @@ def _open(
         return None, list(keys)
     texts = [name for name in (*SCHEMA, _KEY) if name not in (*_WHOLE, *_REAL)]
     try:
-        stored = parquet.read_table(path, columns=[_KEY], read_dictionary=[_KEY])[_KEY]
         chosen = None if splits is None else [("split", "in", list(splits))]
-        table = parquet.read_table(path, read_dictionary=texts, filters=chosen)
+        with path.open("rb") as file:  # opened once: it may be replaced between two looks
+            stored = parquet.read_table(file, columns=[_KEY], read_dictionary=[_KEY])[_KEY]
+            file.seek(0)
+            table = parquet.read_table(file, read_dictionary=texts, filters=chosen)
         known = set(stored.unique().to_pylist())
         fresh = known & set(keys.values())
         if fresh != known:
@@ -213,9 +212,10 @@ def _rows_of(path: Path) -> Iterable[dict[str, Any]]:
 
 def _read_run(folder: Folder) -> list[dict[str, Any]]:
     """The rows of a run, each with what holds for its session and for the whole run."""
-    whole, sessions = header.read_header(folder)
-    rows = read_rows(folder.metrics)
+    # A run that goes on writes these in the opposite order; so what one says, the next ones have.
     status = folder.read_status()
+    rows = read_rows(folder.metrics)
+    whole, sessions = header.read_header(folder)
     state = status.get("state", "unknown")
     if lacks_end(status, rows):
         warnings.warn(

@@ -7,10 +7,10 @@ import runpy
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 
 from experiments.store import Folder, read_json
@@ -20,8 +20,10 @@ pytestmark = pytest.mark.usefixtures("signals_as_in_a_terminal")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+SHORT = ["train.epochs=null", "train.steps=150", "eval.every_epochs=null"]
+
+
 def command(out: Path) -> list[str]:
-    short = ["train.epochs=null", "train.steps=150", "eval.every_epochs=null"]
     return [
         sys.executable,
         str(ROOT / "scripts/demo.py"),
@@ -29,8 +31,13 @@ def command(out: Path) -> list[str]:
         "1",
         "--out",
         str(out),
-        *short,
+        *SHORT,
     ]
+
+
+def called(*words: str) -> subprocess.CompletedProcess[str]:
+    net = forked.NET_SECONDS
+    return subprocess.run(words, capture_output=True, text=True, timeout=net, check=False)
 
 
 def states(out: Path) -> list[str]:
@@ -40,20 +47,22 @@ def states(out: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_interrupted_goes_on_and_then_only_draws(tmp_path: Path) -> None:
-    first = subprocess.Popen(
-        command(tmp_path), stdout=subprocess.PIPE, text=True, start_new_session=True
+    cells = runpy.run_path(str(ROOT / "scripts/demo.py"))["plan_cells"](
+        "vit_proxy", 1, tmp_path / "runs", SHORT
     )
-    deadline = time.monotonic() + 120
-    while "finished" not in states(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.killpg(first.pid, signal.SIGINT)  # as a terminal does
-    said, _ = first.communicate(timeout=60)
+    with Folder(tmp_path / "runs" / cells[-1].run_id).locked():  # so that it cannot end before
+        first = subprocess.Popen(
+            command(tmp_path), stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        forked.wait_for(lambda: "finished" in states(tmp_path))
+        os.killpg(first.pid, signal.SIGINT)  # as a terminal does
+        said, _ = first.communicate(timeout=forked.NET_SECONDS)
     assert first.returncode == 130, said
     assert "call the same command again" in said
     finished_before = states(tmp_path).count("finished")
     assert 1 <= finished_before < 6
 
-    second = subprocess.run(command(tmp_path), capture_output=True, text=True, timeout=200)
+    second = called(*command(tmp_path))
     assert second.returncode == 0, second.stderr
     assert f"{6 - finished_before} of 6 cells to train" in second.stdout
     assert states(tmp_path) == ["finished"] * 6
@@ -61,7 +70,7 @@ def test_interrupted_goes_on_and_then_only_draws(tmp_path: Path) -> None:
     assert (tmp_path / "vit_proxy.png").stat().st_size > 20_000
 
     headers = [read_json(path)["sessions"] for path in tmp_path.glob("runs/*/run.json")]
-    third = subprocess.run(command(tmp_path), capture_output=True, text=True, timeout=60)
+    third = called(*command(tmp_path))
     assert third.returncode == 0, third.stderr
     assert "to train" not in third.stdout and "Proxy verdict" in third.stdout
     assert headers == [read_json(p)["sessions"] for p in tmp_path.glob("runs/*/run.json")]
@@ -71,9 +80,7 @@ def test_interrupted_goes_on_and_then_only_draws(tmp_path: Path) -> None:
 def test_a_metric_that_nobody_measured_is_one_line(tmp_path: Path) -> None:
     short = ["train.epochs=null", "train.steps=2", "eval.every_epochs=null"]
     words = [sys.executable, str(ROOT / "scripts/demo.py"), "--seeds", "1", "--out", str(tmp_path)]
-    done = subprocess.run(
-        [*words, "--metric", "nosuch", *short], capture_output=True, text=True, timeout=200
-    )
+    done = called(*words, "--metric", "nosuch", *short)
     assert done.returncode == 2
     assert done.stderr.strip().endswith(
         "error: no evaluation has the metric nosuch; there are: loss, top1"

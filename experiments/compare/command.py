@@ -29,6 +29,8 @@ from experiments.sweep.local import find_gpus
 MAX_TRIES = 2
 POLL_SECONDS = 0.02
 GRACE_SECONDS = 5.0
+WHEN_TOLD = 'read -r _ && exec /bin/sh -c "$1" </dev/null'
+"""What a run waits with until it is written down: killed before that, nobody would know of it."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,12 @@ class Program:
     beside: Metric | None = None
     folder: Path = Path(".")  # where it runs
 
+    @property
+    def metrics(self) -> list[Metric]:
+        """Each number once."""
+        named = (self.tune, self.report, self.beside)
+        return list({metric.text: metric for metric in named if metric is not None}.values())
+
 
 @dataclass
 class _Run:
@@ -50,8 +58,9 @@ class _Run:
     number: int  # of the try
     process: subprocess.Popen[bytes]
     output: Path
-    began: float  # by the wall clock, for the age of files
+    began: float  # by a clock that nobody sets
     slot: int
+    stamps: dict[str, tuple[int, ...]]  # of the files with its numbers, from before it
 
 
 class Runner:
@@ -83,7 +92,7 @@ class Runner:
             try:
                 while waiting or running:
                     while waiting and free:
-                        running.append(self._start(*waiting.pop(0), free.pop(0)))
+                        self._start(*waiting.pop(0), free.pop(0), running)
                     done = len(asks) - len(waiting) - len(running)
                     show([one.ask for one in running], done)
                     time.sleep(POLL_SECONDS)
@@ -99,7 +108,7 @@ class Runner:
                 _end_all(running)
         return [answer for ask in asks if (answer := self._ledger.answer(ask)) is not None]
 
-    def _start(self, ask: Ask, number: int, slot: int) -> _Run:
+    def _start(self, ask: Ask, number: int, slot: int, running: list[_Run]) -> None:
         folder = self._ledger.path / "runs" / _folder_name(ask)
         folder.mkdir(parents=True, exist_ok=True)
         output = folder / f"output{number}.txt"
@@ -107,21 +116,26 @@ class Runner:
         environment = dict(os.environ)
         if self._gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
-        began = time.time()
+        files = self._values(ask, folder, quoted=False)
+        stamps = {metric.text: metric.stamp(files) for metric in self._program.metrics}
+        command = filled(self._program.command, values)
+        began = time.monotonic()
         with output.open("wb") as file:
             process = subprocess.Popen(
-                filled(self._program.command, values),
-                shell=True,
+                ["/bin/sh", "-c", WHEN_TOLD, "/bin/sh", command],
                 cwd=self._program.folder,
                 env=environment,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        assert process.stdin is not None
         facts = {"pid": process.pid, "born": process_start(process.pid)}
-        self._ledger.note("started", ask, machine=holder()["machine"], **facts)
-        return _Run(ask, number, process, output, began, slot)
+        with contextlib.suppress(BrokenPipeError), process.stdin as gate:
+            self._ledger.note("started", ask, machine=holder()["machine"], **facts)
+            running.append(_Run(ask, number, process, output, began, slot, stamps))
+            gate.write(b"\n")
 
     def _refuse_broken(self, running: list[_Run]) -> None:
         """Whether failures are of the settings, or of the machine: then they say nothing of them.
@@ -134,7 +148,7 @@ class Runner:
         failed, good = self._ledger.failed_last(), self._ledger.finished()
         if len(failed) < NUM_FAILURES_AT_FIRST or good is None:
             return
-        running.append(self._start(good, MAX_TRIES + 1, 0))
+        self._start(good, MAX_TRIES + 1, 0, running)
         while running[0].process.poll() is None:
             time.sleep(POLL_SECONDS)
         _, state, message = self._read(running.pop())
@@ -171,22 +185,18 @@ class Runner:
         return True
 
     def _read(self, one: _Run) -> tuple[Answer, str, str]:
-        seconds, program = time.time() - one.began, self._program
+        seconds, program = time.monotonic() - one.began, self._program
         text = one.output.read_text(errors="replace")
         values = self._values(one.ask, one.output.parent, quoted=False)
         if code := one.process.returncode:
             why = f"signal {-code}" if code < 0 else f"exit code {code}"
             return Answer(seconds=seconds), "failed", f"{why}: {last_lines(text)}"
         try:
-            tune = program.tune.read(text, values, one.began)
-            report = tune
-            if program.report != program.tune:
-                report = program.report.read(text, values, one.began)
-            beside = math.nan
-            if program.beside is not None:
-                beside = program.beside.read(text, values, one.began)
+            found = {m.text: m.read(text, values, one.stamps[m.text]) for m in program.metrics}
         except MetricError as error:
             return Answer(seconds=seconds), "unread", f"{error}: {last_lines(text)}"
+        tune, report = found[program.tune.text], found[program.report.text]
+        beside = found[program.beside.text] if program.beside else math.nan
         if not (math.isfinite(tune) and math.isfinite(report)):
             return Answer(seconds=seconds), "diverged", f"{program.tune.name} {tune}"
         return Answer(tune, report, beside, seconds), "finished", ""

@@ -24,6 +24,7 @@ from typing import Any
 
 from experiments.compare.asking import Answer, Ask
 from experiments.config import UserError
+from experiments.files import replacing
 from experiments.store import now, read_json, write_json
 
 NUM_FAILURES_AT_FIRST = 3
@@ -182,7 +183,7 @@ class Ledger:
         import csv
 
         path = self.path / "trials.csv"
-        with path.open("w", newline="") as file:
+        with replacing(path) as draft, draft.open("w", newline="") as file:
             writer = csv.DictWriter(file, list[str](COLUMNS), extrasaction="ignore", restval="")
             writer.writeheader()
             for event in self.known.values():

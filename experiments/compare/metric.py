@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import UserError
+from experiments.files import stamp
 
 _LOWER = re.compile(
     r"loss|error|perplexity|(?<![a-z])(?:err|ppl|nll|mse|mae|rmse|wer|cer|fid|kid|bpb|bpc|bits)"
@@ -100,13 +101,17 @@ class Metric:
             )
         return pattern
 
-    def read(self, output: str, values: Mapping[str, Any], since: float = 0.0) -> float:
+    def stamp(self, values: Mapping[str, Any]) -> tuple[int, ...]:
+        """Of its file, before a run: see `read`."""
+        return () if self.file is None else stamp(Path(filled(self.file, values)))
+
+    def read(self, output: str, values: Mapping[str, Any], before: tuple[int, ...] = ()) -> float:
         """The number; NaN or infinite where the run says so.
 
         Args:
             output: All that the run has printed.
             values: For the placeholders of a file's path.
-            since: When the run began; an older file is not its own.
+            before: The `stamp` from before the run; a file that is still as it was is not its own.
 
         Raises:
             MetricError: where there is none.
@@ -115,9 +120,11 @@ class Metric:
         if self.file is not None:
             path = Path(filled(self.file, values))
             where = str(path)
+            if before and stamp(path) == before:
+                raise MetricError(
+                    f"{path} was not written by this run (one in {{run_dir}} is its own)"
+                )
             try:
-                if path.stat().st_mtime < since - 1:
-                    raise MetricError(f"{path} was not written by this run")
                 output = path.read_text(errors="replace")
             except OSError:
                 raise MetricError(f"{path} is not there") from None

@@ -8,7 +8,6 @@ begin at different ones: nothing needs to be agreed on, and one that is killed c
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import sys
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from experiments.config import ConfigError, UserError
 from experiments.data.transformers_folder import load_part, load_whole
+from experiments.files import replacing
 from experiments.start_from import checksum
 
 PIECE = 1024
@@ -204,12 +204,9 @@ def _put(kept: Embeddings, piece: int, embedded: list[np.ndarray]) -> None:
     try:
         kept.folder.mkdir(parents=True, exist_ok=True)
         for what, array in (("lengths", lengths), ("values", np.concatenate(embedded))):
-            draft = kept.folder / f".{piece}.{os.getpid()}.npy"
-            np.save(draft, array)
-            draft.replace(kept.path(piece, what))
+            with replacing(kept.path(piece, what)) as draft, draft.open("wb") as file:
+                np.save(file, array)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            (kept.folder / f".{piece}.{os.getpid()}.npy").unlink()
         raise UserError(
             f"cannot keep embeddings in {kept.folder} ({error.strerror}): make room there, or set "
             "data.cache_dir"

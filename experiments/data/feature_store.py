@@ -6,8 +6,6 @@ to be agreed on, and one that is killed costs a piece.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor
 
 from experiments.config import UserError
+from experiments.files import replacing
 
 PIECE = 4096
 """Examples in a piece."""
@@ -54,16 +53,11 @@ class FeatureStore:
         Raises:
             UserError: where the disk does not take them.
         """
-        path = self._path(piece)
-        draft = path.with_name(f".{piece}.{os.getpid()}.tmp")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with draft.open("wb") as file:
+            with replacing(self._path(piece)) as draft, draft.open("wb") as file:
                 np.save(file, torch.cat(list(features)).float().cpu().numpy())
-            draft.replace(path)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                draft.unlink()
             raise UserError(
                 f"cannot keep features in {self.folder} ({error.strerror}): make room there, or "
                 "set task.cache_features=false"

@@ -113,9 +113,11 @@ def _line(path: Path) -> str:
 
     folder = SearchFolder(path)
     status = read_json(folder.status)
+    if status.get("state") == "running" and not folder.lock.is_held():
+        status = read_json(folder.status)  # it may have ended between the two
+        if status.get("state") == "running":
+            status["state"] = "stopped; the same command goes on"
     state = status.get("state", "not started")
-    if state == "running" and not folder.lock.is_held():
-        state = "stopped; the same command goes on"
     wanted = folder.settings.num_candidates
     told, trained = status.get("told", 0), status.get("evaluated", 0)
     if state != "finished":  # status.json is written as a session begins and ends

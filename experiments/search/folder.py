@@ -52,7 +52,8 @@ class SearchFolder:
         """The folder of a search, made where it is missing.
 
         Raises:
-            UserError: for a family that there is not, or a program that cannot be read.
+            UserError: for a family that there is not, or a program that cannot be read; where
+                another process begins it at this very moment.
         """
         families.check(settings.family)
         programs = {
@@ -62,9 +63,11 @@ class SearchFolder:
         folder = cls(root / settings.id(seed, programs))
         make_folder(folder.path)
         if not folder.header.exists():
-            header = {"schema_version": SCHEMA_VERSION, "probes": probes.VERSION, "seed": seed}
-            header |= programs
-            folder.write({**header, "settings": asdict(settings), "sessions": []})
+            with folder.lock.locked():
+                if not folder.header.exists():  # nor made by another call, with its first session
+                    header = {"schema_version": SCHEMA_VERSION, "probes": probes.VERSION}
+                    header |= {"seed": seed, **programs, "settings": asdict(settings)}
+                    folder.write({**header, "sessions": []})
         return folder
 
     @classmethod

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments import headline as headlines
+from experiments.files import replacing
 from experiments.outcomes import OTHER_WEIGHTS, check_alike
 
 if TYPE_CHECKING:
@@ -73,4 +74,6 @@ def _headline_weights(rows: pd.DataFrame) -> pd.Series:
 
 
 def _write(points: pd.DataFrame, path: Path) -> None:
-    points.assign(value=points.value.map("{:.6g}".format)).to_csv(path, index=False)
+    shown = points.assign(value=points.value.map("{:.6g}".format))
+    with replacing(path) as draft:
+        shown.to_csv(draft, index=False)

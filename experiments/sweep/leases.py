@@ -7,7 +7,9 @@ was asleep cannot win late. The holder touches its file; a lease has run out whe
 
     its holder has noted an outcome,
     or was a process of this machine that is gone (kill -9: noticed at once),
-    or has not touched it for `seconds`.
+    or has not touched it for `seconds`. One of this machine that lives, and is not stopped, has the
+       time of two touches more: after a laptop's sleep, or a step of its clock, every lease is old.
+       So has one that was touched in the future: the clock was set back since.
 
 Ages are differences of times that the file system itself gives (a probe is touched beside the
 lease), so clocks of machines that disagree do no harm. A holder that was paused past its time
@@ -37,6 +39,8 @@ FAILED, KILLED, FORGIVEN = "failed", "killed", "forgiven"
 """Outcomes that are counted; see `Tries`."""
 MAX_KILLS = 20
 """How often a cell may be killed in vain: not its fault, but it must end some time."""
+PARTS = 6
+"""How often a lease is touched within its time."""
 LOST = 75
 """Exit code of a worker that found its lease taken over when it woke up."""
 _NAME = re.compile(r"(.+)\.(\d+)\.lease")
@@ -98,6 +102,7 @@ class Leases:
         self.seconds = seconds
         self._names: set[str] = set()  # files that were seen
         self._found: dict[str, list[Lease]] = {}
+        self._late: dict[Path, tuple[float, float]] = {}  # touched last, when it was seen to be old
         folder.mkdir(parents=True, exist_ok=True)
 
     def of(self, run_id: str) -> list[Lease]:
@@ -106,7 +111,7 @@ class Leases:
 
     def scan(self) -> dict[str, list[Lease]]:
         """The leases of every cell that had one. Only files that are new cost more than a look."""
-        names = set(os.listdir(self.folder))
+        names = {name for name in os.listdir(self.folder) if name.endswith(".lease")}
         if self._names - names:  # somebody has tidied up by hand
             self._names, self._found = set(), {}
         for name in names - self._names:
@@ -130,9 +135,23 @@ class Leases:
         except FileNotFoundError:
             return False
         try:
-            return self._now() - os.fstat(handle).st_mtime < self.seconds
+            touched = os.fstat(handle).st_mtime
         finally:
             os.close(handle)
+        age = self._now() - touched
+        if abs(age) < self.seconds:
+            return True
+        is_stepped = age < 0 or (is_ours and not is_stopped(facts["pid"]))
+        return is_stepped and self._may_wake(lease, touched)
+
+    def _may_wake(self, lease: Lease, touched: float) -> bool:
+        """Whether the keeper of a lease, in a process that may live, has not had its turn yet."""
+        now = time.monotonic()
+        before, since = self._late.get(lease.path, (touched, now))
+        if before != touched:
+            since = now
+        self._late[lease.path] = touched, since
+        return now - since < 2 * self.seconds / PARTS
 
     def claim(self, run_id: str, before: list[Lease], **facts: Any) -> Lease | None:
         """Takes a cell, if none of the leases before is live and nobody is quicker.
@@ -169,7 +188,7 @@ class Leases:
 
     def _now(self) -> float:
         """The time by the clock that lease files are touched with."""
-        probe = self.folder / f".clock-{socket.gethostname()}-{os.getpid()}"
+        probe = self.folder / f".clock-{os.getpid()}-{os.urandom(4).hex()}"  # nobody else's
         try:
             probe.touch()
             return probe.stat().st_mtime
@@ -184,7 +203,7 @@ class Keeper:
     """Touches the leases of this process, from a thread, and notices a lost one."""
 
     def __init__(self, seconds: float, on_loss: Callable[[Lease], None]) -> None:
-        self._pause = seconds / 6
+        self._pause = seconds / PARTS
         self._on_loss = on_loss
         self._held: set[Lease] = set()
         self._closed = threading.Event()
@@ -208,11 +227,11 @@ class Keeper:
     def _keep(self) -> None:
         while not self._closed.wait(self._pause):
             for lease in list(self._held):
-                if lease.is_lost:  # asked first: a touch would not bring it back
-                    self._on_loss(lease)
-                    continue
-                with contextlib.suppress(OSError):
-                    lease.touch()
+                with contextlib.suppress(OSError):  # a server that is away; perhaps not for long
+                    if not lease.is_lost:  # asked first: a touch would not bring it back
+                        lease.touch()
+                    elif lease in self._held:  # else it was given back since, and taken by the next
+                        self._on_loss(lease)
 
 
 @dataclass(frozen=True)
@@ -272,3 +291,11 @@ def process_start(pid: int) -> str | None:
     except OSError:
         return None
     return None if fields[0] in "ZX" else fields[19]
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process of this machine does nothing until it is told to go on (SIGSTOP)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    except OSError:
+        return False

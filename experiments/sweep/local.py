@@ -17,7 +17,7 @@ from pathlib import Path
 from experiments.config import UserError
 from experiments.files import say
 from experiments.launch import LAUNCHER_VARIABLE
-from experiments.sweep.leases import FAILED, KILLED, LOST, machine
+from experiments.sweep.leases import FAILED, KILLED, LOST, machine, process_start
 from experiments.sweep.live import Live
 from experiments.sweep.manifest import Sweep
 from experiments.sweep.processes import environment, leave_with_parent, told_to_stop
@@ -83,13 +83,17 @@ class Crew:
         self._options = options
         self._stopped = stopped
         self._context = multiprocessing.get_context("spawn")
+        self._born: dict[int | None, str | None] = {}  # by number, which others had before
         self._idle_deaths = 0
         self._num_leases = -1
 
     def work(self, show: Callable[[], None]) -> int:
         """Starts the workers, and those that die anew, until nothing is left."""
-        workers: dict[int, BaseProcess] = {n: self._start(n) for n in range(len(self._slots))}
+        workers: dict[int, BaseProcess] = {}
         try:
+            for number in range(len(self._slots)):
+                if not self._stopped():
+                    workers[number] = self._start(number)
             while workers:
                 next(iter(workers.values())).join(POLL_SECONDS)
                 show()
@@ -125,7 +129,8 @@ class Crew:
         word = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         for lease in (one for all_of in self._sweep.leases.scan().values() for one in all_of):
             facts = lease.facts
-            if (facts["pid"], facts.get("machine")) != (worker.pid, machine()) or lease.outcome:
+            is_its_own = (facts["pid"], facts.get("machine")) == (worker.pid, machine())
+            if not is_its_own or facts.get("born") != self._born.get(worker.pid) or lease.outcome:
                 continue
             is_outside = -code in _FROM_OUTSIDE or facts.get("together", 1) != 1
             hint = "; perhaps the memory was full" if -code == signal.SIGKILL else ""
@@ -145,7 +150,7 @@ class Crew:
         if self._stopped():
             return False
         if exit_code:
-            num_leases = len(os.listdir(self._sweep.leases.folder))
+            num_leases = sum(map(len, self._sweep.leases.scan().values()))
             self._idle_deaths = self._idle_deaths + 1 if num_leases == self._num_leases else 0
             self._num_leases = num_leases
             if self._idle_deaths >= MAX_IDLE_DEATHS:
@@ -162,6 +167,9 @@ class Crew:
             arguments = (self._sweep.path, log, self._options)
             process = self._context.Process(target=_work, args=arguments)
             process.start()
+        self._born[process.pid] = process_start(process.pid or 0)
+        if self._stopped():  # perhaps before it was known to be there
+            process.terminate()
         return process
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from experiments import trust
 from experiments.config import ConfigError, RunConfig, from_dict, to_dict
+from experiments.files import stamp
 from experiments.identity import run_id
 from experiments.precision import resolved
 from experiments.store import (
@@ -87,12 +88,12 @@ class Sweep:
 
     def refresh(self) -> None:
         """Reads the manifest again if it has grown."""
-        stamp = _stamp(self.path / "manifest.json")  # before it is read: it may be replaced then
-        if stamp and stamp == self._stamp:
+        found = stamp(self.path / "manifest.json")  # before it is read: it may be replaced then
+        if found and found == self._stamp:
             return
         self.manifest = read_sweep(self.path)
         self.cells = cells_of(self.manifest, self.path)
-        self._stamp = stamp
+        self._stamp = found
 
     @property
     def name(self) -> str:
@@ -200,15 +201,6 @@ def cells_of(manifest: dict[str, Any], path: Path) -> list[Cell]:
     if missing:
         raise damaged_sweep(path / "manifest.json")
     return cells
-
-
-def _stamp(file: Path) -> tuple[int, ...]:
-    """What changes with each version of a file that is replaced as a whole; () without one."""
-    try:
-        facts = file.stat()
-    except OSError:
-        return ()
-    return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def _is_plain_name(name: Any) -> bool:

@@ -47,7 +47,8 @@ class Worker:
     def send(self, index: int, config: RunConfig) -> None:
         """Gives the idle worker a run."""
         self.index = index
-        self.pipe.send(to_dict(config))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # seen by the next round
+            self.pipe.send(to_dict(config))
 
 
 def run_all(
@@ -111,7 +112,7 @@ def _collect(workers: list[Worker], finished: list[Finished], seconds: float) ->
             state, message = worker.pipe.recv()
             finished.append(Finished(index, state, message))
             worker.index = None
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # nothing, or half an answer
             worker.process.join(5)  # it died; the next round gives its run back
             worker.process.kill()
             worker.process.join()

@@ -31,16 +31,20 @@ def told_to_stop() -> Iterator[Callable[[], int]]:
 
     What it gives tells the first signal so far, or 0.
 
-    Ctrl-C reaches the processes of a terminal twice then; a run takes two at once for one.
+    They are told by SIGTERM: Ctrl-C reaches the processes of a terminal by itself, and one that is
+    passed on late, on a busy machine, must not be taken for an impatient second. A further Ctrl-C
+    is passed on as it is.
     """
     noted: list[int] = []
 
     def note(number: int, _frame: Any) -> None:
         noted.append(number)
+        is_impatient = len(noted) > 1 and number == signal.SIGINT
+        told = signal.SIGINT if is_impatient else signal.SIGTERM
         for child in multiprocessing.active_children():
             if child.pid:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(child.pid, number)
+                    os.kill(child.pid, told)
 
     before = {n: signal.signal(n, note) for n in stop_signals()}
     try:

@@ -13,7 +13,7 @@ from typing import Any
 from experiments.launch import stop_signals
 
 
-class Told(BaseException):
+class Told(KeyboardInterrupt):
     """Raised where a run is built or imported: there is nothing to save yet."""
 
 

@@ -145,6 +145,8 @@ class Task:
         code = _WORKER_LOST
         while code == _WORKER_LOST and not told:
             worker[:] = [self._start()]
+            if told:  # perhaps before it was in the list
+                worker[0].terminate()
             while (polled := worker[0].poll()) is None:
                 time.sleep(0.1)
             code = polled

@@ -22,12 +22,12 @@ from experiments import launch
 from experiments.checkpoint import CheckpointError
 from experiments.config import RunConfig, UserError
 from experiments.files import FULL, say
-from experiments.store import Folder, HeldError
+from experiments.store import FINAL_STATES, Folder, HeldError
 from experiments.sweep.leases import FAILED, LOST, Keeper, Lease
 from experiments.sweep.manifest import Cell, Sweep
 from experiments.sweep.picking import Picker
 from experiments.sweep.pool import Finished
-from experiments.sweep.signals import Listener, Told
+from experiments.sweep.signals import Listener
 
 PATIENCE_SECONDS = 1800.0
 """How long a full disk is waited for before it counts as a failure."""
@@ -97,7 +97,7 @@ class Worker:
                     ended = vectorised.run_group(configs)
                 else:
                     ended = [run_one(configs[0])]
-        except (Told, KeyboardInterrupt):
+        except KeyboardInterrupt:  # or `Told`
             ended = []
         except Exception as error:
             state = "full" if is_full_disk(error) else "failed"
@@ -145,6 +145,8 @@ def run_one(config: RunConfig) -> Finished:
         code = launch.run(config)
         status = Folder(_folder_of(config)).read_status()
         if code in _TOLD:
+            if code and status.get("state") not in (*FINAL_STATES, "interrupted"):
+                status = {}  # of an earlier session: told before they had begun
             return Finished(0, status.get("state", "interrupted"), status.get("message", ""))
         message = status.get("message") if status.get("state") == "failed" else None
         return Finished(0, "failed", message or f"its processes ended with exit code {code}")

@@ -74,6 +74,21 @@ def test_the_newest_are_kept(tmp_path: Path, keep: int) -> None:
     assert steps == [100, 10, 9, 1][:keep]
 
 
+def test_one_that_its_run_removes_while_they_are_listed_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = Path.glob
+
+    def overtaken(folder: Path, pattern: str) -> list[Path]:
+        found = sorted(look(folder, pattern))
+        found[0].unlink()
+        return found
+
+    kept = [save(tmp_path, step, {}, keep=2) for step in (1, 2)]
+    monkeypatch.setattr(Path, "glob", overtaken)
+    assert list_newest_first(tmp_path) == kept[1:]
+
+
 def test_other_files_are_left_alone(tmp_path: Path) -> None:
     others = ["notes.txt", "step_5.pt", "step_000000005-xyz.pt", "best.pt"]
     for name in others:

@@ -160,3 +160,42 @@ def test_a_disk_that_is_full_at_any_moment_is_one_line_and_the_run_goes_on_later
     whole = tiny.config(tmp_path / "whole", **SHORT)
     runner.run(whole)
     assert forked.rows(config) == forked.rows(whole)
+
+
+def test_a_file_that_is_replaced_on_a_server_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, stale = Path.read_text, [OSError(errno.ESTALE, "stale file handle")]
+
+    def gone_once(path: Path) -> str:
+        if stale:
+            raise stale.pop()
+        return read(path)
+
+    files.write_json(tmp_path / "file.json", {"state": "finished"})
+    monkeypatch.setattr(Path, "read_text", gone_once)
+    assert read_json(tmp_path / "file.json") == {"state": "finished"}
+
+
+def test_two_that_replace_a_file_at_once_have_drafts_of_their_own(tmp_path: Path) -> None:
+    """Also where both processes have one number, as in containers that share a disk."""
+    path = tmp_path / "file"
+    with files.replacing(path) as one, files.replacing(path) as other:
+        one.write_text("one")
+        other.write_text("other")
+    assert path.read_text() == "one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_ctrl_c_while_a_file_is_replaced_leaves_the_old_one_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "file"
+    files.write_text(path, "old")
+    monkeypatch.setattr(files.os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        files.write_text(path, "new", durable=True)
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]

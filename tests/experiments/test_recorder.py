@@ -21,6 +21,7 @@ from experiments.distributed import World
 from experiments.identity import run_id
 from experiments.recorder import LiveLine, Recorder
 from experiments.store import read_json, read_rows
+from experiments.sweep.signals import Told
 
 MAIN = World(0, 1, torch.device("cpu"))
 OTHER = World(1, 1, torch.device("cpu"))
@@ -74,6 +75,15 @@ def test_a_run_that_breaks_is_failed_with_its_reason_and_keeps_its_rows(tmp_path
     assert status["message"] == "ZeroDivisionError: by nought"
     assert len(read_rows(writer.folder.metrics)) == 1
     assert not writer.folder.is_held()
+
+
+def test_a_run_that_is_told_to_stop_before_it_listens_has_not_failed(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path)
+    with pytest.raises(Told), Recorder.opened(config, MAIN) as writer:
+        writer.start(0, 24, **FACTS)
+        raise Told  # by a sweep's worker; Ctrl-C is another KeyboardInterrupt
+    status = writer.read_status()
+    assert status["state"] == "interrupted" and "goes on" in status["message"]
 
 
 def test_a_wrong_configuration_leaves_no_state(tmp_path: Path) -> None:

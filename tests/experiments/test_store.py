@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import math
 import multiprocessing
@@ -20,7 +21,7 @@ import tiny
 from experiments import runner, store
 from experiments.config import UserError
 from experiments.jobs import evaluate
-from experiments.store import SCHEMA, Folder, Ledger, read_config, read_rows
+from experiments.store import SCHEMA, Folder, HeldError, Ledger, read_config, read_rows
 from experiments.table import read_runs
 
 _fork = multiprocessing.get_context("fork")
@@ -424,3 +425,34 @@ def test_a_configuration_is_read_back_or_its_absence_said(tmp_path: Path) -> Non
         path.write_text(damaged)
         with pytest.raises(UserError, match="config.yaml"):
             read_config(path.parent)
+
+
+def test_who_only_asks_whether_a_run_is_held_keeps_nobody_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one who asks, and another who begins, hold a share at the very moment."""
+    with Folder(tmp_path).locked():
+        pass
+    lock, shares = fcntl.flock, list[int]()
+    for _ in range(2):
+        shares.append(os.open(tmp_path / ".lock", os.O_RDONLY))
+        lock(shares[-1], fcntl.LOCK_SH)
+    monkeypatch.setattr(store.time, "sleep", lambda _: os.close(shares.pop()))
+    with Folder(tmp_path).locked():
+        assert not shares
+        with pytest.raises(HeldError), Folder(tmp_path).locked():
+            pass
+
+
+def test_a_sweep_that_is_made_while_it_is_looked_for_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missed(path: Path) -> dict[str, Any]:
+        path.write_text("{}")
+        return {}
+
+    monkeypatch.setattr(store, "read_json", missed)
+    with pytest.raises(UserError, match="no sweep there"):
+        store.read_sweep(tmp_path)
+    with pytest.raises(UserError, match="is damaged"):
+        store.read_sweep(tmp_path)

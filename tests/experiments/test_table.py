@@ -18,6 +18,7 @@ from experiments.store import SCHEMA, Folder, Ledger, write_json
 from experiments.table import read_runs
 
 pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
 
 
 def write_run(root: Path, name: str, values: tuple[float, ...] = (1.0, 2.0), **facts: Any) -> Path:
@@ -145,3 +146,45 @@ def test_a_copy_that_cannot_be_written_leaves_the_old_one(runs: Path, monkeypatc
         table.compact(runs)
     assert (runs / table.COMPACTED).read_bytes() == before
     assert not [name for name in os.listdir(runs) if name.endswith(".tmp")]
+
+
+def test_a_copy_that_is_renewed_while_it_is_read_doubles_no_row(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = parquet.read_table
+
+    def overtaken(*args: Any, **options: Any) -> Any:
+        found = read(*args, **options)
+        monkeypatch.undo()
+        table.compact(runs)
+        return found
+
+    write_run(runs, "run-9")
+    monkeypatch.setattr(parquet, "read_table", overtaken)
+    found = read_runs(runs)
+    assert len(found) == 12 and not found.duplicated(["run_id", "step"]).any()
+
+
+def test_a_run_that_goes_on_and_ends_while_it_is_read_lacks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(write_run(tmp_path, "run"))
+    folder.write_status("interrupted", 1, 9)
+    read = table.read_rows
+    row = {"epoch": 1, "split": "val", "metric": "top1", "unit": "%", "weights": "raw", "n": None}
+    row |= {"seconds": 2.0, "session": 1}
+
+    def overtaken(path: Path) -> Any:
+        header = json.loads(folder.header.read_text())
+        write_json(folder.header, {**header, "sessions": [*header["sessions"], {"commit": "new"}]})
+        Ledger(path).append([{**row, "step": 8, "value": 8.0}])
+        found = read(path)
+        Ledger(path).append([{**row, "step": 9, "value": 9.0}])
+        folder.write_status("finished", 9, 9, num_rows=4, num_evaluations=1)
+        return found
+
+    monkeypatch.setattr(table, "read_rows", overtaken)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = read_runs(tmp_path)
+    assert found.step.tolist() == [0, 1, 8] and found.commit.tolist() == ["abc", "abc", "new"]

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from timm.models import VisionTransformer
 
-from experiments import checkpoint, runner, start_from
+from experiments import checkpoint, runner, start_from, warm_start
 from experiments.config import ConfigError, RunConfig, UserError
 from experiments.data.order import seed_all
 from experiments.identity import run_id
@@ -96,6 +96,27 @@ def test_files_of_any_kind_give_the_same_run(source: Any, tmp_path: Path) -> Non
         ends.append(end_of(root, made)["model"])
     assert ids[0] == ids[2] != ids[1]
     assert all(torch.equal(ends[0][name], end[name]) for end in ends for name in end)
+
+
+def test_weights_that_are_replaced_while_a_run_begins_are_not_taken_for_others(
+    source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is known by what the file held when it was called."""
+    state = end_of(*source)["model"]
+    save_file(state, tmp_path / "a.safetensors")
+    made = config(tmp_path, str(tmp_path / "a.safetensors"))
+    read = warm_start._read
+
+    def overtaken(path: Path, *args: Any) -> Any:
+        monkeypatch.undo()
+        save_file({name: tensor + 1 for name, tensor in state.items()}, path)
+        return read(path, *args)
+
+    monkeypatch.setattr(warm_start, "_read", overtaken)
+    with pytest.raises(UserError, match="replaced while this run began.*call the same command"):
+        runner.run(made)
+    assert runner.run(made).state == "finished"
+    assert len(list(tmp_path.glob("*/run.json"))) == 1
 
 
 def test_what_a_source_changes_is_part_of_which_run_it_is(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from experiments.analysis.statistics.comparison import Chosen
 from experiments.headline import of_table
+from experiments.store import replacing
 
 COLOURS = {"lion": "#0072B2", "adamw": "#D55E00", "sgd": "#009E73"}  # safe for colour-blind eyes
 OTHER_COLOUR = "#555555"
@@ -67,7 +68,8 @@ def draw(
     right.set_title(f"Picked settings: mean and range over {n} seeds", loc="left", fontsize=10)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    with replacing(path) as draft:
+        figure.savefig(draft, dpi=150, format=path.suffix[1:])
     plt.close(figure)
 
 

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from experiments.analysis.drawing.names import name_of as name_of
 from experiments.rounded import rounded
+from experiments.store import replacing
 
 COLOURS = {"Lion": "#0072B2", "AdamW": "#D55E00", "SGD": "#009E73", "Adafactor": "#A8578E"}
 """Safe for colour-blind eyes (Okabe and Ito; the last one darkened to be readable as text)."""
@@ -266,6 +267,7 @@ def save(figure: Figure, folder: Path, name: str, *, anew: bool = False) -> list
     written = [folder / f"{name}.png", folder / f"{name}.svg"]
     drawn = svg(figure)
     if anew or not all(p.exists() for p in written) or written[1].read_bytes() != drawn:
-        written[0].write_bytes(png(figure))
-        written[1].write_bytes(drawn)
+        for path, content in zip(written, (png(figure), drawn), strict=True):
+            with replacing(path) as draft:
+                draft.write_bytes(content)
     return written

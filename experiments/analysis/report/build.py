@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import shutil
 import tempfile
 from collections import Counter
@@ -68,13 +70,25 @@ def write(out: Path, sources: Sources) -> Path:
         (draft / MARK).write_text("")
         _copy_assets(draft, library)
         _write_pages(draft, sources)
-        if out.exists():
-            shutil.rmtree(out)
-        draft.rename(out)
+        _put(draft, out)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
     return out / "index.html"
+
+
+def _put(draft: Path, out: Path) -> None:
+    """Puts a report in place of the last one, though another call may do so at the same time."""
+    last = draft.with_name(f"{draft.name}-last")
+    while draft.exists():
+        with contextlib.suppress(FileNotFoundError):
+            out.rename(last)
+        try:
+            draft.rename(out)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        shutil.rmtree(last, ignore_errors=True)
 
 
 def _plotly_library() -> Path:

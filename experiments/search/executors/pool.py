@@ -68,7 +68,7 @@ class Pool:
             assert worker.batch is not None
             try:
                 state, content = worker.pipe.recv()
-            except (EOFError, ConnectionResetError):
+            except (EOFError, OSError):  # nothing, or half an answer
                 self._replace(worker)
                 continue
             check_answer(state, content)

@@ -8,7 +8,6 @@ killed controller has left is removed by the next.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
@@ -121,10 +120,9 @@ class QueueWorker:
     def _take(self) -> Lease | None:
         leases = self.leases.scan()
         for job in sorted(self.folder.glob("*.job")):
-            before = leases.get(job.stem, [])
-            if before and before[-1].outcome or job.with_suffix(".answer").exists():
+            if job.with_suffix(".answer").exists():
                 continue
-            if lease := self.leases.claim(job.stem, before):
+            if lease := self.leases.claim(job.stem, leases.get(job.stem, [])):
                 return lease
         return None
 
@@ -140,11 +138,11 @@ class QueueWorker:
             assert not isinstance(content, str)
             told = {"outcomes": [outcome.to_json() for outcome in content]}
         if path.exists():
-            write_text(path.with_suffix(".answer"), json.dumps(told), durable=True)
-        with contextlib.suppress(OSError):
-            if path.exists():
-                lease.release("finished")
-        return True
+            answered = path.with_suffix(".answer")
+            write_text(answered, json.dumps(told), durable=True)
+            if not path.exists():  # another's answer was collected meanwhile, and the job removed
+                answered.unlink(missing_ok=True)
+        return True  # the lease goes with the job
 
 
 def _to_json(job: Job) -> dict[str, Any]:

@@ -35,7 +35,11 @@ class SlurmQueue(Queue):
             raise ConfigError(f"search.slurm.{unknown[0]}: there are: {', '.join(known)}")
         super().__init__(folder, num_workers)
         given = {key: value for key, value in options.items() if value is not None}
-        self._jobs = _submit(folder.resolve(), num_workers, {**DEFAULTS, **given})
+        try:
+            self._jobs = _submit(folder.resolve(), num_workers, {**DEFAULTS, **given})
+        except BaseException:  # Ctrl-C, when SLURM may have taken them: they leave by themselves
+            super().close()
+            raise
         print(f"submitted: job array {self._jobs[0].job_id} of {num_workers} tasks", flush=True)
 
     def close(self) -> None:

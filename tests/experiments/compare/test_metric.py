@@ -53,10 +53,14 @@ def test_a_file_must_be_of_this_run(tmp_path):
     path = tmp_path / "out.json"
     path.write_text(json.dumps({"a": {"b": 3}}, indent=2))
     metric = Metric("file:{run_dir}/out.json:json:a.b")
-    assert metric.read("", {"run_dir": tmp_path}) == 3
-    os.utime(path, (1, 1))
+    values = {"run_dir": tmp_path}
+    assert metric.read("", values) == 3
+    before = metric.stamp(values)
     with pytest.raises(MetricError, match="not written by this run"):
-        metric.read("", {"run_dir": tmp_path}, since=1000.0)
+        metric.read("", values, before)  # though it was written just now
+    path.write_text(path.read_text().replace("3", "4"))
+    os.utime(path, (1, 1))  # by a server whose clock is another, or was set back
+    assert metric.read("", values, before) == 4
 
 
 @pytest.mark.parametrize("text", ["", "acc=[0-9.]+", "(a)(b)", "acc=(", "file:x.txt"])

@@ -8,9 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 
+from experiments.compare import command
 from experiments.compare import ledger as ledgers
+from experiments.compare.asking import Ask
+from experiments.compare.metric import Metric
 from scripts import compare
 
 ROOT = Path(compare.__file__).resolve().parent.parent
@@ -96,8 +100,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_events(script, capsys, tmp_
     process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                env={**os.environ, "HOLD_THE_EIGHTH": str(held)})  # fmt: skip
     path = Path("results/comparisons/mine/events.jsonl")
-    while process.poll() is None and not (path.exists() and len(events()) >= 7):
-        pass
+    forked.wait_for(lambda: process.poll() is not None or (path.exists() and len(events()) >= 7))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     with path.with_name(".lock").open() as lock:  # a child forked at that very moment holds it, too
@@ -111,6 +114,29 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_events(script, capsys, tmp_
     assert by_key == sorted(events("whole"), key=lambda event: event["key"])
     verdicts = [Path(f"results/comparisons/{n}/verdict.txt").read_text() for n in ("mine", "whole")]
     assert verdicts[0] == verdicts[1]
+
+
+def test_a_run_that_is_not_written_down_never_begins(tmp_path, monkeypatch):
+    """Killed between the two, the next call would run it a second time beside it."""
+    started = []
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            started.append(self)
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    metric = Metric("acc=(.*)")
+    with ledgers.Ledger(tmp_path / "mine").opened({}) as ledger:
+        runner = command.Runner(command.Program("touch begun; echo acc=1", metric, metric), ledger)
+        monkeypatch.setattr(subprocess, "Popen", Popen)
+        monkeypatch.setattr(ledger, "note", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            runner.run([Ask("pilot/1", "lion", "pilot", 1e-3, 0.1, 0)])
+    assert started[0].wait() != 0 and not Path("begun").exists()
 
 
 FAULTS = {

@@ -7,10 +7,10 @@ import pickle
 import random
 import subprocess
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -199,10 +199,10 @@ def test_wrong_settings_are_refused_early(tmp_path):
 
 def wait_as_worker(ready, library_thread: bool) -> None:
     if library_thread:  # as a library starts one anew after a fork
-        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
     _prepare_worker(0)
     ready.set()
-    time.sleep(60)
+    threading.Event().wait()  # until it is told
 
 
 @pytest.mark.parametrize("library_thread", [False, True])
@@ -212,10 +212,9 @@ def test_workers_leave_stopping_to_the_main_process(library_thread):
     worker = context.Process(target=wait_as_worker, args=(ready, library_thread), daemon=True)
     with _sigterm_blocked():
         worker.start()
-    assert ready.wait(30)
+    assert ready.wait(forked.NET_SECONDS)
     subprocess.run(["sh", "-c", f"kill -TERM {worker.pid}; kill -INT {worker.pid}"], check=True)
     worker.join(0.3)
     assert worker.is_alive()
     worker.terminate()
-    worker.join(30)
-    assert worker.exitcode == 0
+    assert forked.join(worker) == 0

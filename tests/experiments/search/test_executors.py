@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import signal
+import socket
+import struct
 import sys
 import threading
 import types
@@ -78,6 +81,32 @@ def test_a_batch_that_kills_workers_ends_the_search(monkeypatch: pytest.MonkeyPa
         Pool(8).submit(0, JOBS)
 
 
+class Half(Dead):
+    """The first one dies in the middle of its answer; the next one answers."""
+
+    num_made = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pipe, self.theirs = multiprocessing.Pipe()
+        Half.num_made += 1
+        if Half.num_made > 1:
+            self.theirs.send(("done", ["an outcome"]))
+            return
+        os.write(self.theirs.fileno(), struct.pack("!i", 100) + b"half")
+        with socket.socket(fileno=os.dup(self.theirs.fileno())) as end:
+            end.shutdown(socket.SHUT_WR)
+
+
+def test_a_batch_whose_worker_dies_in_the_middle_of_its_answer_is_given_out_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool, "_Worker", Half)
+    workers = Pool(1)
+    workers.submit(3, JOBS)
+    assert collected(workers, 1) == {3: ["an outcome"]}
+
+
 def test_a_fault_in_a_worker_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise TypeError("no such axis")
@@ -134,6 +163,27 @@ def test_the_batch_of_a_killed_queue_worker_is_taken_over(tmp_path: Path) -> Non
     lease.path.write_text(json.dumps(gone))
     assert worker_main([str(tmp_path), "--no-wait"]) == 0
     assert collected(executor, 1) == {4: judge(JOBS)}
+
+
+@pytest.mark.parametrize("is_before", [False, True])
+def test_a_batch_that_is_collected_while_it_is_answered_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_before: bool
+) -> None:
+    """Of two workers at one batch: one was taken for dead, and is late, at any moment."""
+    write = queue.write_text
+
+    def late(path: Path, text: str, durable: bool) -> None:
+        if is_before:
+            executor._remove(path.stem)
+        write(path, text, durable)
+        if not is_before:
+            executor._remove(path.stem)
+
+    monkeypatch.setattr(queue, "write_text", late)
+    executor = Queue(tmp_path, 1)
+    executor.submit(0, JOBS[:1])
+    assert QueueWorker(tmp_path).work(wait=False) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_queue_forgets_what_a_killed_controller_has_left(tmp_path: Path) -> None:
@@ -277,3 +327,17 @@ def test_slurm_tasks_find_the_same(
     parameters = Slurm.last.parameters
     assert parameters["partition"] == "cpu" and parameters["time"] == 240
     assert parameters["additional_parameters"] == {"requeue": True}
+
+
+def test_slurm_tasks_that_nobody_waits_for_are_sent_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C just after SLURM has taken them: their numbers are not known."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(slurm, "_submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        slurm.SlurmQueue(tmp_path, 1)
+    assert QueueWorker(tmp_path).work() == 0

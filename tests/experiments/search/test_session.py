@@ -19,6 +19,7 @@ from experiments.compose import compose
 from experiments.config import ConfigError, UserError
 from experiments.jobs.search import read_page, start
 from experiments.search import commands, finals, importing, probes, session
+from experiments.search import folder as folders
 from experiments.search.collect import sightings_of
 from experiments.search.executors import slurm
 from experiments.search.finals import Final
@@ -29,7 +30,7 @@ from experiments.search.live import Live, as_table, summary
 from experiments.search.screening import Screen
 from experiments.search.settings import SearchSettings, from_page
 from experiments.search.training import InterpreterError
-from experiments.store import HeldError, read_json
+from experiments.store import HeldError, read_json, write_json
 
 SMOKE = read_page("smoke")
 SHORT = {**SMOKE, "num_candidates": 120, "rotate_every": 40, "num_incumbents": 2, "window": 12}
@@ -112,6 +113,46 @@ def test_a_finished_search_is_only_reported(
 def test_two_at_once_are_refused(whole: SearchFolder) -> None:
     with whole.lock.locked(), pytest.raises(HeldError):
         start(SHORT, 0, whole.path.parent)
+
+
+def test_a_search_that_ends_while_it_is_looked_at_has_not_stopped(
+    whole: SearchFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = SearchFolder(Path(shutil.copytree(whole.path, tmp_path / whole.path.name)))
+    end = read_json(folder.status)
+
+    def overtaken(_: object) -> bool:
+        write_json(folder.status, end)
+        return False
+
+    write_json(folder.status, {**end, "state": "running"})
+    monkeypatch.setattr("experiments.store.Folder.is_held", overtaken)
+    assert "finished, 120 of 120" in commands._line(folder.path)
+
+
+def test_two_that_begin_at_once_make_one_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One has its first session in the header when the other is about to write it."""
+    settings = from_page(SHORT)
+    make = folders.make_folder
+
+    def overtaken(path: Path) -> None:
+        monkeypatch.undo()
+        make(path)
+        is_there = Path.exists
+
+        def missed(file: Path) -> bool:
+            monkeypatch.undo()
+            first = SearchFolder.create(settings, 0, tmp_path)
+            first.write({**first.read(), "sessions": ["the first"]})
+            return False
+
+        assert not is_there(path / "search.json")
+        monkeypatch.setattr(Path, "exists", missed)
+
+    monkeypatch.setattr(folders, "make_folder", overtaken)
+    assert SearchFolder.create(settings, 0, tmp_path).read()["sessions"] == ["the first"]
 
 
 def test_finals_are_on_data_that_the_search_never_saw(whole: SearchFolder) -> None:

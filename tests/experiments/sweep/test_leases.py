@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,24 @@ def test_the_clock_of_this_machine_does_not_matter(
     assert take(leases) is None
 
 
+def test_two_that_ask_for_the_time_at_once_both_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also two with one number and one name, as containers have them."""
+    leases = Leases(tmp_path, 30)
+    touch = Path.touch
+
+    def overtaken(path: Path) -> None:
+        touch(path)
+        monkeypatch.setattr(Path, "touch", touch)
+        leases._now()
+
+    monkeypatch.setattr(module.time, "time", lambda: pytest.fail("by this machine's clock"))
+    monkeypatch.setattr(Path, "touch", overtaken)
+    leases._now()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_lease_that_a_full_disk_left_empty_runs_out(tmp_path: Path) -> None:
     leases = Leases(tmp_path, 30)
     (tmp_path / "run.1.lease").touch()
@@ -158,6 +178,86 @@ def test_a_holder_that_was_paused_finds_its_lease_gone(tmp_path: Path) -> None:
     assert second is not None and second.number == 2
     os.kill(process.pid, signal.SIGCONT)
     assert forked.join(process) == 75
+
+
+def test_after_a_sleep_of_the_machine_holders_that_live_may_touch_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every lease is old then, and none of the keepers has had its turn."""
+    leases, clock = Leases(tmp_path, 60), [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    mine = take(leases)
+    assert mine is not None
+    for _ in range(2):  # touched since: old for a time of its own, the next time
+        age(mine, 4000 + clock[0])
+        assert take(leases) is None
+        clock[0] += 19
+        assert take(leases) is None
+    clock[0] += 2
+    second = take(leases)
+    assert second is not None and second.number == 2, "it lives, but it does not touch its lease"
+
+
+def test_after_a_clock_was_set_back_the_lease_of_a_dead_holder_runs_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would hold until the clock comes to that time again."""
+    leases, clock = Leases(tmp_path, 60), [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    lease = write(leases, 1)  # of another machine
+    age(lease, -4000)
+    assert take(leases) is None
+    clock[0] += 19
+    assert take(leases) is None
+    clock[0] += 2
+    assert take(leases) is not None
+
+
+def test_a_keeper_outlives_a_server_that_is_away_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = [OSError(errno.EIO, "input/output error")]
+
+    def look(_: Lease) -> bool:
+        if away:
+            raise away.pop()
+        return False
+
+    leases = Leases(tmp_path, 3600)
+    mine = take(leases)
+    assert mine is not None
+    age(mine, 4000)
+    monkeypatch.setattr(Lease, "is_lost", property(look))
+    keeper = Keeper(0.06, lambda lease: None)
+    with keeper.holding(mine):
+        forked.wait_for(lambda: time.time() - mine.path.stat().st_mtime < 2000)
+    keeper.close()
+
+
+def test_a_lease_that_is_given_back_while_its_keeper_looks_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, taken, lost = threading.Event(), threading.Event(), list[Lease]()
+    look = Lease.is_lost.fget
+    assert look is not None
+
+    def slow(lease: Lease) -> bool:
+        asked.set()
+        assert taken.wait(forked.NET_SECONDS)
+        return look(lease)
+
+    leases = Leases(tmp_path, 3600)
+    mine = take(leases)
+    assert mine is not None
+    monkeypatch.setattr(Lease, "is_lost", property(slow))
+    keeper = Keeper(0.06, lost.append)
+    with keeper.holding(mine):
+        assert asked.wait(forked.NET_SECONDS)
+    mine.release("interrupted")
+    assert take(leases) is not None
+    taken.set()
+    keeper.close()
+    assert lost == []
 
 
 def test_failures_count_since_the_last_pardon_and_interruptions_do_not(tmp_path: Path) -> None:

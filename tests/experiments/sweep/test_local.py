@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import faulthandler
+import json
 import multiprocessing
 import multiprocessing.util
 import os
 import signal
 import threading
+import types
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,25 @@ def test_what_kills_a_worker_is_told_from_what_its_cell_does(
     assert f"{sweep.cure} tries again" in capsys.readouterr().out
 
 
+def test_what_kills_a_worker_is_not_told_of_one_that_had_its_number_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(path: Path, *_: Any) -> None:
+        leases = manifest.Sweep(path).leases
+        for run in ("mine", "another's"):
+            lease = leases.claim(run, leases.of(run))
+            assert lease is not None
+            born = {"born": "12345"} if run == "another's" else {}
+            lease.path.write_text(json.dumps({**lease.facts, **born}))
+        os._exit(3)
+
+    monkeypatch.setattr(local, "_work", die)
+    monkeypatch.setattr(local.Crew, "_is_needed", lambda *_: False)
+    sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 1))
+    local.launch(sweep.path, num_workers=1)
+    assert swept.outcomes(sweep) == {"mine": ["failed"], "another's": [None]}
+
+
 def test_workers_that_die_at_once_end_the_launcher(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(local, "_work", lambda *_: os._exit(3))
     sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 1, **SHORT))
@@ -147,6 +168,41 @@ def test_a_signal_saves_and_the_next_call_does_what_is_missing(
     assert sweep.states()[cells[1].run_id] == "waiting"
     assert local.launch(sweep.path, num_workers=2) == 0
     assert set(sweep.states().values()) == {"finished"}
+
+
+class Deaf:
+    """A worker that has started when its launcher is told, and is not known to it yet."""
+
+    started: list[Deaf] = []
+
+    def __init__(self, **_: Any) -> None:
+        self.exitcode: int | None = None
+        self.num_looks, self.pid = 0, 2**22 + 1
+
+    def start(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        self.started.append(self)
+
+    def terminate(self) -> None:
+        self.exitcode = -signal.SIGTERM
+
+    def is_alive(self) -> bool:
+        return self.exitcode is None
+
+    def join(self, _: float) -> None:
+        self.num_looks += 1
+        assert self.num_looks < 9, "nobody tells it to stop"
+
+
+def test_a_worker_that_starts_while_the_launcher_is_told_is_told_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = types.SimpleNamespace(Process=Deaf)
+    monkeypatch.setattr(local.multiprocessing, "get_context", lambda _: context)
+    monkeypatch.setattr(Deaf, "started", [])
+    sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 3))
+    assert local.launch(sweep.path, num_workers=3) == 128 + signal.SIGTERM
+    assert len(Deaf.started) == 1, "told to stop, and workers are started"
 
 
 def test_each_worker_has_its_own_threads_and_gpus() -> None:

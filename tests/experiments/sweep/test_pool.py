@@ -9,7 +9,9 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import struct
 import threading
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ import torch
 from experiments.config import RunConfig
 from experiments.stopping import Stopper
 from experiments.store import Folder, read_json, read_rows
-from experiments.sweep import pool
+from experiments.sweep import pool, processes
 from experiments.sweep.pool import Finished, run_all
 
 _fork = multiprocessing.get_context("fork")
@@ -196,6 +198,35 @@ def test_a_run_that_kills_every_worker_is_given_up_and_the_next_one_trained(
     assert sessions(bad) == pool.MAX_TRIES
 
 
+def test_a_worker_that_dies_as_it_is_given_a_run_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, died = pool.Worker.send, list[int]()
+
+    def dying(self: pool.Worker, index: int, config: RunConfig) -> None:
+        if not died:
+            died.append(index)
+            self.process.kill()
+            self.process.join()
+        send(self, index, config)
+
+    monkeypatch.setattr(pool.Worker, "send", dying)
+    with within(forked.NET_SECONDS):
+        finished = run_all(configs(tmp_path, 1, train__epochs=1.0), num_workers=1)
+    assert finished == [Finished(0, "finished")] and died == [0]
+
+
+def test_half_an_answer_is_that_of_a_worker_that_died(tmp_path: Path) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    os.write(theirs.fileno(), struct.pack("!i", 100) + b"half")
+    theirs.close()
+    process = types.SimpleNamespace(join=lambda *_: None, kill=lambda: None, exitcode=-9)
+    worker: Any = types.SimpleNamespace(pipe=ours, index=0, process=process)
+    finished: list[Finished] = []
+    pool._collect([worker], finished, 0.0)
+    assert worker.index == 0 and not finished  # the next round gives its run back
+
+
 # --- signals: the pool runs in a process of its own -----------------------------------------------
 
 
@@ -253,6 +284,21 @@ def test_a_signal_saves_and_the_next_call_does_what_is_missing(
     finished = run_all(runs[:2], num_workers=1)
     assert states(finished) == {0: "finished", 1: "finished"}
     assert [sessions(config) for config in runs[:2]] == [1, 2]
+
+
+def test_a_ctrl_c_that_is_passed_on_late_is_no_impatient_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A terminal tells the workers itself; they save while the launcher waits for its turn."""
+    child = types.SimpleNamespace(pid=7)
+    passed: list[tuple[int, int]] = []
+    monkeypatch.setattr(processes.multiprocessing, "active_children", lambda: [child])
+    monkeypatch.setattr(processes.os, "kill", lambda *told: passed.append(told))
+    with processes.told_to_stop() as stopped:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+        assert stopped() == signal.SIGINT
+    assert passed == [(7, signal.SIGTERM), (7, signal.SIGTERM), (7, signal.SIGINT)]
 
 
 @pytest.mark.parametrize("how", ["killed", "exit code 1"])

@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,17 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     (tmp_path / "job").write_text("JobId=77 JobState=RUNNING")
     return tmp_path
+
+
+@pytest.fixture
+def listening_as_a_task(tmp_path: Path) -> Iterator[Path]:
+    """The handlers of a task of submitit; it leaves a file when it requeues."""
+    numbers = (signal.SIGUSR2, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    signal.signal(signal.SIGUSR2, lambda *_: (tmp_path / "requeued").touch())
+    yield tmp_path / "requeued"
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_without_slurm_the_other_launcher_is_named(
@@ -96,6 +108,9 @@ def task(path: Path, monkeypatch: pytest.MonkeyPatch, requeued: Path) -> Any:
             self.process.join(0)
             return self.process.exitcode
 
+        def terminate(self) -> None:
+            self.process.terminate()
+
     monkeypatch.setattr(slurm.Task, "_start", lambda self: Forked())
 
     def work() -> None:
@@ -122,6 +137,32 @@ def test_a_task_that_is_told_saves_and_queues_itself_again_unless_cancelled(
     assert sweep.checkpoint_step(cells[0]) > 0
     assert swept.outcomes(sweep)[cells[0].run_id] == ["interrupted"]
     assert (cluster / "requeued").exists() == (state == "RUNNING")
+
+
+def test_a_task_that_is_told_while_its_worker_starts_tells_it_too(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch, listening_as_a_task: Path
+) -> None:
+    class Deaf:
+        """A worker that nobody could tell yet."""
+
+        code: int | None = None
+        num_looks = 0
+
+        def poll(self) -> int | None:
+            self.num_looks += 1
+            assert self.num_looks < 9, "nobody tells it to stop"
+            return self.code
+
+        def terminate(self) -> None:
+            self.code = -signal.SIGTERM
+
+    def start(_: slurm.Task) -> Any:
+        signal.raise_signal(signal.SIGUSR2)
+        return Deaf()
+
+    monkeypatch.setattr(slurm.Task, "_start", start)
+    assert slurm.Task(cluster, 1)(0) == -signal.SIGTERM
+    assert listening_as_a_task.exists()
 
 
 def test_a_task_whose_worker_has_done_all_is_not_queued_again(

@@ -18,7 +18,7 @@ import tiny
 from experiments import launch, recorder
 from experiments.config import RunConfig, to_dict
 from experiments.store import Folder, read_json, read_rows
-from experiments.sweep import manifest, pool, worker
+from experiments.sweep import manifest, picking, pool, worker
 from experiments.sweep.manifest import Cell
 from experiments.sweep.picking import Picker
 from experiments.sweep.pool import Finished
@@ -159,6 +159,7 @@ def test_a_take_looks_at_no_more_cells_than_it_must(
 ) -> None:
     sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 60))
     mine, looks = Picker(sweep, 1, 0.05), []
+    monkeypatch.setattr(picking.time, "monotonic", lambda: 1000.0)  # however long it takes here
     state = manifest.Sweep.state
     monkeypatch.setattr(
         manifest.Sweep, "state", lambda self, *of: (looks.append(of), state(self, *of))[1]
@@ -195,6 +196,21 @@ def test_a_worker_takes_cells_that_are_added_while_it_works(tmp_path: Path) -> N
     forked.wait_for(lambda: sweep.states()[cells[2].run_id] == "finished")
     held.release("interrupted")
     assert forked.join(process) == 0 and set(sweep.states().values()) == {"finished"}
+
+
+def test_a_signal_before_several_processes_listen_is_no_second_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The status is that of the session before, until they have begun."""
+    config = tiny.config(tmp_path, launch__num_processes=2, **SHORT)
+    folder = Folder(worker._folder_of(config))
+    monkeypatch.setattr(launch, "run", lambda _: 128 + signal.SIGTERM)
+    with folder.locked():
+        folder.write_status("failed", 0, 6, message="of the first try")
+    assert worker.run_one(config) == Finished(0, "interrupted")
+    with folder.locked():  # told in the last step
+        folder.write_status("finished", 6, 6)
+    assert worker.run_one(config) == Finished(0, "finished")
 
 
 def test_a_cell_of_several_processes_runs_inside_a_sweep(tmp_path: Path, monkeypatch: Any) -> None:

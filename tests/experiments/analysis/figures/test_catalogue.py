@@ -104,6 +104,27 @@ def test_a_png_is_made_where_its_svg_has_changed(tmp_path: Path) -> None:
     assert saved("a") == first == saved("a")
 
 
+def test_a_png_that_was_killed_half_way_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save() -> bytes:
+        figure = figure_style.canvas("a", "caption", (3, 2), [1], [1])[0]
+        return figure_style.save(figure, tmp_path, "one")[0].read_bytes()
+
+    whole, write = save(), Path.write_bytes
+
+    def killed(path: Path, content: bytes) -> int:
+        write(path, content[: len(content) // 2])
+        raise KeyboardInterrupt
+
+    (tmp_path / "one.png").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            save()
+    assert save() == whole
+
+
 def test_another_processors_last_digits_do_not_change_a_file() -> None:
     """They change matplotlib's ids, which are hashes of unrounded places."""
     text = '<g id="pe60644d8ba"/><g id="m0123456789"/><use clip="url(#{})" id="other"/>'

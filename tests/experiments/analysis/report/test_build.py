@@ -88,6 +88,32 @@ def test_the_next_report_replaces_the_last(results: Path, tmp_path: Path) -> Non
     assert not list(tmp_path.glob(".out-*"))
 
 
+def test_two_that_are_made_at_once_both_end_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one puts its own between our two steps."""
+    rename, out = Path.rename, tmp_path / "out"
+
+    def overtaken(path: Path, target: Path) -> Path:
+        if path == out:
+            monkeypatch.undo()
+            moved = rename(path, target)
+            made("other").rename(out)
+            return moved
+        return rename(path, target)
+
+    def made(name: str) -> Path:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "index.html").write_text(name)
+        return tmp_path / name
+
+    made("out")
+    monkeypatch.setattr(Path, "rename", overtaken)
+    build._put(made("ours"), out)
+    assert (out / "index.html").read_text() == "ours"
+    assert list(tmp_path.iterdir()) == [out]
+
+
 def test_a_folder_of_somebody_else_is_left_alone(results: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(UserError, match="not a report"):
