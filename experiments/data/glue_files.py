@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from experiments.data.text_pairs import Exam, JoinedPairs, StoredPairs, TextPair
 from experiments.data.text_readers import Piece, UnreadableText, parquet_rows
 from experiments.data.token_store import StoredTokens, plan_of
 from experiments.data.tokenising import tokenise
-from experiments.data.tokenizer import check_fits, open_tokenizer
+from experiments.data.tokenizer import Tokenizer, check_fits, open_tokenizer
 
 VERSION = 1
 """To be raised whenever the texts change: it is part of a cache's name."""
@@ -59,6 +59,7 @@ class GlueFiles(TextPairs):
     ) -> None:
         opened = open_tokenizer(str(tokenizer_file), tokenizer_sha256, max(1, num_workers))
         check_fits(opened, opened.vocab_size, needs=["eos", "pad"])
+        check_answers(opened, tasks or TASKS)
         folder = Path(root or ".").expanduser()
         train, exams, keys = [], [], []
         for task in tasks or TASKS:
@@ -90,6 +91,25 @@ class GlueFiles(TextPairs):
             num_workers=num_workers,
             fingerprint=" ".join(keys),
         )
+
+
+def check_answers(tokenizer: Tokenizer, tasks: Iterable[str]) -> None:
+    """Refuses a tokenizer that does not give every answer back as it was.
+
+    The true answers would be no labels then, and any nonsense would be as right as they.
+
+    Raises:
+        UserError: names the first such answer, and what becomes of it.
+    """
+    for task in tasks:
+        answers = LABELS[task] or [similarity(fifths / 5) for fifths in range(26)]
+        for answer, ids in zip(answers, tokenizer.encode(answers), strict=True):
+            if (back := tokenizer.decode(ids.tolist())) != answer:
+                raise UserError(
+                    f"data.tokenizer_file: the answer {answer!r} of {task} comes back as {back!r}, "
+                    "so answers could not be graded: take T5's spiece.model, or one that "
+                    "scripts/train_tokenizer.py makes"
+                )
 
 
 def _read(task: str, split: str, path: Path) -> Iterator[Piece]:
