@@ -5,6 +5,7 @@ Source: arXiv:1706.08500 (FID), arXiv:1801.01401 (KID), arXiv:1911.07023 (bias i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,9 @@ def statistics(features: Tensor, num_kept: int = 0) -> Statistics:
 
 
 def frechet_distance(ours: Statistics, theirs: Statistics) -> float:
-    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), by torchmetrics."""
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), by torchmetrics; NaN where a feature is NaN."""
+    if ours.mean.isnan().any() or theirs.mean.isnan().any():
+        return math.nan
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     # Every process has all features: torchmetrics would add them up once more.

@@ -149,14 +149,19 @@ def draw_all(model: nn.Module, generation: Generation, context: Context) -> _Dra
 
 
 def _draw(generation: Generation, numbers: list[int], device: torch.device) -> _Drawn:
-    images = eight_bit(generation.draw(numbers))
+    drawn = generation.draw(numbers)
+    is_broken = drawn.isnan().flatten(1).any(1)  # it would be black, and as near as black is
+    images = eight_bit(drawn.nan_to_num())
     features, logits = generation.extractor.extract(images)
+    features = features.masked_fill(is_broken[:, None], float("nan"))
     right = torch.full((len(numbers),), float("nan"))
     if logits is not None and generation.asked is not None:
         right = (logits.argmax(1).cpu() == generation.asked(numbers).cpu()).float()
+        right = right * ~is_broken.cpu()
     cosines = torch.full((len(numbers),), float("nan"))
     if generation.text is not None:
         cosines = generation.text.cosines(images, numbers)
+        cosines = cosines.masked_fill(is_broken.cpu(), float("nan"))
     shown = images[torch.tensor(numbers, device=device) < generation.num_shown]
     return _Drawn(features.float().cpu(), right, cosines, shown.cpu())
 

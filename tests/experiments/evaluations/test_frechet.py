@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 import torch
 
 from experiments.config import ConfigError
-from experiments.evaluations import extractors, frechet
+from experiments.distributed import World
+from experiments.evaluations import extractors, frechet, generation
+from experiments.evaluations.evaluation import Context
 from experiments.evaluations.extractors import eight_bit
 
 CLASSIFIER = {
@@ -95,6 +98,38 @@ def test_pixels_are_rounded_as_images_are_saved() -> None:
     assert eight_bit(torch.tensor([-2.0, -1.0, 0.0, 1.0, 3.0])).tolist() == [0, 0, 128, 255, 255]
     everything = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(eight_bit(everything.float() / 127.5 - 1), everything)
+
+
+@torch.no_grad()
+def test_a_sample_that_is_no_image_is_not_taken_for_a_black_one() -> None:
+    extractor = extractors.classifier(**CLASSIFIER)
+    images = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    reference = frechet.statistics(extractor.extract(eight_bit(images))[0].double(), 8)
+    context = Context(World(0, 1, torch.device("cpu")), 0, 3, 1)
+
+    def judged(samples: torch.Tensor) -> dict[str, float]:
+        made = generation.Generation(
+            "8_ddim2",
+            num_samples=8,
+            num_shown=0,
+            extractor=extractor,
+            facts={"num_features": 32, "shape": [1, 8, 8]},
+            draw=lambda numbers: samples[numbers],
+            asked=lambda numbers: extractor.extract(eight_bit(images))[1].argmax(1)[numbers],  # pyright: ignore
+            text=generation.TextMatch({}, lambda images, numbers: torch.ones(len(numbers))),
+        )
+        found = generation.judge(torch.nn.Identity(), made, reference, context)
+        return {one.metric: one.value for one in found}
+
+    whole = judged(images)
+    assert whole["fd8_ddim2"] == pytest.approx(0.0, abs=1e-5)
+    assert whole["agreement8_ddim2"] == 100.0 and whole["clip_score8_ddim2"] == 1.0
+    images_of_one = images.clone()
+    images_of_one[5, 0, 3, 3] = math.nan
+    broken = judged(images_of_one)
+    assert broken.pop("agreement8_ddim2") == 87.5
+    assert broken.keys() == whole.keys() - {"agreement8_ddim2"}
+    assert all(math.isnan(value) for value in broken.values()), broken
 
 
 def test_classifier_knows_the_digits(tmp_path: Path) -> None:
