@@ -63,8 +63,14 @@ class Contrastive(Task):
             self.settings, honours, self.source.name, own=("cache_features", "judge", *_PIXELS)
         )
         self._model = model
+        is_loss = judge.metric.endswith("loss")
         self.headline = Headline(
-            judge.metric, "higher", "%", tune=judge.tune, report=judge.report, digits=2
+            judge.metric,
+            "lower" if is_loss else "higher",
+            self.loss_unit if is_loss else "%",
+            tune=judge.tune,
+            report=judge.report,
+            digits=3 if is_loss else 2,
         )
         self._opened: dict[str, Any] = {}  # further sets, by their sections
         self._check_sets()

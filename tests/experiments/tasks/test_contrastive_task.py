@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -387,6 +388,14 @@ def test_what_does_not_fit_is_one_line(
     with pytest.raises(UserError, match=said) as caught:
         runner.run(pairs.config(tmp_path, **changes))
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_can_be_judged_by_a_loss(tmp_path: Path) -> None:
+    made = pairs.config(tmp_path, tmp_path)
+    made.task["judge"] |= {"metric": "zero_shot_loss", "tune": "test", "report": "test"}
+    assert runner.run(made).state == "finished"
+    headline = json.loads(read_json(tmp_path / run_id(made) / "run.json")["headline"])
+    assert (headline["better"], headline["unit"]) == ("lower", "nats")
 
 
 def test_sets_without_a_root_are_left_out_and_how_a_run_is_judged_does_not_name_it(
