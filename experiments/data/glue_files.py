@@ -116,8 +116,12 @@ def _read(task: str, split: str, path: Path) -> Iterator[Piece]:
     """Input and answer of each example, in turns."""
     rows = _parquet(task, path) if path.suffix == ".parquet" else _tsv(task, path)
     for place, (sentences, label) in enumerate(rows, 1):
+        where = f"{path}, example {place}"
+        if None in sentences:
+            lost = TASKS[task].columns[sentences.index(None)]
+            raise UnreadableText(f"{where}: its {lost} is missing: get the file again")
         yield input_text(task, sentences), True
-        yield answer_text(task, label, f"{path}, example {place}"), True
+        yield answer_text(task, label, where), True
 
 
 def input_text(task: str, sentences: Sequence[str]) -> str:
@@ -162,7 +166,7 @@ def _tsv(task: str, path: Path) -> Iterator[tuple[list[str], str]]:
     has_header = not facts.tsv_label.isdecimal()
     missing = False
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # MRPC's begin with a mark
             lines = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             names = next(lines, []) if has_header else [str(place) for place in range(4)]
             if absent := [n for n in (*facts.tsv_columns, facts.tsv_label) if n not in names]:
@@ -182,8 +186,14 @@ def _tsv(task: str, path: Path) -> Iterator[tuple[list[str], str]]:
 
 
 def _check_size(task: str, split: str, num_examples: int) -> None:
-    """Copies differ by the three rows of QQP without a label."""
+    """Refuses a split without any example; copies differ by the three rows of QQP without a label.
+
+    Raises:
+        UserError: for an empty one.
+    """
     official = TASKS[task].sizes[split]
+    if not num_examples:
+        raise UserError(f"GLUE, {task}, {split}: the file has no example: get it again")
     if abs(num_examples - official) > 3:
         warnings.warn(
             f"GLUE, {task}, {split}: {num_examples:,} examples, {official:,} in the original: "
