@@ -31,6 +31,7 @@ from experiments.evaluations.zero_shot import zero_shot
 from experiments.headline import Headline
 from experiments.models.contrastive_loss import contrastive_loss
 from experiments.models.position_embeddings import resized
+from experiments.models.text_length import check_length
 from experiments.settings.contrastive import (
     ContrastiveTaskConfig,
     JudgeConfig,
@@ -106,6 +107,8 @@ class Contrastive(Task):
         text, tokenizer = getattr(model, "text", None), self.source.tokens.tokenizer
         if (size := getattr(text, "vocab_size", None)) is not None:
             check_fits(tokenizer, size, ("pad",))
+        if text is not None:
+            check_length(text, self.source.tokens.num_tokens, "data.num_tokens")
         if (pad := getattr(text, "pad_id", None)) not in (None, tokenizer.pad_id):
             raise ConfigError(
                 f"model.text.pad_id={pad}: the tokenizer's padding is {tokenizer.pad_id}; set it so"

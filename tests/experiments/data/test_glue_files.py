@@ -113,6 +113,26 @@ def test_hidden_labels_cut_and_foreign_files_are_refused(tmp_path: Path) -> None
         check_glue({"root": str(tmp_path)}, "t5_proxy")
 
 
+@pytest.mark.filterwarnings("ignore:GLUE")
+def test_marks_missing_sentences_and_files_without_examples(tmp_path: Path) -> None:
+    for split in ("train", "validation"):  # MRPC's files begin with a mark of byte order
+        path = write_tsv(tmp_path, "mrpc", split)
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+        write_parquet(tmp_path, "cola", split)
+        path = write_tsv(tmp_path, "rte", split)
+    assert len(glue_files(tmp_path, tmp_path, tasks=["mrpc"]).train) == 4
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    with pytest.raises(UserError, match="GLUE, rte, validation: the file has no example"):
+        glue_files(tmp_path, tmp_path, tasks=["rte"])
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({"sentence": ["a", None], "label": [0, 1]})
+    pyarrow.parquet.write_table(table, tmp_path / "cola" / "train-00000-of-00001.parquet")
+    with pytest.raises(UserError, match="example 2: its sentence is missing"):
+        glue_files(tmp_path, tmp_path, tasks=["cola"])
+
+
 def test_a_copy_of_another_size_is_said(tmp_path: Path) -> None:
     for split in TASKS["cola"].sizes:
         write_parquet(tmp_path, "cola", split)

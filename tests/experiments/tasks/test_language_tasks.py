@@ -353,6 +353,15 @@ def test_a_model_with_too_few_embeddings_is_refused() -> None:
             task.build_model()
 
 
+@needs_transformers
+@pytest.mark.parametrize("case", ["causal gpt2", "masked gpt2"])
+def test_windows_longer_than_the_models_positions_are_refused(case: str) -> None:
+    task = texts.build_task(case)
+    task._model = {**task._model, "n_positions": 11}
+    with pytest.raises(ConfigError, match=r"data\.length=12: the model has 11 positions .*\.wpe"):
+        task.build_model()
+
+
 @pytest.mark.parametrize("page", ["lm_proxy", "mlm_proxy"])
 def test_the_proxies_of_language_models_can_be_trained_together(page: str) -> None:
     assert why_alone(compose([f"experiment={page}", "optimizer=lion"])) == ""
