@@ -91,7 +91,7 @@ class Contrastive(Task):
                 source = self._built(asked.data)
                 _check_files(source)
                 number = source.num_classes
-                unread = None if asked.classes else ["a class"] * number
+                unread = None if asked.classes else [f"class {k}" for k in range(number)]
                 read_prompts(asked.classes, asked.templates, number, unread)
 
     @property
