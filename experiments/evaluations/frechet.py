@@ -80,7 +80,7 @@ def kernel_distance(ours: Tensor, theirs: Tensor) -> tuple[float, float | None, 
 
     Args:
         ours: (N, D) float64.
-        theirs: (M, D) float64.
+        theirs: (M, D) float64; maybe sorted by class, so that a block takes every so-manieth.
 
     Returns:
         Mean over blocks of at most `KERNEL_BLOCK`, its standard error where there are several
@@ -93,7 +93,7 @@ def kernel_distance(ours: Tensor, theirs: Tensor) -> tuple[float, float | None, 
     number = least // size
     values = torch.stack(
         [
-            poly_mmd(theirs[k * size : (k + 1) * size], ours[k * size : (k + 1) * size])
+            poly_mmd(theirs[k::number][:size], ours[k * size : (k + 1) * size])
             for k in range(number)
         ]
     )

@@ -101,7 +101,10 @@ def judge(
     yield replace(found, metric=f"{generation.metric}_half", value=half, n=number // 2)
     yield replace(found, metric=f"{generation.metric}_limit", value=2 * distance - half)
     kid = {"fid": "kid", "fd": "kd"}[kind]
-    yield replace(found, metric=f"{kid}{rest}", value=kernel, error=error, n=counted)
+    known = json.dumps({**generation.facts, **_kept_of(reference)}, sort_keys=True)
+    yield replace(
+        found, metric=f"{kid}{rest}", value=kernel, error=error, n=counted, instrument=known
+    )
     if not drawn.right.isnan().any():
         share = float(drawn.right.mean())
         error = 100 * (share * (1 - share) / number) ** 0.5
@@ -119,6 +122,12 @@ def judge(
             float(cosines.std()) / number**0.5,
             instrument=json.dumps(generation.text.facts, sort_keys=True),
         )
+
+
+def _kept_of(reference: Statistics) -> dict[str, str]:
+    """What the kernel distance knows of the reference, where that is not all of it."""
+    number = len(reference.features)
+    return {"features": f"{number} spread"} if number < reference.num_images else {}
 
 
 def draw_all(model: nn.Module, generation: Generation, context: Context) -> _Drawn:

@@ -251,6 +251,7 @@ class Diffusion(Task):
     def _reference(self, context: Context) -> Statistics:
         facts = {**self._judged_by, "shape": self.shape, "split": self.reference_split}
         facts["computed_in"] = "float32"  # kept ones may be of when it was as the training's
+        facts["features"] = "spread"  # or of when the first ones were kept
         return reference(
             facts,
             self.extractor,
