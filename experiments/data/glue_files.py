@@ -117,9 +117,9 @@ def _read(task: str, split: str, path: Path) -> Iterator[Piece]:
     rows = _parquet(task, path) if path.suffix == ".parquet" else _tsv(task, path)
     for place, (sentences, label) in enumerate(rows, 1):
         where = f"{path}, example {place}"
-        if None in sentences:
-            lost = TASKS[task].columns[sentences.index(None)]
-            raise UnreadableText(f"{where}: its {lost} is missing: get the file again")
+        named = zip(TASKS[task].columns, sentences, strict=True)
+        if lost := [column for column, text in named if text is None]:
+            raise UnreadableText(f"{where}: its {lost[0]} is missing: get the file again")
         yield input_text(task, sentences), True
         yield answer_text(task, label, where), True
 

@@ -92,10 +92,7 @@ def kernel_distance(ours: Tensor, theirs: Tensor) -> tuple[float, float | None, 
     size = min(KERNEL_BLOCK, least)
     number = least // size
     values = torch.stack(
-        [
-            poly_mmd(theirs[k::number][:size], ours[k * size : (k + 1) * size])
-            for k in range(number)
-        ]
+        [poly_mmd(theirs[k::number][:size], ours[k * size : (k + 1) * size]) for k in range(number)]
     )
     error = float(values.std() / number**0.5) if number > 1 else None
     return float(values.mean()), error, size * number

@@ -15,7 +15,6 @@ from torch import Tensor
 from experiments.distributed import World
 from experiments.evaluations.evaluation import Measurement
 
-
 LARGEST = 709.0
 """Nats of which `exp` can be taken."""
 

@@ -83,7 +83,7 @@ def _measured(extractor: Extractor, batches: Iterable[Tensor], world: World) -> 
 
 
 def spread(numbers: Tensor) -> Tensor:
-    """Which of some numbers (N,) are kept: all, or `NUM_KEPT` that lie evenly among them, (N,) bool.
+    """Which of some numbers (N,) are kept: all, or `NUM_KEPT` evenly among them; (N,) bool.
 
     Of a part of the numbers at least those are kept that are kept of all.
     """

@@ -7,7 +7,7 @@ from torch import nn
 from experiments.config import ConfigError
 
 _POSITIONS = ("wpe", "position_embeddings", "embed_positions")
-"""What transformers calls the tables of learned positions, in models of the kinds of GPT-2 and BERT."""
+"""What transformers calls tables of learned positions, in models of the kinds of GPT-2 and BERT."""
 
 
 def check_length(model: nn.Module, length: int, setting: str) -> None:
