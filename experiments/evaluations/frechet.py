@@ -36,8 +36,9 @@ def statistics(features: Tensor, num_kept: int = 0) -> Statistics:
 
 
 def frechet_distance(ours: Statistics, theirs: Statistics) -> float:
-    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), by torchmetrics; NaN where a feature is NaN."""
-    if ours.mean.isnan().any() or theirs.mean.isnan().any():
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), by torchmetrics; NaN where one is NaN."""
+    known = (ours.mean, ours.covariance, theirs.mean, theirs.covariance)
+    if any(part.isnan().any() for part in known):
         return math.nan
     from torchmetrics.image.fid import FrechetInceptionDistance
 

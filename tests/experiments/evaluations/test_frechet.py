@@ -120,6 +120,11 @@ def test_files_that_are_sorted_by_class_are_seen_as_a_whole(
     assert reference.spread(few).all()
 
 
+def test_one_image_has_no_distance() -> None:
+    many, one = frechet.statistics(normal(50, 4)), frechet.statistics(normal(1, 4))
+    assert math.isnan(frechet.frechet_distance(many, one))
+
+
 def test_half_as_many_samples_show_the_bias() -> None:
     """In samples of one distribution the distance about halves when their number doubles."""
     known = frechet.statistics(normal(20_000, 16, seed=5))
