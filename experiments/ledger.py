@@ -117,10 +117,15 @@ def _drop_cut_line(handle: int) -> None:
 
 
 def _line(row: dict[str, Any]) -> str:
-    """One JSON line; numbers that JSON does not know become the strings nan, inf, -inf."""
-    value = row.get("value")
-    if isinstance(value, float) and not math.isfinite(value):
-        row = {**row, "value": str(value)}
+    """One JSON line; a value that JSON does not know becomes the string nan, inf or -inf.
+
+    What else is not finite is not known: the standard error of such a value.
+    """
+    lost = {key for key, v in row.items() if isinstance(v, float) and not math.isfinite(v)}
+    if lost:
+        row = {**row, **dict.fromkeys(lost), "value": row["value"]}
+    if "value" in lost:
+        row["value"] = str(row["value"])
     return json.dumps(row, allow_nan=False) + "\n"
 
 

@@ -176,13 +176,16 @@ def divergence(parts: Parts, rows: list[dict[str, Any]]) -> str:
     return parts.world.share(f"{found} after the last step" if found else "")
 
 
-def not_judged(parts: Parts, rows: list[dict[str, Any]]) -> str:
-    """What is said at the end of a run that was not measured by the number that decides.
+def not_judged(parts: Parts, rows: list[dict[str, Any]], is_last: bool = True) -> str:
+    """What is said of a run that is not measured by the number that decides.
 
     Args:
-        parts: After the last step.
-        rows: Of the last evaluation.
+        parts: After the evaluation.
+        rows: Of the evaluation.
+        is_last: Whether it was the last; else what is due with that may still measure it.
     """
+    if not is_last and any(one.when == "last" for one in parts.task.evaluations()):
+        return ""
     headline = parts.task.headline
     weights = parts.config.eval.weights or (headline.weights if parts.average else "raw")
     found = {r["split"] for r in rows if (r["metric"], r["weights"]) == (headline.metric, weights)}

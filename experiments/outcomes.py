@@ -139,9 +139,11 @@ def _judged(rows: pd.DataFrame, headline: Headline) -> pd.DataFrame:
     """The outcomes of runs with one headline."""
     import pandas as pd
 
-    of_weights = rows[(rows.weights == headline.weights) & (rows.state == "finished")]
-    values = _last(of_weights[of_weights.metric == headline.metric])
-    losses = _last(of_weights[of_weights.metric == LOSS])
+    is_last = rows.step == rows.groupby("run_id").step.transform("max")
+    is_judged = is_last & (rows.weights == headline.weights) & (rows.state == "finished")
+    of_weights = rows[is_judged]
+    values = _by_split(of_weights[of_weights.metric == headline.metric])
+    losses = _by_split(of_weights[of_weights.metric == LOSS])
     table = []
     for run, mine in rows.groupby("run_id", sort=True):
         last = mine.loc[mine.step.idxmax()]
@@ -166,9 +168,13 @@ def _judged(rows: pd.DataFrame, headline: Headline) -> pd.DataFrame:
     return pd.DataFrame(table, columns=list(COLUMNS))
 
 
-def _last(measured: pd.DataFrame) -> dict[tuple[str, str], dict[str, float]]:
-    """By run and split: value and n at the run's last step that has any."""
-    last = measured[measured.step == measured.groupby("run_id").step.transform("max")]
+def _by_split(last: pd.DataFrame) -> dict[tuple[str, str], dict[str, float]]:
+    """By run and split: value and n.
+
+    Args:
+        last: Of one metric after the runs' last steps. What was measured of an earlier checkpoint
+            alone (`job=evaluate checkpoint.step=...`) is not how a run has ended.
+    """
     rows = zip(last.run_id, last.split, last.value, last.n, strict=True)
     return {(run, split): {"value": value, "n": n} for run, split, value, n in rows}
 

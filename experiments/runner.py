@@ -128,11 +128,13 @@ def _train(parts: Parts, recorder: Recorder, stopper: Stopper, start: int) -> tu
             recorder.add(loss_rows(parts, done, lr_factor))
             losses.clear()
         if is_measured:
-            with explained(f"{what_is_trained(config)}: the first evaluation fails", active=is_new):
-                rows, is_new = _measure(parts, recorder, done), False
+            is_first, is_new = is_new, False
+            what = f"{what_is_trained(config)}: the first evaluation fails"
+            with explained(what, active=is_first):
+                rows = _measure(parts, recorder, done)
             if is_last and (bad := divergence(parts, rows)):
                 return done, "diverged", bad
-            if is_last and (warning := not_judged(parts, rows)):
+            if (is_first or is_last) and (warning := not_judged(parts, rows, is_last)):
                 recorder.log(warning)
         if save:
             save_parts(parts, recorder, done, must=is_last or wish == STOP)

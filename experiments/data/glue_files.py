@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from experiments.data.text_pairs import Exam, JoinedPairs, StoredPairs, TextPair
 from experiments.data.text_readers import Piece, UnreadableText, parquet_rows
 from experiments.data.token_store import StoredTokens, plan_of
 from experiments.data.tokenising import tokenise
-from experiments.data.tokenizer import check_fits, open_tokenizer
+from experiments.data.tokenizer import Tokenizer, check_fits, open_tokenizer
 
 VERSION = 1
 """To be raised whenever the texts change: it is part of a cache's name."""
@@ -59,6 +59,7 @@ class GlueFiles(TextPairs):
     ) -> None:
         opened = open_tokenizer(str(tokenizer_file), tokenizer_sha256, max(1, num_workers))
         check_fits(opened, opened.vocab_size, needs=["eos", "pad"])
+        check_answers(opened, tasks or TASKS)
         folder = Path(root or ".").expanduser()
         train, exams, keys = [], [], []
         for task in tasks or TASKS:
@@ -92,12 +93,35 @@ class GlueFiles(TextPairs):
         )
 
 
+def check_answers(tokenizer: Tokenizer, tasks: Iterable[str]) -> None:
+    """Refuses a tokenizer that does not give every answer back as it was.
+
+    The true answers would be no labels then, and any nonsense would be as right as they.
+
+    Raises:
+        UserError: names the first such answer, and what becomes of it.
+    """
+    for task in tasks:
+        answers = LABELS[task] or [similarity(fifths / 5) for fifths in range(26)]
+        for answer, ids in zip(answers, tokenizer.encode(answers), strict=True):
+            if (back := tokenizer.decode(ids.tolist())) != answer:
+                raise UserError(
+                    f"data.tokenizer_file: the answer {answer!r} of {task} comes back as {back!r}, "
+                    "so answers could not be graded: take T5's spiece.model, or one that "
+                    "scripts/train_tokenizer.py makes"
+                )
+
+
 def _read(task: str, split: str, path: Path) -> Iterator[Piece]:
     """Input and answer of each example, in turns."""
     rows = _parquet(task, path) if path.suffix == ".parquet" else _tsv(task, path)
     for place, (sentences, label) in enumerate(rows, 1):
+        where = f"{path}, example {place}"
+        named = zip(TASKS[task].columns, sentences, strict=True)
+        if lost := [column for column, text in named if text is None]:
+            raise UnreadableText(f"{where}: its {lost[0]} is missing: get the file again")
         yield input_text(task, sentences), True
-        yield answer_text(task, label, f"{path}, example {place}"), True
+        yield answer_text(task, label, where), True
 
 
 def input_text(task: str, sentences: Sequence[str]) -> str:
@@ -142,7 +166,7 @@ def _tsv(task: str, path: Path) -> Iterator[tuple[list[str], str]]:
     has_header = not facts.tsv_label.isdecimal()
     missing = False
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # MRPC's begin with a mark
             lines = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             names = next(lines, []) if has_header else [str(place) for place in range(4)]
             if absent := [n for n in (*facts.tsv_columns, facts.tsv_label) if n not in names]:
@@ -162,8 +186,14 @@ def _tsv(task: str, path: Path) -> Iterator[tuple[list[str], str]]:
 
 
 def _check_size(task: str, split: str, num_examples: int) -> None:
-    """Copies differ by the three rows of QQP without a label."""
+    """Refuses a split without any example; copies differ by the three rows of QQP without a label.
+
+    Raises:
+        UserError: for an empty one.
+    """
     official = TASKS[task].sizes[split]
+    if not num_examples:
+        raise UserError(f"GLUE, {task}, {split}: the file has no example: get it again")
     if abs(num_examples - official) > 3:
         warnings.warn(
             f"GLUE, {task}, {split}: {num_examples:,} examples, {official:,} in the original: "

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from experiments.data import text_readers
-from experiments.data.text_paths import find_files, wanted_splits
+from experiments.data.text_paths import check_apart, find_files, wanted_splits
 from experiments.data.text_readers import Piece, read_pieces
 from experiments.data.token_store import Plan, StoredTokens, plan_of
 from experiments.data.token_windows import TokenWindows
@@ -67,6 +67,7 @@ class TextFiles(TokenWindows):
         check_fits(opened, opened.vocab_size, needs=["eos"])
         section = {"train_split": train_split, "val_split": val_split, "test_split": test_split}
         streams, keys = {}, []
+        check_apart(root, section)
         for ours, theirs in wanted_splits(section).items():
             plan = _plan(f"{name}-{ours}", root, theirs, markers, opened, cache_dir)
             tokenise(plan)

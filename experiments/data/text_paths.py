@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.config import ConfigError
 from experiments.data.bundled_paths import package_folder
 from experiments.data.locate import DataMissing
 from experiments.ranges import NAME, PATH, SEED, Range, check_all, choice, count, number, optional
@@ -65,8 +66,7 @@ def check_files(section: Mapping[str, Any], proxy: str) -> None:
     check_all(section, RANGES, "data")
     name, kind = section.get("name", "the text"), section.get("format", "text")
     try:
-        for split in wanted_splits(section).values():
-            find_files(section.get("root"), split)
+        check_apart(section.get("root"), section)
     except DataMissing as error:
         source = SOURCES.get(kind)
         raise DataMissing(
@@ -101,6 +101,23 @@ def wanted_splits(section: Mapping[str, Any]) -> dict[str, str]:
         "test": section.get("test_split"),
     }
     return {ours: theirs for ours, theirs in named.items() if theirs}
+
+
+def check_apart(root: str | None, section: Mapping[str, Any]) -> None:
+    """Refuses a file that is in two splits: what is trained on is not held out.
+
+    Raises:
+        ConfigError: names it and both splits.
+    """
+    seen: dict[Path, str] = {}
+    for ours, theirs in wanted_splits(section).items():
+        for path in find_files(root, theirs):
+            before = seen.setdefault(path.resolve(), ours)
+            if before != ours:
+                raise ConfigError(
+                    f"data.{ours}_split={theirs}: {path} is in data.{before}_split, too: name "
+                    f"another split, or data.{ours}_split=null for none"
+                )
 
 
 def find_files(root: str | None, split: str) -> list[Path]:

@@ -92,7 +92,7 @@ def _json_lines(path: Path) -> Iterator[Piece]:
             if not line.strip():
                 continue
             try:
-                entry = json.loads(line)
+                entry = json.loads(line.removeprefix("\ufeff"))
             except json.JSONDecodeError as error:
                 raise UnreadableText(f"{path}, line {number}: no JSON ({error.msg})") from error
             yield _text_of(entry, f"{path}, line {number}"), True

@@ -89,10 +89,10 @@ def plan_of(
 
 def _grouped(files: Sequence[Path]) -> list[list[Path]]:
     parts: list[list[Path]] = []
-    size = PART_BYTES
+    size = 0
     for path in files:
         bytes_here = path.stat().st_size
-        if size + bytes_here > PART_BYTES:
+        if not parts or size + bytes_here > PART_BYTES:
             parts.append([])
             size = 0
         parts[-1].append(path)

@@ -49,7 +49,7 @@ def classify(
             yield Measurement(split, "top1", value, "%", int(counted), "higher", error)
         if with_loss:
             mean = loss / with_loss
-            spread = max(0.0, squares / with_loss - mean**2)
+            spread = max(squares / with_loss - mean**2, 0.0)  # NaN stays NaN
             error = (spread / with_loss) ** 0.5
             yield Measurement(split, "loss", mean, "nats", int(with_loss), "lower", error)
 

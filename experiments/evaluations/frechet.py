@@ -5,6 +5,7 @@ Source: arXiv:1706.08500 (FID), arXiv:1801.01401 (KID), arXiv:1911.07023 (bias i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,10 @@ def statistics(features: Tensor, num_kept: int = 0) -> Statistics:
 
 
 def frechet_distance(ours: Statistics, theirs: Statistics) -> float:
-    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), by torchmetrics."""
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), by torchmetrics; NaN where one is NaN."""
+    known = (ours.mean, ours.covariance, theirs.mean, theirs.covariance)
+    if any(part.isnan().any() for part in known):
+        return math.nan
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     # Every process has all features: torchmetrics would add them up once more.
@@ -77,7 +81,7 @@ def kernel_distance(ours: Tensor, theirs: Tensor) -> tuple[float, float | None, 
 
     Args:
         ours: (N, D) float64.
-        theirs: (M, D) float64.
+        theirs: (M, D) float64; maybe sorted by class, so that a block takes every so-manieth.
 
     Returns:
         Mean over blocks of at most `KERNEL_BLOCK`, its standard error where there are several
@@ -89,10 +93,7 @@ def kernel_distance(ours: Tensor, theirs: Tensor) -> tuple[float, float | None, 
     size = min(KERNEL_BLOCK, least)
     number = least // size
     values = torch.stack(
-        [
-            poly_mmd(theirs[k * size : (k + 1) * size], ours[k * size : (k + 1) * size])
-            for k in range(number)
-        ]
+        [poly_mmd(theirs[k::number][:size], ours[k * size : (k + 1) * size]) for k in range(number)]
     )
     error = float(values.std() / number**0.5) if number > 1 else None
     return float(values.mean()), error, size * number

@@ -101,7 +101,10 @@ def judge(
     yield replace(found, metric=f"{generation.metric}_half", value=half, n=number // 2)
     yield replace(found, metric=f"{generation.metric}_limit", value=2 * distance - half)
     kid = {"fid": "kid", "fd": "kd"}[kind]
-    yield replace(found, metric=f"{kid}{rest}", value=kernel, error=error, n=counted)
+    known = json.dumps({**generation.facts, **_kept_of(reference)}, sort_keys=True)
+    yield replace(
+        found, metric=f"{kid}{rest}", value=kernel, error=error, n=counted, instrument=known
+    )
     if not drawn.right.isnan().any():
         share = float(drawn.right.mean())
         error = 100 * (share * (1 - share) / number) ** 0.5
@@ -119,6 +122,12 @@ def judge(
             float(cosines.std()) / number**0.5,
             instrument=json.dumps(generation.text.facts, sort_keys=True),
         )
+
+
+def _kept_of(reference: Statistics) -> dict[str, str]:
+    """What the kernel distance knows of the reference, where that is not all of it."""
+    number = len(reference.features)
+    return {"features": f"{number} spread"} if number < reference.num_images else {}
 
 
 def draw_all(model: nn.Module, generation: Generation, context: Context) -> _Drawn:
@@ -149,14 +158,19 @@ def draw_all(model: nn.Module, generation: Generation, context: Context) -> _Dra
 
 
 def _draw(generation: Generation, numbers: list[int], device: torch.device) -> _Drawn:
-    images = eight_bit(generation.draw(numbers))
+    drawn = generation.draw(numbers)
+    is_broken = drawn.isnan().flatten(1).any(1)  # it would be black, and as near as black is
+    images = eight_bit(drawn.nan_to_num())
     features, logits = generation.extractor.extract(images)
+    features = features.masked_fill(is_broken[:, None], float("nan"))
     right = torch.full((len(numbers),), float("nan"))
     if logits is not None and generation.asked is not None:
         right = (logits.argmax(1).cpu() == generation.asked(numbers).cpu()).float()
+        right = right * ~is_broken.cpu()
     cosines = torch.full((len(numbers),), float("nan"))
     if generation.text is not None:
         cosines = generation.text.cosines(images, numbers)
+        cosines = cosines.masked_fill(is_broken.cpu(), float("nan"))
     shown = images[torch.tensor(numbers, device=device) < generation.num_shown]
     return _Drawn(features.float().cpu(), right, cosines, shown.cpu())
 

@@ -14,7 +14,9 @@ import logging
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,13 @@ from experiments.config import UserError
 from experiments.data.tokenizer import Tokenizer
 from experiments.evaluations.evaluation import Context, Measurement
 from experiments.evaluations.one_shot_tasks import TASKS
+from experiments.headline import Direction
 from experiments.settings.causal_language import OneShotConfig
 
 PAGES = Path(__file__).parent / "one_shot_pages"
 SPLIT = "one_shot"
 BOOTSTRAPS = 1000
+_WAYS: dict[Any, Direction] = {True: "higher", False: "lower"}
 _BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 
 
@@ -49,8 +53,9 @@ def measure_one_shot(
         max_length: Tokens that the model can see; longer prompts lose their beginning.
 
     Yields:
-        Every metric of every task, as `TASK_METRIC`, in %; and the averages of the paper's NLG and
-        NLU tasks where all of a group were measured.
+        Every metric of every task, as `TASK_METRIC` (`TASK_METRIC_FILTER` where a task filters
+        answers in several ways), shares in %; and the averages of the paper's NLG and NLU tasks
+        where all of a group were measured.
 
     Raises:
         UserError: where lm-eval, a task or its data is missing.
@@ -88,7 +93,7 @@ def measure_one_shot(
                 f"evaluation=one_shot: {reason[0]}; is task.one_shot.data a folder with a local "
                 "copy of each task's data, as its page names the splits and columns?"
             ) from error
-    yield from _measurements(found)
+    yield from _measurements(found, settings, version("lm_eval"))
 
 
 def page_of(name: str, folders: Sequence[Path]) -> Path:
@@ -129,23 +134,46 @@ def _local_page(name: str, page: Path, folder: str | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _measurements(found: Any) -> Iterator[Measurement]:
-    chosen: dict[str, list[float]] = {}
+def _measurements(found: Any, settings: OneShotConfig, version: str) -> Iterator[Measurement]:
+    chosen: dict[str, dict[str, Measurement]] = {}
     by_name = {task.name: task for task in TASKS}
+    asked = {"lm_eval": version, "limit": settings.limit}
     for name, values in found["results"].items():
-        number = found["n-samples"][name]["effective"]
-        for key, value in values.items():
-            metric, comma, _ = key.partition(",")
-            if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
-                continue
-            error = values.get(key.replace(metric, f"{metric}_stderr", 1))
-            error = 100.0 * error if isinstance(error, float) else None
-            measured = f"{name}_{metric}"
-            yield Measurement(SPLIT, measured, 100.0 * value, "%", number, "higher", error)
+        scores = {key: v for key, v in values.items() if _is_score(key, v)}
+        counted = Counter(key.partition(",")[0] for key in scores)
+        facts = {**asked, "task": found["versions"].get(name), "shots": found["n-shot"].get(name)}
+        for key, value in scores.items():
+            metric, _, chosen_by = key.partition(",")
+            told = f"{metric}_{chosen_by}" if counted[metric] > 1 else metric
+            error = values.get(f"{metric}_stderr,{chosen_by}")
+            scale, unit = (100.0, "%") if _is_share(metric) else (1.0, "")
+            one = Measurement(
+                SPLIT,
+                f"{name}_{told}",
+                scale * value,
+                unit,
+                found["n-samples"][name]["effective"],
+                _WAYS.get(found["higher_is_better"].get(name, {}).get(metric)),
+                scale * error if isinstance(error, float) else None,
+                instrument=json.dumps(facts, sort_keys=True),
+            )
+            yield one
             if name in by_name and metric == by_name[name].metric:
-                chosen.setdefault(by_name[name].group, []).append(100.0 * value)
-    for group, values in chosen.items():
-        if len(values) == sum(task.group == group for task in TASKS):
-            mean = sum(values) / len(values)
-            name = f"{group.lower()}_average"
-            yield Measurement(SPLIT, name, mean, "%", len(values), "higher")
+                chosen.setdefault(by_name[name].group, {})[name] = one
+    facts = json.dumps({**asked, "shots": settings.num_fewshot}, sort_keys=True)
+    for group, ones in chosen.items():
+        if len(ones) == sum(task.group == group for task in TASKS):
+            mean = sum(one.value for one in ones.values()) / len(ones)
+            number, average = sum(one.n for one in ones.values()), f"{group.lower()}_average"
+            yield Measurement(SPLIT, average, mean, "%", number, "higher", instrument=facts)
+
+
+def _is_score(key: str, value: Any) -> bool:
+    """Keys are `acc,none`, or a filter of answers behind the comma; facts of a task have none."""
+    metric, comma, _ = key.partition(",")
+    return bool(comma) and not metric.endswith("_stderr") and isinstance(value, int | float)
+
+
+def _is_share(metric: str) -> bool:
+    """Whether it lies in 0..1 and is given in %; perplexities, BLEU and others stay as they are."""
+    return metric.startswith(("acc", "exact_match", "f1")) or metric in ("em", "mcc")

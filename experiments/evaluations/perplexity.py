@@ -15,6 +15,9 @@ from torch import Tensor
 from experiments.distributed import World
 from experiments.evaluations.evaluation import Measurement
 
+LARGEST = 709.0
+"""Nats of which `exp` can be taken."""
+
 
 class TokenTally:
     """Sums of a split: nats, scored tokens, and what the standard error needs."""
@@ -57,7 +60,7 @@ class TokenTally:
         if not tokens:
             return
         loss = nats / tokens
-        spread = max(0.0, squares - 2 * loss * cross + loss**2 * counts)
+        spread = max(squares - 2 * loss * cross + loss**2 * counts, 0.0)  # NaN stays NaN
         error = math.sqrt(spread) / tokens
         yield from _both(split, "", loss, error, int(tokens))
         if num_words:
@@ -69,6 +72,6 @@ class TokenTally:
 def _both(split: str, suffix: str, loss: float, error: float, n: int) -> Iterable[Measurement]:
     unit = "nats per word" if suffix else "nats per token"
     yield Measurement(split, f"loss{suffix}", loss, unit, n, "lower", error)
-    perplexity = math.exp(min(loss, 700.0))
+    perplexity = math.inf if loss > LARGEST else math.exp(loss)
     name = f"perplexity{suffix}"
     yield Measurement(split, name, perplexity, "", n, "lower", perplexity * error)

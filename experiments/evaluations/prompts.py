@@ -42,7 +42,8 @@ def read_prompts(
 
     Raises:
         UserError: for a file that is not there.
-        ConfigError: for a number of classes that is not the data's, or a template without {}.
+        ConfigError: for a number of classes that is not the data's, two of one name (but for
+            capitals, which many tokenizers do not see), or a template without {}.
     """
     if not classes and not own_names:
         raise ConfigError("the data do not name their classes: set task.judge.zero_shot.*.classes")
@@ -53,6 +54,13 @@ def read_prompts(
             f"{classes or 'the data'} names {len(prompts.classes)} classes, and the data has "
             f"{num_classes}: give one line for each class, in the order of their numbers"
         )
+    seen: dict[str, int] = {}
+    for number, name in enumerate(names):
+        if (first := seen.setdefault(name.lower(), number)) != number:
+            raise ConfigError(
+                f"{classes or 'the data'}: the classes {first} and {number} are both called "
+                f"{name!r}, so one of them could never be right: tell them apart"
+            )
     for template in prompts.templates:
         if "{}" not in template:
             raise ConfigError(f"{templates}: {template!r} has no {{}} for the name of the class")

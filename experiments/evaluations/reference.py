@@ -19,7 +19,10 @@ from experiments.evaluations.extractors import Extractor
 from experiments.evaluations.frechet import Statistics
 
 NUM_KEPT = 10_000
-"""Features that are kept for the kernel distance."""
+"""Features that are kept for the kernel distance, spread over all images: the first ones of files
+that are sorted by class would be of the first classes."""
+_GOLDEN = 0x9E3779B97F4A7C15 - 2**64
+"""2^64 divided by the golden ratio: multiples of it, modulo 2^64, fill the range evenly."""
 
 
 def reference(
@@ -63,15 +66,31 @@ def _measured(extractor: Extractor, batches: Iterable[Tensor], world: World) -> 
         sums += features.sum(0)
         products += features.T @ features
         mine = (torch.arange(len(images)) + number) * world.size + world.rank
-        kept.append(features[mine.to(world.device) < NUM_KEPT])
-        places.append(mine[mine < NUM_KEPT])
-        number += len(images)
+        kept, places, number = [*kept, features], [*places, mine], number + len(images)
+        if sum(map(len, places)) > 2 * NUM_KEPT:
+            chosen = spread(torch.cat(places))
+            kept = [torch.cat(kept)[chosen.to(world.device)]]
+            places = [torch.cat(places)[chosen]]
     assert sums is not None and products is not None, "a training set has images for every process"
     counted = int(world.sum(torch.tensor(number)))
     mean = world.sum(sums) / counted
     covariance = (world.sum(products) - counted * torch.outer(mean, mean)) / (counted - 1)
-    features = in_order(torch.cat(kept), torch.cat(places), world)
+    mine = torch.cat(places)
+    everywhere = world.gather(mine.to(world.device)).cpu()
+    chosen = torch.isin(mine, everywhere[spread(everywhere)])
+    features = in_order(torch.cat(kept)[chosen.to(world.device)], mine[chosen], world)
     return Statistics(mean.cpu(), covariance.cpu(), counted, features.cpu())
+
+
+def spread(numbers: Tensor) -> Tensor:
+    """Which of some numbers (N,) are kept: all, or `NUM_KEPT` evenly among them; (N,) bool.
+
+    Of a part of the numbers at least those are kept that are kept of all.
+    """
+    chosen = torch.ones(len(numbers), dtype=torch.bool)
+    if len(numbers) > NUM_KEPT:
+        chosen[(numbers * _GOLDEN).argsort()[NUM_KEPT:]] = False
+    return chosen
 
 
 def in_order(rows: Tensor, numbers: Tensor, world: World) -> Tensor:

@@ -57,15 +57,14 @@ def judged(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def other_weights(rows: pd.DataFrame) -> pd.DataFrame:
-    """The last values of weights that are measured and not judged: averaged ones, or the raw.
+    """The values after the last step of weights that are not judged: averaged ones, or the raw.
 
     Returns:
         run_id, step, split, metric, weights, value, of the runs that have finished.
     """
-    measured = rows[~rows.split.isin(["train", "run"]) & (rows.state == "finished")]
-    measured = measured[measured.weights != _headline_weights(measured)]
-    last = measured.groupby(["run_id", "split", "metric", "weights"]).step.transform("max")
-    kept = measured[measured.step == last]
+    is_last = rows.step == rows.groupby("run_id").step.transform("max")
+    measured = rows[is_last & ~rows.split.isin(["train", "run"]) & (rows.state == "finished")]
+    kept = measured[measured.weights != _headline_weights(measured)]
     return kept[["run_id", "step", "split", "metric", "weights", "value"]].reset_index(drop=True)
 
 

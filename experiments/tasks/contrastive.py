@@ -31,6 +31,7 @@ from experiments.evaluations.zero_shot import zero_shot
 from experiments.headline import Headline
 from experiments.models.contrastive_loss import contrastive_loss
 from experiments.models.position_embeddings import resized
+from experiments.models.text_length import check_length
 from experiments.settings.contrastive import (
     ContrastiveTaskConfig,
     JudgeConfig,
@@ -63,8 +64,14 @@ class Contrastive(Task):
             self.settings, honours, self.source.name, own=("cache_features", "judge", *_PIXELS)
         )
         self._model = model
+        is_loss = judge.metric.endswith("loss")
         self.headline = Headline(
-            judge.metric, "higher", "%", tune=judge.tune, report=judge.report, digits=2
+            judge.metric,
+            "lower" if is_loss else "higher",
+            self.loss_unit if is_loss else "%",
+            tune=judge.tune,
+            report=judge.report,
+            digits=3 if is_loss else 2,
         )
         self._opened: dict[str, Any] = {}  # further sets, by their sections
         self._check_sets()
@@ -84,7 +91,7 @@ class Contrastive(Task):
                 source = self._built(asked.data)
                 _check_files(source)
                 number = source.num_classes
-                unread = None if asked.classes else ["a class"] * number
+                unread = None if asked.classes else [f"class {k}" for k in range(number)]
                 read_prompts(asked.classes, asked.templates, number, unread)
 
     @property
@@ -100,6 +107,8 @@ class Contrastive(Task):
         text, tokenizer = getattr(model, "text", None), self.source.tokens.tokenizer
         if (size := getattr(text, "vocab_size", None)) is not None:
             check_fits(tokenizer, size, ("pad",))
+        if text is not None:
+            check_length(text, self.source.tokens.num_tokens, "data.num_tokens")
         if (pad := getattr(text, "pad_id", None)) not in (None, tokenizer.pad_id):
             raise ConfigError(
                 f"model.text.pad_id={pad}: the tokenizer's padding is {tokenizer.pad_id}; set it so"

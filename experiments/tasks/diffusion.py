@@ -50,7 +50,7 @@ class Diffusion(Task):
         self.settings = self._read_settings(settings)
         self.judge = self._read_judge(judge_section or {})
         self.source: Any = build(data, "data")
-        self._model = model
+        self._model, self._decoder = model, data.get("decoder")
         self._image_settings = ImageTaskConfig(
             horizontal_flip=self.settings.horizontal_flip,
             interpolation=self.settings.interpolation,
@@ -234,7 +234,15 @@ class Diffusion(Task):
             "sha256": self.extractor.sha256,
             "resize": self.extractor.resize,
             "data": self._data_seen,
+            **self._resized_by,
         }
+
+    @property
+    def _resized_by(self) -> dict[str, Any]:
+        """What made the images of their files, where it is not what it is by default."""
+        found = {"interpolation": self.settings.interpolation, "decoder": self._decoder}
+        usual = (DiffusionTaskConfig().interpolation, "pil", None)
+        return {key: value for key, value in found.items() if value not in usual}
 
     @property
     def _data_seen(self) -> str:
@@ -243,6 +251,7 @@ class Diffusion(Task):
     def _reference(self, context: Context) -> Statistics:
         facts = {**self._judged_by, "shape": self.shape, "split": self.reference_split}
         facts["computed_in"] = "float32"  # kept ones may be of when it was as the training's
+        facts["features"] = "spread"  # or of when the first ones were kept
         return reference(
             facts,
             self.extractor,

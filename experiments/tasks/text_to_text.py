@@ -108,15 +108,17 @@ class TextToText(Task):
 
     def _measure(self, model: nn.Module, context: Context) -> Iterator[Measurement]:
         scores: dict[str, list[float]] = {}
+        counts: dict[str, int] = {}  # of examples, by which a step of the mean is told
         for exam in self.source.exams:
             for found in self._sit(exam, model, context):
                 yield found
                 if found.better == "higher":
                     scores.setdefault(exam.split, []).append(found.value)
+            counts[exam.split] = counts.get(exam.split, 0) + len(exam.pairs) * exam.is_written
         if self.source.average:
             for split, values in scores.items():
                 mean = sum(values) / len(values)
-                yield Measurement(split, AVERAGE, mean, "%", len(values), "higher")
+                yield Measurement(split, AVERAGE, mean, "%", counts[split], "higher")
 
     def _sit(self, exam: Exam, model: nn.Module, context: Context) -> Iterator[Measurement]:
         world, prefix = context.world, f"{exam.task}_" if exam.task else ""

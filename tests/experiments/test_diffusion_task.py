@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import forked
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -19,6 +20,8 @@ from experiments.config import ConfigError, RunConfig
 from experiments.data.order import BatchPlan, seed_all
 from experiments.distributed import World
 from experiments.evaluations import generation
+from experiments.evaluations.evaluation import Context
+from experiments.evaluations.extractors import Extractor
 from experiments.identity import run_id
 from experiments.jobs import evaluate
 from experiments.store import read_rows
@@ -233,6 +236,35 @@ def test_the_reference_is_computed_once(tmp_path: Path, monkeypatch: pytest.Monk
     file.write_bytes(b"damaged")
     assert evaluate.measure(replace(made, job="evaluate")).rows[2]["value"] == first
     assert len(calls) == 2
+
+
+class _Means(Extractor):
+    def _extract(self, images: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return images.float().mean((2, 3)), None
+
+
+def test_images_that_are_resized_otherwise_are_another_reference(tmp_path: Path) -> None:
+    random = np.random.RandomState(0)
+    for name in ("train/ant", "train/bee", "val/ant", "val/bee"):
+        (tmp_path / name).mkdir(parents=True)
+        for number in range(3):
+            pixels = random.randint(0, 256, (29, 23, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    data = {
+        "_target_": "experiments.data.image_files.ImageFiles", "name": "noise", "num_classes": 2,
+        "num_train": 6, "root": str(tmp_path), "val_split": "val", "input_size": 16,
+        "num_workers": 0,
+    }  # fmt: skip
+    made, told = [], []
+    for read, drawn in (({}, {}), ({}, {"interpolation": "box"}), ({"decoder": "tensor"}, {})):
+        task = Diffusion({**data, **read}, {}, horizontal_flip=0.0, **drawn)
+        task.__dict__["extractor"] = _Means("fd", "Means", "0", "none", 3, torch.nn.Identity())
+        made.append(task._reference(Context(ALONE, 0, 4, 1)).mean)
+        told.append({key: task._judged_by.get(key) for key in ("interpolation", "decoder")})
+    nothing = dict.fromkeys(told[0])
+    assert told == [nothing, nothing | {"interpolation": "box"}, nothing | {"decoder": "tensor"}]
+    for one, other in ((0, 1), (0, 2)):
+        assert not torch.equal(made[one], made[other]), told[other]
 
 
 def test_the_headline_asks_for_averaged_weights_where_there_are_any(

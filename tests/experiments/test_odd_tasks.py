@@ -21,7 +21,7 @@ from experiments.identity import run_id
 from experiments.jobs import landscape
 from experiments.store import read_json
 from experiments.sweep.vectorised import run_group
-from experiments.tasks.task import Evaluation, Loss
+from experiments.tasks.task import Evaluation, Loss, Measurement
 
 
 class FewBlanks(my_text.FillIn):
@@ -154,14 +154,32 @@ def test_a_headline_that_nobody_measures_is_said(
 ) -> None:
     headline = Headline("los", better="lower")
     monkeypatch.setattr(my_text.FillIn, "headline", headline)
-    made = config(tmp_path, "fill_in")
+    made = config(tmp_path, "fill_in", "eval.every_steps=2")
     assert runner.run(made).state == "finished"
     log = (tmp_path / run_id(made) / "log.txt").read_text()
     assert "not measured: los on val and test, by which this task says it is judged" in log
     assert "measured: val loss, val filled in, test loss, test filled in" in log
+    last = log.rindex(f"step {made.train.steps}/{made.train.steps}")
+    assert log.index("not measured: los") < last < log.rindex("not measured: los")
     together = [config(tmp_path, "fill_in", f"seed={seed}") for seed in (1, 2)]
     assert [entry.state for entry in run_group(together, compile=False)] == ["finished"] * 2
     assert "not measured: los" in (tmp_path / run_id(together[0]) / "log.txt").read_text()
+
+
+def test_what_the_last_evaluation_may_still_measure_is_not_missed_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offered(self: Any) -> list[Evaluation]:
+        return [Evaluation("fill in", self._measure), Evaluation("late", late, "last")]
+
+    def late(model: Any, context: Any) -> Any:
+        yield from (Measurement(split, "los", 1.0, "nats", 1, "lower") for split in ("val", "test"))
+
+    monkeypatch.setattr(my_text.FillIn, "evaluations", offered)
+    monkeypatch.setattr(my_text.FillIn, "headline", Headline("los", better="lower"))
+    made = config(tmp_path, "fill_in", "eval.every_steps=2")
+    runner.run(made)
+    assert "not measured" not in (tmp_path / run_id(made) / "log.txt").read_text()
 
 
 def test_weights_that_are_not_averaged_are_not_judged_as_averaged(

@@ -59,11 +59,13 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
 def test_numbers_that_json_does_not_know_survive(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "metrics.jsonl")
     ledger.append([row(1, float("nan")), row(2, float("inf")), row(3, float("-inf"))])
+    ledger.append([row(4, 1.5, error=float("nan")), row(5, float("nan"), error=float("inf"))])
     for line in ledger.path.read_text().splitlines():
         json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     values = [r["value"] for r in read_rows(ledger.path)]
     assert math.isnan(values[0])
-    assert values[1:] == [float("inf"), float("-inf")]
+    assert values[1:4] == [float("inf"), float("-inf"), 1.5]
+    assert [r["error"] for r in read_rows(ledger.path)[3:]] == [None, None]
 
 
 def test_a_last_line_cut_anywhere_is_passed_over(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ count with those that there are).
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from experiments.analysis.statistics.targets import speed_up
@@ -27,11 +28,12 @@ def held(curves: pd.DataFrame, hold: int = HOLD) -> pd.DataFrame:
     curve = ["run_id", "split", "metric", "weights"]
     ordered = curves.sort_values([*curve, "step"], kind="stable").reset_index(drop=True)
     sign = ordered.better.map({"higher": 1.0, "lower": -1.0}).fillna(1.0)
-    backwards = ordered.assign(score=sign * ordered.value).iloc[::-1]
-    worst = backwards.groupby(curve, sort=False).score.transform(
-        lambda scores: scores.rolling(hold, min_periods=1).min()
-    )
-    return ordered.assign(value=worst.iloc[::-1] * sign)
+    scores = (sign * ordered.value).fillna(-np.inf)  # what is no number is worse than any
+    worst = scores  # (`rolling` passes over what is not finite)
+    for further in range(1, hold):
+        later = scores.groupby([ordered[key] for key in curve], sort=False).shift(-further)
+        worst = np.minimum(worst, later.fillna(np.inf))
+    return ordered.assign(value=worst * sign)
 
 
 def compute_saving(

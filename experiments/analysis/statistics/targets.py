@@ -109,7 +109,8 @@ def speed_up(
     against the same target: for each seed the mean final value of theirs over the other seeds.
     The speed-up is the geometric mean over seeds of (share of all steps that theirs needs) /
     (share that ours needs). Of two equal optimizers it is 1. A run that never gets there counts as
-    needing all its steps.
+    needing all its steps; where a run of theirs diverged, or ended with what is no number, that is
+    no target.
 
     Args:
         curves: As for `reach`.
@@ -132,9 +133,16 @@ def speed_up(
         raise UserError(f"{ours} and {theirs} share {len(seeds)} seeds: it takes 2 or more")
     runs = runs.loc[runs.seed.isin(seeds), :]
     headline = _headline(curves, runs, split, metric)
-    wanted = _curve(curves, runs[runs.optimizer == theirs], headline)
-    ends = wanted.sort_values("step").groupby("run_id").value.last()
-    finals = runs[runs.optimizer == theirs].set_index("seed").run_id.map(ends)
+    whole = runs[runs.optimizer == theirs]
+    wanted = _curve(curves, whole, headline).sort_values("step", kind="stable")
+    ends = wanted.drop_duplicates("run_id", keep="last").set_index("run_id").value
+    finals = whole.set_index("seed").run_id.map(ends)
+    is_end = np.isfinite(finals)
+    if "state" in whole:
+        is_end &= (whole.set_index("seed").state == "finished").astype(bool)
+    finals = finals.where(is_end)
+    if is_end.sum() < 2:
+        raise UserError(f"{is_end.sum()} runs of {theirs} have come to an end: it takes 2 or more")
     aims = {seed: float(finals.drop(seed).mean()) for seed in finals.index}
     by_run = dict(zip(runs.run_id, runs.seed.map(aims), strict=True))
     reached = reach(curves, runs, by_run, split=headline.tune, metric=headline.metric)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -46,6 +47,32 @@ def test_a_value_counts_once_it_holds() -> None:
     assert held.held(curves, 1).value.tolist() == curves.value.tolist()
     rising = held.held(curves.assign(better="higher"))
     assert rising.value.tolist() == [1, 1, 3, 2, 2, 4, 4, 3, 3]
+
+
+def test_what_is_no_number_is_worse_than_any_and_holds_nothing() -> None:
+    curve = [9, 1, math.nan, 2, math.inf, 3]
+    curves, _ = study({("a", 0): curve})
+    assert held.held(curves).value.tolist() == [9, math.inf, math.inf, math.inf, math.inf, 3]
+    rising = held.held(curves.assign(better="higher")).value.tolist()
+    assert rising == [1, -math.inf, -math.inf, 2, 3, 3]
+    assert held.held(curves, 3).value.tolist() == [*[math.inf] * 5, 3]
+
+
+def test_a_run_that_came_to_no_end_sets_no_target() -> None:
+    """b diverged on seed 2, where its averaged weights were no numbers at last on seed 3."""
+    falling = [1 - k / 10 for k in range(1, 11)]
+    values = {(name, seed): falling for name in "ab" for seed in range(4)}
+    whole = held.compute_saving(*study(values), "a", "b", hold=1)
+    assert whole.estimate == pytest.approx(1.0)
+    values["b", 2] = [0.9, 5.0]
+    values["b", 3] = [*falling[:-1], math.nan]
+    curves, runs = study(values)
+    runs["steps"] = 100
+    runs["state"] = ["diverged" if run == "b2" else "finished" for run in runs.run_id]
+    found = held.compute_saving(curves, runs, "a", "b", hold=1)
+    assert found.estimate == pytest.approx(1.0) and "never there" in found.method
+    with pytest.raises(UserError, match="0 runs of b have come to an end"):
+        held.compute_saving(curves, runs.assign(state="diverged"), "a", "b", hold=1)
 
 
 def test_of_two_equal_noisy_optimizers_neither_saves() -> None:

@@ -9,9 +9,10 @@ import texts
 
 from experiments.config import UserError
 from experiments.data.glue_answers import similarity
-from experiments.data.glue_files import GlueFiles, answer_text, input_text
+from experiments.data.glue_files import GlueFiles, answer_text, check_answers, input_text
 from experiments.data.glue_paths import TASKS, check_glue
 from experiments.data.locate import DataMissing
+from experiments.data.tokenizer import open_tokenizer
 from experiments.evaluations import glue
 
 LABELS = {"stsb": ["2.7", "0.0", "5.0", "3.1"]}
@@ -112,11 +113,51 @@ def test_hidden_labels_cut_and_foreign_files_are_refused(tmp_path: Path) -> None
         check_glue({"root": str(tmp_path)}, "t5_proxy")
 
 
+@pytest.mark.filterwarnings("ignore:GLUE")
+def test_marks_missing_sentences_and_files_without_examples(tmp_path: Path) -> None:
+    for split in ("train", "validation"):  # MRPC's files begin with a mark of byte order
+        path = write_tsv(tmp_path, "mrpc", split)
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+        write_parquet(tmp_path, "cola", split)
+        path = write_tsv(tmp_path, "rte", split)
+    assert len(glue_files(tmp_path, tmp_path, tasks=["mrpc"]).train) == 4
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    with pytest.raises(UserError, match="GLUE, rte, validation: the file has no example"):
+        glue_files(tmp_path, tmp_path, tasks=["rte"])
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({"sentence": ["a", None], "label": [0, 1]})
+    pyarrow.parquet.write_table(table, tmp_path / "cola" / "train-00000-of-00001.parquet")
+    with pytest.raises(UserError, match="example 2: its sentence is missing"):
+        glue_files(tmp_path, tmp_path, tasks=["cola"])
+
+
 def test_a_copy_of_another_size_is_said(tmp_path: Path) -> None:
     for split in TASKS["cola"].sizes:
         write_parquet(tmp_path, "cola", split)
     with pytest.warns(UserWarning, match="4 examples, 8,551 in the original"):
         glue_files(tmp_path, tmp_path, tasks=["cola"])
+
+
+def test_a_tokenizer_that_changes_an_answer_is_refused(tmp_path: Path) -> None:
+    """Else the true answers would be no labels, and nonsense would be as right as they."""
+    truth, nonsense = ["not _ entailment", "entailment"], ["", "entailment"]
+    assert glue.scores("rte", truth, nonsense) == {"default": 100.0}  # what would come of it
+    tokenizers = pytest.importorskip("tokenizers")
+    trained = tokenizers.BertWordPieceTokenizer()
+    words = [word for labels in glue.LABELS.values() for word in labels]
+    trained.train_from_iterator(words * 5, vocab_size=200)
+    given = texts.save(trained.to_str().encode(), tmp_path)
+    with pytest.raises(UserError, match="'not_entailment' of rte comes back as 'not _ entailment'"):
+        GlueFiles("glue", str(tmp_path), **given, tasks=["sst2", "rte"])
+    opened = open_tokenizer(given["tokenizer_file"], given["tokenizer_sha256"])
+    check_answers(opened, ["cola", "sst2", "mnli"])  # these come back
+    with pytest.raises(UserError, match=r"the answer '0\.0' of stsb comes back as"):
+        check_answers(opened, ["stsb"])
+    for content in (texts.bpe(), texts.sentencepiece()):
+        given = texts.save(content, tmp_path)
+        check_answers(open_tokenizer(given["tokenizer_file"], given["tokenizer_sha256"]), TASKS)
 
 
 def test_inputs_are_those_of_t5() -> None:

@@ -151,6 +151,7 @@ def section(folder: Path, **changes: Any) -> dict[str, Any]:
         ({"root": None}, "data.root is not set; get c4 from https"),
         ({"root": "/nowhere"}, "data.root=/nowhere is not a folder"),
         ({"val_split": "later"}, "no text for the split 'later'"),
+        ({"val_split": "train"}, "is in data.train_split, too: name another split"),
         ({"format": "pdf"}, "data.format=pdf: must be one of"),
         ({"tokenizer_file": None}, "data.tokenizer_file is not set"),
         ({"tokenizer_file": "/no/file"}, "data.tokenizer_file=/no/file is no file"),
@@ -314,6 +315,21 @@ def test_batches_do_not_depend_on_ranks_threads_or_where_they_begin(tmp_path: Pa
     assert [micro[0] for micro in batches(0, 1, 3)] == alone[3:]
     halves = zip(batches(0, 2, 0), batches(1, 2, 0), strict=True)
     assert [[*one[0], *other[0]] for one, other in halves] == alone
+
+
+def test_a_first_file_without_a_byte_is_a_document_of_its_own(tmp_path: Path) -> None:
+    texts.write(tmp_path / "text", "train", ".txt", ["", *texts.DOCUMENTS])
+    texts.write(tmp_path / "text", "validation", ".txt", [""])
+    with pytest.raises(ConfigError, match="mine, val: 2 tokens are less than one window of 16"):
+        source(tmp_path)
+    found = source(tmp_path, val_split=None)
+    assert found.streams["train"].num_documents == 1 + len(texts.DOCUMENTS)  # type: ignore[attr-defined]
+
+
+def test_a_mark_of_byte_order_is_no_part_of_json(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"text": "fine"}\n', encoding="utf-8-sig")
+    assert list(read_pieces(path)) == [("fine", True)]
 
 
 def test_too_little_text_for_a_window_is_said(tmp_path: Path) -> None:

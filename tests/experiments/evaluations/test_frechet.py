@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 import torch
 
 from experiments.config import ConfigError
-from experiments.evaluations import extractors, frechet
+from experiments.distributed import World
+from experiments.evaluations import extractors, frechet, generation, reference
+from experiments.evaluations.evaluation import Context
 from experiments.evaluations.extractors import eight_bit
 
 CLASSIFIER = {
@@ -82,11 +85,51 @@ def test_kernel_distance_is_that_of_torch_fidelity_and_has_no_bias() -> None:
     assert min(biased) > 0.5  # the same distribution, and far from 0
 
 
+class _Classes(extractors.Extractor):
+    """An image is the number of its class; its features say which, with some noise."""
+
+    def _extract(self, images: torch.Tensor) -> tuple[torch.Tensor, None]:
+        kinds = images.flatten().long()
+        noise = normal(len(kinds), 10, seed=int(kinds.sum()))
+        return 3.0 * torch.nn.functional.one_hot(kinds, 10) + noise, None
+
+
+def test_files_that_are_sorted_by_class_are_seen_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Against the first classes alone, or block by block, equal distributions would look far."""
+    monkeypatch.setattr(reference, "NUM_KEPT", 400)
+    monkeypatch.setattr(frechet, "KERNEL_BLOCK", 100)
+    extractor = _Classes("fd", "Classes", "0", "none", 1, torch.nn.Identity())
+    kinds = torch.arange(10).repeat_interleave(300).to(torch.uint8)
+    known = reference._measured(
+        extractor, kinds[:, None, None, None].split(170), World(0, 1, torch.device("cpu"))
+    )
+    assert (known.num_images, len(known.features)) == (3000, 400)
+    counts = known.features.argmax(1).bincount()
+    assert len(counts) == 10 and counts.min() > 30 and counts.max() < 50
+    in_turn = extractor.extract(torch.arange(400).remainder(10)[:, None, None, None])[0]
+    found, error, _ = frechet.kernel_distance(in_turn.double(), known.features)
+    assert error is not None and abs(found) < 4 * error
+    numbers = torch.arange(3000)
+    whole = set(numbers[reference.spread(numbers)].tolist())
+    for rank in (0, 1):  # a process that sees a part keeps what is kept of the whole
+        part = numbers[rank::2]
+        assert {n for n in whole if n % 2 == rank} <= set(part[reference.spread(part)].tolist())
+    few = torch.arange(400)
+    assert reference.spread(few).all()
+
+
+def test_one_image_has_no_distance() -> None:
+    many, one = frechet.statistics(normal(50, 4)), frechet.statistics(normal(1, 4))
+    assert math.isnan(frechet.frechet_distance(many, one))
+
+
 def test_half_as_many_samples_show_the_bias() -> None:
     """In samples of one distribution the distance about halves when their number doubles."""
-    reference = frechet.statistics(normal(20_000, 16, seed=5))
-    whole = frechet.frechet_distance(frechet.statistics(normal(1000, 16)), reference)
-    half = frechet.halves(normal(1000, 16).double(), reference)
+    known = frechet.statistics(normal(20_000, 16, seed=5))
+    whole = frechet.frechet_distance(frechet.statistics(normal(1000, 16)), known)
+    half = frechet.halves(normal(1000, 16).double(), known)
     assert half == pytest.approx(2 * whole, rel=0.35)
     assert abs(2 * whole - half) < 0.4 * whole
 
@@ -95,6 +138,38 @@ def test_pixels_are_rounded_as_images_are_saved() -> None:
     assert eight_bit(torch.tensor([-2.0, -1.0, 0.0, 1.0, 3.0])).tolist() == [0, 0, 128, 255, 255]
     everything = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(eight_bit(everything.float() / 127.5 - 1), everything)
+
+
+@torch.no_grad()
+def test_a_sample_that_is_no_image_is_not_taken_for_a_black_one() -> None:
+    extractor = extractors.classifier(**CLASSIFIER)
+    images = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    known = frechet.statistics(extractor.extract(eight_bit(images))[0].double(), 8)
+    context = Context(World(0, 1, torch.device("cpu")), 0, 3, 1)
+
+    def judged(samples: torch.Tensor) -> dict[str, float]:
+        made = generation.Generation(
+            "8_ddim2",
+            num_samples=8,
+            num_shown=0,
+            extractor=extractor,
+            facts={"num_features": 32, "shape": [1, 8, 8]},
+            draw=lambda numbers: samples[numbers],
+            asked=lambda numbers: extractor.extract(eight_bit(images))[1].argmax(1)[numbers],  # pyright: ignore
+            text=generation.TextMatch({}, lambda images, numbers: torch.ones(len(numbers))),
+        )
+        found = generation.judge(torch.nn.Identity(), made, known, context)
+        return {one.metric: one.value for one in found}
+
+    whole = judged(images)
+    assert whole["fd8_ddim2"] == pytest.approx(0.0, abs=1e-5)
+    assert whole["agreement8_ddim2"] == 100.0 and whole["clip_score8_ddim2"] == 1.0
+    images_of_one = images.clone()
+    images_of_one[5, 0, 3, 3] = math.nan
+    broken = judged(images_of_one)
+    assert broken.pop("agreement8_ddim2") == 87.5
+    assert broken.keys() == whole.keys() - {"agreement8_ddim2"}
+    assert all(math.isnan(value) for value in broken.values()), broken
 
 
 def test_classifier_knows_the_digits(tmp_path: Path) -> None:

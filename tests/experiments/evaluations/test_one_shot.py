@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from experiments.config import UserError
 from experiments.data.tokenizer import CharacterTokenizer
 from experiments.distributed import World
 from experiments.evaluations.evaluation import Context, Measurement
-from experiments.evaluations.one_shot import PAGES, measure_one_shot, page_of
+from experiments.evaluations.one_shot import PAGES, _measurements, measure_one_shot, page_of
 from experiments.evaluations.one_shot_tasks import TASKS
 from experiments.identity import run_id
 from experiments.models.rotary_transformer import RotaryTransformer
@@ -133,6 +136,72 @@ def test_scores_are_those_worked_out_by_hand(
     assert (acc.split, acc.n, acc.unit, acc.better) == ("one_shot", 5, "%", "higher")
     assert acc.error is not None and acc.error > 0
     assert not any("average" in metric for metric in found)
+    told = json.loads(acc.instrument or "")
+    assert (told["task"], told["shots"], told["limit"]) == (1.0, 1, None)
+    other = replace(settings, tasks=["choose"], num_fewshot=0, limit=3)
+    (less, _) = measure_one_shot(model, CONTEXT, tokenizer, other, LENGTH)
+    told = json.loads(less.instrument or "")
+    assert less.n == 3 and (told["shots"], told["limit"]) == (0, 3)  # not to be compared with acc
+
+
+READ = """
+task: read
+output_type: loglikelihood_rolling
+test_split: validation
+doc_to_text: ""
+doc_to_target: "{{question}}"
+metric_list: [{metric: word_perplexity}, {metric: bits_per_byte}]
+metadata: {version: 1.0}
+"""
+
+
+def test_what_is_no_share_keeps_its_unit_and_its_direction(
+    model: nn.Module, tokenizer: CharacterTokenizer, settings: OneShotConfig
+) -> None:
+    (Path(settings.folder or "") / "read.yaml").write_text(READ)
+    data = Path(settings.data or "")
+    (data / "read").mkdir()
+    shutil.copy(data / "choose" / "validation.jsonl", data / "read" / "validation.jsonl")
+    asked = replace(settings, tasks=["read"], num_fewshot=0)
+    found = by_metric(list(measure_one_shot(model, CONTEXT, tokenizer, asked, LENGTH)))
+    texts = [doc["question"] for doc in DOCS]
+    nats = sum(likelihood(model, tokenizer, "\n", text) for text in texts)
+    words, letters = (sum(map(len, parts)) for parts in ([t.split() for t in texts], texts))
+    each = found["read_word_perplexity"]
+    assert each.value == pytest.approx(math.exp(-nats / words))
+    assert (each.unit, each.better) == ("", "lower")
+    bits = found["read_bits_per_byte"]
+    assert bits.value == pytest.approx(-nats / letters / math.log(2)) and bits.better == "lower"
+
+
+def stub(**tasks: dict[str, float]) -> dict[str, Any]:
+    """What lm-eval gives, of tasks with ten examples each."""
+    ways = {name: {key.partition(",")[0]: True for key in of} for name, of in tasks.items()}
+    return {
+        "results": tasks,
+        "n-samples": {name: {"effective": 10} for name in tasks},
+        "versions": dict.fromkeys(tasks, 1.0),
+        "n-shot": dict.fromkeys(tasks, 1),
+        "higher_is_better": ways,
+    }
+
+
+def test_two_filters_of_answers_are_two_numbers() -> None:
+    values = {"exact_match,strict-match": 0.1, "exact_match,flexible-extract": 0.2}
+    found = by_metric(list(_measurements(stub(sums=values), OneShotConfig(), "0")))
+    assert {name: m.value for name, m in found.items()} == {
+        "sums_exact_match_strict-match": 10.0,
+        "sums_exact_match_flexible-extract": 20.0,
+    }
+
+
+def test_the_average_counts_examples_and_not_tasks() -> None:
+    """Of n tasks a step would be 100 / n points: no difference could be larger."""
+    tasks = [task for task in TASKS if task.group == "NLG"]
+    values = {t.name: {"exact_match,none": k / 10} for k, t in enumerate(tasks)}
+    found = by_metric(list(_measurements(stub(**values), OneShotConfig(), "0")))
+    average = found["nlg_average"]
+    assert average.value == pytest.approx(10.0) and average.n == 10 * len(tasks)
 
 
 def test_what_is_missing_is_one_line(

@@ -174,6 +174,10 @@ def test_prompts_of_other_words_have_another_hash(tmp_path: Path) -> None:
         templates.write_text(text)
         with pytest.raises(error, match=said):
             read_prompts(str(classes), str(templates), number)
+    templates.write_text("{}")
+    classes.write_text("cardigan\nCardigan\n")  # one of two alike is what argmax never takes
+    with pytest.raises(ConfigError, match="the classes 0 and 1 are both called 'Cardigan'"):
+        read_prompts(str(classes), str(templates), 2)
     with pytest.raises(UserError, match="or one of .*glyph_scripts"):
         read_prompts(str(tmp_path / "none.txt"), "glyph_templates", 2)
 

@@ -173,6 +173,22 @@ def test_a_headline_that_nobody_measured_is_said(root: Path, tmp_path: Path) -> 
     assert {best.settings["lr"] for best in results.best_cells(sweep, LM.metric)} == {2e-3, 4e-3}
 
 
+def test_what_an_earlier_checkpoint_had_is_not_how_a_run_ended(tmp_path: Path) -> None:
+    """`job=evaluate checkpoint.step=5` of some runs, of the others after their last step."""
+    sweep = made(tmp_path)
+    for number, cell in enumerate(sweep.cells):
+        step = 5 if number % SEEDS == 0 else 10
+        more = [row(cell, s, "distance", value(cell), step=step) for s in ("dev", "books")]
+        more.append(row(cell, "dev", "distance", 7.0, step=step, weights="raw"))
+        Ledger(sweep.folder(cell).metrics).append(more)
+    folder = tmp_path / "study"
+    table = pd.read_csv(results.collect(sweep, folder, curves=True, metric="distance"))
+    assert table.val.isna().tolist() == table.test.isna().tolist() == (table.seed == 0).tolist()
+    assert (table.steps == 10).all()
+    others = pd.read_csv(folder / "other_weights.csv")
+    assert (others.step == 10).all() and (others.metric == "distance").sum() == 24
+
+
 def test_another_metric_on_request(root: Path, tmp_path: Path) -> None:
     (best, *_) = results.best_cells(of(root), "bits")
     assert (best.settings["lr"], best.headline.metric, best.headline.unit) == (2e-3, "bits", "bits")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,11 @@ from experiments.tasks.contrastive import Contrastive
 
 ALONE = World(0, 1, torch.device("cpu"))
 LOCKED: dict[str, Any] = {"param_groups__frozen": ["image.*"]}
-
-
+SHORT = {
+    "_target_": "experiments.models.text_towers.TransformersTextTower", "vocab_size": 12,
+    "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,
+    "max_position_embeddings": 3,
+}  # fmt: skip
 NOWHERE = {
     "_target_": "experiments.data.karpathy.KarpathyCaptions", "name": "x", "root": "/nowhere"
 }  # fmt: skip
@@ -363,6 +368,11 @@ def test_each_tower_begins_with_its_own_file(tmp_path: Path) -> None:
         ({"model__text__pooling": "first"}, "set model.text.pooling=mean"),
         ({"model__text__pooling": "max"}, "choose one of mean, first"),
         ({"model__text__vocab_size": 9}, "12 tokens and the model 9"),
+        pytest.param(
+            {"model__text": SHORT},
+            r"data\.num_tokens=4: the model has 3 positions",
+            marks=pytest.mark.skipif(find_spec("transformers") is None, reason="transformers"),
+        ),
         ({"model__scale_init": 200.0}, "scale_init=200.0 must lie above 0 and up to 100.0"),
         ({"task__cache_features": True}, r"set param_groups.frozen=\[image\.\*\]"),
         ({"task__horizontal_flip": 0.5}, "task.horizontal_flip=0.5 does nothing"),
@@ -387,6 +397,14 @@ def test_what_does_not_fit_is_one_line(
     with pytest.raises(UserError, match=said) as caught:
         runner.run(pairs.config(tmp_path, **changes))
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_can_be_judged_by_a_loss(tmp_path: Path) -> None:
+    made = pairs.config(tmp_path, tmp_path)
+    made.task["judge"] |= {"metric": "zero_shot_loss", "tune": "test", "report": "test"}
+    assert runner.run(made).state == "finished"
+    headline = json.loads(read_json(tmp_path / run_id(made) / "run.json")["headline"])
+    assert (headline["better"], headline["unit"]) == ("lower", "nats")
 
 
 def test_sets_without_a_root_are_left_out_and_how_a_run_is_judged_does_not_name_it(

@@ -325,8 +325,12 @@ def test_answers_are_written_and_graded() -> None:
             logits = super().forward(*arguments, **named)
             return type("Output", (), {"logits": logits})()
 
+    task.source.average = True
     found = measured(task, Model(), 5)
     assert found["val", "accuracy"].value == 100.0 and found["val", "accuracy"].n == 37
+    # of the examples, and not of the 1 score: a step of the mean would be 100 points
+    assert found["val", "average"].value == 100.0 and found["val", "average"].n == 37
+    assert found["test", "average"].n == 41
     assert found["test", "valid"].value == 100.0
     assert found["val", "loss"].value == pytest.approx(0.0, abs=1e-6)
     tokens = sum(len(task.source.exams[0].pairs.pair(n)[1]) for n in range(37))
@@ -347,6 +351,15 @@ def test_a_model_with_too_few_embeddings_is_refused() -> None:
         task._model = {**task._model, "vocab_size": 20}
         with pytest.raises(ConfigError, match="the tokenizer has"):
             task.build_model()
+
+
+@needs_transformers
+@pytest.mark.parametrize("case", ["causal gpt2", "masked gpt2"])
+def test_windows_longer_than_the_models_positions_are_refused(case: str) -> None:
+    task = texts.build_task(case)
+    task._model = {**task._model, "n_positions": 11}
+    with pytest.raises(ConfigError, match=r"data\.length=12: the model has 11 positions .*\.wpe"):
+        task.build_model()
 
 
 @pytest.mark.parametrize("page", ["lm_proxy", "mlm_proxy"])

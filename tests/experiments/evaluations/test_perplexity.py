@@ -1,0 +1,46 @@
+"""Perplexities that are no numbers, and the runs that end with them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import texts
+import tiny
+import torch
+
+from experiments import runner
+from experiments.distributed import World
+from experiments.evaluations.perplexity import TokenTally
+
+
+@pytest.mark.parametrize("case", ["causal", "masked"])
+def test_a_run_whose_last_evaluation_is_no_number_has_diverged(tmp_path: Path, case: str) -> None:
+    """Its losses were numbers: the last step alone broke it. It ends as diverged, not as failed."""
+
+    def end_after(steps: int) -> runner.Outcome:
+        sizes = {"train__epochs": None, "train__steps": steps, "train__batch_size": 8}
+        often = {"eval__every_epochs": None, "eval__every_steps": 1, "train__ema_decay": None}
+        changes = {**texts.sections(case), **sizes, **often, "optimizer__lr": 1e30}
+        return runner.run(tiny.config(tmp_path, **changes))
+
+    found, later = end_after(1), end_after(2)
+    assert (found.state, found.step) == ("diverged", 1) and "loss is not finite" in found.message
+    assert later.state == "diverged" and "the loss of step 2" in later.message
+    rows = {(row["split"], row["metric"]): row for row in found.results}
+    for metric in ("loss", "perplexity"):
+        assert math.isnan(rows["val", metric]["value"]) and rows["val", metric]["error"] is None
+
+
+@pytest.mark.parametrize(
+    ("nats", "perplexity"),
+    [(1.0, math.e), (1000.0, math.inf), (math.inf, math.inf), (math.nan, math.nan)],
+)
+def test_a_perplexity_beyond_all_numbers_is_infinite(nats: float, perplexity: float) -> None:
+    tally = TokenTally(World(0, 1, torch.device("cpu")))
+    tally.add(torch.tensor([[nats, nats]]), torch.ones(1, 2, dtype=torch.bool))
+    loss, found = tally.measurements("val")
+    assert found.value == pytest.approx(perplexity, nan_ok=True)
+    assert loss.error is not None
+    assert math.isnan(loss.error) == (not math.isfinite(nats))  # 0 would claim certainty
