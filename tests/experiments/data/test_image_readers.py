@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from experiments.config import ConfigError
+from experiments.data import image_archives
 from experiments.data.image_archives import open_class_tars
 from experiments.data.image_files import ImageFiles
 from experiments.data.image_folders import FolderImages
@@ -142,15 +143,16 @@ def test_shard_index_is_kept_and_follows_the_files(tmp_path, shards, monkeypatch
 
 
 def test_a_shard_that_is_replaced_while_it_is_read_is_read_again(tmp_path, shards, monkeypatch):
-    def overtaken(entries_of, tar):
-        read = entries_of(tar)
+    def overtaken(tars, entries_of):
+        index = whole(tars, entries_of)
         monkeypatch.undo()
         shards(tmp_path, {"train": [[("one", 3, 70)], [("two", 1, 90)]]})
-        return read
+        return index
 
+    whole = image_archives._read_through
     shards(tmp_path, {"train": shard_samples()})
     arguments = ("wds", str(tmp_path), "train", str(tmp_path / "cache"))
-    monkeypatch.setattr("experiments.data.image_archives._scan", overtaken)
+    monkeypatch.setattr(image_archives, "_read_through", overtaken)
     open_split(*arguments)
     assert found(open_split(*arguments)) == [(70, 3), (90, 1)]
 

@@ -32,6 +32,14 @@ def test_a_program_does_not_feel_its_mates(name: str, family: str) -> None:
     assert together[5].killed_at == [10, 10] or not math.isfinite(together[5].losses[0])
 
 
+@pytest.mark.parametrize("number", [2, 3, 10, 50])
+def test_a_program_is_its_twins(number: int) -> None:
+    """However many lanes there are: sums over them are added up in the same order at each place."""
+    program = library.load("adamw_early")
+    (alone,) = train([program], proxy("mlp"), PLAN)
+    assert train([program] * number, proxy("mlp"), PLAN) == [alone] * number
+
+
 def test_a_killed_lane_leaves_the_others_as_they_are() -> None:
     of = proxy("mlp")
     program = library.load("lion")
