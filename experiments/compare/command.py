@@ -23,7 +23,7 @@ from experiments.compare.asking import Answer, Ask
 from experiments.compare.ledger import NUM_FAILURES_AT_FIRST, Ledger
 from experiments.compare.metric import Metric, MetricError, filled, last_lines
 from experiments.config import UserError
-from experiments.sweep.leases import holder, machine, process_start
+from experiments.sweep.holders import holder, machine, process_start
 from experiments.sweep.local import find_gpus
 
 MAX_TRIES = 2

@@ -17,7 +17,8 @@ from pathlib import Path
 from experiments.config import UserError
 from experiments.files import say
 from experiments.launch import LAUNCHER_VARIABLE
-from experiments.sweep.leases import FAILED, KILLED, LOST, machine, process_start
+from experiments.sweep.holders import machine, process_start
+from experiments.sweep.leases import FAILED, KILLED, LOST
 from experiments.sweep.live import Live
 from experiments.sweep.manifest import Sweep
 from experiments.sweep.processes import environment, leave_with_parent, told_to_stop
