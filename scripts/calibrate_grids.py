@@ -53,7 +53,7 @@ DESIGNS = [
     for sizes in ((4, 4), (5, 4), (5, 5), (5, 6), (6, 8), (7, 7))
     for seeds in ((1, 3, 5) if sizes in ((4, 4), (5, 5)) else (1,))
 ]
-"""Those of the committed studies."""
+"""Of the kinds of the committed studies that tune lr and weight decay, smallest to largest."""
 WORLDS = {"made up": made_up.World(), "committed heatmaps": made_up.World(measured=True)}
 
 

@@ -167,10 +167,10 @@ def _stack_in_order(graph: fx.Graph) -> None:
     """Stacks at once in the order into which a copy of the stack would bring it."""
     for node in list(graph.nodes):
         turned = _first(node)
-        stacked = None if turned is None else _first_list(turned)
-        if node.target is not _aten.clone.default or not _is_in_order(node) or stacked is None:
+        permuted = None if turned is None else _permuted_stack(turned)
+        if permuted is None or not _is_in_order(node):
             continue
-        parts, dim, order = stacked
+        parts, dim, order = permuted
         within = [axis - (axis > dim) for axis in order if axis != dim]
         with graph.inserting_before(node):
             pieces = [_do(graph, _aten.permute.default, part, within) for part in parts]
@@ -178,12 +178,12 @@ def _stack_in_order(graph: fx.Graph) -> None:
             node.replace_all_uses_with(_in_order(graph, stack))
 
 
-def _first_list(turned: fx.Node) -> tuple[Sequence[Any], int, list[int]] | None:
+def _permuted_stack(turned: fx.Node) -> tuple[Sequence[Any], int, list[int]] | None:
     """Of a permuted stack: the parts, the dimension of the stack, the order of dimensions."""
     stack = _first(turned)
-    if turned.target is not _aten.permute.default or stack is None:
+    if stack is None or stack.target is not _aten.stack.default:
         return None
-    if stack.target is not _aten.stack.default:
+    if turned.target is not _aten.permute.default:
         return None
     parts, *dim = stack.args
     order: Any = turned.args[1]
@@ -203,13 +203,9 @@ def _keep_normalised(graph: fx.Graph) -> None:
         if node.target is not _aten.mul.Tensor or norm is None or not isinstance(centred, fx.Node):
             continue
         x, mean = (*centred.args, None, None)[:2]
-        is_its = centred.target is _aten.sub.Tensor and x is norm.args[0]
-        if (
-            is_its
-            and _source(mean, 1) is norm
-            and not centred.kwargs
-            and norm.args[2:4] == (None, None)
-        ):
+        is_centred = centred.target is _aten.sub.Tensor and not centred.kwargs
+        is_its = x is norm.args[0] and _source(mean, 1) is norm
+        if is_centred and is_its and norm.args[2:4] == (None, None):
             with graph.inserting_after(norm):
                 node.replace_all_uses_with(_do(graph, operator.getitem, norm, 0))
 
@@ -234,8 +230,14 @@ def _turn_softmax(graph: fx.Graph, found: _Found) -> None:
         num_tensors = 2 if node.target is backward else 1
         given, (dim, *more) = node.args[:num_tensors], node.args[num_tensors:]
         shape, dtype, _, is_cpu = found[node]
-        is_last = dim in (-1, len(shape) - 1) and shape[-1] < _LANES
-        if not is_cpu or not is_last or node.kwargs or more not in ([], [False], [dtype]):
+        is_last = len(shape) > 1 and dim in (-1, len(shape) - 1)
+        if (
+            not is_cpu
+            or not is_last
+            or shape[-1] >= _LANES
+            or node.kwargs
+            or more not in ([], [False], [dtype])
+        ):
             continue
         with graph.inserting_before(node):
             flat = [
@@ -265,8 +267,10 @@ def _in_order(graph: fx.Graph, node: Any) -> fx.Node:
     )
 
 
-def _is_in_order(copy: fx.Node) -> bool:
-    return copy.kwargs.get("memory_format") is torch.contiguous_format
+def _is_in_order(node: fx.Node) -> bool:
+    """Whether it is a copy in order."""
+    is_copy = node.target is _aten.clone.default
+    return is_copy and node.kwargs.get("memory_format") is torch.contiguous_format
 
 
 def _turned(graph: fx.Graph, node: fx.Node) -> fx.Node:

@@ -133,16 +133,11 @@ def speed_up(
         raise UserError(f"{ours} and {theirs} share {len(seeds)} seeds: it takes 2 or more")
     runs = runs.loc[runs.seed.isin(seeds), :]
     headline = _headline(curves, runs, split, metric)
-    whole = runs[runs.optimizer == theirs]
-    wanted = _curve(curves, whole, headline).sort_values("step", kind="stable")
-    ends = wanted.drop_duplicates("run_id", keep="last").set_index("run_id").value
-    finals = whole.set_index("seed").run_id.map(ends)
-    is_end = np.isfinite(finals)
-    if "state" in whole:
-        is_end &= (whole.set_index("seed").state == "finished").astype(bool)
-    finals = finals.where(is_end)
-    if is_end.sum() < 2:
-        raise UserError(f"{is_end.sum()} runs of {theirs} have come to an end: it takes 2 or more")
+    finals = _finals(curves, runs[runs.optimizer == theirs], headline)
+    if finals.count() < 2:
+        raise UserError(
+            f"{finals.count()} runs of {theirs} have come to an end: it takes 2 or more"
+        )
     aims = {seed: float(finals.drop(seed).mean()) for seed in finals.index}
     by_run = dict(zip(runs.run_id, runs.seed.map(aims), strict=True))
     reached = reach(curves, runs, by_run, split=headline.tune, metric=headline.metric)
@@ -156,6 +151,18 @@ def speed_up(
         said = ", ".join(f"{number} of {name}" for name, number in never.items())
         method += f"; never there, and counted as all their steps: {said} (n = {logs.n} each)"
     return Interval(*bounds, logs.n, method)
+
+
+def _finals(curves: pd.DataFrame, runs: pd.DataFrame, headline: Headline) -> pd.Series:
+    """By seed the last value; NaN of a run that diverged, or ended with what is no number."""
+    wanted = _curve(curves, runs, headline).sort_values("step", kind="stable")
+    ends = wanted.drop_duplicates("run_id", keep="last").set_index("run_id").value
+    of_seeds = runs.set_index("seed")
+    finals = of_seeds.run_id.map(ends)
+    is_end = np.isfinite(finals)
+    if "state" in of_seeds:
+        is_end &= (of_seeds.state == "finished").astype(bool)
+    return finals.where(is_end)
 
 
 def _headline(
