@@ -51,7 +51,7 @@ class PillowDecoder:
 class TensorDecoder:
     """JPEGs are decoded only where they are looked at, if that is possible; torch resizes.
 
-    RandAugment goes back to Pillow: its operations are the same to the last bit.
+    RandAugment's operations are those of Pillow to the last bit (`plane_augment`).
 
     Raises:
         ConfigError: for an interpolation that tensors do not have.
@@ -117,17 +117,18 @@ def _steps(transform: Transform) -> list[Any]:
 
 
 def _on_tensors(steps: list[Any]) -> list[Callable[[Any], Any]]:
-    """Steps on Pillow's images as steps on tensors; what is Pillow's alone gets Pillow's image."""
+    """Steps on Pillow's images as steps on tensors."""
     from timm.data.auto_augment import RandAugment
-    from torchvision import transforms
+    from torchvision.transforms import Resize
 
-    if any(isinstance(step, RandAugment) for step in steps):
-        return [_to_pillow, *steps]
-    return [_Resize(step) if isinstance(step, transforms.Resize) else step for step in steps]
+    from experiments.data.plane_augment import PlaneRandAugment
+
+    own = {Resize: _Resize, RandAugment: PlaneRandAugment}
+    return [own.get(type(step), _as_it_is)(step) for step in steps]
 
 
-def _to_pillow(pixels: Tensor) -> Image.Image:
-    return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
+def _as_it_is(step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return step
 
 
 class _Resize:

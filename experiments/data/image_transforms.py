@@ -16,7 +16,8 @@ from experiments.config import ConfigError
 from experiments.data.decoders import Transform
 from experiments.settings.image import ImageTaskConfig
 
-_GREY = (128, 128, 128)  # fills what an operation leaves empty
+GREY = (128, 128, 128)
+"""Fills what an operation of RandAugment leaves empty."""
 _CUTOUT = 40 / 224  # half side at magnitude 10, of the image side
 
 
@@ -103,7 +104,7 @@ def rand_augment(layers: int, magnitude: float) -> Any:
     # passes 256, and lengths are fractions of the image (0.45 and 40/224 of the side, for the 100
     # and 40 pixels of images of 224).
     hparams = {
-        "img_mean": _GREY,
+        "img_mean": GREY,
         "interpolation": Image.Resampling.NEAREST,
         "magnitude_max": max(10.0, magnitude),
     }
@@ -127,14 +128,13 @@ class Cutout:
         self.fraction = magnitude / 10 * _CUTOUT
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        x, y = random.randrange(image.width), random.randrange(image.height)
-        half_x, half_y = round(self.fraction * image.width), round(self.fraction * image.height)
-        box = (
-            max(0, x - half_x),
-            max(0, y - half_y),
-            min(image.width, x + half_x),
-            min(image.height, y + half_y),
-        )
         image = image.copy()
-        image.paste(_GREY, box)
+        image.paste(GREY, self.box(image.width, image.height))
         return image
+
+    def box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Draws the part of an image to grey out: left, top, right, bottom."""
+        x, y = random.randrange(width), random.randrange(height)
+        half_x, half_y = round(self.fraction * width), round(self.fraction * height)
+        left, top = max(0, x - half_x), max(0, y - half_y)
+        return left, top, min(width, x + half_x), min(height, y + half_y)
