@@ -38,7 +38,7 @@ class Queue:
             if old.suffix in (".job", ".answer", ".lease") or old.name == "closed":
                 old.unlink(missing_ok=True)
         self._session = f"{os.getpid():x}-{time.time_ns():x}"
-        self._open: dict[str, int] = {}
+        self._open: dict[str, tuple[int, int]] = {}  # ticket and number of jobs
 
     def room(self) -> int:
         """See `Executor`."""
@@ -47,20 +47,19 @@ class Queue:
     def submit(self, ticket: int, jobs: Sequence[Job]) -> None:
         """See `Executor`."""
         name = f"{self._session}-{ticket:08d}"
-        self._open[name] = ticket
+        self._open[name] = ticket, len(jobs)
         write_json(self.folder / f"{name}.job", {"jobs": [_to_json(job) for job in jobs]})
 
     def collect(self) -> list[Answer]:
         """See `Executor`."""
         answers: list[Answer] = []
         for name in [n for n in self._open if (self.folder / f"{n}.answer").exists()]:
-            content = read_json(self.folder / f"{name}.answer")
-            for state in ("fault", "refused"):
-                if state in content:
-                    check_answer(state, content[state])
-            outcomes = [Outcome.from_json(row) for row in content["outcomes"]]
-            answers.append((self._open.pop(name), outcomes))
-            self._remove(name)
+            ticket, count = self._open[name]
+            outcomes = _read_answer(self.folder / f"{name}.answer", count)
+            if outcomes is not None:
+                del self._open[name]
+                answers.append((ticket, outcomes))
+                self._remove(name)
         if not answers:
             self._check_tries()
             time.sleep(POLL_SECONDS)
@@ -129,10 +128,13 @@ class QueueWorker:
     def _judge(self, lease: Lease) -> bool:
         path = self.folder / f"{lease.run_id}.job"
         rows = read_json(path).get("jobs")
-        if rows is None:  # collected since it was seen
+        if rows is None and not path.exists():  # collected since it was seen
             lease.path.unlink(missing_ok=True)
             return False
-        state, content = answer([_from_json(row) for row in rows])
+        if rows is None:
+            state, content = "refused", f"{path} is damaged: call again"
+        else:
+            state, content = answer([_from_json(row) for row in rows])
         told: dict[str, Any] = {state: content}
         if state == "done":
             assert not isinstance(content, str)
@@ -143,6 +145,22 @@ class QueueWorker:
             if not path.exists():  # another's answer was collected meanwhile, and the job removed
                 answered.unlink(missing_ok=True)
         return True  # the lease goes with the job
+
+
+def _read_answer(path: Path, count: int) -> list[Outcome] | None:
+    """The outcomes of so many jobs. A damaged answer is removed: the batch is judged once more."""
+    content = read_json(path)
+    for state in ("fault", "refused"):
+        if state in content:
+            check_answer(state, content[state])
+    try:
+        outcomes = [Outcome.from_json(row) for row in content["outcomes"]]
+    except (KeyError, TypeError):
+        outcomes = []
+    if len(outcomes) == count:
+        return outcomes
+    path.unlink(missing_ok=True)
+    return None
 
 
 def _to_json(job: Job) -> dict[str, Any]:

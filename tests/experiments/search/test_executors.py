@@ -212,6 +212,30 @@ def test_a_queue_tells_faults_and_batches_that_kill(
         executor.collect()
 
 
+@pytest.mark.parametrize("left", ["", '{"outcomes": [', '{"outcomes": []}', '{"outcomes": [{}]}'])
+def test_a_batch_whose_answer_is_damaged_is_judged_once_more(tmp_path: Path, left: str) -> None:
+    executor = Queue(tmp_path, 1)
+    executor.submit(4, JOBS[:1])
+    QueueWorker(tmp_path).work(wait=False)
+    (answered,) = tmp_path.glob("*.answer")
+    answered.write_text(left)
+    assert executor.collect() == [] and not answered.exists()
+    for lease in tmp_path.glob("*.lease"):
+        lease.unlink()  # runs out
+    assert QueueWorker(tmp_path).work(wait=False) == 1
+    assert executor.collect() == [(4, judge(JOBS[:1]))]
+
+
+def test_a_batch_that_is_damaged_itself_stops_the_search(tmp_path: Path) -> None:
+    executor = Queue(tmp_path, 1)
+    executor.submit(4, JOBS)
+    (job,) = tmp_path.glob("*.job")
+    job.write_text("{")
+    assert QueueWorker(tmp_path).work(wait=False) == 1
+    with pytest.raises(UserError, match="job is damaged: call again"):
+        executor.collect()
+
+
 def test_a_worker_without_a_queue_is_told_so(tmp_path: Path, capsys: Any) -> None:
     assert worker_main([str(tmp_path / "none")]) == 2
     assert "start the search first" in capsys.readouterr().err
