@@ -16,8 +16,8 @@ from experiments.analysis.statistics.difference import CONFIDENCE, Difference
 BEST_CELL = 0.9
 """Standard deviation, in those of one run, that tuning alone is taken to add to the difference of
 two optimizers, each at the best cell of a grid. With it the 95 % interval leaves 0 out for less
-than 4 % of equal optimizers, at 5 to 17 fresh seeds, tuned on grids of 16 to 49 cells with
-one to five seeds: simulated, `scripts/calibrate_grids.py`."""
+than 4 % of equal optimizers, at 5 to 17 fresh seeds, tuned on grids of 16 to 49 cells, or on 3 to 6
+learning rates alone, with one to five seeds: simulated, `scripts/calibrate_grids.py`."""
 
 
 def of_optimizers(
