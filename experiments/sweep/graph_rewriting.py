@@ -8,30 +8,30 @@ kernel. The rest of the time goes into passes over memory; some of them can be h
 from __future__ import annotations
 
 import operator
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-_aten = torch.ops.aten
-_VIEWS = (_aten.view.default, _aten._unsafe_view.default)
-_IDENTITIES = (_aten.alias.default, _aten.detach.default)
-_NORMS = (_aten.native_layer_norm.default, _aten.native_layer_norm_backward.default)
+from experiments.sweep import graph_products
+from experiments.sweep.graph_nodes import (
+    VIEWS,
+    Found,
+    Given,
+    aten,
+    do,
+    first,
+    in_order,
+    is_in_order,
+    is_view,
+    look,
+)
+
+_IDENTITIES = (aten.alias.default, aten.detach.default)
+_NORMS = (aten.native_layer_norm.default, aten.native_layer_norm_backward.default)
 _LANES = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8
 """Numbers in a vector of the CPU."""
-
-
-class _Given(NamedTuple):
-    """What an operation gives."""
-
-    shape: torch.Size
-    dtype: torch.dtype
-    is_contiguous: bool
-    is_cpu: bool
-
-
-_Found = Mapping[fx.Node, _Given]
 
 
 def rewrite(traced: fx.GraphModule, arguments: Sequence[Tensor]) -> bool:
@@ -39,7 +39,7 @@ def rewrite(traced: fx.GraphModule, arguments: Sequence[Tensor]) -> bool:
 
     Args:
         traced: Of `make_fx`.
-        arguments: It is run twice at these.
+        arguments: It is run five times at these.
 
     Returns:
         False if nothing was done, because it draws or writes: then equal operations may differ.
@@ -47,24 +47,18 @@ def rewrite(traced: fx.GraphModule, arguments: Sequence[Tensor]) -> bool:
     graph = traced.graph
     if not all(map(_is_repeatable, graph.nodes)):
         return False
-    found = _look(traced, arguments)
+    _tidy(graph, look(traced, arguments))
+    graph_products.multiply_patches(graph, look(traced, arguments))
+    graph_products.move_factors(graph, look(traced, arguments))
+    found = look(traced, arguments)
     _tidy(graph, found)
     _lay_out_once(graph, found)
     _stack_in_order(graph)
     _turn_softmax(graph, found)
     _keep_normalised(graph)
-    _tidy(graph, _look(traced, arguments))
+    _tidy(graph, look(traced, arguments))
     traced.recompile()
     return True
-
-
-def is_view(node: fx.Node) -> bool:
-    """Whether it shows the memory of what it is given."""
-    if node.target is operator.getitem:
-        return isinstance(node.args[0], fx.Node) and is_view(node.args[0])
-    if not isinstance(node.target, torch._ops.OpOverload):
-        return False
-    return all(one.alias_info is not None for one in node.target._schema.returns)
 
 
 def _is_repeatable(node: fx.Node) -> bool:
@@ -75,22 +69,7 @@ def _is_repeatable(node: fx.Node) -> bool:
     return not is_random and not node.target._schema.is_mutable
 
 
-def _look(traced: fx.GraphModule, arguments: Sequence[Tensor]) -> dict[fx.Node, _Given]:
-    """Runs it; what each operation gives that gives one tensor."""
-    found: dict[fx.Node, _Given] = {}
-
-    class Looker(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
-            x = super().run_node(n)
-            if isinstance(x, Tensor):
-                found[n] = _Given(x.shape, x.dtype, x.is_contiguous(), x.is_cpu)
-            return x
-
-    Looker(traced).run(*arguments)
-    return found
-
-
-def _tidy(graph: fx.Graph, found: _Found) -> None:
+def _tidy(graph: fx.Graph, found: Found) -> None:
     """Drops what is not needed, gives back what it is given, or was done before."""
     known: dict[Hashable, fx.Node] = {}
     for node in graph.nodes:
@@ -105,36 +84,36 @@ def _tidy(graph: fx.Graph, found: _Found) -> None:
 
 def _skip_a_view(node: fx.Node) -> None:
     """A view of a view is one of the source."""
-    given = _first(node)
-    if node.target in _VIEWS and given is not None and given.target in _VIEWS:
+    given = first(node)
+    if node.target in VIEWS and given is not None and given.target in VIEWS:
         node.update_arg(0, given.args[0])
 
 
-def _what_it_is_given(node: fx.Node, found: _Found) -> fx.Node | None:
+def _what_it_is_given(node: fx.Node, found: Found) -> fx.Node | None:
     """Of an operation without effect, where the same is to be had."""
-    given = _first(node)
+    given = first(node)
     if given is None or given not in found or node not in found:
         return None
     before, after, more = found[given], found[node], node.args[1:]
-    if node.target is _aten.transpose.int:
-        return _first(given) if _swaps(node, after) == _swaps(given, after) else None
-    if node.target is _aten.permute.default:
+    if node.target is aten.transpose.int:
+        return first(given) if _swaps(node, after) == _swaps(given, after) else None
+    if node.target is aten.permute.default:
         is_same = list(more[0]) == list(range(len(before.shape)))  # type: ignore[call-overload]
-    elif node.target is _aten.mul.Scalar:
+    elif node.target is aten.mul.Scalar:
         is_same = more[0] == 1 and before.dtype == after.dtype
-    elif node.target is _aten.clone.default:
+    elif node.target is aten.clone.default:
         is_same = before.is_contiguous and after.is_contiguous
-    elif node.target in (*_VIEWS, _aten.expand.default):
+    elif node.target in (*VIEWS, aten.expand.default):
         is_same = before.shape == after.shape
     else:
         is_same = node.target in _IDENTITIES
     return given if is_same else None
 
 
-def _swaps(node: fx.Node, given: _Given) -> set[int] | None:
+def _swaps(node: fx.Node, given: Given) -> set[int] | None:
     """The dimensions that a transposition exchanges; None for any other operation."""
     dims: Any = node.args[1:]
-    is_one = node.target is _aten.transpose.int
+    is_one = node.target is aten.transpose.int
     return {dim % len(given.shape) for dim in dims} if is_one else None
 
 
@@ -149,7 +128,7 @@ def _key(node: fx.Node) -> Hashable:
     return node.target, plain(node.args), plain(sorted(node.kwargs.items()))
 
 
-def _lay_out_once(graph: fx.Graph, found: _Found) -> None:
+def _lay_out_once(graph: fx.Graph, found: Found) -> None:
     """Copies into order once what several operations would each copy for themselves.
 
     Such is, in a ViT, the sum of patches and positions, and with it every sum that follows.
@@ -157,33 +136,33 @@ def _lay_out_once(graph: fx.Graph, found: _Found) -> None:
     for node in list(graph.nodes):
         if node not in found or found[node].is_contiguous or is_view(node):
             continue
-        if sum(user.target in (*_NORMS, _aten.clone.default) for user in node.users) > 1:
+        if sum(user.target in (*_NORMS, aten.clone.default) for user in node.users) > 1:
             with graph.inserting_after(node):
-                ordered = _in_order(graph, node)
+                ordered = in_order(graph, node)
             node.replace_all_uses_with(ordered, lambda user, own=ordered: user is not own)
 
 
 def _stack_in_order(graph: fx.Graph) -> None:
     """Stacks at once in the order into which a copy of the stack would bring it."""
     for node in list(graph.nodes):
-        turned = _first(node)
+        turned = first(node)
         permuted = None if turned is None else _permuted_stack(turned)
-        if permuted is None or not _is_in_order(node):
+        if permuted is None or not is_in_order(node):
             continue
         parts, dim, order = permuted
         within = [axis - (axis > dim) for axis in order if axis != dim]
         with graph.inserting_before(node):
-            pieces = [_do(graph, _aten.permute.default, part, within) for part in parts]
-            stack = _do(graph, _aten.stack.default, pieces, order.index(dim))
-            node.replace_all_uses_with(_in_order(graph, stack))
+            pieces = [do(graph, aten.permute.default, part, within) for part in parts]
+            stack = do(graph, aten.stack.default, pieces, order.index(dim))
+            node.replace_all_uses_with(in_order(graph, stack))
 
 
 def _permuted_stack(turned: fx.Node) -> tuple[Sequence[Any], int, list[int]] | None:
     """Of a permuted stack: the parts, the dimension of the stack, the order of dimensions."""
-    stack = _first(turned)
-    if stack is None or stack.target is not _aten.stack.default:
+    stack = first(turned)
+    if stack is None or stack.target is not aten.stack.default:
         return None
-    if turned.target is not _aten.permute.default:
+    if turned.target is not aten.permute.default:
         return None
     parts, *dim = stack.args
     order: Any = turned.args[1]
@@ -200,14 +179,14 @@ def _keep_normalised(graph: fx.Graph) -> None:
     for node in list(graph.nodes):
         centred, scale = (*node.args, None, None)[:2]
         norm = _source(scale, 2)
-        if node.target is not _aten.mul.Tensor or norm is None or not isinstance(centred, fx.Node):
+        if node.target is not aten.mul.Tensor or norm is None or not isinstance(centred, fx.Node):
             continue
         x, mean = (*centred.args, None, None)[:2]
-        is_centred = centred.target is _aten.sub.Tensor and not centred.kwargs
+        is_centred = centred.target is aten.sub.Tensor and not centred.kwargs
         is_its = x is norm.args[0] and _source(mean, 1) is norm
         if is_centred and is_its and norm.args[2:4] == (None, None):
             with graph.inserting_after(norm):
-                node.replace_all_uses_with(_do(graph, operator.getitem, norm, 0))
+                node.replace_all_uses_with(do(graph, operator.getitem, norm, 0))
 
 
 def _source(item: Any, place: int) -> fx.Node | None:
@@ -219,13 +198,13 @@ def _source(item: Any, place: int) -> fx.Node | None:
     return norm if is_one else None  # type: ignore[return-value]
 
 
-def _turn_softmax(graph: fx.Graph, found: _Found) -> None:
+def _turn_softmax(graph: fx.Graph, found: Found) -> None:
     """Takes a softmax over fewer numbers than a vector holds across rows, in vectors of rows.
 
     For attention over 8 tokens it then costs a quarter. As before, a row of minus infinity gives 0.
     """
-    softmax, backward = _aten._softmax.default, _aten._softmax_backward_data.default
-    safe = _aten._safe_softmax.default
+    softmax, backward = aten._softmax.default, aten._softmax_backward_data.default
+    safe = aten._safe_softmax.default
     for node in [n for n in graph.nodes if n.target in (softmax, safe, backward)]:
         num_tensors = 2 if node.target is backward else 1
         given, (dim, *more) = node.args[:num_tensors], node.args[num_tensors:]
@@ -241,43 +220,20 @@ def _turn_softmax(graph: fx.Graph, found: _Found) -> None:
             continue
         with graph.inserting_before(node):
             flat = [
-                _do(graph, _aten.view.default, _in_order(graph, one), [-1, shape[-1]])
-                for one in given
+                do(graph, aten.view.default, in_order(graph, one), [-1, shape[-1]]) for one in given
             ]
             columns = [_turned(graph, one) for one in flat]
             if node.target is backward:
-                result = _do(graph, backward, *columns, 0, dtype)
+                result = do(graph, backward, *columns, 0, dtype)
             else:
-                result = _do(graph, softmax, *columns, 0, False)
+                result = do(graph, softmax, *columns, 0, False)
             if node.target is safe:
-                largest = _do(graph, _aten.amax.default, columns[0], [0], True)
-                is_empty = _do(graph, _aten.eq.Scalar, largest, float("-inf"))
-                result = _do(graph, _aten.masked_fill.Scalar, result, is_empty, 0.0)
+                largest = do(graph, aten.amax.default, columns[0], [0], True)
+                is_empty = do(graph, aten.eq.Scalar, largest, float("-inf"))
+                result = do(graph, aten.masked_fill.Scalar, result, is_empty, 0.0)
             rows = _turned(graph, result)
-            node.replace_all_uses_with(_do(graph, _aten.view.default, rows, list(shape)))
-
-
-def _do(graph: fx.Graph, operation: Any, *arguments: Any) -> fx.Node:
-    return graph.call_function(operation, arguments)
-
-
-def _in_order(graph: fx.Graph, node: Any) -> fx.Node:
-    return graph.create_node(
-        "call_function", _aten.clone.default, (node,), {"memory_format": torch.contiguous_format}
-    )
-
-
-def _is_in_order(node: fx.Node) -> bool:
-    """Whether it is a copy in order."""
-    is_copy = node.target is _aten.clone.default
-    return is_copy and node.kwargs.get("memory_format") is torch.contiguous_format
+            node.replace_all_uses_with(do(graph, aten.view.default, rows, list(shape)))
 
 
 def _turned(graph: fx.Graph, node: fx.Node) -> fx.Node:
-    return _in_order(graph, _do(graph, _aten.transpose.int, node, 0, 1))
-
-
-def _first(node: fx.Node) -> fx.Node | None:
-    """The tensor that an operation begins with."""
-    given = node.args[0] if node.args else None
-    return given if isinstance(given, fx.Node) else None
+    return in_order(graph, do(graph, aten.transpose.int, node, 0, 1))

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from experiments.sweep import graph_rewriting
+from experiments.sweep import graph_memory, graph_rewriting
+from experiments.sweep.graph_nodes import is_view
 
 TOLERANCE = 1e-3
 """Relative, of a rewritten step's results to those of the step itself; rounding stays far below."""
@@ -54,7 +55,7 @@ class Traced:
             return
         wanted = traced(*arguments)
         if graph_rewriting.rewrite(traced, arguments):
-            self._first, self._rest = _split(traced, num_constant, num_lasting)
+            self._first, self._rest = _split(traced, num_constant, num_lasting, arguments)
             if _are_alike(self(*arguments), wanted):
                 return
             warnings.warn("a rewritten step gives other numbers, and is not used", stacklevel=2)
@@ -94,9 +95,15 @@ def _with_strides(tensor: Tensor, strides: tuple[int, ...]) -> Tensor:
 
 
 def _split(
-    traced: fx.GraphModule, num_constant: int, num_lasting: int
+    traced: fx.GraphModule,
+    num_constant: int,
+    num_lasting: int,
+    arguments: Sequence[Tensor] | None = None,
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """What can be done once, and the rest, which gets the results of the first in front."""
+    """What can be done once, and the rest, which gets the results of the first in front.
+
+    At arguments like these, the rest writes over what it does not need any more.
+    """
     nodes = list(traced.graph.nodes)
     inputs = [node for node in nodes if node.op == "placeholder"]
     constant, lasting = set(inputs[:num_constant]), set(inputs[:num_lasting])
@@ -105,7 +112,7 @@ def _split(
         if node.op in ("get_attr", "call_function"):
             if needs <= constant:
                 constant.add(node)
-            if needs <= constant | lasting and (node in constant or graph_rewriting.is_view(node)):
+            if needs <= constant | lasting and (node in constant or is_view(node)):
                 lasting.add(node)
     done = lasting - set(inputs)
     handed = [n for n in nodes if n in done and any(user not in done for user in n.users)]
@@ -122,4 +129,7 @@ def _split(
         if node not in done:
             own[node] = rest.node_copy(node, own.__getitem__)
     # The functions themselves: calling a module costs as much as ten of its operations.
-    return fx.GraphModule(traced, first).forward, fx.GraphModule(traced, rest).forward
+    at_first, at_every = (fx.GraphModule(traced, graph) for graph in (first, rest))
+    if arguments is not None:
+        graph_memory.reuse(at_every, [*at_first(*arguments), *arguments])
+    return at_first.forward, at_every.forward
