@@ -53,6 +53,9 @@ class Ledger:
                 file.writelines(f"{line}\n" for line in damaged.values())
         self.num_rows = len(kept)
         self._known = {_key(row) for row in kept if row["step"] == step}
+        if not self.path.exists():
+            self.path.touch()  # a power loss may take it: nothing is in it
+            return
         write_text(self.path, "".join(_line(row) for row in kept), durable=True)
 
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
