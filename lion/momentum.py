@@ -164,8 +164,8 @@ def encode_(full: Tensor, exp_avg: Tensor, scale: Tensor | None) -> None:
     padded = torch.nn.functional.pad(m, (0, scale.numel() * BLOCK - m.numel()))
     absmax = padded.view(-1, BLOCK).abs().amax(1)
     empty = absmax < MIN_ABSMAX
-    # Not `absmax / 127` (on a GPU) nor `127 / absmax`: torch would multiply by a reciprocal, rounding
-    # twice. The number is made on the device: nothing waits, and a CUDA graph may hold it.
+    # Not `absmax / 127` (on a GPU) nor `127 / absmax`: torch would multiply by a reciprocal, with
+    # two roundings. The number is made on the device: nothing waits, and a CUDA graph may hold it.
     largest = absmax.new_full((), 127.0)
     scale.copy_(torch.where(empty, 0.0, absmax / largest))
     inverse = torch.where(empty, 0.0, largest / absmax)
