@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ import torch
 import torch.distributed as dist
 
 from experiments import distributed, precision
+from experiments.build import build
 from experiments.config import ConfigError, LaunchConfig
-from experiments.distributed import joined
+from experiments.distributed import World, joined
 from experiments.launch import STORE_VARIABLE
+from experiments.parts import build_parts
+from experiments.tasks.task import check_task
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", STORE_VARIABLE)
 
@@ -104,3 +108,20 @@ def test_bf16_on_a_gpu_without_units_is_said(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     said = precision.warning(tiny.config(tmp_path, train__precision=wanted))
     assert said.endswith("is slow: set train.precision=fp32") == is_said
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_deterministic_products_have_their_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
+) -> None:
+    """Older torch refuses every product of matrices on a GPU without this variable."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    del os.environ["CUBLAS_WORKSPACE_CONFIG"]
+    config = tiny.config(tmp_path, train__deterministic=wanted)
+    task = check_task(build(config.task, "task", data=config.data, model=config.model))
+    try:
+        build_parts(config, task, World(0, 1, torch.device("cpu")))
+        found = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert found == (":4096:8" if wanted else None)
