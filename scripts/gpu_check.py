@@ -41,6 +41,8 @@ FACTS = "facts"
 FACTS_SECONDS = 180.0
 GRACE_SECONDS = 30.0
 """How long a part may be over its budget before it is ended."""
+CUT = 75
+"""Exit code of a part that has left something out for want of time."""
 PACKAGES = ("torch", "triton", "timm", "lion-pytorch", "bitsandbytes", "transformers")
 
 
@@ -113,7 +115,7 @@ def _in_process(name: str, seconds: float) -> tuple[str, list[dict[str, Any]]]:
         began = time.monotonic()
         try:
             code = subprocess.run(command, timeout=max(seconds, 0) + GRACE_SECONDS).returncode
-            state = "done" if code == 0 else f"exit code {code}"
+            state = {0: "done", CUT: "cut"}.get(code, f"exit code {code}")
         except subprocess.TimeoutExpired:
             state = "cut"
         except KeyboardInterrupt:
@@ -140,7 +142,7 @@ def run_part(name: str, path: Path, seconds: float) -> int:
     except Exception as error:
         rows.add(part=name, what="the part failed", error=f"{type(error).__name__}: {error}"[:400])
         raise
-    return 0
+    return CUT if rows.is_cut else 0
 
 
 def _facts() -> dict[str, Any]:

@@ -42,7 +42,7 @@ def language(rows: Rows) -> None:
                 optimizer.zero_grad(set_to_none=True)
                 wait()
                 seconds.append(time.perf_counter() - began)
-                if rows.is_time_over and len(seconds) > 3:
+                if rows.seconds_left < 0 and len(seconds) > 3:
                     break
             speed = batch * length / statistics.median(seconds[3:])
             rows.add(

@@ -26,6 +26,7 @@ class Rows:
     def __init__(self, path: Path, seconds: float) -> None:
         self._path, self._ends = path, time.monotonic() + seconds
         self._rows: list[dict[str, Any]] = []
+        self.is_cut = False  # whether something was left out for want of time
 
     @property
     def seconds_left(self) -> float:
@@ -34,8 +35,9 @@ class Rows:
 
     @property
     def is_time_over(self) -> bool:
-        """Whether the part should begin nothing more."""
-        return self.seconds_left < 0
+        """Whether the part should begin nothing more; who asks leaves something out then."""
+        self.is_cut = self.is_cut or self.seconds_left < 0
+        return self.is_cut
 
     def add(self, **row: Any) -> None:
         """Prints a row, and writes all of them anew; what is not finite is null in JSON."""

@@ -215,6 +215,18 @@ def test_what_is_ours_and_wrong_decides_the_exit_code(row: dict[str, Any], code:
     assert judged({"rows": [row]}) == code
 
 
+@pytest.mark.parametrize(("seconds", "code"), [(600.0, 0), (-1.0, 75)])
+def test_what_no_time_was_left_for_is_no_success(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, code: int
+) -> None:
+    """A check that has compared nothing must not look like one that has found nothing wrong."""
+    monkeypatch.setattr(lab.correctness, "KINDS", {"fp32": (torch.float32, {})})
+    monkeypatch.setattr(lab.correctness, "CASES", ("from the start",))
+    script = runpy.run_path(str(SCRIPTS / "gpu_check.py"))
+    assert script["run_part"]("correct", tmp_path / "rows.json", seconds) == code
+    assert (tmp_path / "rows.json").exists() == (code == 0)
+
+
 def test_a_part_that_is_cut_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert judged({"rows": [], "parts": {"train": "cut", "sync": "done"}}) == 0
     assert "cut short: ['train']" in capsys.readouterr().out
