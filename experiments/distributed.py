@@ -128,8 +128,21 @@ def joined(launch: LaunchConfig) -> Iterator[World]:
     dist.init_process_group(backend, init_method=init_method, rank=rank, world_size=size)
     try:
         yield World(rank, size, device)
-    finally:
+    except BaseException:
+        _leave_alone(device)
+        raise
+    dist.destroy_process_group()
+
+
+def _leave_alone(device: torch.device) -> None:
+    """Leaves processes that may still wait for this one, which has failed."""
+    if device.type != "cuda":
         dist.destroy_process_group()
+        return
+    # NCCL's goodbye waits for all processes, and the others wait in what this one will not do: its
+    # error would be said only when they give up, after half an hour.
+    with contextlib.suppress(Exception):
+        dist.distributed_c10d._abort_process_group()
 
 
 def _choose_device(wanted: str) -> torch.device:
@@ -138,9 +151,24 @@ def _choose_device(wanted: str) -> torch.device:
         raise ConfigError("launch.device=cuda: no GPU is visible here; set launch.device=cpu")
     if wanted == "cpu" or not available:
         return torch.device("cpu")
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    device = torch.device("cuda", _gpu_number(torch.cuda.device_count()))
     torch.cuda.set_device(device)
+    # Else convolutions, alone of all, would round float32 to 10 bits: fp32 is fp32 on a GPU, too.
+    torch.backends.cudnn.allow_tf32 = False
     return device
+
+
+def _gpu_number(count: int) -> int:
+    """Which of the GPUs that this process sees is its own."""
+    number = int(os.environ.get("LOCAL_RANK", "0"))
+    if count == 1 and STORE_VARIABLE not in os.environ:
+        return 0  # launchers may show each process its own one (SLURM: --gpus-per-task=1)
+    if number >= count:
+        raise ConfigError(
+            f"no GPU for process {number + 1} of this machine: {count} are visible; start as many "
+            "processes as GPUs (launch.num_processes), or set launch.device=cpu"
+        )
+    return number
 
 
 def processes_of_a_host(world: World) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -66,6 +67,8 @@ def build_parts(config: RunConfig, task: Task, world: World) -> Parts:
     micro, _ = micro_batches(config, world.size)
     batch = config.train.batch_size
     plan = BatchPlan(config.seed, task.num_train, batch, micro, world.rank, world.size)
+    if config.train.deterministic:  # older torch refuses cuBLAS without; read at its first use
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if torch.are_deterministic_algorithms_enabled() != config.train.deterministic:
         torch.use_deterministic_algorithms(config.train.deterministic)  # imports Inductor
     sharding.check(config, world, getattr(task, "why_not_sharded", ""))

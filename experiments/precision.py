@@ -35,12 +35,14 @@ BF16_UNITS = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
 
 
 def warning(config: RunConfig, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """What to say of a precision that this machine has no units for; "" where it has, or is a GPU.
+    """What to say of a precision that this machine has no units for; "" where it has.
 
     On a CPU without them, products of matrices in bfloat16 were measured 80 times slower.
     """
-    if resolved(config) != "bf16" or uses_gpu(config.launch.device):
+    if resolved(config) != "bf16":
         return ""
+    if uses_gpu(config.launch.device):
+        return _warning_of_gpu()
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:  # not Linux: nothing is known
@@ -51,4 +53,16 @@ def warning(config: RunConfig, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     return (
         "train.precision=bf16 on a CPU without units for it is many times slower than fp32: set "
         "train.precision=fp32"
+    )
+
+
+def _warning_of_gpu() -> str:
+    """NVIDIA's have units for bfloat16 since Ampere (2020)."""
+    import torch
+
+    if torch.version.cuda is None or torch.cuda.get_device_capability() >= (8, 0):
+        return ""
+    return (
+        "train.precision=bf16 on a GPU without units for it (older than compute capability 8.0) is "
+        "slow: set train.precision=fp32"
     )

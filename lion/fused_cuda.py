@@ -57,7 +57,7 @@ def update(
         members_of.setdefault(kinds.kind_of(*row, lr), []).append(i)
     left: list[int] = []
     for kind, members in members_of.items():
-        served = kind is not None and (kind.device.type != "cuda" or _kind_works(kind))
+        served = kind is not None and (kind.device.type != "cuda" or _kind_works(kind, lr))
         left += _step_kind(kind, rows, members, rule) if kind and served else members
     if left:
         _step_otherwise([rows[i] for i in sorted(left)], rule)
@@ -77,19 +77,21 @@ def available(device: torch.device) -> bool:
     return _kind_works(Kind(device, "float32", "float32"))
 
 
-_works: dict[Kind, bool] = {}
+_works: dict[tuple[Kind, torch.dtype | None], bool] = {}
 
 
-def _kind_works(kind: Kind) -> bool:
-    # Each kind is a compilation of its own, which may fail alone.
-    if kind not in _works:
+def _kind_works(kind: Kind, lr: float | Tensor = 0.0) -> bool:
+    # Each kind, and each dtype of an lr on the device, is a compilation of its own, which may fail
+    # alone, and for which a capture has no time.
+    key = kind, lr.dtype if isinstance(lr, Tensor) else None
+    if key not in _works:
         if device_tables.is_capturing(kind.device):
             return False
-        _works[kind] = _try(kind)
-    return _works[kind]
+        _works[key] = _try(*key)
+    return _works[key]
 
 
-def _try(kind: Kind) -> bool:
+def _try(kind: Kind, lr_dtype: torch.dtype | None) -> bool:
     device, reason = kind.device, None
     if torch.version.cuda is None:
         reason = "the Triton kernel has not been tried on this kind of GPU"
@@ -99,7 +101,7 @@ def _try(kind: Kind) -> bool:
         reason = f"the GPU is older than compute capability {MIN_CAPABILITY[0]}.0"
     else:
         try:
-            _launch_on_scratch(kind)
+            _launch_on_scratch(kind, lr_dtype)
             torch.cuda.synchronize(device)
         except Exception as error:  # Triton, its C compiler and the driver each raise their own
             reason = f"Triton does not work here ({type(error).__name__}: {str(error)[:300]})"
@@ -113,11 +115,12 @@ def _try(kind: Kind) -> bool:
     return reason is None
 
 
-def _launch_on_scratch(kind: Kind) -> None:
+def _launch_on_scratch(kind: Kind, lr_dtype: torch.dtype | None) -> None:
     param_dtype, momentum_dtype = (getattr(torch, name) for name in (kind.param, kind.momentum))
     dtypes = (param_dtype, param_dtype, momentum_dtype, torch.float32, param_dtype)
     scratch = [torch.zeros(1, dtype=dtype, device=kind.device) for dtype in dtypes]
-    rule = {"beta1": 0.5, "beta2": 0.5, "weight_decay": 0.0, "lr": 0.5, "maximize": False}
+    lr = torch.zeros((), dtype=lr_dtype, device=kind.device) if lr_dtype else 0.5
+    rule = {"beta1": 0.5, "beta2": 0.5, "weight_decay": 0.0, "lr": lr, "maximize": False}
     packed = array("q", [1]).tobytes()
     _launch(kind, array("q", [x.data_ptr() for x in scratch]), packed, rule)
 
@@ -183,7 +186,7 @@ def step_group(group: Mapping[str, Any], state: Mapping[Tensor, dict[str, Any]])
         len(params), next(addresses), on_gpu, device.index or 0, next(addresses)
     )
     launches = list(kinds.kinds_of(memoryview(table)[: max(length, 0)], device))
-    if length < 0 or not all(_can_launch(kind, packed) for kind, _, packed in launches):
+    if length < 0 or not all(_can_launch(kind, packed, lr) for kind, _, packed in launches):
         return False
     beta1, beta2 = group["betas"]
     rule = {"lr": lr, "beta1": beta1, "beta2": beta2, "maximize": group["maximize"]}
@@ -193,8 +196,8 @@ def step_group(group: Mapping[str, Any], state: Mapping[Tensor, dict[str, Any]])
     return True
 
 
-def _can_launch(kind: Kind, packed: bytes) -> bool:
-    if kind.device.type == "cuda" and not _kind_works(kind):
+def _can_launch(kind: Kind, packed: bytes, lr: float | Tensor) -> bool:
+    if kind.device.type == "cuda" and not _kind_works(kind, lr):
         return False
     return device_tables.layout(packed, BLOCK, kind.device) is not None
 

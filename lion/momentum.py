@@ -164,9 +164,11 @@ def encode_(full: Tensor, exp_avg: Tensor, scale: Tensor | None) -> None:
     padded = torch.nn.functional.pad(m, (0, scale.numel() * BLOCK - m.numel()))
     absmax = padded.view(-1, BLOCK).abs().amax(1)
     empty = absmax < MIN_ABSMAX
-    scale.copy_(torch.where(empty, 0.0, absmax / 127))
-    # Not `127 / absmax`: torch would take the reciprocal and multiply, rounding twice.
-    inverse = torch.where(empty, 0.0, absmax.new_tensor(127.0) / absmax)
+    # Not `absmax / 127` (on a GPU) nor `127 / absmax`: torch would multiply by a reciprocal, with
+    # two roundings. The number is made on the device: nothing waits, and a CUDA graph may hold it.
+    largest = absmax.new_full((), 127.0)
+    scale.copy_(torch.where(empty, 0.0, absmax / largest))
+    inverse = torch.where(empty, 0.0, largest / absmax)
     inverse = inverse.repeat_interleave(BLOCK)[: m.numel()]
     hashed = (m.view(torch.int32).long() * 0x9E3779B1 & 0xFFFFFFFF) >> 8
     codes = torch.floor(m * inverse + hashed.to(torch.float32) * 2.0**-24)

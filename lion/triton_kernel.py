@@ -149,7 +149,10 @@ def _step_block(
         _store(momentum_pointer, m, mask, MOMENTUM)
 
 
-@triton.jit(do_not_specialize=["num_tensors", "weight_decay_bits"])
+@triton.jit(
+    do_not_specialize=["num_tensors", "weight_decay_bits"],
+    do_not_specialize_on_alignment=["lr_pointer"],  # perhaps one of several in a tensor
+)
 def lion_step(
     addresses,  # int64 (5, num_tensors): of parameters, gradients, momenta, scales, residuals
     layout,  # int64: num_tensors sizes, num_tensors first programs, the tensor of every program

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -217,11 +218,24 @@ def _slots(
 
 
 def find_gpus() -> list[str]:
-    """Numbers of the GPUs that this process may use, without importing torch."""
+    """Names of the GPUs that this process may use, without importing torch."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
-        return [number for number in given.split(",") if number]
+        names = [name.strip() for name in given.split(",")]
+        ends = next((i for i, name in enumerate(names) if name.startswith("-")), len(names))
+        return [name for name in names[:ends] if name]  # CUDA stops at the first that is none: -1
     if not shutil.which("nvidia-smi"):
         return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return [str(number) for number, _ in enumerate(listed.stdout.splitlines())]
+    return _listed(listed.stdout)
+
+
+def _listed(text: str) -> list[str]:
+    """GPUs by number; one that is cut into slices (MIG) by the names of these, as CUDA wants."""
+    found: list[list[str]] = []
+    for line in text.splitlines():
+        if gpu := re.match(r"GPU (\d+):", line):
+            found.append([gpu[1]])
+        elif found and (part := re.match(r"\s+MIG .*\(UUID: (MIG-[^)]+)\)", line)):
+            found[-1].append(part[1])
+    return [name for gpu in found for name in gpu[1:] or gpu]

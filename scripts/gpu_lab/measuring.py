@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -11,9 +13,11 @@ from typing import Any
 
 import torch
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 IS_REHEARSAL = DEVICE.type == "cpu"
 """Without a card everything runs small on the CPU: to try the scripts, not to measure."""
+WARM_SECONDS = 0.0 if IS_REHEARSAL else 0.2
+"""For how long a card works before it is measured: an idle one has low clocks."""
 
 
 class Rows:
@@ -22,19 +26,30 @@ class Rows:
     def __init__(self, path: Path, seconds: float) -> None:
         self._path, self._ends = path, time.monotonic() + seconds
         self._rows: list[dict[str, Any]] = []
+        self.is_cut = False  # whether something was left out for want of time
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the part should be over; negative after that."""
+        return self._ends - time.monotonic()
 
     @property
     def is_time_over(self) -> bool:
-        """Whether the part should begin nothing more."""
-        return time.monotonic() > self._ends
+        """Whether the part should begin nothing more; who asks leaves something out then."""
+        self.is_cut = self.is_cut or self.seconds_left < 0
+        return self.is_cut
 
     def add(self, **row: Any) -> None:
-        """Prints a row, and writes all of them anew."""
-        self._rows.append(row)
-        print(json.dumps(row), flush=True)
+        """Prints a row, and writes all of them anew; what is not finite is null in JSON."""
+        self._rows.append({key: _plain(value) for key, value in row.items()})
+        print(json.dumps(self._rows[-1]), flush=True)
         draft = self._path.with_suffix(".tmp")
-        draft.write_text(json.dumps(self._rows, indent=1) + "\n")
+        draft.write_text(json.dumps(self._rows, indent=1, allow_nan=False) + "\n")
         draft.replace(self._path)
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def wait() -> None:
@@ -43,19 +58,45 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
+def emptied() -> int:
+    """Gives back the memory of what is not used any more; the bytes that stay in use."""
+    if DEVICE.type != "cuda":
+        return 0
+    gc.collect()
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_allocated()
+
+
+def in_a_line(error: BaseException) -> str:
+    """What went wrong, for a row."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
+
+
+def check_alive() -> None:
+    """Raises where an earlier error has left the device unusable, so that a part ends there."""
+    if DEVICE.type == "cuda":
+        torch.zeros(1, device=DEVICE).add_(1).cpu()
+
+
 def times(work: Callable[[], Any], rounds: int = 30, warm_up: int = 5) -> tuple[float, float]:
     """Medians over rounds, in ms: of the host until the call returns, and from start to end.
 
     Each round begins on an idle device; on a card the second is measured by events on its stream.
     """
-    for _ in range(warm_up):
+    began, number = time.perf_counter(), 0
+    while number < warm_up or time.perf_counter() - began < WARM_SECONDS:
         work()
+        wait()
+        number += 1
     hosts, spans = [], []
     for _ in range(rounds):
         wait()
         began = time.perf_counter()
         if DEVICE.type == "cuda":
             events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+            began = time.perf_counter()
             events[0].record()
             work()
             events[1].record()
@@ -71,7 +112,7 @@ def times(work: Callable[[], Any], rounds: int = 30, warm_up: int = 5) -> tuple[
 
 def copy_roof() -> float:
     """Bytes per second that a plain copy on the device reads and writes together."""
-    source = torch.empty(1 << (20 if IS_REHEARSAL else 28), device=DEVICE)
+    source = torch.zeros(1 << (20 if IS_REHEARSAL else 28), device=DEVICE)
     target = torch.empty_like(source)
     _, span = times(lambda: target.copy_(source), rounds=10)
     return 2 * source.numel() * source.element_size() / (1e-3 * span)

@@ -5,12 +5,20 @@ from __future__ import annotations
 import statistics
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from gpu_lab.measuring import DEVICE, IS_REHEARSAL, Rows, matmul_roof, wait
+from gpu_lab.measuring import (
+    DEVICE,
+    IS_REHEARSAL,
+    Rows,
+    check_alive,
+    emptied,
+    in_a_line,
+    matmul_roof,
+    wait,
+)
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -23,7 +31,9 @@ from experiments.tasks.task import check_task
 
 MODELS = ("vit_small_patch16_224", "vit_base_patch16_224")
 SIDE = 32 if IS_REHEARSAL else 224
-MICRO, NUM_MICRO = (4, 2) if IS_REHEARSAL else (128, 4)
+BATCH = 8 if IS_REHEARSAL else 512
+MICROS = (4,) if IS_REHEARSAL else (128, 64, 32)
+"""Images of a forward pass: the largest that the card has memory for."""
 NUM_STEPS, NUM_TURNS = (1, 2) if IS_REHEARSAL else (6, 5)
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "lion": {"_target_": "lion.Lion", "lr": 1e-4, "weight_decay": 1.0},
@@ -57,8 +67,8 @@ class SyntheticImages:
             yield [(images, labels)] * len(plan.micro_numbers())
 
 
-def parts_of(model: str, optimizer: str, **train: Any) -> Parts:
-    """What a run of the suite is made of."""
+def parts_of(model: str, optimizer: str, micro: int, **train: Any) -> Parts:
+    """What a run of the suite is made of; `micro` images in a forward pass."""
     if IS_REHEARSAL:
         model = "vit_tiny_patch16_224"
     config = from_dict(
@@ -69,7 +79,7 @@ def parts_of(model: str, optimizer: str, **train: Any) -> Parts:
             "data": {
                 "_target_": "gpu_lab.training.SyntheticImages",
                 "size": SIDE,
-                "number": 4 * MICRO * NUM_MICRO,
+                "number": 4 * BATCH,
             },
             "model": {
                 "_target_": "timm.create_model",
@@ -80,8 +90,8 @@ def parts_of(model: str, optimizer: str, **train: Any) -> Parts:
             "optimizer": OPTIMIZERS[optimizer],
             "train": {
                 "steps": 10**6,
-                "batch_size": MICRO * NUM_MICRO,
-                "micro_batch_size": MICRO,
+                "batch_size": BATCH,
+                "micro_batch_size": micro,
                 "precision": "fp32" if IS_REHEARSAL else "bf16",
                 **train,
             },
@@ -106,13 +116,13 @@ def bare_step_of(parts: Parts) -> Callable[[], Any]:
     """The shortest loop with the same model, optimizer and size; its images lie on the device."""
     (images, labels), *_ = next(iter(parts.task.batches(parts.plan, 0, 1)))
     images, labels = images.to(DEVICE), labels.to(DEVICE)
-    is_mixed = not IS_REHEARSAL
+    is_mixed, num_micro = not IS_REHEARSAL, BATCH // len(images)
 
     def step() -> None:
-        for _ in range(NUM_MICRO):
+        for _ in range(num_micro):
             with torch.autocast(DEVICE.type, torch.bfloat16, enabled=is_mixed):
                 logits = parts.forward((images.float() - 127.5) / 127.5)
-                loss = nn.functional.cross_entropy(logits.float(), labels) / NUM_MICRO
+                loss = nn.functional.cross_entropy(logits.float(), labels) / num_micro
             loss.backward()
         parts.optimizer.step()
         parts.optimizer.zero_grad(set_to_none=True)
@@ -120,41 +130,84 @@ def bare_step_of(parts: Parts) -> Callable[[], Any]:
     return step
 
 
+def fitting(rows: Rows, measure: Callable[[int], None], **names: Any) -> None:
+    """Measures with the most images in a forward pass that the card has memory for."""
+    for micro in MICROS:
+        problem = ""
+        try:
+            measure(micro)
+        except torch.OutOfMemoryError as error:
+            problem = in_a_line(error)
+        except Exception as error:
+            rows.add(**names, micro=micro, error=in_a_line(error))
+            traceback.print_exc()
+            check_alive()
+        emptied()  # here, where no traceback holds what did not fit
+        if not problem:
+            return
+        rows.add(**names, micro=micro, skipped=problem)
+
+
 def train(rows: Rows) -> None:
     """Images per second of both optimizers in the runner and of the bare loop, in turns."""
     roof = matmul_roof()
     rows.add(part="train", what="matmul roof, bf16", teraflops=round(roof / 1e12, 1))
-    for model in MODELS[:1] if IS_REHEARSAL else MODELS:
+    emptied()
+    models = MODELS[:1] if IS_REHEARSAL else MODELS
+    for number, model in enumerate(models):
         if rows.is_time_over:
             return
-        runs = {
-            "runner, lion": step_of(parts_of(model, "lion")),
-            "runner, adamw": step_of(parts_of(model, "adamw")),
-            "bare, lion": bare_step_of(parts := parts_of(model, "lion")),
-        }
-        flops = _flops_an_image(parts)
-        seconds: dict[str, list[float]] = {name: [] for name in runs}
-        for turn in range(NUM_TURNS + 1):
-            for name, work in runs.items():
-                wait()
-                began = time.perf_counter()
-                for _ in range(NUM_STEPS):
-                    work()
-                wait()
-                if turn:  # the first one compiles and chooses algorithms
-                    seconds[name].append((time.perf_counter() - began) / NUM_STEPS)
-        _report(rows, model, seconds, flops, roof)
+        seconds = rows.seconds_left / (len(models) - number)
+
+        def measure(micro: int, model: str = model, seconds: float = seconds) -> None:
+            _train(rows, model, micro, roof, time.perf_counter() + seconds)
+
+        fitting(rows, measure, part="train", model=model)
+
+
+def _train(rows: Rows, model: str, micro: int, roof: float, ends: float) -> None:
+    runs = {
+        "runner, lion": step_of(parts_of(model, "lion", micro)),
+        "runner, adamw": step_of(parts_of(model, "adamw", micro)),
+        "bare, lion": bare_step_of(parts := parts_of(model, "lion", micro)),
+    }
+    flops = _flops_an_image(parts)
+    _turn(runs, 1)  # compiles, and chooses algorithms
+    one = _turn(runs, 1)
+    left = ends - time.perf_counter()
+    num_steps = int(left / NUM_TURNS / sum(one.values()))
+    seconds = {name: [spent] for name, spent in one.items()}
+    if num_steps:  # else a slow card: one step of each must do
+        seconds = {name: [] for name in runs}
+        for _ in range(NUM_TURNS):
+            for name, spent in _turn(runs, min(num_steps, NUM_STEPS)).items():
+                seconds[name].append(spent)
+            if time.perf_counter() > ends:
+                break
+    _report(rows, model, micro, seconds, flops, roof)
+
+
+def _turn(runs: dict[str, Callable[[], Any]], num_steps: int) -> dict[str, float]:
+    """Seconds a step of each run, one after another."""
+    seconds = {}
+    for name, work in runs.items():
+        wait()
+        began = time.perf_counter()
+        for _ in range(num_steps):
+            work()
+        wait()
+        seconds[name] = (time.perf_counter() - began) / num_steps
+    return seconds
 
 
 def _report(
-    rows: Rows, model: str, seconds: dict[str, list[float]], flops: float, roof: float
+    rows: Rows, model: str, micro: int, seconds: dict[str, list[float]], flops: float, roof: float
 ) -> None:
-    batch = MICRO * NUM_MICRO
     for name, of in seconds.items():
-        speed = batch / statistics.median(of)
+        speed = BATCH / statistics.median(of)
         rows.add(
-            part="train", model=model, what=name, batch=batch, images_per_second=round(speed, 1),
-            share_of_matmul_roof=round(speed * flops / roof, 3),
+            part="train", model=model, what=name, batch=BATCH, micro=micro, turns=len(of),
+            images_per_second=round(speed, 1), share_of_matmul_roof=round(speed * flops / roof, 3),
         )  # fmt: skip
     for one, other, what in (
         ("bare, lion", "runner, lion", "runner / bare loop, speed"),
@@ -163,7 +216,7 @@ def _report(
         ratios = [a / b for a, b in zip(seconds[one], seconds[other], strict=True)]
         rows.add(
             part="train", model=model, what=what, ratio=round(statistics.median(ratios), 4),
-            lowest=round(min(ratios), 4), highest=round(max(ratios), 4),
+            lowest=round(min(ratios), 4), highest=round(max(ratios), 4), turns=len(ratios),
         )  # fmt: skip
 
 
@@ -174,77 +227,3 @@ def _flops_an_image(parts: Parts) -> float:
         parts.forward(torch.zeros(2, 3, SIDE, SIDE, device=DEVICE)).sum().backward()
     parts.optimizer.zero_grad(set_to_none=True)
     return counter.get_total_flops() / 2
-
-
-def memory(rows: Rows) -> None:
-    """Most memory that the allocator gave during steps, for each optimizer."""
-    for model in MODELS[:1] if IS_REHEARSAL else MODELS:
-        for name in OPTIMIZERS:
-            if rows.is_time_over:
-                return
-            if DEVICE.type == "cuda":
-                torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats()
-            work = step_of(parts_of(model, name))
-            for _ in range(2):
-                work()
-            wait()
-            peak = torch.cuda.max_memory_allocated() if DEVICE.type == "cuda" else 0
-            rows.add(part="memory", model=model, what=name, peak_mebibytes=peak >> 20)
-            del work
-
-
-def sync(rows: Rows) -> None:
-    """Every place within a step where the host waits for the device, with its line."""
-    parts = parts_of(MODELS[0], "lion", ema_decay=0.999, grad_clip_norm=1.0)
-    work = step_of(parts)
-    for _ in range(2):
-        work()
-    places: list[str] = []
-
-    def note(*_: Any, **__: Any) -> None:
-        frames = traceback.extract_stack()[:-1]
-        ours = [f for f in frames if "/experiments/" in f.filename or "/lion/" in f.filename]
-        places.append(f"{ours[-1].filename.split('/')[-1]}:{ours[-1].lineno}" if ours else "torch")
-
-    if DEVICE.type == "cuda":
-        with warnings.catch_warnings():
-            warnings.simplefilter("always")
-            warnings.showwarning = note
-            torch.cuda.set_sync_debug_mode("warn")
-            work()
-            torch.cuda.set_sync_debug_mode("default")
-    rows.add(part="sync", what="places that wait", count=len(places), places=sorted(set(places)))
-
-
-def language(rows: Rows) -> None:
-    """Tokens per second of a small language model; needs transformers."""
-    try:
-        from transformers import GPT2Config, GPT2LMHeadModel
-    except ImportError:
-        rows.add(part="language", what="skipped: transformers is not installed")
-        return
-    from lion import Lion
-
-    size = {"n_embd": 64, "n_layer": 1, "n_head": 2} if IS_REHEARSAL else {}
-    length, batch = (32, 2) if IS_REHEARSAL else (1024, 8)
-    tokens = torch.randint(0, 50257, (batch, length), device=DEVICE)
-    for name, make in (
-        ("lion", lambda p: Lion(p, lr=1e-4, weight_decay=0.1)),
-        ("adamw", lambda p: torch.optim.AdamW(p, lr=1e-4, fused=DEVICE.type == "cuda")),
-    ):
-        model = GPT2LMHeadModel(GPT2Config(**size)).to(DEVICE)
-        optimizer = make(model.parameters())
-        seconds = []
-        for _ in range(3 + NUM_TURNS):
-            wait()
-            began = time.perf_counter()
-            with torch.autocast(DEVICE.type, torch.bfloat16, enabled=not IS_REHEARSAL):
-                loss = model(tokens, labels=tokens).loss
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            wait()
-            seconds.append(time.perf_counter() - began)
-        speed = batch * length / statistics.median(seconds[3:])
-        rows.add(part="language", what=f"GPT-2, {name}", tokens_per_second=round(speed))

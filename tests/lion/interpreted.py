@@ -67,6 +67,7 @@ def interpreted(monkeypatch):
     for cache in (device_tables._uploaded, kinds.overlapping):
         cache.cache_clear()
     device_tables._layouts.clear()
+    device_tables._captured.clear()
 
 
 @pytest.fixture
@@ -336,6 +337,24 @@ def test_unknown_sizes_in_a_capture_take_another_path(monkeypatch, launches):
     options = {"lr": 0.5, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.0, "maximize": False}
     fused_cuda.update([param], [grad], [exp_avg], **options)
     assert not launches and torch.equal(param, torch.full((9,), -0.5))
+
+
+def test_layouts_of_changing_tensors_do_not_pile_up(monkeypatch):
+    """Other tensors have gradients at each step (experts, dropped layers); graphs keep theirs."""
+
+    def layout(size):
+        return device_tables.layout(np.int64(size).tobytes(), 512, torch.device("cpu"))
+
+    first = layout(1)
+    with monkeypatch.context() as capturing:
+        capturing.setattr(device_tables, "is_capturing", lambda device: True)
+        assert layout(1) is first and layout(2) is None
+    for size in range(2, 3 * device_tables.MAX_LAYOUTS):
+        layout(2), layout(size)
+    assert len(device_tables._layouts) == device_tables.MAX_LAYOUTS
+    assert layout(2) is layout(2) and layout(1) is not first
+    monkeypatch.setattr(device_tables, "is_capturing", lambda device: True)
+    assert layout(1) is first, "what a graph reads is neither dropped nor replaced"
 
 
 def test_autograd_notices(as_on_cuda):

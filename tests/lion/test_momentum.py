@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lion import Lion, foreach, momentum
 from tests import reference
@@ -250,3 +251,35 @@ def test_unknown_storages_are_refused():
     param.grad = torch.ones_like(param)
     with pytest.raises(ValueError, match="momentum_dtype=None"):
         Lion([param], momentum_dtype="bfloat16").step()
+
+
+class Divisions(TorchDispatchMode):
+    """Counts divisions by tensors, and what rounds twice on a GPU or comes from the host."""
+
+    def __init__(self):
+        super().__init__()
+        self.count, self.wrong = 0, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        is_division = name in ("div", "div_")
+        is_exact = is_division and all(isinstance(x, torch.Tensor) for x in args)
+        self.count += is_exact
+        if (is_division and not is_exact) or name in ("reciprocal", "lift_fresh", "detach_"):
+            self.wrong.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_scales_are_divided_alike_on_every_device():
+    """By a number torch divides on a GPU as it multiplies by 1 / number, with two roundings.
+
+    Nothing comes from the host either: a step must not wait, and may be in a CUDA graph.
+    """
+    state = momentum.zeros(torch.zeros(700), "int8")
+    full = torch.randn(700, generator=torch.Generator().manual_seed(0))
+    with Divisions() as seen:
+        momentum.encode_(full, state["exp_avg"], state["exp_avg_scale"])
+    assert seen.count == 2 and not seen.wrong
+    with Divisions() as seen:
+        (127.0 / full, full / 127.0, full.new_tensor(127.0))
+    assert seen.wrong[:2] == ["reciprocal", "div"] and len(seen.wrong) > 2, "it would be seen"

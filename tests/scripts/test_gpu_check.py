@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -20,8 +21,9 @@ pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the rehearsal
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.syspath_prepend(str(SCRIPTS))
+    import gpu_lab.correctness
+    import gpu_lab.observing
     import gpu_lab.optimizer_step
-    import gpu_lab.training
 
     yield gpu_lab
     for name in [name for name in sys.modules if name.startswith("gpu_lab")]:
@@ -30,8 +32,8 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 @pytest.mark.parametrize(
     ("room", "part"),
-    [("optimizer_step", "correct"), ("optimizer_step", "step"), ("training", "sync"),
-     ("training", "train"), ("training", "memory")],
+    [("correctness", "correct"), ("optimizer_step", "step"), ("observing", "sync"),
+     ("training", "train"), ("observing", "memory")],
 )  # fmt: skip
 def test_a_part_writes_its_rows(lab: Any, tmp_path: Path, room: str, part: str) -> None:
     from gpu_lab.measuring import Rows
@@ -45,20 +47,222 @@ def test_a_part_writes_its_rows(lab: Any, tmp_path: Path, room: str, part: str) 
 
 
 def test_a_wrong_step_is_seen(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = lab.optimizer_step.Lion.step
+    step = lab.correctness.Lion.step
 
     def twice(self: Any) -> None:
         step(self)
         if self.defaults["fused"] is not False:
             step(self)
 
-    monkeypatch.setattr(lab.optimizer_step.Lion, "step", twice)
-    assert not lab.optimizer_step._agrees(torch.float32, {}, "from the start")
+    monkeypatch.setattr(lab.correctness.Lion, "step", twice)
+    assert not lab.correctness._agrees(torch.float32, {}, "from the start")
+
+
+def rows_of(lab: Any, folder: Path, seconds: float = 600.0) -> Any:
+    return lab.measuring.Rows(folder / "rows.json", seconds)
+
+
+def written(folder: Path) -> list[dict[str, Any]]:
+    return json.loads((folder / "rows.json").read_text())
+
+
+def fail(error: Exception) -> Any:
+    raise error
+
+
+def test_a_comparison_that_fails_costs_its_own_row_alone(lab: Any, tmp_path: Path) -> None:
+    """Another path than the kernel is no proof of it, and too little memory no error of it."""
+    rows, add = rows_of(lab, tmp_path), lab.correctness._add
+    add(rows, "fp32", "other path", lambda: True, True)
+    add(rows, "fp32", "broken", lambda: fail(ValueError("no such instruction\nmore")))
+    add(rows, "fp32", "large", lambda: fail(torch.OutOfMemoryError("of 16 GiB")))
+    add(rows, "fp32", "fine", lambda: True)
+    found = {row["case"]: row for row in written(tmp_path)}
+    assert [row["bit_equal"] for row in found.values()] == [False, False, None, True]
+    assert found["other path"]["error"] == "the Triton kernel was not launched"
+    assert found["broken"]["error"] == "ValueError: no such instruction"
+    assert (
+        found["large"]["skipped"].startswith("OutOfMemoryError") and "error" not in found["large"]
+    )
+
+
+def test_launches_of_the_kernel_are_counted(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fused_cuda, seen = lab.correctness.fused_cuda, []
+    monkeypatch.setattr(fused_cuda, "_run", lambda *args, **kwargs: seen.append(kwargs))
+    before = fused_cuda._run
+    with lab.correctness.Launches() as launches:
+        fused_cuda._run("kind", lr=1.0)
+    assert launches.count == 1 and seen == [{"lr": 1.0}] and fused_cuda._run is before
+
+
+def test_a_library_that_cannot_be_imported_costs_its_own_row(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lion_pytorch.py").write_text("raise OSError('libcudart.so.12 is missing')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "lion_pytorch", raising=False)
+    lab.optimizer_step.step(rows_of(lab, tmp_path))
+    found = {row["what"]: row for row in written(tmp_path)}
+    assert found.pop("lion-pytorch")["error"] == "OSError: libcudart.so.12 is missing"
+    assert "timm Lion, foreach" in found and not [row for row in found.values() if "error" in row]
+
+
+def test_numbers_that_are_not_finite_are_valid_json(lab: Any, tmp_path: Path) -> None:
+    rows_of(lab, tmp_path).add(part="step", speed=float("inf"), share=float("nan"), turns=3)
+    assert written(tmp_path) == [{"part": "step", "speed": None, "share": None, "turns": 3}]
+
+
+def test_a_card_with_little_memory_takes_fewer_images_at_a_time(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lab.training, "MICROS", (128, 64, 32))
+    rows, tried = rows_of(lab, tmp_path), []
+
+    def measure(micro: int) -> None:
+        tried.append(micro)
+        if micro > 64:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        rows.add(part="train", micro=micro)
+
+    lab.training.fitting(rows, measure, part="train")
+    assert tried == [128, 64]
+    assert written(tmp_path)[0]["skipped"] == "OutOfMemoryError: CUDA out of memory"
+    lab.training.fitting(rows, lambda micro: fail(RuntimeError("an odd one")), part="train")
+    assert written(tmp_path)[-1] == {
+        "part": "train",
+        "micro": 128,
+        "error": "RuntimeError: an odd one",
+    }
+
+
+@pytest.mark.parametrize(
+    ("a_step", "ends", "steps"),
+    [(1.0, 1000.0, 3 * (1 + 1 + 5 * 6)), (10.0, 320.0, 3 * (1 + 1 + 5 * 1)), (100.0, 1.0, 3 * 2),
+     (0.1, 10.0, 3 * (1 + 1 + 5 * 6))],
+)  # fmt: skip
+def test_a_slow_card_takes_fewer_steps(
+    lab: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    a_step: float,
+    ends: float,
+    steps: int,
+) -> None:
+    training, now = lab.training, [0.0]
+    taken: list[str] = []
+
+    def run(*_: Any) -> Any:
+        def work() -> None:
+            now[0] += a_step
+            taken.append("step")
+
+        return work
+
+    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(training, "NUM_STEPS", 6)
+    monkeypatch.setattr(training, "NUM_TURNS", 5)
+    for name in ("step_of", "bare_step_of"):
+        monkeypatch.setattr(training, name, run)
+    monkeypatch.setattr(training, "parts_of", lambda *_: None)
+    monkeypatch.setattr(training, "_flops_an_image", lambda _: 1.0)
+    training._train(rows_of(lab, tmp_path), "vit", 4, 1.0, ends)
+    assert len(taken) == steps
+    speeds = [r["images_per_second"] for r in written(tmp_path) if "images_per_second" in r]
+    assert speeds == [pytest.approx(training.BATCH / a_step, abs=0.1)] * 3
+
+
+def test_places_that_wait_are_those_of_the_suite(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's word on its mode is no place, and a folder that is called `lion` no room of ours."""
+    from experiments.progress import LossWindow
+
+    class Waiting:
+        def __float__(self) -> float:
+            warnings.warn(
+                "called a synchronizing CUDA operation (of CUDAFunctions.h)", stacklevel=1
+            )
+            return 0.0
+
+    window = LossWindow(1, torch.device("cpu"))
+    monkeypatch.setattr(window, "_values", [Waiting()])
+    monkeypatch.setattr(window, "_count", 1)
+
+    def work() -> None:
+        warnings.warn("Synchronization debug mode is a prototype feature", stacklevel=1)
+        window.latest()
+
+    places = lab.observing.waits_of(work)
+    assert len(places) == 1 and places[0].startswith("progress.py:")
+
+
+def judged(content: dict[str, Any]) -> int:
+    script = runpy.run_path(str(SCRIPTS / "gpu_check.py"))
+    return script["_judged"](Path("out.json"), {"parts": {"step": "done"}, **content})
+
+
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [
+        ({"part": "step", "what": "lion-pytorch", "error": "of another's"}, 0),
+        ({"part": "step", "what": "Lion, fp32", "error": "of ours"}, 1),
+        ({"part": "train", "what": "runner, lion", "error": "of the runner"}, 1),
+        ({"part": "correct", "bit_equal": None, "skipped": "no memory"}, 0),
+        ({"part": "correct", "bit_equal": False}, 1),
+        ({"part": "correct", "what": "Triton kernel", "works": False, "as_expected": False}, 1),
+        ({"part": "correct", "what": "Triton kernel", "works": False, "as_expected": True}, 0),
+    ],
+)
+def test_what_is_ours_and_wrong_decides_the_exit_code(row: dict[str, Any], code: int) -> None:
+    assert judged({"rows": [row]}) == code
+
+
+@pytest.mark.parametrize(("seconds", "code"), [(600.0, 0), (-1.0, 75)])
+def test_what_no_time_was_left_for_is_no_success(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, code: int
+) -> None:
+    """A check that has compared nothing must not look like one that has found nothing wrong."""
+    monkeypatch.setattr(lab.correctness, "KINDS", {"fp32": (torch.float32, {})})
+    monkeypatch.setattr(lab.correctness, "CASES", ("from the start",))
+    script = runpy.run_path(str(SCRIPTS / "gpu_check.py"))
+    assert script["run_part"]("correct", tmp_path / "rows.json", seconds) == code
+    assert (tmp_path / "rows.json").exists() == (code == 0)
+
+
+def test_a_part_that_is_cut_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert judged({"rows": [], "parts": {"train": "cut", "sync": "done"}}) == 0
+    assert "cut short: ['train']" in capsys.readouterr().out
+    assert judged({"rows": [], "parts": {"train": "exit code -11"}}) == 1
 
 
 def test_without_a_card_nothing_is_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["gpu_check.py"])
-    assert runpy.run_path(str(SCRIPTS / "gpu_check.py"))["main"]() == 2
+    main = runpy.run_path(str(SCRIPTS / "gpu_check.py"))["main"]
+    main.__globals__["_in_process"] = lambda *_: ("done", [{"device": "cpu"}])
+    assert main() == 2
     assert "error: no CUDA card is visible" in capsys.readouterr().err
+    main.__globals__["_in_process"] = lambda *_: ("exit code 1", [])
+    assert main() == 2
+
+
+def test_time_that_a_part_leaves_is_the_next_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And what one takes too much, the next ones have less: the whole keeps its time."""
+    script = runpy.run_path(str(SCRIPTS / "gpu_check.py"))
+    names, now, given = script["main"].__globals__, [0.0], {}
+    takes = {"facts": 10.0, "correct": 5.0, "step": 400.0}
+
+    def in_process(name: str, seconds: float) -> tuple[str, list[dict[str, Any]]]:
+        given[name] = seconds
+        now[0] += takes.get(name, seconds)
+        return "done", [{"device": "cpu"}] if name == "facts" else []
+
+    monkeypatch.setattr(names["time"], "time", lambda: now[0])
+    names["_in_process"] = in_process
+    out = tmp_path / "check.json"
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--out", str(out), "--minutes", "10"])
+    assert script["main"]() == 0
+    assert now[0] == pytest.approx(600.0)
+    assert given["correct"] == pytest.approx(118.0) and given["step"] == pytest.approx(585 / 3.2)
+    assert list(json.loads(out.read_text())["parts"]) == list(script["PARTS"])

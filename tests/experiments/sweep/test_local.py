@@ -224,9 +224,37 @@ def test_gpus_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch
     assert find_gpus() == ["2", "5"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert find_gpus() == []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, 1,-1,2")
+    assert find_gpus() == ["3", "1"], "CUDA stops at the first that is none"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert find_gpus() == []
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr(local.shutil, "which", lambda _: None)
     assert find_gpus() == []
+
+
+@pytest.mark.parametrize(
+    ("said", "names"),
+    [
+        ("GPU 0: NVIDIA A100 (UUID: GPU-5a)\nGPU 1: NVIDIA A100 (UUID: GPU-6b)\n", ["0", "1"]),
+        ("GPU 0: NVIDIA H100 (UUID: GPU-1)\n  MIG 1g.10gb     Device  0: (UUID: MIG-a1)\n"
+         "  MIG 1g.10gb     Device  1: (UUID: MIG-b2)\nGPU 1: NVIDIA H100 (UUID: GPU-2)\n",
+         ["MIG-a1", "MIG-b2", "1"]),
+        ("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure\n"
+         "that the latest NVIDIA driver is installed and running.\n", []),
+        ("No devices were found\n", []),
+    ],
+    ids=["two", "slices", "no driver", "none"],
+)  # fmt: skip
+def test_only_gpus_are_counted(
+    monkeypatch: pytest.MonkeyPatch, said: str, names: list[str]
+) -> None:
+    """Not the slices of one beside it, nor the lines of an error: those runs would find no GPU."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(local.shutil, "which", lambda _: "/usr/bin/nvidia-smi")
+    done = types.SimpleNamespace(stdout=said)
+    monkeypatch.setattr(local.subprocess, "run", lambda *_, **__: done)
+    assert find_gpus() == names
 
 
 def test_a_workers_environment_is_its_slots(tmp_path: Path, monkeypatch: Any) -> None:
