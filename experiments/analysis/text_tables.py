@@ -205,18 +205,24 @@ def short(results: Path) -> str:
         numbers = f"{row.proxy_estimate:.3g} [{row.proxy_low:.3g}, {row.proxy_high:.3g}]"
         said = f"{row.proxy_measure}: {numbers} {row.proxy_unit}, n = {row.proxy_n:.0f}"
         word = ANSWERS[row.proxy_verdict]
+        if row.proxy_unit == "x":  # asked is whether it is larger, not whether by 3 to 10 times
+            word = "Yes" if row.proxy_low > 1 else "No" if row.proxy_high < 1 else "Not shown"
         if _contradict(row):
-            word, said = "The two contradict", f"{said}; {row.proxy_note.rpartition('; ')[2]}"
+            word = "The two contradict, at the settings found"
+            said = f"{said}; {row.proxy_note.rpartition('; ')[2]}"
         answer = f"**{word}.** {said}".replace(" -", " −").replace("[-", "[−")
         rows.append((question, answer, theirs, name))
     return table(("question", "answer on `vit_proxy`", "the paper's, elsewhere", "claim"), rows)
 
 
 def _contradict(row: Any) -> bool:
-    """Whether two measures of one claim are each shown, to opposite sides: the note has both."""
-    is_shown = row.proxy_low > 0 or row.proxy_high < 0
-    is_two = row.proxy_unit == "nats" and "under noise of" in row.proxy_note.rpartition("; ")[2]
-    return row.proxy_verdict == "inconclusive" and is_shown and is_two
+    """Whether two measures of one claim leave out 0 on opposite sides: the note ends with one."""
+    last = str(row.proxy_note).rpartition("; ")[2]
+    found = re.search(r"under noise of .*\[([-+.\de]+), ([-+.\de]+)\]$", last)
+    if row.proxy_verdict != "inconclusive" or row.proxy_unit != "nats" or not found:
+        return False
+    low, high = (float(end) for end in found.groups())
+    return (row.proxy_low > 0 and high < 0) or (row.proxy_high < 0 and low > 0)
 
 
 BLOCKS: dict[str, Callable[[Path], str]] = {
