@@ -23,10 +23,10 @@ MAX_ROWS = 32
 MAX_CHARACTERS = 68
 OURS = (
     "Ours: a proxy ({proxy}). Search {search}: of the arm {arm}, the one whose best finalist is "
-    "ahead on fresh data, which have picked it. Each row: candidate number, its change (+ inserted, - deleted, ~ modified "
-    "statement), its gain on the data it was first judged on (nats), × where it was dead or "
-    "failed. {neutral} changes that left the fitness as it was are not shown{fewer}. Rows of "
-    "different rounds of data compare only roughly. {small}"
+    "ahead on fresh data, which have picked it. Each row: candidate number, its change (+ "
+    "inserted, - deleted, ~ modified statement), its gain on the data it was first judged on "
+    "(nats), × where it was dead or failed. {neutral} changes that left the fitness as it was are "
+    "not shown{fewer}. Rows of different rounds of data compare only roughly. {small}"
 )
 
 

@@ -95,7 +95,8 @@ def _best(tables: searches.Tables) -> str:
     said = f"Candidate {row.number:g} of {search}: {_said(row['mean'], row.standard_error)} nats"
     return (
         f"<h2>The best program of evolution ({esc(searches.plain(row.arm))})</h2>"
-        f'<p class="note">{esc(said)} on fresh data of its own proxy, which have picked it.</p><pre>{esc(row.text)}</pre>'
+        f'<p class="note">{esc(said)} on fresh data of its own proxy, which have picked it.</p>'
+        f"<pre>{esc(row.text)}</pre>"
     )
 
 
