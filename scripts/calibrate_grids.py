@@ -6,9 +6,9 @@
 
 The made-up models are those of `calibrate_compare`. Each of two optimizers that are equally good at
 their best settings is run on a grid with factors of 2 in lr and of 10 in weight decay (the
-committed studies have 1.13 to 3, and 3 to 10), somewhere on which its optimum lies; the cell with the best mean
-validation value over the tuning seeds is its pick. A pair with a pick on an edge is left out: such
-an optimizer counts as not tuned. Both picks are then run with fresh seeds.
+committed studies have 1.13 to 3, and 3 to 10), somewhere on which its optimum lies; the cell with
+the best mean validation value over the tuning seeds is its pick. A pair with a pick on an edge is
+left out: such an optimizer counts as not tuned. Both picks are then run with fresh seeds.
 
 Written: for each design the regret of a pick and the luck of tuning (the standard deviation of the
 difference of the two regrets), in standard deviations of one run; and for 5, 9 and 17 fresh seeds,
