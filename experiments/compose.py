@@ -177,4 +177,4 @@ def _check_recipe(choices: Mapping[str, Any], folders: Sequence[Path]) -> None:
         )
     found = [path.stem for pages in folders for path in (pages / "recipe" / folder).glob("*.yaml")]
     if page not in found:
-        raise ConfigError(f"recipe={recipe}: no such page{nearest(page, found)}")
+        raise ConfigError(f"recipe={recipe}: no such page{nearest(page, found, '--help')}")

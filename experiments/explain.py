@@ -32,7 +32,7 @@ def explain(error: BaseException, overrides: Sequence[str], config_dir: str | No
     if missing := re.search(r"Could not find '([^']*)'", text):
         options = re.findall(r"^\t([\w./]+)$", text, flags=re.M)
         group, _, page = missing[1].rpartition("/")
-        return f"{group}={page}: no such page{nearest(page, options)}"
+        return f"{group}={page}: no such page{nearest(page, options, '--help')}"
     if unknown := re.search(r"Could not override '([^']*)'", text):
         key = unknown[1]
         known = _known_keys(overrides, config_dir)
@@ -125,8 +125,14 @@ def _flatten(tree: Any, prefix: str = "") -> Iterator[str]:
             yield from _flatten(value, f"{prefix}{key}.")
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """`; did you mean X?`, or the list where it is short and nothing is near."""
+def nearest(name: str, known: Sequence[str], where: str = "--cfg job") -> str:
+    """`; did you mean X?`, or the list where it is short and nothing is near, or where it stands.
+
+    Args:
+        name: What was asked for.
+        known: What there is.
+        where: The flag that shows all: keys stand in --cfg job, pages in --help.
+    """
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     near = [n for n in near if _likeness(name, n) > _likeness(name, near[0]) - 0.01]
     if not near:  # the right word in the wrong place: optimizer.learning.lr
@@ -134,7 +140,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
         near = [k for k in known if k.rpartition(".")[2] == tail][:1]
     if near:
         return f"; did you mean {' or '.join(near)}?"
-    return f"; there are: {', '.join(known)}" if 0 < len(known) <= 20 else "; see --cfg job"
+    return f"; there are: {', '.join(known)}" if 0 < len(known) <= 20 else f"; see {where}"
 
 
 def _likeness(one: str, other: str) -> float:

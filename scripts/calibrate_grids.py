@@ -2,13 +2,14 @@
 
     python scripts/calibrate_grids.py                   # a minute
     python scripts/calibrate_grids.py --pairs 300 --out /tmp/grids.csv
+    python scripts/calibrate_grids.py --factors 2.5 5 --out /tmp/grids.csv   # another spacing
 
 The made-up models are those of `calibrate_compare`. Each of two optimizers that are equally good at
-their best settings is run on a grid with the same spacing as the committed studies (factors of 2 in
-lr, of 10 in weight decay), somewhere on which its optimum lies; where lr alone is tuned, weight
-decay is at its best. The cell with the best mean validation value over the tuning seeds is its
-pick. A pair with a pick on an edge is left out: such an optimizer counts as not tuned. Both picks
-are then run with fresh seeds.
+their best settings is run on a grid with factors of 2 in lr and of 10 in weight decay (the
+committed studies have 1.13 to 3, and 3 to 10), somewhere on which its optimum lies; where lr alone
+is tuned, weight decay is at its best. The cell with the best mean validation value over the tuning
+seeds is its pick. A pair with a pick on an edge is left out: such an optimizer counts as not tuned.
+Both picks are then run with fresh seeds.
 
 Written: for each design the regret of a pick and the luck of tuning (the standard deviation of the
 difference of the two regrets), in standard deviations of one run; and for 5, 9 and 17 fresh seeds,
@@ -35,8 +36,8 @@ import calibrate_compare as made_up  # noqa: E402
 from experiments.analysis.statistics.tuning_luck import BEST_CELL  # noqa: E402
 
 OUT = ROOT / "results/compare_calibration/grids.csv"
-STEPS = math.log10(2), 1.0
-"""Decades between neighbours, in lr and weight decay."""
+FACTORS = 2.0, 10.0
+"""Between neighbours, in lr and weight decay."""
 FRESH = (5, 9, 17)
 NUM_FINALS = 20
 
@@ -64,11 +65,17 @@ def noise(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return (shape_of - rng.gamma(shape_of, size=shape)) / math.sqrt(shape_of)
 
 
-def pick(surface: made_up.Surface, design: Design, rng: np.random.Generator) -> float | None:
+def pick(
+    surface: made_up.Surface,
+    design: Design,
+    rng: np.random.Generator,
+    factors: tuple[float, float] = FACTORS,
+) -> float | None:
     """The true regret of the best cell; None where it lies on an edge, or nothing trains."""
     counts = design[:2]
     axes = []
-    for count, step, best in zip(counts, STEPS, surface.best, strict=True):
+    for count, factor, best in zip(counts, factors, surface.best, strict=True):
+        step = math.log10(factor)
         # The optimum lies at or between cells inside; of three, at most half a step off the middle.
         reach = max(0.5, (count - 3) / 2) if count > 1 else 0.0
         centre = best + step * rng.uniform(-reach, reach)
@@ -105,13 +112,15 @@ def finals(regrets: list[float], num: int, rng: np.random.Generator) -> tuple[fl
     return tuple(float(np.mean(np.abs(mean) > reach * one)) for one in (error, wide))  # type: ignore
 
 
-def measure(world: str, design: Design, num_pairs: int) -> dict[str, Any]:
+def measure(
+    world: str, design: Design, num_pairs: int, factors: tuple[float, float] = FACTORS
+) -> dict[str, Any]:
     """One row of the table."""
     kept, shares, edges = [], [], 0
     for number in range(num_pairs):
         rng = np.random.default_rng([number, *design])
         user = made_up.draw_user(rng, WORLDS[world])
-        regrets = [pick(surface, design, rng) for surface in user.surfaces.values()]
+        regrets = [pick(surface, design, rng, factors) for surface in user.surfaces.values()]
         if None in regrets:
             edges += 1
             continue
@@ -137,12 +146,16 @@ def main() -> int:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--pairs", type=int, default=2000, help="of a design (2000)")
+    parser.add_argument("--factors", type=float, nargs=2, default=FACTORS, metavar=("LR", "DECAY"),
+                        help="between neighbours (2 10)")  # fmt: skip
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
+    if min(args.factors) <= 1:
+        parser.error("--factors: both above 1")
     rows = []
     for world in WORLDS:
         for design in DESIGNS:
-            rows.append(measure(world, design, args.pairs))
+            rows.append(measure(world, design, args.pairs, tuple(args.factors)))
             print(
                 *(f"{k} {v:.3g}" if isinstance(v, float) else v for k, v in rows[-1].items()),
                 flush=True,

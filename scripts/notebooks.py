@@ -56,7 +56,7 @@ def execute(path: Path) -> NotebookNode:
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
     book = nbformat.read(path, as_version=4)
     manager = AsyncKernelManager()
@@ -80,6 +80,11 @@ def execute(path: Path) -> NotebookNode:
         client.execute()
     except CellExecutionError as error:
         raise RuntimeError(f"{path.name}: {error}") from error
+    except CellTimeoutError:
+        raise RuntimeError(
+            f"{path.name}: a cell took more than {TIMEOUT_SECONDS} s; call again when the machine "
+            "is less busy"
+        ) from None
     return book
 
 

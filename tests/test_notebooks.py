@@ -10,6 +10,8 @@ from typing import Any
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellTimeoutError
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
@@ -109,3 +111,16 @@ def test_a_failing_cell_is_told_and_nothing_is_written(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         script().execute(path)
     assert path.read_bytes() == before
+
+
+def test_a_cell_that_takes_too_long_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(_: NotebookClient) -> None:
+        raise CellTimeoutError("too long")
+
+    monkeypatch.setattr(NotebookClient, "execute", late)
+    path = tmp_path / "slow.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(), path)
+    with pytest.raises(RuntimeError, match=r"slow.ipynb: a cell took more than \d+ s; call again"):
+        script().execute(path)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import study_folder
 
-from experiments.analysis.text_tables import BLOCKS, fill
+from experiments.analysis.text_tables import BLOCKS, _contradict, fill
+from experiments.compare import cost
 from experiments.store import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,3 +53,61 @@ def test_the_number_of_claims_is_said_right() -> None:
     assert f"the paper's {len(claims)} claims" in text
     assert f"Of the {known} claims that can be recomputed, three differ" in text
     assert (claims.paper_consistency == "differs").sum() == 3
+
+
+def test_a_larger_weight_decay_is_no_equal_product() -> None:
+    """The claim says both, the question of the table one of them."""
+    claims = pd.read_csv(ROOT / "results" / "claims.csv").set_index("claim_id")
+    assert claims.proxy_verdict["C051"] == "inconclusive" and claims.proxy_low["C051"] > 1
+    assert "Is its best weight decay larger? | **Yes.**" in (ROOT / "RESULTS.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "second", "is_so"),
+    [(-0.3, -0.2, "[+0.03, +0.07]", True), (-0.3, -0.2, "[-0.01, +0.07]", False),
+     (-0.3, -0.2, "[-0.07, -0.03]", False), (-0.3, 0.2, "[+0.03, +0.07]", False)],
+)  # fmt: skip
+def test_two_measures_contradict_only_on_opposite_sides(
+    low: float, high: float, second: str, is_so: bool
+) -> None:
+    note = f"a remark; training loss under noise of relative 0.5, AdamW - Lion: +0.05 {second}"
+    row = SimpleNamespace(proxy_verdict="inconclusive", proxy_unit="nats", proxy_low=low,
+                          proxy_high=high, proxy_note=note)  # fmt: skip
+    assert _contradict(row) is is_so
+
+
+def test_typed_ratios_of_speed_are_those_of_the_benchmarks() -> None:
+    """README: ours without a compiler against the quicker of timm's two and against optimi's."""
+    over_timm, over_optimi = [], []
+    for name in ("micro", "tiny", "vit_small", "vit_base"):
+        rows = json.loads((ROOT / f"results/bench/lion_{name}.json").read_text())["rows"]
+        ms = {row["name"]: row["ms"] for row in rows}
+        ours = min(ms["Lion (ours, loop)"], ms["Lion (ours, foreach)"])
+        over_timm.append(ours / min(ms["Lion (timm, foreach)"], ms["Lion (timm, loop)"]))
+        over_optimi.append(ours / ms["Lion (optimi, loop)"])
+    text = " ".join((ROOT / "README.md").read_text().split())
+    micro, tiny, small, base = (f"{ratio:.2f}" for ratio in over_timm)
+    assert f"it takes {micro} (micro), {tiny} (tiny), {small} (ViT-S) and {base} (ViT-B)" in text
+    micro, tiny, small, base = (f"{ratio:.2f}" for ratio in over_optimi)
+    assert f"against optimi's loop {micro}, {tiny}, {small} and {base}" in text
+
+
+def test_the_price_of_a_comparison_is_what_the_code_says() -> None:
+    text = (ROOT / "README.md").read_text()
+    rows = re.findall(r"\| ([\d.]+) sd .*?\| `--budget (\d+)`.*?\| (\d+) \| (\d+) % \|", text)
+    assert len(rows) == 5
+    for effect, budget, runs, found in ((float(e), int(b), int(r), int(f)) for e, b, r, f in rows):
+        assert cost.CHEAPEST[effect] == budget and cost.num_runs(budget, effect)[0] == runs
+        assert cost.FOUND[budget, effect][1] == found
+        of_same = [
+            (b, e) for (b, e), (_, share) in cost.FOUND.items() if e == effect and share >= 80
+        ]
+        least = min(cost.num_runs(*cell)[0] for cell in of_same)
+        assert runs <= 1.02 * least, "the fewest, give or take a few"
+
+
+def test_a_notebook_says_how_many_seeds_its_study_has() -> None:
+    words = {5: "five", 6: "six", 7: "seven"}
+    runs = pd.read_csv(ROOT / "results/studies/vit_proxy/heatmap/runs.csv")
+    text = (ROOT / "notebooks/lr_wd_heatmaps.ipynb").read_text()
+    assert f"5 × 7 cells with {words[runs.seed.nunique()]} seeds" in text

@@ -81,15 +81,16 @@ def noise(results: Path = RESULTS) -> pd.DataFrame | None:
 def noises(results: Path = RESULTS) -> dict[str, pd.DataFrame]:
     """As `noise`, of every experiment by its name, `DEFAULT_EXPERIMENT` first."""
     needed = ("experiment", "optimizer", "seed", "noise", "scale", "loss")
-    return {path.parent.parent.name: _read(path, needed) for path in _noise_paths(results)}
+    return {path.parent.parent.name: _read(path, needed) for path in noise_paths(results)}
 
 
 def noise_path(results: Path = RESULTS) -> Path | None:
     """Where the table of `noise` lies; None where it was not measured."""
-    return next(iter(_noise_paths(results)), None)
+    return next(iter(noise_paths(results)), None)
 
 
-def _noise_paths(results: Path) -> list[Path]:
+def noise_paths(results: Path = RESULTS) -> list[Path]:
+    """Where the tables of `noises` lie, that of `DEFAULT_EXPERIMENT` first."""
     found = sorted(results.glob("studies/*/landscape/noise.csv"))
     return sorted(found, key=lambda path: path.parent.parent.name != DEFAULT_EXPERIMENT)
 

@@ -41,7 +41,8 @@ def two_stage(results: Path) -> str:
     rows = [("after the pre-training, its own classes", *_pair(item)) for item in first]
     rows += [(CALLED[str(item.measure)], *_pair(item)) for item in found.itertuples()]
     heads = ("", "AdamW, %", "Lion, %", GAIN, *HEADS[1:], "n")
-    return "\n\n".join([_picks_of_stages(results), table(heads, rows), _how(found)])
+    said = _how(found, ", those after fine-tuning; the one before it stands by itself")
+    return "\n\n".join([_picks_of_stages(results), table(heads, rows), said])
 
 
 def _pair(item: Any) -> tuple[str, ...]:
@@ -59,7 +60,7 @@ def _mean(mean: float, error: float) -> str:
     return f"{mean:.2f} ± {error:.2f}" if error == error else f"{mean:.2f}"
 
 
-def _how(found: pd.DataFrame) -> str:
+def _how(found: pd.DataFrame, beside: str = "") -> str:
     """On which seeds the differences are, and how often was asked."""
     judged = int(found.verdict.isin(["better", "worse", INCONCLUSIVE]).sum())
     seeds = [str(text) for text in found.seeds.unique() if text]
@@ -68,7 +69,7 @@ def _how(found: pd.DataFrame) -> str:
     where = "the picks on fresh seeds" if seeds == [FRESH] else (
         "the tuning runs, each seed with the setting that the others picked"
     )  # fmt: skip
-    correction = f" Holm's correction is over {judged} comparisons." if judged > 1 else ""
+    correction = f" Holm's correction is over {judged} comparisons{beside}." if judged > 1 else ""
     return f"Compared are {where}.{correction}"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from experiments.analysis import text_twice
 from experiments.analysis.confirmed import corrected, judged, numbers
 from experiments.analysis.drawing.names import name_of
 from experiments.analysis.markdown import NO_STUDY, table
@@ -161,10 +162,11 @@ def rounding(results: Path) -> str:
             f"have a standard deviation of {runs.gap.std():.2f} points (largest "
             f"{runs.gap.abs().max():.2f}), where seeds of one setting have {seeds:.2f}."
         )
-    return (
+    first = (
         f"{len(both)} runs of the heatmap were trained twice, with the kernels of AVX-512 and with "
         f"those of AVX2. {' '.join(said)}"
     )
+    return "\n\n".join(filter(None, [first, text_twice.sentence(results)]))
 
 
 BLOCKS: dict[str, Callable[[Path], str]] = {

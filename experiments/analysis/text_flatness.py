@@ -13,7 +13,9 @@ import pandas as pd
 from experiments.analysis.markdown import NO_STUDY, SAID, interval, table
 from experiments.analysis.sources import noises
 from experiments.analysis.statistics.difference import ALPHA, Difference, of_pairs
+from experiments.analysis.statistics.tuning_luck import of_optimizers
 from experiments.analysis.statistics.uncertainty import holm
+from experiments.rounded import ends
 
 SIGNALS = "vit_signals_proxy"
 KINDS = {"none": "none", "sigma": "the same for all weights", "relative": "relative to the filter"}
@@ -38,12 +40,14 @@ def flatness_signals(results: Path) -> str:
     scales = {kind: sorted(rows[rows.noise == kind].scale.unique()) for kind in KINDS}
     places = [(kind, scale) for kind in KINDS for scale in scales[kind]]
     rises: list[Difference | None] = []
+    holds = []
     for kind, scale in places:
-        is_noisy = kind != "none"
-        rises.append(_lower(_wide(rows, kind, scale) - clean) if is_noisy else None)
+        is_noisy, rise = kind != "none", _wide(rows, kind, scale) - clean
+        rises.append(_lower(rise) if is_noisy else None)
+        holds.append(is_noisy and _holds(_lower(rise), rise))
     p = iter(holm([found.p_t for found in rises if found is not None]))
     lines = []
-    for (kind, scale), rise in zip(places, rises, strict=True):
+    for (kind, scale), rise, is_of_optimizers in zip(places, rises, holds, strict=True):
         wide = _wide(rows, kind, scale)
         means = [f"{wide[name].mean():.{DIGITS}f}" for name in ("adamw", "lion")]
         line = [KINDS[kind], f"{scale:g}" if scale else "", *means, interval(_lower(wide), DIGITS)]
@@ -52,7 +56,9 @@ def flatness_signals(results: Path) -> str:
         else:
             corrected = next(p)
             said = SAID[rise.verdict] if corrected < ALPHA else SAID["inconclusive"]
-            line += [interval(rise, DIGITS), f"{corrected:.2g}", SAID_OF_RISE.get(said, said)]
+            told = SAID_OF_RISE.get(said, said)
+            told += ", at these settings" if said in SAID_OF_RISE and not is_of_optimizers else ""
+            line += [interval(rise, DIGITS), f"{corrected:.2g}", told]
         lines.append(line)
     heads = ("noise", "scale", "AdamW, nats", "Lion, nats", "Lion − AdamW [95 %]",
              "in the rise over no noise", "p, Holm", "")  # fmt: skip
@@ -71,6 +77,12 @@ def _lower(wide: pd.DataFrame) -> Difference:
     return of_pairs(pd.DataFrame({"ours": wide.lion, "theirs": wide.adamw}), better="lower")
 
 
+def _holds(found: Difference, wide: pd.DataFrame) -> bool:
+    """Whether the interval with the luck of tuning in it leaves out 0, too."""
+    low, high = of_optimizers(found, wide.lion.to_numpy(), wide.adamw.to_numpy())
+    return low > 0 or high < 0
+
+
 def _hessian(results: Path, experiment: str) -> str:
     path = results / "studies" / experiment / "landscape" / "hessian.csv"
     if not path.exists():
@@ -79,9 +91,14 @@ def _hessian(results: Path, experiment: str) -> str:
     found = of_pairs(pd.DataFrame({"ours": wide.lion, "theirs": wide.adamw}))
     larger = int((wide.lion > wide.adamw).sum())
     spans = {n: f"{wide[n].min():.0f} to {wide[n].max():.0f}" for n in ("lion", "adamw")}
-    reason = f" ({found.reason})" if found.reason else ""
+    low, high = of_optimizers(found, wide.lion.to_numpy(), wide.adamw.to_numpy())
+    of_both = f"of the optimizers {ends(low, high, 1).replace('-', '−')}"
+    if found.reason:
+        said = f"not shown ({found.reason})"
+    else:
+        said = "shown" if low > 0 or high < 0 else "shown at the settings found only"
     return (
         f"The top eigenvalue of the Hessian: {spans['lion']} for Lion's runs, {spans['adamw']} for "
-        f"AdamW's; Lion's is larger in {larger} of {len(wide)} seeds, by {interval(found, 1)}: "
-        f"{'not shown' if reason else 'shown'}{reason}."
+        f"AdamW's; Lion's is larger in {larger} of {len(wide)} seeds, by {interval(found, 1)}, "
+        f"{of_both}: {said}."
     )

@@ -13,11 +13,11 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.analysis import tuned
+from experiments.analysis import text_ties, tuned
 from experiments.analysis.drawing.names import name_of
 from experiments.analysis.markdown import NO_STUDY, SAID, interval, table, test_mean
 from experiments.analysis.sources import RESULTS, proxies, study
-from experiments.analysis.statistics.comparison import choose, compare, has_loss
+from experiments.analysis.statistics.comparison import choose, compare, compare_equals, has_loss
 from experiments.analysis.statistics.difference import Difference
 from experiments.analysis.statistics.ranking import rank
 from experiments.analysis.text_betas import betas_signals
@@ -58,10 +58,11 @@ def demo(results: Path) -> str:
     found = compare(runs, "lion", "adamw")
     shown = {"better": "Lion is better", "worse": "Lion is worse"}
     verdict = shown.get(found.verdict, "no difference is shown")
-    return (
+    said = (
         f"{table(heads, rows)}\n\nLion minus AdamW, each seed with what the others picked: "
         f"{interval(found)} points (95 %): **{verdict}**."
     )
+    return " ".join(filter(None, [said, text_ties.sentence(text_ties.of_parts({"": runs}))]))
 
 
 def of_proxies(results: Path) -> str:
@@ -74,12 +75,16 @@ def of_proxies(results: Path) -> str:
         found = compare(runs, "lion", "adamw")
         loss = [interval(compare(runs, "lion", "adamw", "test_loss"), 3)] if has_loss(runs) else []
         said = SAID[found.verdict]
+        if found.verdict == "inconclusive" and not found.low <= 0 <= found.high:
+            said += f" ({found.reason})"
         rows.append((f"`{name}`", test_mean(adamw), test_mean(lion), interval(found), *loss, said))
     heads = ["proxy", "AdamW, test %", "Lion, test %", "Lion − AdamW, points [95 %]"]
     heads += ["in test loss, nats"] if all(len(row) == 6 for row in rows) else []
     if len(heads) == 4:
         rows = [row if len(row) == 5 else (*row[:4], row[5]) for row in rows]
-    return table([*heads, ""], rows)
+    others = {f"`{name}`": runs for name, runs in proxies(results).items() if name != "vit_proxy"}
+    ties = [text_ties.sentence({name: one}) for name, one in text_ties.of_parts(others).items()]
+    return "\n\n".join(filter(None, [table([*heads, ""], rows), *ties]))
 
 
 def heatmap(results: Path) -> str:
@@ -93,7 +98,8 @@ def heatmap(results: Path) -> str:
              test_mean(c)) for c in chosen]  # fmt: skip
     text = f"{table(heads, rows)}\n\n{_difference(runs)}"
     edges = [name_of(c.optimizer) for c in chosen if c.on_edge]
-    return text + (f" On the edge of its grid: {', '.join(edges)}." if edges else "")
+    text += f" On the edge of its grid: {', '.join(edges)}." if edges else ""
+    return " ".join(filter(None, [text, text_ties.sentence(text_ties.of_parts({"": runs}))]))
 
 
 def _difference(runs: pd.DataFrame) -> str:
@@ -121,7 +127,9 @@ def batch_size(results: Path) -> str:
         rows.append((str(item.batch_size), gain, f"{item.p_holm:.2g}", SAID[item.verdict], loss))
     heads = ("batch", "Lion − AdamW, points [95 %]", "p, Holm over the sizes", "by accuracy",
              "in test loss, nats [95 %]")  # fmt: skip
-    return table(heads, rows)
+    parts = {f"batch {size}": part for size, part in runs.groupby("batch_size")}
+    ties = text_ties.sentence(text_ties.of_parts(parts), unit=" points")
+    return "\n\n".join(filter(None, [table(heads, rows), ties]))
 
 
 def betas(results: Path) -> str:
@@ -156,8 +164,13 @@ def optimizers(results: Path) -> str:
     heads += ["in test loss, nats", ""] if "loss_difference" in ranks else []
     ties = [f"{name_of(item.optimizer)} is {'; '.join(item.remarks)}" for item in ranks.itertuples()
             if item.remarks]  # fmt: skip
-    said = f"\n\nPicks with a remark: {'. '.join(ties)}." if ties else ""
-    return table(heads, rows) + said
+    said = [f"Picks with a remark: {'. '.join(ties)}."] if ties else []
+    for column, digits, unit in (("test", 2, " points"), ("test_loss", 3, " nats of test loss")):
+        if column == "test" or "loss_difference" in ranks:
+            others = {name_of(name): compare_equals(runs, "lion", name, column)
+                      for name in ranks.optimizer if name != "lion"}  # fmt: skip
+            said.append(text_ties.sentence(others, digits, unit))
+    return "\n\n".join(filter(None, [table(heads, rows), *said]))
 
 
 def _against(item: dict[str, Any], prefix: str, digits: int) -> list[str]:
@@ -192,18 +205,24 @@ def short(results: Path) -> str:
         numbers = f"{row.proxy_estimate:.3g} [{row.proxy_low:.3g}, {row.proxy_high:.3g}]"
         said = f"{row.proxy_measure}: {numbers} {row.proxy_unit}, n = {row.proxy_n:.0f}"
         word = ANSWERS[row.proxy_verdict]
+        if row.proxy_unit == "x":  # asked is whether it is larger, not whether by 3 to 10 times
+            word = "Yes" if row.proxy_low > 1 else "No" if row.proxy_high < 1 else "Not shown"
         if _contradict(row):
-            word, said = "The two contradict", f"{said}; {row.proxy_note.rpartition('; ')[2]}"
+            word = "The two contradict, at the settings found"
+            said = f"{said}; {row.proxy_note.rpartition('; ')[2]}"
         answer = f"**{word}.** {said}".replace(" -", " −").replace("[-", "[−")
         rows.append((question, answer, theirs, name))
     return table(("question", "answer on `vit_proxy`", "the paper's, elsewhere", "claim"), rows)
 
 
 def _contradict(row: Any) -> bool:
-    """Whether two measures of one claim are each shown, to opposite sides: the note has both."""
-    is_shown = row.proxy_low > 0 or row.proxy_high < 0
-    is_two = row.proxy_unit == "nats" and "under noise of" in row.proxy_note.rpartition("; ")[2]
-    return row.proxy_verdict == "inconclusive" and is_shown and is_two
+    """Whether two measures of one claim leave out 0 on opposite sides: the note ends with one."""
+    last = str(row.proxy_note).rpartition("; ")[2]
+    found = re.search(r"under noise of .*\[([-+.\de]+), ([-+.\de]+)\]$", last)
+    if row.proxy_verdict != "inconclusive" or row.proxy_unit != "nats" or not found:
+        return False
+    low, high = (float(end) for end in found.groups())
+    return (row.proxy_low > 0 and high < 0) or (row.proxy_high < 0 and low > 0)
 
 
 BLOCKS: dict[str, Callable[[Path], str]] = {

@@ -12,6 +12,7 @@ from experiments.config import ConfigError
 
 BAD = [  # overrides, what the message must name
     (["experiment=vit_b16_imagenett"], ["no such page", "vit_b16_imagenet"]),
+    (["experiment=qqqq"], ["experiment=qqqq: no such page; see --help"]),
     (["experiment=vit_b16_imagenet", "optimizer=lionn"], ["did you mean lion?"]),
     (["optimizer.learning_rate=1e-3"], ["optimizer.learning_rate", "no such key"]),
     (["optimizer.wight_decay=1"], ["did you mean optimizer.weight_decay?"]),

@@ -34,6 +34,13 @@ def test_the_committed_table_is_of_this_program(committed: pd.DataFrame) -> None
         assert abs(found[f"{name}_percent"] - row[f"{name}_percent"]) < 4 * error
 
 
+def test_other_spacings_of_the_committed_studies_ask_for_no_more_luck() -> None:
+    for factors in ((2.5, 5.0), (2.0, 10 / 3)):
+        found = calibrate_grids.measure("made up", Design(5, 5, 1), 200, factors)
+        shares = [found[f"of_optimizers_{n}_percent"] for n in calibrate_grids.FRESH]
+        assert max(shares) < 5 and found["at_settings_17_percent"] > 20
+
+
 def test_more_tuning_seeds_pick_better_and_no_pick_lies_on_an_edge() -> None:
     rng = np.random.default_rng(0)
     users = [calibrate_compare.draw_user(rng, calibrate_compare.WORLD) for _ in range(200)]

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.analysis import searches
-from experiments.analysis.sources import noise_path
+from experiments.analysis.sources import noise_path, noise_paths
 from experiments.analysis.statistics.difference import MIN_SEEDS, Difference
 from experiments.analysis.statistics.power import POWER, seeds_needed
 from experiments.analysis.studies import read_study, study_path
@@ -114,12 +114,19 @@ class Evidence:
 
     def noise(self) -> pd.DataFrame:
         """The landscape study, as `analysis.landscape.noise_table` writes it."""
-        command = "python scripts/landscape.py RUN_ID ... (the chosen runs of both optimizers)"
         path = noise_path(self.root / "results")
         if path is None:
-            raise NotRun(command)
+            raise NotRun("python scripts/landscape.py RUN_ID ... (the chosen runs of both)")
+        return self._noise(path)
+
+    def other_noises(self) -> dict[str, pd.DataFrame]:
+        """The landscape studies of the other experiments, by name; empty where there is none."""
+        others = noise_paths(self.root / "results")[1:]
+        return {path.parent.parent.name: self._noise(path) for path in others}
+
+    def _noise(self, path: Path) -> pd.DataFrame:
         columns = ("optimizer", "seed", "noise", "scale", "loss")
-        return _checked(pd.read_csv(self._found(path, command)), path, columns)
+        return _checked(pd.read_csv(self._found(path, "")), path, columns)
 
     def searches(self, *names: str) -> dict[str, pd.DataFrame]:
         """The study of program searches: what each search was, and the tables of these names.

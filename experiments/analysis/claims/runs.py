@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,27 +19,24 @@ from experiments.analysis.claims.big_vision import CHECKS as BIG_VISION_CHECKS
 from experiments.analysis.claims.evidence import (
     CONTRADICTED,
     INCONCLUSIVE,
-    MARGIN,
     SUPPORTED,
     Evidence,
     Finding,
     NotRun,
     is_larger,
-    is_within,
 )
 from experiments.analysis.claims.families import CHECKS as FAMILY_CHECKS
 from experiments.analysis.claims.measured import CHECKS as MEASURED_CHECKS
 from experiments.analysis.claims.scale import widest
 from experiments.analysis.claims.searches import CHECKS as SEARCH_CHECKS
 from experiments.analysis.claims.tuned_pairs import tuned_difference
-from experiments.analysis.statistics import tuning
+from experiments.analysis.claims.tuning import CHECKS as TUNING_CHECKS
 from experiments.analysis.statistics.comparison import choose, chosen_runs, compare
 from experiments.analysis.statistics.difference import MIN_SEEDS
 from experiments.analysis.statistics.ranking import rank
 from experiments.analysis.statistics.targets import speed_up
 from experiments.analysis.studies import name_betas
 from experiments.headline import of_table
-from experiments.rounded import rounded
 from experiments.store import UserError
 
 ADAPTIVE = ("adamw", "radam", "nadam", "adabelief", "amsgrad")
@@ -102,13 +100,18 @@ def _against_all(table: pd.DataFrame, reference: str) -> Finding:
     if "loss_verdict" in others:
         by_loss = others.optimizer[others.loss_verdict == "better"].tolist()
         note += f"; by test loss: {', '.join(by_loss) or 'none'}"
-    if untuned := ranks.optimizer[ranks.on_edge].tolist():
+    if untuned := [_untuned(row) for row in ranks[ranks.on_edge].itertuples()]:
         note += f"; not tuned (best cell on an edge): {', '.join(untuned)}"
         verdict = INCONCLUSIVE
     found = is_larger(
         compare(table, reference, closest.optimizer), measure, of_table(table).points, note
     )
     return replace(found, verdict=verdict)
+
+
+def _untuned(row: Any) -> str:
+    """An optimizer on an edge; where others are as good as that cell, it is said."""
+    return f"{row.optimizer} ({'; '.join(row.remarks)})" if row.remarks else str(row.optimizer)
 
 
 def automl_worse(evidence: Evidence) -> Finding:
@@ -198,60 +201,6 @@ def _sign_momentum(evidence: Evidence, singles: list[tuple[float, float]]) -> pd
     return name_betas(table[kept])
 
 
-def lr_smaller(evidence: Evidence) -> Finding:
-    return _ratio(evidence, "adamw", "lion", "lr", (3, 10), "best lr, AdamW / Lion")
-
-
-def decay_larger(evidence: Evidence) -> Finding:
-    found = _ratio(
-        evidence, "lion", "adamw", "weight_decay", (3, 10), "best weight decay, Lion / AdamW"
-    )
-    product = tuning.best_ratio(evidence.study("heatmap"), column="effective_decay")
-    text = f"lr x weight decay, AdamW / Lion: {product.estimate:.3g}"
-    text += f" ({product.low:.2g} to {product.high:.2g})"
-    return replace(found, note=f"{found.note}; {text}")
-
-
-def _ratio(
-    evidence: Evidence,
-    over: str,
-    under: str,
-    column: str,
-    claimed: tuple[float, float],
-    measure: str,
-) -> Finding:
-    found = tuning.best_ratio(evidence.study("heatmap"), over, under, column)
-    note = (
-        f"bootstrap over seeds, widened by half a step of each grid ({found.grid_factor:.3g} x); "
-        f"supported: the estimate lies within {claimed[0]:g} to {claimed[1]:g} and the interval "
-        "above 1; contradicted: the interval lies apart from that range"
-    )
-    if found.share_on_edge > 0.025:
-        note += f"; {100 * found.share_on_edge:.0f} % of the draws end on an edge: interval is cut"
-    verdict = INCONCLUSIVE
-    if is_within(found.low, found.high, claimed) == CONTRADICTED:
-        verdict = CONTRADICTED
-    elif found.low > 1 and claimed[0] <= found.estimate <= claimed[1]:
-        verdict = SUPPORTED
-    return Finding(measure, found.estimate, found.low, found.high, found.n, "x", verdict, note=note)
-
-
-def less_sensitive(evidence: Evidence) -> Finding:
-    """Range of the grid: AdamW's minus Lion's, over like grids."""
-    table = evidence.study("heatmap")
-    share, spread = tuning.sensitivity_difference(table, "lion", "adamw", MARGIN)
-    turned = replace(spread, mean=-spread.mean, low=-spread.high, high=-spread.low)
-
-    def percent(share: float) -> str:
-        return rounded(100 * share, 0, signed=True)
-
-    note = (
-        f"validation; share of cells within {MARGIN:g} point of the best, Lion - AdamW: "
-        f"{percent(share.mean)} % ({percent(share.low)} to {percent(share.high)})"
-    )
-    return is_larger(turned, "best minus worst cell of the grid, AdamW - Lion", "points", note)
-
-
 def bias_correction_minor(evidence: Evidence) -> Finding:
     return tuned_difference(evidence.study("optimizers"), "hero_lion", "lion").alike(
         "test accuracy, with bias correction - without"
@@ -270,6 +219,7 @@ CHECKS: dict[str, Check] = {
     **BIG_VISION_CHECKS,
     **FAMILY_CHECKS,
     **SEARCH_CHECKS,
+    **TUNING_CHECKS,
     "C005": gain_on_vit,
     "C037": best_of_all,
     "C038": automl_worse,
@@ -277,9 +227,6 @@ CHECKS: dict[str, Check] = {
     "C040": one_beta_worse,
     "C042": one_beta_between,
     "C043": one_beta_between,
-    "C050": lr_smaller,
-    "C051": decay_larger,
-    "C052": less_sensitive,
     "C058": bias_and_gain,
     "C061": resnet_alike,
     "C065": bias_correction_minor,

@@ -25,6 +25,7 @@ class Difference:
     high: float
     winner: str = ""  # optimizer that is shown to be ahead; none: nothing is shown
     is_tuned: bool = True  # hollow where not
+    wide: tuple[float, float] | None = None  # a second interval, drawn thin
 
 
 def dots(axis: Any, values: pd.DataFrame, order: Sequence[str], decimals: int = 2) -> None:
@@ -75,8 +76,12 @@ def differences(axis: Any, rows: Sequence[Difference], order: Sequence[str]) -> 
         axis.errorbar([item.mean], [height], xerr=reach, color=colour, marker="o", markersize=7,
                       markerfacecolor=colour if item.is_tuned else "white", capsize=3,
                       linewidth=1.6)  # fmt: skip
+        end = item.high if is_bounded else item.mean
+        if item.wide is not None and all(map(math.isfinite, item.wide)):
+            axis.plot(item.wide, [height] * 2, color=colour, linewidth=0.7, zorder=2)
+            end = max(end, item.wide[1])
         said = style.signed(item.mean, 2) + ("" if is_bounded else " (no interval)")
-        axis.annotate(said, (item.high if is_bounded else item.mean, height), xytext=(7, 0),
+        axis.annotate(said, (end, height), xytext=(7, 0),
                       textcoords="offset points", va="center", fontsize=9, color=colour,
                       bbox={"facecolor": axis.get_facecolor(), "edgecolor": "none",
                             "pad": 0.6})  # fmt: skip

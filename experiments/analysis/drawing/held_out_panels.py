@@ -83,7 +83,8 @@ def differences(axis: Any, found: pd.DataFrame, label: str) -> None:
         winner = {"better": item.ours, "worse": item.theirs}.get(item.verdict, "")
         ends = float(item.low), float(item.high)
         is_tuned = item.verdict != NOT_TUNED
-        rows.append(dot_panels.Difference(item.row, item.difference, *ends, winner, is_tuned))
+        wide = (float(item.wide_low), float(item.wide_high)) if item.seeds == FRESH else None
+        rows.append(dot_panels.Difference(item.row, item.difference, *ends, winner, is_tuned, wide))
     dot_panels.differences(axis, rows, list(found.row))
     _finish(axis, label)
 
@@ -108,9 +109,11 @@ def caption(found: pd.DataFrame, shown: str, has_differences: bool = True) -> st
     said = f"Ours: a proxy in each panel below. {shown}; mean, standard error, n = {n} {how}."
     judged = int(known.verdict.isin([BETTER, WORSE, INCONCLUSIVE]).sum())
     if has_differences:
-        said += " Differences in pairs, 95 %"
+        said += " Differences in pairs, 95 %" + (" (thin: of the optimizers)" if is_fresh else "")
+        at = " at these settings" if is_fresh else ""
         said += (
-            f"; coloured: shown (Holm, {judged} questions); grey: not shown, which is not “equal”."
+            f"; coloured: shown{at} (Holm, {judged} questions); grey: not shown, which is not "
+            "“equal”."
             if judged
             else "; grey: nothing is shown."
         )

@@ -22,7 +22,8 @@ STUDY = "batch_size"
 SIGNALS = "proxy, fresh seeds"
 """Origin of the rows of `regimes.BATCHES`."""
 GAINS = (
-    "Below right: Lion - AdamW, 95 % at the settings found (thin: with the luck of tuning, too)."
+    "Below right: Lion - AdamW, 95 %; vit_proxy: each seed as the others pick; else at the "
+    "settings found (thin: of the optimizers)."
 )
 
 

@@ -38,8 +38,8 @@ DIRECTIONS = {"img2txt": "image → text", "txt2img": "text → image"}
 COLUMNS = tuple(product(DIRECTIONS, ("R@1", "R@10")))
 OURS = "A text tower for a locked image tower; recall among 800 unseen glyphs and their names"
 SERIES = (
-    " Last row: as many pairs at each batch size, lr and weight decay tuned there; coloured: shown "
-    "(Holm over the sizes)."
+    " Last row: as many pairs at each batch size, lr and weight decay tuned there; 95 % (thin: of "
+    "the optimizers); coloured: shown at these settings (Holm over the sizes)."
 )
 OUR_DIRECTIONS = {"img2txt": "i2t", "txt2img": "t2i"}
 PROXY_ORDER = ("adamw", "adafactor", "lion")

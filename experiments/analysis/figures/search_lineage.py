@@ -22,11 +22,11 @@ QUANTITIES = ("raw program length", "program after redundancy removal")
 MAX_ROWS = 32
 MAX_CHARACTERS = 68
 OURS = (
-    "Ours: a proxy ({proxy}). Search {search}: the one by evolution whose best finalist is ahead "
-    "on fresh data. Each row: candidate number, its change (+ inserted, - deleted, ~ modified "
-    "statement), its gain on the data it was first judged on (nats), × where it was dead or "
-    "failed. {neutral} changes that left the fitness as it was are not shown{fewer}. Rows of "
-    "different rounds of data compare only roughly. {small}"
+    "Ours: a proxy ({proxy}). Search {search}: of the arm {arm}, the one whose best finalist is "
+    "ahead on fresh data, which have picked it. Each row: candidate number, its change (+ "
+    "inserted, - deleted, ~ modified statement), its gain on the data it was first judged on "
+    "(nats), × where it was dead or failed. {neutral} changes that left the fitness as it was are "
+    "not shown{fewer}. Rows of different rounds of data compare only roughly. {small}"
 )
 
 
@@ -72,6 +72,7 @@ def draw_study(
     ours = OURS.format(
         proxy=searches.proxy_of(of),
         search=search,
+        arm=searches.plain(of.arm),
         neutral=neutral,
         fewer=f", nor {num_left_out} that set no record" if num_left_out else "",
         small=search_panels.SMALL,

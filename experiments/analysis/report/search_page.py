@@ -94,8 +94,9 @@ def _best(tables: searches.Tables) -> str:
     row: Any = searches.best_of_finalists(finals[finals.search == search]).iloc[0]
     said = f"Candidate {row.number:g} of {search}: {_said(row['mean'], row.standard_error)} nats"
     return (
-        "<h2>The best program of evolution</h2>"
-        f'<p class="note">{esc(said)} on fresh data of its own proxy.</p><pre>{esc(row.text)}</pre>'
+        f"<h2>The best program of evolution ({esc(searches.plain(row.arm))})</h2>"
+        f'<p class="note">{esc(said)} on fresh data of its own proxy, which have picked it.</p>'
+        f"<pre>{esc(row.text)}</pre>"
     )
 
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import islice, product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +29,8 @@ SETTING = ("lr", "weight_decay", "beta1", "beta2")
 """Columns that make a setting; betas only where a table has them."""
 AXES = ("lr", "weight_decay")
 """Columns whose edge is flagged."""
+MAX_CHOICES = 512
+"""Among equals, that `compare_equals` goes through."""
 _MIN_VALUES = 10
 """Fewest different values of a table that tell how far apart an accuracy's steps are."""
 
@@ -124,18 +128,12 @@ def leave_one_out(results: pd.DataFrame, optimizer: str) -> pd.DataFrame:
     Raises:
         ValueError: as `choose`.
     """
-    mine = results[results.optimizer == optimizer]
-    key = optimizer, _content(mine)
-    if key not in _LEFT_OUT:  # a ranking asks for the same arm once for each of its rivals
-        if len(_LEFT_OUT) >= _NUM_LEFT_OUT:
-            _LEFT_OUT.clear()
-        _LEFT_OUT[key] = _leave_one_out(mine, optimizer)
-    return _LEFT_OUT[key].copy()
+    return pd.concat([runs[0] for runs in left_out_equals(results, optimizer)]).set_index("seed")
 
 
 _NUM_LEFT_OUT = 256
-_LEFT_OUT: dict[tuple[str, str], pd.DataFrame] = {}
-"""Results of `leave_one_out` by optimizer and the content of its rows."""
+_LEFT_OUT: dict[tuple[str, str], list[list[pd.DataFrame]]] = {}
+"""Results of `left_out_equals` by optimizer and the content of its rows."""
 
 
 def _content(rows: pd.DataFrame) -> str:
@@ -144,11 +142,29 @@ def _content(rows: pd.DataFrame) -> str:
     return sha256(repr([rows.index.tolist(), *columns]).encode()).hexdigest()
 
 
-def _leave_one_out(mine: pd.DataFrame, optimizer: str) -> pd.DataFrame:
+def left_out_equals(results: pd.DataFrame, optimizer: str) -> list[list[pd.DataFrame]]:
+    """For each seed the runs that it may report: of each setting that is best for the other seeds.
+
+    Of equals the first in order is taken (`leave_one_out`); the others tell what hangs on that.
+
+    Returns:
+        A table of one row for each equal, the one that is taken first. With one setting, or fewer
+        than 3 seeds, simply the runs.
+    """
+    mine = results[results.optimizer == optimizer]
+    key = optimizer, _content(mine)
+    if key not in _LEFT_OUT:  # a ranking asks for the same arm once for each of its rivals
+        if len(_LEFT_OUT) >= _NUM_LEFT_OUT:
+            _LEFT_OUT.clear()
+        _LEFT_OUT[key] = _left_out_equals(mine, optimizer)
+    return _LEFT_OUT[key]
+
+
+def _left_out_equals(mine: pd.DataFrame, optimizer: str) -> list[list[pd.DataFrame]]:
     headline = of_table(mine)
     found = _pick(mine, optimizer, headline)
     if found.num_settings == 1 or len(found.seeds) < 3:
-        return found.runs.set_index("seed")
+        return [[found.runs[found.runs.seed == seed]] for seed in found.runs.seed]
     mine = mine.loc[mine.seed.isin(found.seeds), :]
     # Else it would win for the very seed on which it diverged, and that seed would fall out unsaid.
     keys = [key for key in SETTING if key in mine]
@@ -157,9 +173,10 @@ def _leave_one_out(mine: pd.DataFrame, optimizer: str) -> pd.DataFrame:
         mine = mine.drop(with_setting(mine, setting).index)
     rows = []
     for seed in found.seeds:
-        setting = _pick(mine[mine.seed != seed], optimizer, headline).setting
-        rows.append(with_setting(mine[mine.seed == seed], setting))
-    return pd.concat(rows).set_index("seed")
+        picked = _pick(mine[mine.seed != seed], optimizer, headline)
+        own = mine[mine.seed == seed]
+        rows.append([with_setting(own, setting) for setting in (picked.setting, *picked.ties)])
+    return rows
 
 
 def held_out_pairs(
@@ -183,13 +200,45 @@ def compare(results: pd.DataFrame, ours: str, theirs: str, column: str = "test")
     Raises:
         ValueError: as `choose`.
     """
+    pairs = held_out_pairs(results, ours, theirs, column)
+    return of_pairs(pairs, **_facts(results, ours, theirs, column))
+
+
+def compare_equals(
+    results: pd.DataFrame, ours: str, theirs: str, column: str = "test"
+) -> list[Difference]:
+    """`compare` once for each choice among settings that are equally good on validation.
+
+    Returns:
+        The difference of `compare` first; nothing behind it where no pick is tied. Of very many
+        choices the first `MAX_CHOICES`.
+    """
+    arms = [left_out_equals(results, name) for name in (ours, theirs)]
+    seeds = sorted(set.intersection(*({int(runs[0].seed.iloc[0]) for runs in arm} for arm in arms)))
+    values = [
+        [[float(run[column].iloc[0]) for run in runs] for runs in _in_order(arm, seeds)]
+        for arm in arms
+    ]
+    facts = _facts(results, ours, theirs, column)
+    choices = islice(product(*values[0], *values[1]), MAX_CHOICES)
+    n = len(seeds)
+    pairs = (pd.DataFrame({"ours": one[:n], "theirs": one[n:]}) for one in choices)
+    return [of_pairs(pair, **facts) for pair in pairs]
+
+
+def _in_order(arm: list[list[pd.DataFrame]], seeds: list[int]) -> list[list[pd.DataFrame]]:
+    by_seed = {int(runs[0].seed.iloc[0]): runs for runs in arm}
+    return [by_seed[seed] for seed in seeds]
+
+
+def _facts(results: pd.DataFrame, ours: str, theirs: str, column: str) -> dict[str, Any]:
+    """What `of_pairs` needs to know of a column beside its values."""
     headline = of_table(results)
     if column.endswith("_loss"):
         headline = replace(headline, metric="loss", better="lower", unit="")
-    pairs = held_out_pairs(results, ours, theirs, column)
     edges = tuple(name for name in (ours, theirs) if choose(results, name).on_edge)
     step = resolution_of(results, headline)
-    return of_pairs(pairs, resolution=step, better=headline.better, untuned=edges)
+    return {"resolution": step, "better": headline.better, "untuned": edges}
 
 
 def has_loss(results: pd.DataFrame) -> bool:

@@ -72,7 +72,8 @@ class Difference:
         if not math.isfinite(self.low):
             return "no spread over the seeds, and the steps of the metric are not known"
         if self.low <= 0 <= self.high:
-            return "the interval holds 0"
+            alone = f", though an exact test says p {self.p_exact:.2g}"
+            return "the interval holds 0" + (alone if self.p_exact <= ALPHA else "")
         if abs(self.mean) < self.resolution:
             return f"smaller than one step of the metric, {self.resolution:.2g}"
         if self.p_exact > ALPHA:

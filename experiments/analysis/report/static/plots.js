@@ -48,8 +48,9 @@ const plots = {
       margin: { l: 50, r: 12, t: 10, b: 40 }, showlegend: false, dragmode: "zoom",
       hovermode: "closest", ...panel.extra,
     };
-    const wide = place.clientWidth > 420;
-    const config = { responsive: true, displaylogo: false, displayModeBar: wide ? "hover" : false,
+    // Without a pointer that hovers the bar would stay, over the data.
+    const bar = place.clientWidth > 420 && matchMedia("(hover: hover)").matches ? "hover" : false;
+    const config = { responsive: true, displaylogo: false, displayModeBar: bar,
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
     return [traces, layout, config];
   },

@@ -210,3 +210,22 @@ def test_a_gain_within_the_luck_of_tuning_is_none_of_the_optimizers() -> None:
     assert "of the optimizers [-0." in found.note
     far = Tuned(pairs.assign(ours=pairs.ours + 5), "", (), is_fresh=True).larger("")
     assert far.verdict == "supported"
+
+
+def test_a_metric_that_picked_nothing_stands_beside_the_verdict(tmp_path: Path) -> None:
+    tuning(tmp_path)
+    fresh(tmp_path, 1.8)
+    check = families.gain_with("lm_proxy", "accuracy", "points")
+    assert "accuracy" not in check(Evidence(tmp_path)).note, "nobody has measured it"
+    path = tmp_path / "results" / "studies" / "lm_proxy" / "fresh" / "curves.csv"
+    names = pd.read_csv(path).run_id.unique()
+    rows = [
+        {"run_id": name, "step": step, "split": "test", "metric": "accuracy", "value": value}
+        for place, name in enumerate(names)
+        for step, value in ((5, 50.0), (10, (60.0 if "lion" in name else 68.0) + place % 3))
+    ]
+    pd.concat([pd.read_csv(path), pd.DataFrame(rows)]).to_csv(path, index=False)
+    found = check(Evidence(tmp_path))
+    assert found.verdict == "inconclusive", "the headline decides"
+    assert "by accuracy, which picked nothing: -8" in found.note
+    assert "of the optimizers (exact p 0.0078)" in found.note

@@ -221,6 +221,7 @@ OUTCOMES: list[tuple[str, str, Callable[[Path], None]]] = [
     ("C050", INCONCLUSIVE, heatmap(adamw=(4e-3, 0.1), lion=(2e-3, 0.5))),  # 1 to 4 x
     ("C050", CONTRADICTED, heatmap(adamw=(2e-3, 0.1), lion=(2e-3, 0.5))),
     ("C051", SUPPORTED, heatmap(adamw=(1e-2, 0.1), lion=(2e-3, 0.5))),
+    ("C051", INCONCLUSIVE, heatmap(adamw=(2e-3, 0.1), lion=(2e-3, 0.5))),  # lr is not smaller
     ("C051", CONTRADICTED, heatmap(adamw=(1e-2, 0.1), lion=(2e-3, 0.1))),
     ("C052", SUPPORTED, heatmap(lion_slope=1.0)),
     ("C052", CONTRADICTED, heatmap(lion_slope=3.0)),
@@ -231,6 +232,7 @@ OUTCOMES: list[tuple[str, str, Callable[[Path], None]]] = [
     ("C061", INCONCLUSIVE, resnet({"lion": 95.1, "adamw": 95.0, "sgd": 94.9}, noise=3.0)),
     ("C062", SUPPORTED, noise((0.75, 1.4), (0.61, 3.7))),
     ("C062", CONTRADICTED, noise((0.5, 1.4), (0.61, 3.7))),
+    ("C062", INCONCLUSIVE, noise((0.63, 1.4), (0.61, 3.7))),  # at the settings found only
     ("C063", SUPPORTED, noise((0.75, 1.4), (0.61, 3.7))),
     ("C063", CONTRADICTED, noise((0.75, 4.4), (0.61, 3.7))),
     ("C063", INCONCLUSIVE, noise((0.75, 4.4), (0.61, 3.7), relative=1.0)),

@@ -209,3 +209,13 @@ def test_the_order_of_the_rows_does_not_matter(results: Path) -> None:
         pd.read_csv(path).iloc[::-1].to_csv(path, index=False)
     for table, module in zip(before, FIGURES.values(), strict=True):
         pd.testing.assert_frame_equal(module.table(results), table)
+
+
+def test_a_thin_interval_is_drawn_and_the_number_stands_beyond_it() -> None:
+    figure = Figure()
+    axis = figure.subplots()
+    row = dot_panels.Difference("a", 1.0, 0.5, 1.5, "Lion", wide=(-1.0, 3.0))
+    dot_panels.differences(axis, [row], ["a"])
+    thin = [line for line in axis.lines if line.get_linewidth() == 0.7]
+    assert [list(line.get_xdata()) for line in thin] == [[-1.0, 3.0]]
+    assert axis.texts[0].xy[0] == 3.0 and axis.get_xlim()[0] < -1.0

@@ -144,3 +144,9 @@ def test_the_step_of_a_table() -> None:
     assert resolution_of(table.iloc[:3]) == 0.0, "too few values tell nothing"
     loss = Headline("loss", "lower", "nats").columns()
     assert resolution_of(table.assign(n=359, **loss)) == 0.0
+
+
+def test_an_exact_test_that_stands_against_the_interval_is_said() -> None:
+    found = difference_of([0.1] * 9 + [20.0])
+    assert found.verdict == "inconclusive" and found.p_exact < 0.01
+    assert found.reason == "the interval holds 0, though an exact test says p 0.002"

@@ -1,0 +1,91 @@
+"""Claims on tuning, from the grid over learning rate and weight decay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from experiments.analysis.claims.evidence import (
+    CONTRADICTED,
+    INCONCLUSIVE,
+    MARGIN,
+    SUPPORTED,
+    Evidence,
+    Finding,
+    is_larger,
+    is_within,
+)
+from experiments.analysis.statistics import tuning
+from experiments.rounded import rounded
+
+ABOUT_EQUAL = 4.0
+"""Factor within which lr x weight decay of two optimizers counts as about equal: the paper's own
+settings lie as far apart (0.25 to 3.33)."""
+
+
+def lr_smaller(evidence: Evidence) -> Finding:
+    return _ratio(evidence, "adamw", "lion", "lr", (3, 10), "best lr, AdamW / Lion")
+
+
+def decay_larger(evidence: Evidence) -> Finding:
+    found = _ratio(
+        evidence, "lion", "adamw", "weight_decay", (3, 10), "best weight decay, Lion / AdamW"
+    )
+    product = tuning.best_ratio(evidence.study("heatmap"), column="effective_decay")
+    text = f"lr x weight decay, AdamW / Lion: {product.estimate:.3g}"
+    text += f" ({product.low:.2g} to {product.high:.2g})"
+    verdict, slack = found.verdict, 1 + 1e-6
+    is_equal = 1 / (ABOUT_EQUAL * slack) <= product.low and product.high <= ABOUT_EQUAL * slack
+    if verdict == SUPPORTED and not is_equal:
+        verdict = INCONCLUSIVE
+        text = f"larger is shown, but not that lr x weight decay stays about equal; {text}"
+    text += f"; about equal: within {ABOUT_EQUAL:g} x either way"
+    return replace(found, verdict=verdict, note=f"{found.note}; {text}")
+
+
+def _ratio(
+    evidence: Evidence,
+    over: str,
+    under: str,
+    column: str,
+    claimed: tuple[float, float],
+    measure: str,
+) -> Finding:
+    found = tuning.best_ratio(evidence.study("heatmap"), over, under, column)
+    note = (
+        f"bootstrap over seeds, widened by half a step of each grid ({found.grid_factor:.3g} x); "
+        f"supported: the estimate lies within {claimed[0]:g} to {claimed[1]:g} and the interval "
+        "above 1; contradicted: the interval lies apart from that range"
+    )
+    if found.share_on_edge > 0.025:
+        note += f"; {100 * found.share_on_edge:.0f} % of the draws end on an edge: interval is cut"
+    verdict = INCONCLUSIVE
+    if is_within(found.low, found.high, claimed) == CONTRADICTED:
+        verdict = CONTRADICTED
+    elif found.low > 1 and claimed[0] <= found.estimate <= claimed[1]:
+        verdict = SUPPORTED
+    return Finding(measure, found.estimate, found.low, found.high, found.n, "x", verdict, note=note)
+
+
+def less_sensitive(evidence: Evidence) -> Finding:
+    """Range of the grid: AdamW's minus Lion's, over like grids."""
+    table = evidence.study("heatmap")
+    share, spread = tuning.sensitivity_difference(table, "lion", "adamw", MARGIN)
+    turned = replace(spread, mean=-spread.mean, low=-spread.high, high=-spread.low)
+
+    def percent(share: float) -> str:
+        return rounded(100 * share, 0, signed=True)
+
+    note = (
+        f"validation; share of cells within {MARGIN:g} point of the best, Lion - AdamW: "
+        f"{percent(share.mean)} % ({percent(share.low)} to {percent(share.high)})"
+    )
+    return is_larger(turned, "best minus worst cell of the grid, AdamW - Lion", "points", note)
+
+
+CHECKS: dict[str, Callable[[Evidence], Finding]] = {
+    "C050": lr_smaller,
+    "C051": decay_larger,
+    "C052": less_sensitive,
+}
+"""Claim id -> what the grid says of it."""
