@@ -82,8 +82,10 @@ def test_a_metric_that_nobody_measured_is_one_line(tmp_path: Path, capsys: Any) 
     words = ["--seeds", "1", "--workers", "1", "--out", str(tmp_path), "--metric", "nosuch"]
     demo = runpy.run_path(str(ROOT / "scripts/demo.py"))
     assert demo["main"]([*words, *short]) == 2
-    assert capsys.readouterr().err.strip().endswith(
-        "error: no evaluation has the metric nosuch; there are: loss, top1"
+    assert (
+        capsys.readouterr()
+        .err.strip()
+        .endswith("error: no evaluation has the metric nosuch; there are: loss, top1")
     )
 
 
