@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ def page_folders(hydra_config: Any) -> list[Path]:
     return [Path(source.path) for source in sources if source.schema == "file"]
 
 
+@cache
 def register_schema() -> None:
     """Makes the dataclasses known to Hydra, so that pages and overrides are checked by them."""
     from hydra.core.config_store import ConfigStore

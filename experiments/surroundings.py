@@ -67,9 +67,21 @@ def _version(package: str) -> str:
 def commit(root: Path | None = None) -> str:
     """Commit of this repository, with + where files differ from it; empty outside git.
 
-    Files below results/ do not count: what runs have written changes no run.
+    Files below results/ do not count: what runs have written changes no run. Of this repository git
+    is asked until it answers, once a process: what is committed later the process has not loaded.
     """
-    root = root or Path(__file__).resolve().parent.parent
+    if root is not None:
+        return _commit_of(root)
+    if not _own:
+        found = _commit_of(Path(__file__).resolve().parent.parent)
+        _own.extend([found] if found else [])
+    return _own[0] if _own else ""
+
+
+_own: list[str] = []
+
+
+def _commit_of(root: Path) -> str:
     describe = ["describe", "--always", "--abbrev=12", "--exclude=*"]
     changed = ["status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)results"]
     try:

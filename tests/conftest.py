@@ -1,14 +1,25 @@
-"""What holds for every test: nothing is written into the home of whoever runs them."""
+"""What holds for every test: nothing is written into the home of whoever runs them, and torch
+computes in one thread (one test process a core is enough: more would wait for each other)."""
 
 from __future__ import annotations
 
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from _pytest.doctest import DoctestModule
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file() -> Generator[None, Any, Any]:
+    """No doctests in tests: looking for them would import what they share a second time."""
+    return [found for found in (yield) if not isinstance(found, DoctestModule)]
 
 
 @pytest.fixture

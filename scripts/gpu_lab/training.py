@@ -69,8 +69,9 @@ class SyntheticImages:
 
 def parts_of(model: str, optimizer: str, micro: int, **train: Any) -> Parts:
     """What a run of the suite is made of; `micro` images in a forward pass."""
+    small: dict[str, Any] = {}
     if IS_REHEARSAL:
-        model = "vit_tiny_patch16_224"
+        model, small = "vit_tiny_patch16_224", {"depth": 2, "embed_dim": 48}
     config = from_dict(
         {
             "experiment": "gpu_check",
@@ -86,6 +87,7 @@ def parts_of(model: str, optimizer: str, micro: int, **train: Any) -> Parts:
                 "model_name": model,
                 "num_classes": 1000,
                 "img_size": SIDE,
+                **small,
             },
             "optimizer": OPTIMIZERS[optimizer],
             "train": {

@@ -181,8 +181,9 @@ def test_a_run_killed_while_saving_goes_on_from_the_one_before(tmp_path: Path) -
     process.start()
     assert forked.join(process) == -signal.SIGKILL
     assert runner.run(config).state == "finished"
-    for name, tensor in forked.weights(whole)["model"].items():
-        assert torch.equal(tensor, forked.weights(config)["model"][name])
+    wanted, found = (forked.weights(made)["model"] for made in (whole, config))
+    for name, tensor in wanted.items():
+        assert torch.equal(tensor, found[name])
     assert forked.rows(whole) == forked.rows(config)
 
 

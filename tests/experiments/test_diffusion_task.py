@@ -158,10 +158,8 @@ def test_micro_batches_and_two_processes_train_like_one(
     assert forked.run_ranks(two, 2) == [0, 0]
     for other in (cut, two):
         assert losses(finished) == pytest.approx(losses(other), rel=2e-5)
-        for name, tensor in forked.weights(finished)["model"].items():
-            torch.testing.assert_close(
-                tensor, forked.weights(other)["model"][name], rtol=1e-3, atol=1e-6
-            )
+        ours, theirs = (forked.weights(made)["model"] for made in (finished, other))
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
     ours, theirs = (rows_of(made, "eps_loss") for made in (finished, two))
     assert [row["n"] for row in ours] == [row["n"] for row in theirs] == [287, 359, 287, 359]
     assert [r["value"] for r in ours] == pytest.approx([r["value"] for r in theirs], rel=1e-4)

@@ -168,7 +168,8 @@ def test_a_run_begins_with_the_weights_of_another(tmp_path: Path, task: str) -> 
     runner.run(before)
     after = config(tmp_path, task, f"start_from={run_id(before)}", "optimizer.lr=0")
     runner.run(after)
-    assert all(torch.equal(w, weights(after)[name]) for name, w in weights(before).items())
+    wanted, found = weights(before), weights(after)
+    assert all(torch.equal(w, found[name]) for name, w in wanted.items())
 
 
 def test_the_header_says_what_decides(tmp_path: Path) -> None:

@@ -79,10 +79,8 @@ def test_accumulation_is_one_large_batch(tmp_path: Path, changes: dict[str, Any]
         assert runner.run(config).state == "finished"
     losses = [list(values(config, "train", "loss").values()) for config in (whole, cut)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
-    for name, tensor in forked.weights(whole)["model"].items():
-        torch.testing.assert_close(
-            forked.weights(cut)["model"][name], tensor, rtol=1e-4, atol=2e-5, msg=name
-        )
+    wanted, found = (forked.weights(config)["model"] for config in (whole, cut))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=2e-5)
 
 
 def test_the_first_loss_is_that_of_guessing(tmp_path: Path) -> None:

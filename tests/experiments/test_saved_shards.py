@@ -191,7 +191,7 @@ def test_a_run_begins_with_weights_in_shards(tmp_path: Path, whole: Any) -> None
 
 def test_groups_that_share_a_model_train_as_ddp_does(tmp_path: Path) -> None:
     """Clipping, two micro-batches a step that weigh unlike, averages."""
-    few = {"train__micro_batch_size": 2}
+    few = {"train__micro_batch_size": 2, "train__steps": 8, "eval__every_steps": None}
     both = [
         config(tmp_path / "ddp", "adamw", "ddp", **few),
         config(tmp_path / "hsdp", "adamw", "hsdp", launch__shard_size=2, **few),

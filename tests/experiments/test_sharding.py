@@ -102,7 +102,7 @@ def test_killed_and_resumed_is_bit_equal(tmp_path: Path, two: Any, name: str) ->
 
 def test_running_statistics_are_resumed_bit_equal(tmp_path: Path) -> None:
     """They differ between processes while training; those of the main one are saved."""
-    norm = {"model__batch_norm": True}
+    norm = {"model__batch_norm": True, "train__steps": 10, "eval__every_steps": 10}
     whole, killed = (config(tmp_path / name, "lion bf16", **norm) for name in ("a", "b"))
     assert forked.run_ranks(whole, 2) == [0, 0]
     assert forked.run_ranks(killed, 2, **{tiny.KILL_VARIABLE: "15"}) != [0, 0]

@@ -153,6 +153,13 @@ def test_the_commit_says_what_changes_a_run_and_no_more(tmp_path: Path) -> None:
     assert surroundings.commit(tmp_path / "nowhere") == ""
 
 
+def test_a_process_keeps_the_commit_that_it_began_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter(["", "aaaa", "bbbb"])
+    monkeypatch.setattr(surroundings, "_own", [])
+    monkeypatch.setattr(surroundings, "_commit_of", lambda root: next(answers))
+    assert [surroundings.commit() for _ in range(4)] == ["", "aaaa", "aaaa", "aaaa"]
+
+
 @pytest.mark.parametrize("key", ["root", "eval_roots"])
 def test_a_finished_run_says_that_its_data_lie_elsewhere(
     tmp_path: Path,

@@ -13,7 +13,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import timm.data.mixup  # noqa: F401  # not in each of the forked processes
 import torch
+import torch._dynamo
 
 from experiments import checkpoint, launch, runner
 from experiments.config import RunConfig

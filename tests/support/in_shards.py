@@ -49,7 +49,7 @@ def config(root: Path, name: str = "adamw", strategy: str = "fsdp", **changes: A
         "train__micro_batch_size": 4,
         "train__grad_clip_norm": 0.5,
         "eval__every_epochs": None,
-        "eval__every_steps": 10,
+        "eval__every_steps": 20,
         "eval__batch_size": 4,  # 6 batches of the test split for one process, 5 for the other
         "launch__strategy": strategy,
     }

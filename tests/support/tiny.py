@@ -7,9 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import timm.data.mixup  # noqa: F401
 import torch
-import torch._dynamo
 from torch import Tensor, nn
 
 from experiments.checks import check

@@ -194,7 +194,8 @@ def real_names_and_labels(agreeing: bool) -> SimpleNamespace:
 
 
 def variants_of_imagenet():
-    words = [lemmas()[synset] for synset in synsets()]
+    words_of = lemmas()
+    words = [words_of[synset] for synset in synsets()]
     yield "wnids", labelled(synsets()), True
     yield "words in order", labelled(words), True
     yield "first words", labelled([w.partition(",")[0].replace(" ", "_") for w in words]), True

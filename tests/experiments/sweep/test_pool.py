@@ -107,7 +107,8 @@ def test_the_pool_trains_like_single_runs(tmp_path: Path) -> None:
 
 
 def test_results_come_in_the_order_of_finishing_and_changes_are_told(tmp_path: Path) -> None:
-    runs = [*configs(tmp_path, 1, train__epochs=300.0), *configs(tmp_path, 3, train__epochs=1.0)]
+    long = {"train__epochs": 300.0, "eval__every_epochs": None, "checkpoint__every_steps": None}
+    runs = [*configs(tmp_path, 1, **long), *configs(tmp_path, 3, train__epochs=1.0)]
     runs = [runs[0], *runs[2:]]
     told: list[tuple[list[int], list[int]]] = []
 
