@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def _cpu_model() -> str:
     return names[0] if names else platform.machine()
 
 
+@cache
 def _version(package: str) -> str:
     try:
         return version(package)

@@ -49,7 +49,9 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     made = config(tmp_path_factory.mktemp("finished"), *SGD)
-    runner.run(made)
+    with pytest.MonkeyPatch.context() as patch:  # before the function's own cache is set
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        runner.run(made)
     return made
 
 
