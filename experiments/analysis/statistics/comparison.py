@@ -128,12 +128,13 @@ def leave_one_out(results: pd.DataFrame, optimizer: str) -> pd.DataFrame:
     Raises:
         ValueError: as `choose`.
     """
-    return pd.concat([runs[0] for runs in left_out_equals(results, optimizer)]).set_index("seed")
+    return _left_out(results, optimizer)[0].copy()
 
 
+_Ties = dict[int, list[pd.DataFrame]]
 _NUM_LEFT_OUT = 256
-_LEFT_OUT: dict[tuple[str, str], list[list[pd.DataFrame]]] = {}
-"""Results of `left_out_equals` by optimizer and the content of its rows."""
+_LEFT_OUT: dict[tuple[str, str], tuple[pd.DataFrame, _Ties]] = {}
+"""What `_left_out` found, by optimizer and the content of its rows."""
 
 
 def _content(rows: pd.DataFrame) -> str:
@@ -151,32 +152,42 @@ def left_out_equals(results: pd.DataFrame, optimizer: str) -> list[list[pd.DataF
         A table of one row for each equal, the one that is taken first. With one setting, or fewer
         than 3 seeds, simply the runs.
     """
+    taken, ties = _left_out(results, optimizer)
+    return [
+        [taken.loc[[seed]].reset_index(), *ties.get(int(seed), [])]  # type: ignore[arg-type]
+        for seed in taken.index
+    ]
+
+
+def _left_out(results: pd.DataFrame, optimizer: str) -> tuple[pd.DataFrame, _Ties]:
+    """The runs that are taken, a row a seed and indexed by it, and by seed those of equals."""
     mine = results[results.optimizer == optimizer]
     key = optimizer, _content(mine)
     if key not in _LEFT_OUT:  # a ranking asks for the same arm once for each of its rivals
         if len(_LEFT_OUT) >= _NUM_LEFT_OUT:
             _LEFT_OUT.clear()
-        _LEFT_OUT[key] = _left_out_equals(mine, optimizer)
+        _LEFT_OUT[key] = _leave_out(mine, optimizer)
     return _LEFT_OUT[key]
 
 
-def _left_out_equals(mine: pd.DataFrame, optimizer: str) -> list[list[pd.DataFrame]]:
+def _leave_out(mine: pd.DataFrame, optimizer: str) -> tuple[pd.DataFrame, _Ties]:
     headline = of_table(mine)
     found = _pick(mine, optimizer, headline)
     if found.num_settings == 1 or len(found.seeds) < 3:
-        return [[found.runs[found.runs.seed == seed]] for seed in found.runs.seed]
+        return found.runs.set_index("seed"), {}
     mine = mine.loc[mine.seed.isin(found.seeds), :]
     # Else it would win for the very seed on which it diverged, and that seed would fall out unsaid.
     keys = [key for key in SETTING if key in mine]
     diverged = mine[(mine.state == "diverged") | mine.val.isna()][keys].drop_duplicates()
     for setting in diverged.to_dict("records"):
         mine = mine.drop(with_setting(mine, setting).index)
-    rows = []
+    rows, ties = [], {}
     for seed in found.seeds:
         picked = _pick(mine[mine.seed != seed], optimizer, headline)
         own = mine[mine.seed == seed]
-        rows.append([with_setting(own, setting) for setting in (picked.setting, *picked.ties)])
-    return rows
+        rows.append(with_setting(own, picked.setting))
+        ties[seed] = [with_setting(own, tie) for tie in picked.ties]
+    return pd.concat(rows).set_index("seed"), ties
 
 
 def held_out_pairs(
