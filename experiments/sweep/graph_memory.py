@@ -1,8 +1,4 @@
-"""Writes results over tensors that nothing needs any more: memory that a cache still holds.
-
-Adding a bias then takes a third to two thirds of the time (measured for 13 models of 300,000
-numbers).
-"""
+"""Writes results over tensors that nothing needs any more: memory that a cache still holds."""
 
 from __future__ import annotations
 
