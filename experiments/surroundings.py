@@ -7,13 +7,16 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from experiments.distributed import World
 from experiments.launch import LAUNCHER_VARIABLE
+
+if TYPE_CHECKING:
+    from experiments.distributed import World
 
 
 def surroundings(world: World, together: int = 1) -> dict[str, Any]:
@@ -33,7 +36,7 @@ def surroundings(world: World, together: int = 1) -> dict[str, Any]:
         "commit": commit(),
         "versions": json.dumps(versions),
         "device": f"{device} x {world.size}",
-        "cpu": f"{_cpu_model()}, {torch.backends.cpu.get_cpu_capability()}",
+        "cpu": f"{cpu_model()}, {torch.backends.cpu.get_cpu_capability()}",
         "threads": torch.get_num_threads(),
         "launcher": launcher if together == 1 else f"{launcher}, {together} runs together",
         "host": platform.node(),
@@ -48,7 +51,19 @@ def _gpu_name(world: World) -> str:
     return torch.cuda.get_device_name(world.device)
 
 
-def _cpu_model() -> str:
+def measured_on() -> dict[str, str]:
+    """What stands beside a measured time: commit, processor x usable cores, torch, day."""
+    is_known = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if is_known else os.cpu_count()
+    return {
+        "commit": commit(),
+        "cpu": f"{cpu_model()} x {cores}",
+        "torch": _version("torch"),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def cpu_model() -> str:
     """As the kernel names it; the architecture where it does not."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

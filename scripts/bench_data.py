@@ -1,24 +1,23 @@
 """Measures what it costs to load images: this suite, timm and torchvision on one tree of JPEGs.
 
-    python scripts/bench_data.py [--images 300] [--repeats 5]    # results/bench/data.csv
+    python scripts/bench_data.py [--images 300] [--passes 4] [--repeats 5]  # results/bench/data.csv
 
 The photographs are made: noise with the spectrum of natural images (amplitude 1/f), 500 x 375, in
 colours that go together as in photographs, as JPEG of quality 90 with halved colours; one tree as
 class folders, as a tar and as WebDataset shards. What is counted is processor time of the loading
-process and its workers, which a busy machine changes little, beside pictures a second. Ways take
-turns, and ratios are taken within a turn. timm's loader is given our transform, so augmentation
-is equal; torchvision's has its own RandAugment. No loader normalises: all give batches of uint8.
+process and its workers, which a busy machine changes little, beside pictures a second: that of one
+pass and of so many more, each in processes of its own, whose difference has no start-up and no
+first pass in it. Ways take turns, and ratios are taken within a turn. timm's loader is given our
+transform, so augmentation is equal; torchvision's has its own RandAugment. No loader normalises:
+all give batches of uint8.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import datetime
 import io
 import multiprocessing
-import os
-import platform
 import resource
 import statistics
 import sys
@@ -194,17 +193,35 @@ def _measure(way: str, arguments: tuple[Any, ...], answer: Any) -> None:
     answer.send((number, spent() - began, wall))
 
 
-def measure(way: str, *arguments: Any) -> tuple[float, float]:
-    """Processor milliseconds of an image, and images a second, in a process of its own."""
+def load_packages() -> None:
+    """Once for all processes, which are forks of this one."""
+    import timm.data  # noqa: F401
+    import torchvision.transforms.v2  # noqa: F401
+
+    from experiments.data import image_files, image_transforms  # noqa: F401
+
+
+def measure(
+    way: str, root: Path, form: str, images: int, passes: int, workers: int, augmented: bool
+) -> tuple[float, float]:
+    """Processor milliseconds of an image, and images a second, when all runs."""
+    once, more = (once_measured(way, root, form, images, n, workers, augmented)
+                  for n in (1, 1 + passes))  # fmt: skip
+    number, cpu, wall = (b - a for a, b in zip(once, more, strict=True))
+    return 1000 * cpu / number, number / wall
+
+
+def once_measured(way: str, *arguments: Any) -> tuple[int, float, float]:
+    """Images, processor seconds and wall seconds of a process of its own, start-up in them."""
     here, there = multiprocessing.get_context("fork").Pipe(duplex=False)
     process = multiprocessing.get_context("fork").Process(
         target=_measure, args=(way, arguments, there), daemon=False
     )
     process.start()
     there.close()
-    number, cpu, wall = here.recv()
+    measured = here.recv()
     process.join()
-    return 1000 * cpu / number, number / wall
+    return measured
 
 
 def pixel_difference(root: Path, count: int, augmented: bool) -> tuple[float, int]:
@@ -219,6 +236,8 @@ def rows_of(
     case: str, augmented: bool, root: Path, given: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
     """A row for each way of loading."""
+    from experiments.surroundings import measured_on
+
     form, workers = case.split(":")
     ways = [w for w in WAYS if form == "folder" or w != "torchvision v2"]
     sizes = (given.images, given.passes, int(workers), augmented)
@@ -240,9 +259,7 @@ def rows_of(
             "turns": given.repeats, "images": given.images * given.passes,
             "values_unlike_pil_percent": round(share, 2) if is_new else "",
             "largest_difference": largest if is_new else "",
-            "torch": torch.__version__.partition("+")[0],
-            "cpu": f"{platform.machine()} x {len(os.sched_getaffinity(0))}",
-            "date": datetime.date.today().isoformat(),
+            **measured_on(),
         }  # fmt: skip
 
 
@@ -271,6 +288,7 @@ def main() -> int:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         root = given.root or Path(scratch)
+        load_packages()
         print(f"{make_tree(root, given.images):.1f} kB an image")
         for case in given.cases.split(","):
             for augmented in (False, True):

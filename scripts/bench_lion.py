@@ -21,7 +21,6 @@ import ctypes
 import importlib
 import json
 import os
-import platform
 import random
 import re
 import statistics
@@ -38,6 +37,7 @@ from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+from experiments.surroundings import measured_on  # noqa: E402
 from lion import Lion, native  # noqa: E402
 
 SIZES = {  # width, depth, tokens, patch, channels, classes
@@ -277,15 +277,7 @@ def build_seconds() -> float:
 
 
 def machine() -> dict[str, Any]:
-    cpuinfo = Path("/proc/cpuinfo")
-    text = cpuinfo.read_text() if cpuinfo.exists() else ""
-    model = re.search(r"model name\s*:\s*(.*)", text)
-    return {
-        "cpu": model.group(1) if model else platform.processor(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "load": os.getloadavg()[0],
-    }
+    return {**measured_on(), "threads": torch.get_num_threads(), "load": os.getloadavg()[0]}
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -79,9 +78,9 @@ def main() -> int:
         rows.append(json.loads(done.stdout))
         print(rows[-1], flush=True)
     facts = {"tokens": given.tokens, "vocab": given.vocab, "width": given.width}
-    import torch
+    from experiments.surroundings import measured_on
 
-    facts |= {"torch": torch.__version__, "cpus": os.cpu_count(), "ways": rows}
+    facts |= {**measured_on(), "ways": rows}
     OUT.write_text(json.dumps(facts, indent=2) + "\n")
     return 0
 

@@ -34,7 +34,8 @@ MODELS = {"vit_signals_proxy": 300, "lm_proxy": 300, "vit_s16_imagenet": 25}
 """Pages of conf/experiment whose weights are stepped, and rounds that are timed."""
 WARM_UP = 2
 COLUMNS = ("model", "optimizer", "num_params", "seconds", "ratio", "ratio_low", "ratio_high",
-           "state_bytes_per_param", "rounds", "threads", "torch", "cpu", "date")  # fmt: skip
+           "state_bytes_per_param", "rounds", "threads", "commit", "cpu",
+           "torch", "date")  # fmt: skip
 
 
 class Contestant:
@@ -86,14 +87,12 @@ def measure(experiment: str, rounds: int) -> list[dict[str, Any]]:
     """A row for each optimizer: the median step, and the ratio to AdamW's with its quartiles."""
     import torch
 
-    from experiments.distributed import World
-    from experiments.surroundings import surroundings
+    from experiments.surroundings import measured_on
 
     contestants = {name: Contestant(experiment, name) for name in OPTIMIZERS}
     for number in range(WARM_UP + rounds):
         for contestant in contestants.values():
             contestant.step(number >= WARM_UP)
-    machine = surroundings(World(0, 1, torch.device("cpu")))
     base = contestants[THEIRS].seconds
     rows = []
     for name, contestant in contestants.items():
@@ -102,9 +101,8 @@ def measure(experiment: str, rounds: int) -> list[dict[str, Any]]:
         facts = (experiment, name, contestant.num_params, f"{quartiles(contestant.seconds)[1]:.4g}",
                  f"{middle:.3g}", f"{low:.3g}", f"{high:.3g}",
                  f"{contestant.state_bytes() / contestant.num_params:.3f}", rounds,
-                 torch.get_num_threads(), torch.__version__, machine["cpu"],
-                 time.strftime("%Y-%m-%d"))  # fmt: skip
-        rows.append(dict(zip(COLUMNS, facts, strict=True)))
+                 torch.get_num_threads())  # fmt: skip
+        rows.append({**dict(zip(COLUMNS, facts, strict=False)), **measured_on()})
     return rows
 
 

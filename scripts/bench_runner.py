@@ -268,14 +268,16 @@ def main() -> int:
     parser.add_argument("--memory", type=int, default=0, metavar="STEPS")
     parser.add_argument("--json", action="store_true", help="print JSON only")
     args = parser.parse_args()
-    report: dict[str, Any] = {"cpus": os.cpu_count()}
+    report: dict[str, Any] = {}
     if not args.no_start_up:
         report["start_up_seconds"] = start_up(args.turns)
     import torch
 
+    from experiments.surroundings import measured_on
+
     if args.threads:
         torch.set_num_threads(args.threads)
-    report |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    report |= {**measured_on(), "threads": torch.get_num_threads()}
     sys.modules["bench_runner"] = sys.modules["__main__"]
     names = {"all": list(CASES), "none": []}.get(args.case, [args.case])
     report["throughput"] = [throughput(name, args.turns) for name in names]
@@ -286,7 +288,7 @@ def main() -> int:
 
 
 def _as_table(report: dict[str, Any]) -> str:
-    lines = [f"torch {report['torch']}, {report['threads']} threads, {report['cpus']} CPUs"]
+    lines = [f"torch {report['torch']}, {report['threads']} threads, {report['cpu']}"]
     for name, seconds in report.get("start_up_seconds", {}).items():
         lines.append(f"  {name:<34} {seconds:7.3f} s")
     for row in report["throughput"]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import platform
 import random
 import sys
 import time
@@ -29,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 OUT = ROOT / "results/bench/search.csv"
-COLUMNS = ("what", "mutations", "children", "value", "unit", "cpu", "date")
+COLUMNS = ("what", "mutations", "children", "value", "unit", "commit", "cpu", "torch", "date")
 
 
 def main() -> int:
@@ -119,8 +118,10 @@ def audited(name: str, num_children: int) -> Iterator[dict[str, Any]]:
 
 def row(what: str, mutations: str, children: int, value: Any, unit: str) -> dict[str, Any]:
     """A line of the table."""
-    cpu, date = platform.processor() or platform.machine(), time.strftime("%Y-%m-%d")
-    return dict(zip(COLUMNS, (what, mutations, children, value, unit, cpu, date), strict=True))
+    from experiments.surroundings import measured_on
+
+    measured = dict(zip(COLUMNS, (what, mutations, children, value, unit), strict=False))
+    return {**measured, **measured_on()}
 
 
 def merge(path: Path, rows: list[dict[str, Any]]) -> None:

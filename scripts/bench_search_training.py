@@ -15,7 +15,6 @@ import argparse
 import csv
 import json
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -28,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 OUT = ROOT / "results/bench/search_training.csv"
-COLUMNS = ("what", "setting", "value", "unit", "load", "cpus", "machine", "date")
+COLUMNS = ("what", "setting", "value", "unit", "load", "commit", "cpu", "torch", "date")
 SIZES = (1, 4, 16, 32)
 
 
@@ -49,7 +48,7 @@ def main() -> int:
         print(f"{row['what']:28} {row['setting']:34} {row['value']:>9.4g} {row['unit']}")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with args.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows({**row, "value": f"{row['value']:.4g}"} for row in rows)
     return 0
@@ -57,15 +56,15 @@ def main() -> int:
 
 def row(what: str, setting: str, value: float, unit: str) -> dict[str, Any]:
     """One line of the table, with what else the machine does."""
+    from experiments.surroundings import measured_on
+
     return {
         "what": what,
         "setting": setting,
         "value": value,
         "unit": unit,
         "load": f"{os.getloadavg()[0]:.1f}",
-        "cpus": len(os.sched_getaffinity(0)),
-        "machine": platform.machine(),
-        "date": time.strftime("%Y-%m-%d"),
+        **measured_on(),
     }
 
 

@@ -22,7 +22,6 @@ import csv
 import json
 import multiprocessing
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -45,7 +44,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
 }
 COLUMNS = (
     "case", "about", "way", "seconds", "start_seconds", "cells_trained", "cells",
-    "speed_over_warm", "speed_over_warm_without_start", "torch", "cpu", "date",
+    "speed_over_warm", "speed_over_warm_without_start", "commit", "cpu", "torch",
+    "date",
 )  # fmt: skip
 
 
@@ -176,6 +176,8 @@ def measure(case: str, way: str, num_cells: int) -> dict[str, Any]:
             began = time.perf_counter()
             WAYS[way](chosen)
             times.append(time.perf_counter() - began)
+    from experiments.surroundings import measured_on
+
     seconds, start = times
     if way == "fresh":  # every cell has a start
         seconds, start = (t * total / len(chosen) for t in times)
@@ -189,16 +191,8 @@ def measure(case: str, way: str, num_cells: int) -> dict[str, Any]:
         "start_seconds": round(start, 1),
         "cells_trained": len(chosen),
         "cells": total,
-        "torch": _torch_version(),
-        "cpu": f"{platform.machine()} x {len(os.sched_getaffinity(0))}",
-        "date": time.strftime("%Y-%m-%d"),
+        **measured_on(),
     }
-
-
-def _torch_version() -> str:
-    from importlib.metadata import version
-
-    return version("torch")
 
 
 def merge(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -17,7 +17,6 @@ import csv
 import math
 import multiprocessing
 import os
-import platform
 import random
 import sys
 import tempfile
@@ -31,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 from experiments.config import RunConfig, to_dict  # noqa: E402
 from experiments.identity import run_id  # noqa: E402
 from experiments.store import Folder  # noqa: E402
+from experiments.surroundings import measured_on  # noqa: E402
 from experiments.sweep import worker, writing  # noqa: E402
 from experiments.sweep.leases import Lease  # noqa: E402
 from experiments.sweep.manifest import Cell, Sweep  # noqa: E402
@@ -58,9 +58,9 @@ def main() -> int:
     fields = list(dict.fromkeys(key for row in rows for key in row))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with args.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*fields, "cpu"])
+        writer = csv.DictWriter(file, [*fields, *measured_on()], lineterminator="\n")
         writer.writeheader()
-        writer.writerows({**row, "cpu": platform.processor() or platform.machine()} for row in rows)
+        writer.writerows({**row, **measured_on()} for row in rows)
     return 0
 
 

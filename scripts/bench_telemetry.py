@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
-import datetime
 import json
 import statistics
 import sys
@@ -135,9 +134,8 @@ def _within(times: Times, done: int, timer: float) -> float:
 
 def measure(name: str) -> dict[str, Any]:
     """A row of the table."""
-    import torch
-
     from experiments import runner
+    from experiments.surroundings import measured_on
 
     page, batch, steps, every = CASES[name]
     with tempfile.TemporaryDirectory() as folder, counted() as times:
@@ -154,9 +152,8 @@ def measure(name: str) -> dict[str, Any]:
         "step_cpu_ms": f"{1e3 * step:.4g}",
         "look_cpu_ms": f"{1e3 * look:.4g}",
         f"share_percent_at_{CADENCE}": f"{100 * look / CADENCE / step:.2g}",
-        "torch": torch.__version__.partition("+")[0],
         "threads": 1,
-        "date": datetime.date.today().isoformat(),
+        **measured_on(),
     }
 
 
