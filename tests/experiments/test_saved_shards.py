@@ -16,7 +16,14 @@ import tiny
 import torch
 import torch.distributed.fsdp
 import torch.distributed.tensor
-from in_shards import INT8_TOLERANCE, TOLERANCE, config, difference
+from in_shards import (
+    INT8_TOLERANCE,
+    STATE_TOLERANCE,
+    TOLERANCE,
+    config,
+    difference,
+    state_difference,
+)
 
 from experiments import (
     checkpoint,
@@ -168,6 +175,7 @@ def test_saved_by_two_by_one_and_by_four(tmp_path: Path, alone: Any) -> None:
     assert forked.run_ranks(four, 4) == [0] * 4
     assert not list(forked.folder(made).glob("checkpoints/*.pt"))
     assert difference(alone, made) <= INT8_TOLERANCE
+    assert state_difference(alone, made) <= STATE_TOLERANCE
     found = evaluate.measure(config(tmp_path, "lion int8", job="evaluate")).rows
     kept = [r for r in forked.rows(made) if r["step"] == 20 and r.get("evaluation")]
     values = {(r["split"], r["metric"], r["weights"]): r["value"] for r in kept}

@@ -16,7 +16,15 @@ import torch
 import torch.distributed.checkpoint
 import torch.distributed.fsdp  # the forked processes need not import it each
 import torch.distributed.tensor
-from in_shards import OPTIMIZERS, TOLERANCE, TOLERANCES, config, difference
+from in_shards import (
+    OPTIMIZERS,
+    STATE_TOLERANCE,
+    TOLERANCE,
+    TOLERANCES,
+    config,
+    difference,
+    state_difference,
+)
 from timm.models import create_model
 from torch import nn
 
@@ -101,13 +109,26 @@ def test_killed_and_resumed_is_bit_equal(tmp_path: Path, two: Any, name: str) ->
 
 
 def test_running_statistics_are_resumed_bit_equal(tmp_path: Path) -> None:
-    """They differ between processes while training; those of the main one are saved."""
+    """They differ between processes while training; those of the main one count, and are saved.
+
+    The model reads them while it trains, too: each step begins with the main one's, as in "ddp".
+    """
     norm = {"model__batch_norm": True, "train__steps": 10, "eval__every_steps": 10}
     whole, killed = (config(tmp_path / name, "lion bf16", **norm) for name in ("a", "b"))
+    whole_twice = config(tmp_path / "c", "lion bf16", "ddp", **norm)
     assert forked.run_ranks(whole, 2) == [0, 0]
+    assert forked.run_ranks(whole_twice, 2) == [0, 0]
+    assert difference(whole, whole_twice) <= TOLERANCE
     assert forked.run_ranks(killed, 2, **{tiny.KILL_VARIABLE: "15"}) != [0, 0]
     assert forked.run_ranks(killed, 2) == [0, 0]
     forked.assert_same_end(whole, killed)
+    kept = {_name(r): r["value"] for r in forked.rows(whole) if r.get("evaluation")}
+    for row in evaluate.measure(whole).rows:
+        assert row["value"] == pytest.approx(kept[_name(row)], rel=1e-5), row
+
+
+def _name(row: dict[str, Any]) -> tuple[str, str, str]:
+    return row["split"], row["metric"], row["weights"]
 
 
 @pytest.mark.parametrize("name", ["lion int8", "adafactor"])
@@ -121,14 +142,15 @@ def test_a_run_moves_between_sizes_and_strategies(tmp_path: Path, alone: Any, na
     assert forked.weights(made)["step"] == 15
     assert forked.run_ranks(made, 2) == [0, 0]
     assert difference(alone(name), made) <= TOLERANCES[name]
+    assert state_difference(alone(name), made) <= STATE_TOLERANCE
 
 
 def test_an_evaluation_later_is_that_of_the_training(tmp_path: Path, two: Any) -> None:
     made = two("adamw")
     found = forked.call_ranks(lambda: evaluate.measure(made).rows, 2)[0]
     kept = [r for r in forked.rows(made) if r["step"] == 20 and r.get("evaluation")]
-    values = {(r["split"], r["metric"], r["weights"]): r["value"] for r in kept}
-    assert found and all(values[r["split"], r["metric"], r["weights"]] == r["value"] for r in found)
+    values = {_name(r): r["value"] for r in kept}
+    assert found and all(values[_name(r)] == r["value"] for r in found)
 
 
 def test_frozen_parts_stay_and_the_others_train_as_in_one_process(tmp_path: Path) -> None:

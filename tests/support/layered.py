@@ -50,7 +50,10 @@ class Net(nn.Module):
         rows = self.mix(self.embed(images.flatten(1)) + self.places)
         for block in self.blocks:
             rows = block(rows)
-        return self.head(self.norm(self.mix_again(rows))) * self.temperature.exp()
+        rows = self.mix_again(rows)
+        if isinstance(self.norm, nn.BatchNorm1d):  # a buffer that training reads
+            rows = rows + self.norm.running_mean
+        return self.head(self.norm(rows)) * self.temperature.exp()
 
 
 class Choosy(Net):
