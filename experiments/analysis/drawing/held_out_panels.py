@@ -18,7 +18,7 @@ from experiments.analysis.confirmed import FRESH
 from experiments.analysis.drawing import dot_panels, figure_style
 from experiments.analysis.statistics.difference import BETTER, INCONCLUSIVE, NOT_TUNED, WORSE
 
-HEADROOM = 0.4
+HEADROOM = 0.55
 """Rows of a panel above the first, of three: the word proxy stands there."""
 ARMS = ("row", "optimizer", "value", "error", "n", "hollow", "colour")
 
