@@ -131,10 +131,12 @@ def numbers(row: dict[str, Any], prefix: str) -> str:
     """Estimate, interval, n, and the seeds that would decide, in one line."""
     estimate, low, high = (row[f"{prefix}_{key}"] for key in ("estimate", "low", "high"))
     text = f"{row[f'{prefix}_measure']}: {estimate:.3g} {row[f'{prefix}_unit']}"
-    said = f"{low:.3g} to {high:.3g}"
-    ends = (
-        f"smallest to largest {said}" if prefix == "measured" else f"95 % [{low:.3g}, {high:.3g}]"
-    )
+    if low != low:
+        ends = "no interval"
+    elif prefix == "measured":
+        ends = f"smallest to largest {low:.3g} to {high:.3g}"
+    else:
+        ends = f"95 % [{low:.3g}, {high:.3g}]"
     text += f" ({ends}), n={row[f'{prefix}_n']:.0f}"
     seeds = row[f"{prefix}_seeds_to_decide"]
     if seeds > 0:

@@ -6,6 +6,7 @@ one, and `fresh`, the picks trained again with seeds that had no part in picking
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -164,11 +165,13 @@ def sooner(
             # Whoever ends behind the target has not reached it in as many steps, let alone fewer.
             verdict = CONTRADICTED
             note += f"; Lion's final {headline.report} {name} is shown to be worse"
+        low, high = found.low, found.high
+        if low == high:  # evaluations are coarse, and runs that never get there count alike
+            low = high = math.nan
+            note += "; no interval: all seeds give the same"
         of = "validation " if where == headline.tune else ""
         measure = f"steps to AdamW's final {of}{name}, AdamW's own / Lion's"
-        return Finding(
-            measure, found.estimate, found.low, found.high, found.n, "x fewer", verdict, note=note
-        )
+        return Finding(measure, found.estimate, low, high, found.n, "x fewer", verdict, note=note)
 
     return check
 

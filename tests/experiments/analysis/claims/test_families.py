@@ -77,6 +77,7 @@ def test_the_lower_loss_wins_and_gets_there_sooner(
     assert sooner.verdict == verdict
     assert (sooner.estimate > 1.1) == (lion < 1.8)
     assert ("8 of lion (n = 8 each)" in sooner.note) == (lion > 1.8), "never there, and said so"
+    assert np.isnan(sooner.low) == ("no interval" in sooner.note) == (lion >= 1.8)
 
 
 def test_nothing_is_said_of_what_is_not_there(tmp_path: Path) -> None:
