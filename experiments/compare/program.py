@@ -164,10 +164,7 @@ def prepared(given: Mapping[str, Any]) -> tuple[Plan, Words, Program]:
     effect, in_sd, budget = cost.choose(
         options.text(given, "effect"), options.whole(given, "budget")
     )
-    better = given.get("better") or ("lower" if tune.looks_lower else "higher")
-    if better not in ("higher", "lower"):
-        raise UserError(f"better: {better!r} must be higher or lower")
-    _check_directions(tune, report, bool(given.get("better")))
+    better = _direction(given.get("better"), tune, report)
     plan = Plan(
         baseline=baseline,
         others=contestants,
@@ -186,6 +183,24 @@ def prepared(given: Mapping[str, Any]) -> tuple[Plan, Words, Program]:
         held_out=report != tune,
     )
     return plan, words, Program(str(given["command"]), tune, report, beside, Path.cwd())
+
+
+def _direction(said: Any, tune: Metric, report: Metric) -> str:
+    """higher or lower; of a name that does not tell, the user must say it: the wrong one would tune
+    for the worst setting.
+
+    Raises:
+        UserError: where it is not known, or two numbers have two.
+    """
+    if said and said not in ("higher", "lower"):
+        raise UserError(f"better: {said!r} must be higher or lower")
+    _check_directions(tune, report, bool(said))
+    if not (said or tune.looks_lower or tune.looks_higher):
+        raise UserError(
+            f"{tune.option} ({tune.name}): its name does not tell which way is better: say "
+            "--better higher or --better lower"
+        )
+    return said or ("lower" if tune.looks_lower else "higher")
 
 
 def _check_directions(tune: Metric, report: Metric, is_said: bool) -> None:
