@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.compare.placeholders import filled
 from experiments.config import UserError
 from experiments.files import stamp
 
@@ -225,34 +226,6 @@ def _number(value: Any, what: str) -> float:
         return float(value)
     except (TypeError, ValueError):
         raise MetricError(f"{what!r} found {value!r}, which is no number") from None
-
-
-_PLACEHOLDER = re.compile(r"\{(\w+)\}")
-PLACEHOLDERS = ("optimizer", "lr", "weight_decay", "seed", "run_dir")
-NEEDED = ("optimizer", "lr", "weight_decay", "seed")
-_SHORT = {"wd": "weight_decay", "opt": "optimizer", "learning_rate": "lr"}
-
-
-def filled(text: str, values: Mapping[str, Any]) -> str:
-    """A text with its placeholders filled in; other braces stay as they are."""
-
-    def one(match: re.Match[str]) -> str:
-        name = _SHORT.get(match[1], match[1])
-        return str(values[name]) if name in values else match[0]
-
-    return _PLACEHOLDER.sub(one, text)
-
-
-def check_command(text: str) -> None:
-    """Raises: UserError where a placeholder is missing."""
-    found = {_SHORT.get(name, name) for name in _PLACEHOLDER.findall(text)}
-    missing = [name for name in NEEDED if name not in found]
-    if missing:
-        said = ", ".join(f"{{{name}}}" for name in missing)
-        raise UserError(
-            f"--command lacks {said}: the comparison must be able to set it, e.g. "
-            "'python train.py --opt {optimizer} --lr {lr} --wd {weight_decay} --seed {seed}'"
-        )
 
 
 def last_lines(output: str, number: int = 3) -> str:

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from experiments.compare.metric import Metric, MetricError, check_command, filled
+from experiments.compare.metric import Metric, MetricError
+from experiments.compare.placeholders import check_command, filled
 from experiments.config import UserError
 
 ACC = "acc=([0-9.]+)"
