@@ -222,6 +222,7 @@ _KINDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "forgotten": {"optimizer": str},
     "started": {"machine": str, "pid": int, "born": (str, int, float, type(None))},
     "agreed": {"budget": int},
+    "sources": {"files": dict},
 }
 """What is read again of events, and of which kind it is."""
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from experiments.compare import cost, options, session
+from experiments.compare import cost, options, session, sources
 from experiments.compare.asking import Answer, Ask, Setting
 from experiments.compare.command import Program, Runner
 from experiments.compare.heeded import check_heeded, check_size
@@ -95,7 +95,12 @@ def main(args: argparse.Namespace) -> int:
             yield from check_heeded(plan, run, ledger.states)
 
         session.welcome(path, plan, program.tune.name, program.report.name)
-        session.lead(plan, words, ledger, run, how, checked)
+        remarks = sources.remarks(
+            sources.changed(ledger, sources.files_of(program.command, program.folder))
+        )
+        for line in remarks:
+            print(line, flush=True)
+        session.lead(plan, words, ledger, run, how, checked, remarks)
     return 0
 
 

@@ -79,10 +79,12 @@ def lead(
     run: Callable[[Sequence[Ask]], list[Answer]],
     options: Options,
     check: Callable[[Pilot], Iterable[str]] = lambda pilot: (),
+    remarks: Sequence[str] = (),
 ) -> Result:
     """Runs the protocol; prints as it goes, and the verdict in the end.
 
     `check`: is told of the pilot before anything is asked; says what to beware of, or refuses.
+    `remarks`: stand below the verdict.
 
     Raises:
         Declined: where the user does not want to go on.
@@ -101,7 +103,7 @@ def lead(
     result: Result = converse(protocol.compare(plan), run, hear)
     seconds = sum(e.get("seconds") or 0.0 for e in ledger.known.values())
     seconds = seconds or time.monotonic() - started
-    lines = verdict.sentences(result, words)
+    lines = [*verdict.sentences(result, words), *remarks]
     text = "\n".join(lines) + "\n"
     row = as_json.as_json(result, words, seconds)
     with writing_to(ledger.path):
