@@ -80,7 +80,9 @@ def test_stopped_and_stopped_again_nothing_goes_on(number, tmp_path):
         forked.wait_for((tmp_path / "told").exists)
         os.kill(os.getpid(), signal.SIGINT)
 
-    command = "trap 'touch told' TERM; echo $$ > pid.new; mv pid.new pid; while :; do sleep 0.02; done"
+    command = (
+        "trap 'touch told' TERM; echo $$ > pid.new; mv pid.new pid; while :; do sleep 0.02; done"
+    )
     thread = threading.Thread(target=stop)
     began = time.monotonic()
     with runner(tmp_path, command) as (one, _):
