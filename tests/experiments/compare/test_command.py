@@ -1,4 +1,4 @@
-"""One run of a program: its empty folder, its quotes, what it leaves behind, and how it is stopped."""
+"""One run of a program: its empty folder, its quotes, what it leaves behind, how it is stopped."""
 
 import contextlib
 import json

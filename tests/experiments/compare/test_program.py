@@ -289,7 +289,8 @@ def test_a_file_that_says_nothing_sensible_is_one_clear_line(content, said, scri
 def test_a_machine_that_breaks_is_no_bad_setting(script, tmp_path, capsys):
     """Its disk is full from the 20th run on: nothing is judged by that, and nothing is lost."""
     broken = "import os, sys\nopen('n', 'a').write('x')\n"
-    broken += "if os.path.getsize('n') > 20: sys.exit('no space left')\n"
+    broken += "if os.path.getsize('n') > 20 and not os.path.exists('room'):\n"
+    broken += "    sys.exit('no space left')\n"
     (tmp_path / "train.py").write_text(broken + FOREIGN)
     assert compare.main(options(script)) == 2
     error = capsys.readouterr().err
@@ -297,7 +298,7 @@ def test_a_machine_that_breaks_is_no_bad_setting(script, tmp_path, capsys):
         "runs failed, and so does one that went well before (exit code 1: no space left)" in error
     )
     assert error.count("\n") == 1
-    (tmp_path / "train.py").write_text(FOREIGN)
+    (tmp_path / "room").touch()
     assert compare.main(options(script)) == 0
     assert compare.main(options(script, name="whole")) == 0
     kept = {event["key"]: event for event in events()}
