@@ -22,7 +22,7 @@ class Ask:
 
     key: str  # names the run within the comparison: adamw/search/7
     optimizer: str
-    phase: str  # pilot, grow, probe, scatter, line, decays, extend, zero or final
+    phase: str  # pilot, check, grow, probe, scatter, line, decays, extend, zero or final
     lr: float
     weight_decay: float
     seed: int

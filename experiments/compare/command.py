@@ -7,10 +7,10 @@ printed goes to files of the comparison; nothing of the user's is written or rem
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import re
-import shlex
 import signal
 import subprocess
 import time
@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.compare.asking import Answer, Ask
-from experiments.compare.ledger import NUM_FAILURES_AT_FIRST, Ledger
-from experiments.compare.metric import Metric, MetricError, filled, last_lines
+from experiments.compare.ledger import NUM_FAILURES_AT_FIRST, Ledger, writing_to
+from experiments.compare.metric import Metric, MetricError, last_lines
+from experiments.compare.placeholders import filled_for_shell
 from experiments.config import UserError
 from experiments.sweep.holders import holder, machine, process_start
 from experiments.sweep.local import find_gpus
@@ -58,6 +59,7 @@ class _Run:
     number: int  # of the try
     process: subprocess.Popen[bytes]
     output: Path
+    folder: Path  # {run_dir}
     began: float  # by a clock that nobody sets
     slot: int
     stamps: dict[str, tuple[int, ...]]  # of the files with its numbers, from before it
@@ -109,16 +111,14 @@ class Runner:
         return [answer for ask in asks if (answer := self._ledger.answer(ask)) is not None]
 
     def _start(self, ask: Ask, number: int, slot: int, running: list[_Run]) -> None:
-        folder = self._ledger.path / "runs" / _folder_name(ask)
-        folder.mkdir(parents=True, exist_ok=True)
-        output = folder / f"output{number}.txt"
-        values = self._values(ask, folder, quoted=True)
+        with writing_to(self._ledger.path):
+            output, folder = _empty_place(self._ledger.path / "runs" / _folder_name(ask))
+        values = self._values(ask, folder)
         environment = dict(os.environ)
         if self._gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
-        files = self._values(ask, folder, quoted=False)
-        stamps = {metric.text: metric.stamp(files) for metric in self._program.metrics}
-        command = filled(self._program.command, values)
+        stamps = {metric.text: metric.stamp(values) for metric in self._program.metrics}
+        command = filled_for_shell(self._program.command, values)
         began = time.monotonic()
         with output.open("wb") as file:
             process = subprocess.Popen(
@@ -134,7 +134,7 @@ class Runner:
         facts = {"pid": process.pid, "born": process_start(process.pid)}
         with contextlib.suppress(BrokenPipeError), process.stdin as gate:
             self._ledger.note("started", ask, machine=holder()["machine"], **facts)
-            running.append(_Run(ask, number, process, output, began, slot, stamps))
+            running.append(_Run(ask, number, process, output, folder, began, slot, stamps))
             gate.write(b"\n")
 
     def _refuse_broken(self, running: list[_Run]) -> None:
@@ -159,9 +159,8 @@ class Runner:
                 f"({message}): mend it, and the same command tries them again"
             )
 
-    def _values(self, ask: Ask, folder: Path, quoted: bool) -> dict[str, Any]:
+    def _values(self, ask: Ask, folder: Path) -> dict[str, Any]:
         texts = {"optimizer": ask.optimizer, "run_dir": str(folder.resolve())}
-        texts = {k: shlex.quote(v) if quoted else v for k, v in texts.items()}
         numbers = {"lr": f"{ask.lr:g}", "weight_decay": f"{ask.weight_decay:g}", "seed": ask.seed}
         return texts | numbers
 
@@ -186,8 +185,9 @@ class Runner:
 
     def _read(self, one: _Run) -> tuple[Answer, str, str]:
         seconds, program = time.monotonic() - one.began, self._program
+        _signal(one, signal.SIGTERM)  # what it has left behind would hold memory and GPUs
         text = one.output.read_text(errors="replace")
-        values = self._values(one.ask, one.output.parent, quoted=False)
+        values = self._values(one.ask, one.folder)
         if code := one.process.returncode:
             why = f"signal {-code}" if code < 0 else f"exit code {code}"
             return Answer(seconds=seconds), "failed", f"{why}: {last_lines(text)}"
@@ -217,31 +217,50 @@ def _folder_name(ask: Ask) -> str:
     return f"{name}-lr{ask.lr:g}-wd{ask.weight_decay:g}-s{ask.seed}{copy}"
 
 
+def _empty_place(folder: Path) -> tuple[Path, Path]:
+    """Where a try's output goes, and its {run_dir}: of its own, since a program may refuse a folder
+    that holds anything, or go on from what a try before has left there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    number = next(n for n in itertools.count(1) if not (folder / f"output{n}.txt").exists())
+    place = folder / f"try{number}"
+    place.mkdir(exist_ok=True)
+    return folder / f"output{number}.txt", place
+
+
+def _signal(one: _Run, number: int) -> None:
+    """To all processes of a run that have not left its group."""
+    with contextlib.suppress(OSError):
+        os.killpg(one.process.pid, number)
+
+
 def _end_all(running: Sequence[_Run]) -> None:
-    """Asks what still goes on to end, then makes it."""
+    """Asks what still goes on to end, then makes it; at once where it is interrupted again."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for one in running:
-            if number == signal.SIGKILL or one.process.poll() is None:
-                with contextlib.suppress(OSError):
-                    os.killpg(one.process.pid, number)
-        end = time.monotonic() + GRACE_SECONDS
-        while time.monotonic() < end and any(r.process.poll() is None for r in running):
-            time.sleep(POLL_SECONDS)
+        with contextlib.suppress(KeyboardInterrupt):
+            for one in running:
+                _signal(one, number)
+            end = time.monotonic() + GRACE_SECONDS
+            while time.monotonic() < end and any(r.process.poll() is None for r in running):
+                time.sleep(POLL_SECONDS)
 
 
 @contextlib.contextmanager
 def _stopping_on_signals() -> Iterator[None]:
-    """SIGTERM stops like Ctrl-C."""
+    """SIGTERM and a closed terminal stop like Ctrl-C."""
 
     def stop(_number: int, _frame: Any) -> None:
         raise KeyboardInterrupt
 
+    before = {}
     try:
-        before = signal.signal(signal.SIGTERM, stop)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                before[number] = signal.signal(number, stop)
     except ValueError:  # not the main thread
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -17,7 +17,8 @@ FIRST_FINAL_SEED = 10_000
 MOST_SEEDS = 65
 """More seeds are not planned: beyond, the luck of tuning is what decides."""
 DIVERGED_MORE = 2
-"""A winner that diverges in so many more final runs than the loser is no winner."""
+"""A winner that diverges in so many more final runs than the loser is no winner, nor are two that
+differ so the same."""
 
 
 def finish(plan: Plan, pilot: Pilot, tuned: dict[str, Tuned], budget: int) -> Dialogue:
@@ -169,6 +170,8 @@ def _judge(result: Result, one: Contestant, number: int, count: int) -> Judged:
     if is_untuned and verdict in (judging.BETTER, judging.EQUIVALENT):
         verdict, reason = judging.UNDECIDED, "untuned"
     winner_lost = lost[0] - lost[1] if verdict == judging.BETTER else lost[1] - lost[0]
-    if verdict in (judging.BETTER, judging.WORSE) and winner_lost >= DIVERGED_MORE:
+    if verdict == judging.EQUIVALENT:
+        winner_lost = abs(winner_lost)
+    if verdict != judging.UNDECIDED and winner_lost >= DIVERGED_MORE:
         verdict, reason = judging.UNDECIDED, "diverged"
     return Judged(one, verdict, reason, found, beside, more_seeds=more, **facts)

@@ -78,7 +78,8 @@ class Ledger:
                 f"{self.path} holds a comparison with another {', '.join(sorted(names))}: give "
                 "this one a name of its own with --name"
             )
-        write_json(self.path / "about.json", about)
+        with writing_to(self.path / "about.json"):
+            write_json(self.path / "about.json", about)
 
     def _mend(self) -> None:
         """Cuts a last line that a crash has left half written."""
@@ -109,17 +110,18 @@ class Ledger:
         found = []
         for number, line in enumerate(self.file.read_text(errors="replace").splitlines(), 1):
             try:
-                found.append({**json.loads(line)})
-            except (ValueError, TypeError):
+                found.append(_event(line))
+            except (ValueError, TypeError, RecursionError):
                 raise UserError(
-                    f"{self.file}, line {number} is damaged: mend or delete it"
+                    f"{self.file}, line {number} is damaged: mend it, or delete it and what it "
+                    "told is run again"
                 ) from None
         return found
 
     def note(self, event: str, ask: Ask | None = None, **facts: Any) -> dict[str, Any]:
         """Appends an event, on disk before it returns."""
         row = {"event": event, "time": now(), **(vars(ask) if ask else {}), **_plain(facts)}
-        with self.file.open("a") as file:
+        with writing_to(self.file), self.file.open("a") as file:
             file.write(json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -198,6 +200,40 @@ def read_table(path: Path | str) -> Any:
     ledger = Ledger(Path(path))
     ledger._read()
     return pd.DataFrame(list(ledger.known.values()), columns=list(COLUMNS))
+
+
+@contextlib.contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Raises: UserError where that cannot be, e.g. on a full disk; what is there is kept."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or path}: {error.strerror}: mend that, and the same command goes on"
+        ) from None
+
+
+_KINDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "ended": {
+        **{"key": str, "optimizer": str, "phase": str, "state": str, "message": str},
+        **{"lr": (int, float), "weight_decay": (int, float), "seed": int, "copy": int},
+        **{name: (int, float, type(None)) for name in _NUMBERS},
+    },
+    "forgotten": {"optimizer": str},
+    "started": {"machine": str, "pid": int, "born": (str, int, float, type(None))},
+    "agreed": {"budget": int},
+    "sources": {"files": dict},
+}
+"""What is read again of events, and of which kind it is."""
+
+
+def _event(line: str) -> dict[str, Any]:
+    """Raises: ValueError or TypeError for what was not written here."""
+    event = {**json.loads(line)}
+    for name, kind in {"event": str, **_KINDS.get(event.get("event", ""), {})}.items():
+        if not isinstance(event.get(name, ...), kind):
+            raise ValueError(name)
+    return event
 
 
 def _key(event: dict[str, Any]) -> Key:

@@ -16,22 +16,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.compare.placeholders import filled
 from experiments.config import UserError
 from experiments.files import stamp
 
 _LOWER = re.compile(
-    r"loss|error|perplexity|(?<![a-z])(?:err|ppl|nll|mse|mae|rmse|wer|cer|fid|kid|bpb|bpc|bits)"
+    r"loss|error|perplexity|regret|distance|divergence|(?:cross|x)[-_ ]?ent"
+    r"|(?<![a-z])(?:err|ppl|nll|mse|mae|mape|rmse|wer|cer|fid|kid|bpb|bpc|bits|bce|kl|ece|brier)"
     r"(?![a-z])",
     re.IGNORECASE,
 )
 """Names of what is to be made small; a short one only as a word: "answer" is no word error rate."""
 _HIGHER = re.compile(
-    r"acc(?![a-z])|accuracy|reward|score|bleu|rouge|recall|precision|top[-_@]?[15]"
-    r"|(?<![a-z])(?:auc|auroc|f1|map|iou|miou|dice|psnr|ssim|em)(?![a-z])",
+    r"acc(?![a-z])|accuracy|reward|return|success|score|bleu|rouge|recall|precision|top[-_@]?[15]"
+    r"|likelihood|(?<![a-z])(?:auc|auroc|f1|map|iou|miou|dice|psnr|ssim|em|elbo|ndcg|mrr|r2|win)"
+    r"(?![a-z])",
     re.IGNORECASE,
 )
 
 _SPLITS = ("test", "val", "valid", "validation", "dev", "eval", "evaluation", "train", "training")
+_PLAIN = ("mean", "avg", "average", "median", "value", "final", "last", "best", "is", "was", "of")
+"""Words beside a name that do not say what is measured."""
+_COLOURS = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
+"""What makes a terminal print in colours, or move its cursor."""
 
 
 class MetricError(Exception):
@@ -71,11 +78,10 @@ class Metric:
     def name(self) -> str:
         """What people would call it: val_acc."""
         if self.is_json:
-            return self._inner[5:].rpartition(".")[2]
-        plain = re.sub(r"\\[a-zA-Z]", " ", self._inner.partition("(")[0])
-        words = re.findall(r"[A-Za-z_][\w/@-]*", plain)
-        is_split = len(words) > 1 and words[-2].lower() in _SPLITS
-        return " ".join(words[-2:] if is_split else words[-1:]) or "the metric"
+            return _name_of(self._inner[5:].split("."), with_split=False)
+        before, after = _around_group(self._inner)
+        words, others = (re.findall(r"[A-Za-z_][\w/@-]*", _plain(t)) for t in (before, after))
+        return _name_of(words or others[:2], with_split=True) or "the metric"
 
     @property
     def looks_lower(self) -> bool:
@@ -128,6 +134,7 @@ class Metric:
                 output = path.read_text(errors="replace")
             except OSError:
                 raise MetricError(f"{path} is not there") from None
+        output = _COLOURS.sub("", output)
         if self.is_json:
             return self._from_json(output, where)
         return self._from_lines(output, where)
@@ -145,16 +152,15 @@ class Metric:
 
     def _from_lines(self, output: str, where: str) -> float:
         pattern = self._compiled()
-        broken = _of_broken(self._inner)
+        other = _of_other(self._inner)
         for line in reversed(output.splitlines()):
             found = [match for match in pattern.finditer(line) if match[1] is not None]
             if found:
                 last = found[-1]
-                power = re.match(r"[eE][-+]?\d+", line[last.end(1) :])  # [0-9.]+ misses e-05
-                found_text = last[1].rstrip(".")  # [0-9.]+ takes the end of a sentence, too
-                return _number(found_text + (power[0] if power else ""), self._inner)
-            if broken is not None and broken.search(line):
-                return math.nan  # an older line that matches is not how this run ended
+                return _number(_whole(last[1], line[last.end(1) :]), self._inner)
+            if other is not None and (last := other.search(line)):
+                value = _number(last[1], self._inner)  # an older line is not how this run ended
+                return value if math.isfinite(value) else math.nan
         raise MetricError(f"no line of {where} matches {self._inner!r}")
 
 
@@ -168,11 +174,45 @@ def _looked_up(value: Any, keys: Sequence[str]) -> Any:
     return value
 
 
-def _of_broken(pattern: str) -> re.Pattern[str] | None:
-    """The same pattern with nan or inf in place of the number; None where it cannot be made."""
-    relaxed = re.sub(
-        r"(?<!\\)\((?!\?)[^()]*\)", r"[-+]?(?:nan|inf(?:inity)?)(?![a-z])", pattern, count=1
-    )
+def _around_group(pattern: str) -> tuple[str, str]:
+    """What stands before the first group that is kept, and after it."""
+    for match in re.finditer(r"\\.|\[\]?[^\]]*\]|\((?!\?)|\(\?P<", pattern):
+        if match[0].startswith("("):
+            return pattern[: match.start()], pattern[match.end() :]
+    return pattern, ""
+
+
+def _plain(pattern: str) -> str:
+    """A pattern without what is no text of its own: flags, classes and escapes."""
+    return re.sub(r"\(\?[a-zA-Z-]+[:)]|\[\]?[^\]]*\]|\\[a-zA-Z]", " ", pattern)
+
+
+def _name_of(words: Sequence[str], with_split: bool) -> str:
+    """The last word that says what is measured, with its split where that stands beside it."""
+    words = [word.strip("_") for word in words if word.strip("_")]
+    plain = [word.lower() in (*_SPLITS, *_PLAIN) for word in words]
+    if not words or all(plain):
+        return words[-1] if words else ""
+    last = max(place for place, one in enumerate(plain) if not one)
+    beside = words[last + 1 :] or (words[last - 1 : last] if with_split else [])
+    split = next((word for word in reversed(beside) if word.lower() in _SPLITS), None)
+    return f"{split} {words[last]}" if split else words[last]
+
+
+def _whole(found: str, after: str) -> str:
+    """A number of which a group like [0-9.]+ has taken a part: 11,160.2 or 1e-05; or "90.5."."""
+    thousands = re.match(r"(?:,\d{3})+\.\d+", after)
+    if thousands and re.fullmatch(r"\d{1,3}", found):
+        found, after = found + thousands[0].replace(",", ""), after[thousands.end() :]
+    power = re.match(r"[eE][-+]?\d+", after)
+    return found.rstrip(".") + (power[0] if power else "")
+
+
+def _of_other(pattern: str) -> re.Pattern[str] | None:
+    """The same pattern with nan, inf or a number below 0 in place of the number, which a group like
+    [0-9.]+ passes over; None where it cannot be made."""
+    other = r"([-+]?(?:nan|inf(?:inity)?)(?![a-z])|-\d*\.?\d+(?:e[-+]?\d+)?)"
+    relaxed = re.sub(r"(?<!\\)\((?!\?)[^()]*\)", lambda _: other, pattern, count=1)
     try:
         return re.compile(relaxed, re.IGNORECASE) if relaxed != pattern else None
     except re.error:
@@ -188,35 +228,8 @@ def _number(value: Any, what: str) -> float:
         raise MetricError(f"{what!r} found {value!r}, which is no number") from None
 
 
-_PLACEHOLDER = re.compile(r"\{(\w+)\}")
-PLACEHOLDERS = ("optimizer", "lr", "weight_decay", "seed", "run_dir")
-NEEDED = ("optimizer", "lr", "weight_decay", "seed")
-_SHORT = {"wd": "weight_decay", "opt": "optimizer", "learning_rate": "lr"}
-
-
-def filled(text: str, values: Mapping[str, Any]) -> str:
-    """A text with its placeholders filled in; other braces stay as they are."""
-
-    def one(match: re.Match[str]) -> str:
-        name = _SHORT.get(match[1], match[1])
-        return str(values[name]) if name in values else match[0]
-
-    return _PLACEHOLDER.sub(one, text)
-
-
-def check_command(text: str) -> None:
-    """Raises: UserError where a placeholder is missing."""
-    found = {_SHORT.get(name, name) for name in _PLACEHOLDER.findall(text)}
-    missing = [name for name in NEEDED if name not in found]
-    if missing:
-        said = ", ".join(f"{{{name}}}" for name in missing)
-        raise UserError(
-            f"--command lacks {said}: the comparison must be able to set it, e.g. "
-            "'python train.py --opt {optimizer} --lr {lr} --wd {weight_decay} --seed {seed}'"
-        )
-
-
 def last_lines(output: str, number: int = 3) -> str:
     """What a failed program said last, on one line."""
+    output = _COLOURS.sub("", output)
     lines: Sequence[str] = [line.strip() for line in output.splitlines() if line.strip()]
     return " | ".join(lines[-number:])[-300:] or "it printed nothing"

@@ -7,16 +7,18 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from experiments.compare import cost, options, session
+from experiments.compare import cost, options, session, sources
 from experiments.compare.asking import Answer, Ask, Setting
 from experiments.compare.command import Program, Runner
+from experiments.compare.heeded import check_heeded, check_size
 from experiments.compare.ledger import Ledger
-from experiments.compare.metric import Metric, check_command
-from experiments.compare.plan import Plan, check
+from experiments.compare.metric import Metric
+from experiments.compare.placeholders import NEEDED, check_command, named
+from experiments.compare.plan import Pilot, Plan, check
 from experiments.compare.session import Options, Progress
 from experiments.compare.verdict import Words
 from experiments.config import UserError
@@ -78,7 +80,7 @@ def main(args: argparse.Namespace) -> int:
     default = re.sub(r"[^\w.+-]", "-", f"{names}-{digest}")
     root = Path(options.text(given, "dir") or FOLDER)
     path = session.folder_of(root, options.text(given, "name"), default)
-    how = Options(_workers(given), bool(given.get("yes")), bool(given.get("json")))
+    how = Options(_workers(given, program), bool(given.get("yes")), bool(given.get("json")))
     with Ledger(path).opened(about) as ledger:
         runner, progress = Runner(program, ledger, how.num_workers), Progress()
 
@@ -88,8 +90,17 @@ def main(args: argparse.Namespace) -> int:
             finally:
                 progress.stop()
 
+        def checked(pilot: Pilot) -> Iterator[str]:
+            check_size(plan, pilot.report, words.unit)
+            yield from check_heeded(plan, run, ledger.states)
+
         session.welcome(path, plan, program.tune.name, program.report.name)
-        session.lead(plan, words, ledger, run, how)
+        remarks = sources.remarks(
+            sources.changed(ledger, sources.files_of(program.command, program.folder))
+        )
+        for line in remarks:
+            print(line, flush=True)
+        session.lead(plan, words, ledger, run, how, checked, remarks)
     return 0
 
 
@@ -164,10 +175,7 @@ def prepared(given: Mapping[str, Any]) -> tuple[Plan, Words, Program]:
     effect, in_sd, budget = cost.choose(
         options.text(given, "effect"), options.whole(given, "budget")
     )
-    better = given.get("better") or ("lower" if tune.looks_lower else "higher")
-    if better not in ("higher", "lower"):
-        raise UserError(f"better: {better!r} must be higher or lower")
-    _check_directions(tune, report, bool(given.get("better")))
+    better = _direction(given.get("better"), tune, report)
     plan = Plan(
         baseline=baseline,
         others=contestants,
@@ -186,6 +194,24 @@ def prepared(given: Mapping[str, Any]) -> tuple[Plan, Words, Program]:
         held_out=report != tune,
     )
     return plan, words, Program(str(given["command"]), tune, report, beside, Path.cwd())
+
+
+def _direction(said: Any, tune: Metric, report: Metric) -> str:
+    """higher or lower; of a name that does not tell, the user must say it: the wrong one would tune
+    for the worst setting.
+
+    Raises:
+        UserError: where it is not known, or two numbers have two.
+    """
+    if said and said not in ("higher", "lower"):
+        raise UserError(f"better: {said!r} must be higher or lower")
+    _check_directions(tune, report, bool(said))
+    if not (said or tune.looks_lower or tune.looks_higher):
+        raise UserError(
+            f"{tune.option} ({tune.name}): its name does not tell which way is better: say "
+            "--better higher or --better lower"
+        )
+    return said or ("lower" if tune.looks_lower else "higher")
 
 
 def _check_directions(tune: Metric, report: Metric, is_said: bool) -> None:
@@ -247,9 +273,16 @@ def _about(plan: Plan, program: Program) -> dict[str, Any]:
     }
 
 
-def _workers(given: Mapping[str, Any]) -> int:
+def _workers(given: Mapping[str, Any], program: Program) -> int:
     workers = options.whole(given, "workers")
     workers = 1 if workers is None else workers
     if workers < 1:
         raise UserError(f"--workers {workers}: at least 1")
+    for metric in program.metrics if workers > 1 else []:
+        own = named(metric.file or "{run_dir}")
+        if "run_dir" not in own and not own.issuperset(NEEDED):
+            raise UserError(
+                f"{metric.option} {metric.text}: runs at a time would write one file: put "
+                "{run_dir} into its path and the command, or leave --workers out"
+            )
     return workers

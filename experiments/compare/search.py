@@ -30,6 +30,9 @@ CHEAP_STEP, NUM_DECAYS, CHEAP_REACH = 0.4, 3, 0.75
 MIN_FULL = 16
 """Fewest trials for grow, probe, scatter; below, the quick look."""
 DRAWS = 200
+EXPLODED = (60.0, 15.0)
+"""A run so many sd below the best, and so many times as far as the median run, has exploded though
+it ended with a number, as losses do: to the fit it is one that diverged."""
 _CELLS = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)], float)
 
 
@@ -90,15 +93,25 @@ class Search:
         sd^2: mean of the first guess, freed of the noise that a start below the top adds, and of
         the fit's residuals, weighted by their degrees of freedom.
         """
-        found = fit(self.x, self.y / self.sd, self._rng, draws)
+        alive = self._alive()
+        found = fit(self.x, np.where(alive, self.y, np.nan) / self.sd, self._rng, draws)
         if np.isfinite(found.spread):
             below = float(np.clip(found.loss_at(np.zeros((1, 2)))[0], 0, 10))
             first = self._first_sd / (1 + NOISE_GROWTH * below if self._first_at_start else 1)
-            free = max(int(np.isfinite(self.y).sum()) - len(found.coefficients), 0)
+            free = max(int(alive.sum()) - len(found.coefficients), 0)
             squares = self._first_df * first**2 + free * (found.spread * self.sd) ** 2
             self.sd = max(float(np.sqrt(squares / (self._first_df + free))), self._floor)
         self.last = found
         return found
+
+    def _alive(self) -> np.ndarray:
+        """Which runs tell of the top: those with a number, but `EXPLODED` ones."""
+        alive = np.isfinite(self.y)
+        if not alive.any():
+            return alive
+        below = np.nanmax(self.y) - self.y
+        many_sd, many_medians = EXPLODED
+        return alive & (below <= max(many_sd * self.sd, many_medians * np.nanmedian(below)))
 
     def top(self) -> np.ndarray:
         """The fitted top; before there is one the best run, of equals the smallest lr."""

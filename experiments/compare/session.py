@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments.compare import as_json, cost, protocol, verdict
 from experiments.compare.asking import Answer, Ask, Notice, converse
-from experiments.compare.ledger import Ledger
+from experiments.compare.ledger import Ledger, writing_to
 from experiments.compare.plan import Contestant, Pilot, Plan, Result
 from experiments.compare.search import Search
 from experiments.compare.verdict import Words
@@ -78,8 +78,13 @@ def lead(
     ledger: Ledger,
     run: Callable[[Sequence[Ask]], list[Answer]],
     options: Options,
+    check: Callable[[Pilot], Iterable[str]] = lambda pilot: (),
+    remarks: Sequence[str] = (),
 ) -> Result:
     """Runs the protocol; prints as it goes, and the verdict in the end.
+
+    `check`: is told of the pilot before anything is asked; says what to beware of, or refuses.
+    `remarks`: stand below the verdict.
 
     Raises:
         Declined: where the user does not want to go on.
@@ -91,17 +96,20 @@ def lead(
         for line in said_of(notice, words, options):
             print(line, flush=True)
         if notice.kind == "pilot":
+            for line in check(notice.facts["pilot"]):
+                print(line, flush=True)
             _ask(options, plan, notice.facts["pilot"], ledger)
 
     result: Result = converse(protocol.compare(plan), run, hear)
     seconds = sum(e.get("seconds") or 0.0 for e in ledger.known.values())
     seconds = seconds or time.monotonic() - started
-    lines = verdict.sentences(result, words)
+    lines = [*verdict.sentences(result, words), *remarks]
     text = "\n".join(lines) + "\n"
     row = as_json.as_json(result, words, seconds)
-    write_text(ledger.path / "verdict.txt", text)
-    write_text(ledger.path / "verdict.json", row + "\n")
-    ledger.write_table()
+    with writing_to(ledger.path):
+        write_text(ledger.path / "verdict.txt", text)
+        write_text(ledger.path / "verdict.json", row + "\n")
+        ledger.write_table()
     print(f"\n{text}\n{len(ledger.known)} runs, {ledger.path / 'trials.csv'}")
     if options.json:
         print(row)

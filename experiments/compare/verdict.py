@@ -40,6 +40,7 @@ def sentences(result: Result, words: Words) -> list[str]:
         quick = result.budget < MIN_FULL
         prefix = f"Quick look ({result.budget} trials each): " if quick else ""
         said.append(prefix + _verdict(result, judged, words))
+        said += _lost(result, judged)
         said += _both_intervals(result, judged, words)
         said += _ratios(result, judged, words)
         said += _beside(result, judged, words)
@@ -88,6 +89,18 @@ def _verdict(result: Result, judged: Judged, words: Words) -> str:
         "excluded."
     )
     return f"{start} {_remedy(result, judged, found)}"
+
+
+def _lost(result: Result, judged: Judged) -> Iterator[str]:
+    """How many final runs the interval leaves out."""
+    if judged.interval is None or judged.reason == "diverged" or not any(judged.lost):
+        return
+    who = (judged.contestant, result.plan.baseline)
+    told = [
+        f"{lost} of {len(result.final[one.name])} of {one.label}"
+        for one, lost in zip(who, judged.lost, strict=True)
+    ]
+    yield f"Final runs that diverged or failed, and are left out: {', '.join(told)}."
 
 
 def _shown(result: Result, judged: Judged, words: Words, found: Interval) -> str:

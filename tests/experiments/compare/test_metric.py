@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from experiments.compare.metric import Metric, MetricError, check_command, filled
+from experiments.compare.metric import Metric, MetricError
+from experiments.compare.placeholders import check_command, filled
 from experiments.config import UserError
 
 ACC = "acc=([0-9.]+)"
@@ -26,6 +27,12 @@ ACC = "acc=([0-9.]+)"
         ("loss ([0-9.]+)", "loss 2\nloss information: none", 2.0),
         (ACC, "The end: acc=90.5.", 90.5),
         ("json:loss", '{"loss": 1}\n{"loss": NaN}', math.nan),
+        ("reward=([0-9.]+)", "reward=3\nreward=-1.5e-3", -1.5e-3),  # not the 3 before
+        ("ppl=([0-9.]+)", "ppl=11,160.2", 11160.2),
+        (ACC, "step,acc\nacc=12,345", 12.0),  # a column after it
+        (ACC, "\x1b[1mval\x1b[0m acc=\x1b[1;32m90.5\x1b[0m%", 90.5),
+        (ACC, "\r10% acc=1\r100% acc=90.5\x1b[K", 90.5),
+        ("json:acc", '\x1b]0;title\x07\x1b[36m{"acc": 4}\x1b[0m', 4.0),
         ("json:val.acc", '{"val.acc": 3}', 3.0),
         ("json:eval.acc", '{"epoch": 1, "eval/acc": 4}', 4.0),
     ],
@@ -82,10 +89,24 @@ def test_patterns_that_cannot_work_are_refused(text):
         ("json:merge_rate", "merge_rate", False),
         (r"Test accuracy: (\S+)%", "Test accuracy", False),
         (r"final loss (\S+)", "loss", True),
+        ("(?i)val_loss: ([0-9.]+)", "val_loss", True),
+        ("(?:val|valid)_loss=([0-9.]+)", "valid loss", True),
+        ("([0-9.]+) val_loss", "val_loss", True),
+        ("loss: train (?:[0-9.]+) val ([0-9.]+)", "val loss", True),
+        ("json:loss.val", "val loss", True),
+        ("json:metrics.val_loss.mean", "val_loss", True),
+        ("train_loss=[0-9.]+ val_acc=([0-9.]+)", "val_acc", False),
+        (r"Loss: [0-9.]+ Acc@1: [0-9.]+ \(\s*([0-9.]+)\)", "Acc@1", False),
+        (r"^\d+,[^,]*,([0-9.]+)", "the metric", False),
     ],
 )
 def test_names(text, name, lower):
     assert (Metric(text).name, Metric(text).looks_lower) == (name, lower)
+
+
+@pytest.mark.parametrize("text", ["Best metric: (.*)", "(.*)", "json:eval_x", "(?P<x>.*)"])
+def test_a_name_that_tells_no_direction_has_none(text):
+    assert not Metric(text).looks_lower and not Metric(text).looks_higher
 
 
 def test_only_placeholders_are_filled():

@@ -69,7 +69,7 @@ def test_from_a_foreign_script_to_the_verdict_and_again_without_a_run(script, ca
     assert {"lr_ratio", "weight_decay_ratio", "reason", "tau", "margin"} <= set(row)
     assert row["verdict"] == "better" and row["low"] < 5 < row["high"] and row["trials"] == 10
     assert "Quick look (10 trials each): Lion is better than AdamW by" in said
-    assert len(events()) == 4 + 2 * (10 + 5)
+    assert len(events()) == 4 + 3 + 2 * (10 + 5)
     table = ledgers.read_table("results/comparisons/mine")
     assert len(table) == len(events()) and set(table.state) == {"finished"}
     assert sorted(p.name for p in Path().iterdir()) == sorted([*before, "results"])
@@ -211,6 +211,14 @@ BAD_OPTIONS = {
         "be made small, --test-metric (test_acc) does not",
     ),
     "two directions, said": (["--metric", "val_loss=(.*)", "--better", "lower"], "go the same way"),
+    "no direction": (
+        ["--metric", "val_x=(.*)", "--test-metric", "test_x=(.*)"],
+        "--metric (val_x): its name does not tell which way is better: say --better higher or",
+    ),
+    "one file for all": (
+        ["--metric", "file:log.txt:val_acc=(.*)", "--workers", "2"],
+        "runs at a time would write one file: put {run_dir} into its path",
+    ),
     "no such option": (["--bugdet", "25"], "unrecognized arguments: --bugdet: --help lists"),
     "no value": (["--budget"], "expected one argument"),
     "no such choice": (["--better", "up"], "invalid choice"),
@@ -230,7 +238,7 @@ def test_bad_options_are_one_clear_line_and_start_nothing(case, script, capsys):
 def test_nobody_to_ask_stops_after_the_pilot(script, capsys):
     without = [text for text in options(script) if text != "--yes"]
     assert compare.main(without) == 2
-    assert len(events()) == 4
+    assert len(events()) == 4 + 3
     captured = capsys.readouterr()
     assert "--yes" in captured.err and "about 30 runs" in captured.out
 
@@ -239,7 +247,7 @@ def test_an_effect_far_below_the_noise_stops_after_the_pilot(script, capsys):
     """In the metric's unit it is known only then; --yes is no answer to that."""
     assert compare.main(options(script, "--effect", "0.05")) == 2
     assert "cannot be found with any number of seeds" in capsys.readouterr().err
-    assert len(events()) == 4
+    assert len(events()) == 4 + 3
 
 
 def test_another_comparison_needs_another_name(script, capsys):
@@ -281,7 +289,8 @@ def test_a_file_that_says_nothing_sensible_is_one_clear_line(content, said, scri
 def test_a_machine_that_breaks_is_no_bad_setting(script, tmp_path, capsys):
     """Its disk is full from the 20th run on: nothing is judged by that, and nothing is lost."""
     broken = "import os, sys\nopen('n', 'a').write('x')\n"
-    broken += "if os.path.getsize('n') > 20: sys.exit('no space left')\n"
+    broken += "if os.path.getsize('n') > 20 and not os.path.exists('room'):\n"
+    broken += "    sys.exit('no space left')\n"
     (tmp_path / "train.py").write_text(broken + FOREIGN)
     assert compare.main(options(script)) == 2
     error = capsys.readouterr().err
@@ -289,7 +298,7 @@ def test_a_machine_that_breaks_is_no_bad_setting(script, tmp_path, capsys):
         "runs failed, and so does one that went well before (exit code 1: no space left)" in error
     )
     assert error.count("\n") == 1
-    (tmp_path / "train.py").write_text(FOREIGN)
+    (tmp_path / "room").touch()
     assert compare.main(options(script)) == 0
     assert compare.main(options(script, name="whole")) == 0
     kept = {event["key"]: event for event in events()}

@@ -125,6 +125,33 @@ def test_a_winner_that_diverges_is_no_winner():
     assert result.judged[0].lost == (2, 0)
 
 
+@pytest.mark.parametrize("name", ["lion", "adamw"])
+def test_two_of_which_one_diverges_more_often_are_not_the_same(name):
+    lost = lambda ask: ask.key in (f"{name}/final/0", f"{name}/final/3")  # noqa: E731
+    result, _, _ = run(gap=0.0, diverges=lost)
+    assert (result.judged[0].verdict, result.judged[0].reason) == ("undecided", "diverged")
+    alike = run(gap=0.0, diverges=lambda ask: ask.key.endswith("/final/0"))[0].judged[0]
+    assert (alike.verdict, alike.lost) == ("equivalent", (1, 1))
+
+
+def test_a_run_that_explodes_with_a_finite_number_is_as_one_that_diverged():
+    """A loss of thousands of sd at high lr: neither tops nor the sd of a run, by which seeds and
+    effect are planned, may follow it."""
+
+    def exploding(asks):
+        answers = answering({"adamw": (2e-3, 0.1, 90.0), "lion": (4e-4, 0.5, 93.0)})(asks)
+        best = {"adamw": 2e-3, "lion": 4e-4}
+        return [
+            replace(a, tune=a.tune - 1e6) if ask.lr > 3 * best[ask.optimizer] else a
+            for ask, a in zip(asks, answers, strict=True)
+        ]
+
+    result = converse(protocol.compare(PLAN), exploding)
+    assert result.judged[0].verdict == "better" and 0.3 < result.sd < 0.9  # the truth: 0.5
+    assert 1.4e-3 < result.tuned["adamw"].pick.lr < 2.8e-3
+    assert 2.8e-4 < result.tuned["lion"].pick.lr < 5.7e-4
+
+
 def test_diverged_trials_count_and_do_no_harm():
     """Every fifth run of the search is lost."""
     lost = lambda ask: "/search/" in ask.key and ask.seed % 5 == 0  # noqa: E731

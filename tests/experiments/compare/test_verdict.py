@@ -105,6 +105,17 @@ def test_refusals_name_the_remedy():
     assert same == ("No verdict: all seeds gave the same value; use loss, or more test data.")
 
 
+def test_lost_final_runs_are_said_with_every_verdict():
+    for ours, theirs in (([*shifted(5), np.nan], [*EVEN, np.nan]), ([*EVEN, np.nan], [*EVEN, 90])):
+        said = verdict.sentences(result(ours, theirs), WORDS)[1]
+        lost = int(np.isnan(theirs).sum())
+        assert said == (
+            "Final runs that diverged or failed, and are left out: 1 of 6 of Lion, "
+            f"{lost} of 6 of AdamW."
+        )
+    assert "left out" not in " ".join(verdict.sentences(result(EVEN, EVEN), WORDS))
+
+
 def test_a_baseline_that_tuning_has_made_worse_is_not_tuned():
     """The user's own setting gives 98: nothing is claimed against a baseline of 90."""
     whole = result(shifted(6), EVEN)

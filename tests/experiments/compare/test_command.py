@@ -1,0 +1,148 @@
+"""One run of a program: its empty folder, its quotes, what it leaves behind, how it is stopped."""
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import forked
+import pytest
+
+from experiments.compare import ledger as ledgers
+from experiments.compare import sources
+from experiments.compare.asking import Answer, Ask
+from experiments.compare.command import Program, Runner
+from experiments.compare.ledger import Ledger
+from experiments.compare.metric import Metric
+from experiments.compare.placeholders import filled_for_shell
+from experiments.config import UserError
+from experiments.sweep.holders import process_start
+
+ASK = Ask("pilot/1", "lion", "pilot", 1e-3, 0.1, 0)
+ACC = Metric("acc=([0-9.]+)")
+
+
+@contextlib.contextmanager
+def runner(path, command, metric=ACC, workers=1):
+    with Ledger(path / "mine").opened({}) as ledger:
+        yield Runner(Program(command, metric, metric, folder=path), ledger, workers), ledger
+
+
+def test_every_try_has_an_empty_folder_of_its_own(tmp_path):
+    """A program that refuses any other, fails once, and is killed once with half of its work."""
+    log = Metric("file:{run_dir}/log:acc=([0-9.]+)")
+    command = (
+        'test -z "$(ls -A {run_dir})" || exit 9; echo x > {run_dir}/half; '
+        "test -e once || { touch once; exit 1; }; echo acc=2 > {run_dir}/log"
+    )
+    with runner(tmp_path, command, log) as (one, ledger):
+        assert one.run([ASK])[0].tune == 2
+        ledger.forget([ASK])
+        assert one.run([ASK])[0].tune == 2  # beside what the tries before have left
+        (folder,) = (ledger.path / "runs").iterdir()
+    assert len(list(folder.glob("try*/half"))) == len(list(folder.glob("output*.txt"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("command", "before"),
+    [("{run_dir}", ""), ('"{run_dir}"', ""), ("'{run_dir}'", ""), ('"it\'s"/{run_dir}', "it's/"),
+     (r"\'/{run_dir}", "'/")],
+)  # fmt: skip
+@pytest.mark.parametrize("value", ["plain", "a b's", 'q"$HOME`\\x'])
+def test_a_value_is_quoted_as_its_place_asks(command, before, value):
+    said = os.popen(f"printf %s {filled_for_shell(command, {'run_dir': value})}").read()
+    assert said == before + value
+
+
+def test_other_braces_and_quotes_stay():
+    text = """t --cfg '{"lr": {lr}}' --note "it's" ${HOME} {wd}"""
+    filled = filled_for_shell(text, {"lr": "0.1", "weight_decay": "2"})
+    assert filled == """t --cfg '{"lr": 0.1}' --note "it's" ${HOME} 2"""
+
+
+def test_what_a_run_leaves_behind_is_ended(tmp_path):
+    with runner(tmp_path, "sleep 600 & echo $! > left; echo acc=1") as (one, _):
+        assert one.run([ASK])[0].tune == 1
+    number = int((tmp_path / "left").read_text())
+    forked.wait_for(lambda: process_start(number) is None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_stopped_and_stopped_again_nothing_goes_on(number, tmp_path):
+    """The program does not mind SIGTERM: the second signal comes while it is waited for."""
+
+    def stop():
+        forked.wait_for((tmp_path / "pid").exists)
+        os.kill(os.getpid(), number)
+        forked.wait_for((tmp_path / "told").exists)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    command = (
+        "trap 'touch told' TERM; echo $$ > pid.new; mv pid.new pid; while :; do sleep 0.02; done"
+    )
+    thread = threading.Thread(target=stop)
+    began = time.monotonic()
+    with runner(tmp_path, command) as (one, _):
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            one.run([ASK])
+    thread.join()
+    assert process_start(int((tmp_path / "pid").read_text())) is None
+    assert time.monotonic() - began < 60  # no hang
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["[]", "{}", '"a"', "\0\0", '{"event": 3}', '{"event": "ended"}', '{"event": "agreed"}',
+     '{"event": "started", "machine": "x", "pid": "x", "born": 1}', "[" * 100_000],
+)  # fmt: skip
+def test_a_damaged_line_is_named_whatever_it_is(line, tmp_path):
+    with Ledger(tmp_path).opened({}) as ledger:
+        ledger.end(ASK, Answer(1.0), "finished")
+    with ledger.file.open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(UserError, match="line 2 is damaged"), Ledger(tmp_path).opened({}):
+        pass
+
+
+def test_a_full_disk_is_one_line_and_the_half_written_line_is_cut(tmp_path, monkeypatch):
+    def full(_number):
+        raise OSError(28, "No space left on device")
+
+    with Ledger(tmp_path).opened({}) as ledger:
+        ledger.end(ASK, Answer(1.0), "finished")
+        monkeypatch.setattr(ledgers.os, "fsync", full)
+        with pytest.raises(UserError, match="No space left on device: mend that"):
+            ledger.note("retried", ASK)
+        monkeypatch.undo()
+        whole = ledger.file.read_bytes()
+        ledger.file.write_bytes(whole[:-5])
+    with Ledger(tmp_path).opened({}) as ledger:
+        assert [event["event"] for event in ledger.events()] == ["ended"]
+
+
+def test_a_program_that_changes_between_its_runs_is_said(tmp_path):
+    (tmp_path / "train.py").write_text("old")
+    command = "python train.py --config=cfg.yaml {lr} 'half"
+    with Ledger(tmp_path / "mine").opened({}) as ledger:
+
+        def changed():
+            return sources.changed(ledger, sources.files_of(command, tmp_path))
+
+        assert changed() == []
+        (tmp_path / "train.py").write_text("mended before any run has ended")
+        assert changed() == []
+        ledger.end(ASK, Answer(1.0), "finished")
+        kept = ledger.file.read_bytes()
+        assert changed() == [] and ledger.file.read_bytes() == kept
+        (tmp_path / "train.py").write_text("new")
+        assert changed() == ["train.py"] == changed()
+        assert "two programs" in sources.remarks(changed())[0]
+        ledger.forget([ASK])
+        assert changed() == [] and sources.remarks([]) == []
+    (tmp_path / "cfg.yaml").write_text("a: 1")
+    assert set(sources.files_of(command[:-5], tmp_path)) == {"train.py", "cfg.yaml"}
+    assert json.dumps(sources.files_of("x" * 5000, Path())) == "{}"

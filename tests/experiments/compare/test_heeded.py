@@ -1,0 +1,92 @@
+"""A program that does not heed what it is told, or whose number is of another size, is refused."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from experiments.compare.asking import Answer, Setting
+from experiments.compare.heeded import check_heeded, check_size
+from experiments.compare.plan import Contestant, Plan
+from experiments.config import UserError
+
+PLAN = Plan(Contestant("adamw", "AdamW"), (Contestant("lion", "Lion"),), Setting(1e-3, 0.1))
+
+
+def checked(*heeds, plan=PLAN, failing=()):
+    """Runs of a program that heeds these settings alone; returns the asks and what is said."""
+    asked = []
+
+    def run(asks):
+        asked.extend(asks)
+        answers = [hash(tuple(getattr(ask, name) for name in ("seed", *heeds))) for ask in asks]
+        return [Answer(math.nan) if a.optimizer in failing else Answer(float(n), n + 0.5)
+                for a, n in zip(asks, answers, strict=True)]  # fmt: skip
+
+    def states(name):
+        return ["failed" if name in failing else "finished"]
+
+    return asked, list(check_heeded(plan, run, states))
+
+
+def test_a_program_that_heeds_all_costs_one_run_each_and_one():
+    asked, said = checked("optimizer", "lr", "weight_decay")
+    assert said == [] and len(asked[:3]) == 3
+    known = {ask.identity for ask in asked}
+    assert {one[:4] for one in known} == {
+        *{("adamw", 2e-4, 0.1, 0), ("lion", 2e-4, 0.1, 0), ("adamw", 1e-3, 1.0, 0)},
+        ("adamw", 1e-3, 0.1, 0),  # of the pilot
+    }
+
+
+@pytest.mark.parametrize(
+    ("heeds", "said"),
+    [
+        (("lr", "weight_decay"), "adamw and lion gave the very same numbers"),
+        (("optimizer", "weight_decay"), "0.0002 and 0.001 gave the very same numbers"),
+    ],
+)
+def test_a_setting_that_is_swallowed_is_refused(heeds, said):
+    with pytest.raises(UserError, match=said):
+        checked(*heeds)
+
+
+def test_a_weight_decay_that_changes_nothing_is_said_alone():
+    """A short training may hardly show it."""
+    _, said = checked("optimizer", "lr")
+    assert len(said) == 1 and "does not use {weight_decay}" in said[0]
+    none = replace(PLAN, start=Setting(1e-3, 0.0))
+    assert "0 and 0.1 gave" in checked("optimizer", "lr", plan=none)[1][0]
+
+
+def test_equal_by_chance_at_one_seed_is_no_reason():
+    def run(asks):
+        return [Answer(90.0, 90.0 + ask.seed * (ask.lr + (ask.optimizer == "lion"))
+                       + ask.seed * ask.weight_decay) for ask in asks]  # fmt: skip
+
+    assert list(check_heeded(PLAN, run, lambda name: ["finished"])) == []
+
+
+def test_a_contestant_that_fails_is_tried_at_three_rates_and_diverged_ones_are_not_equal():
+    asked, said = checked("optimizer", "lr", "weight_decay", failing=("lion",))
+    rates = [ask.lr for ask in asked if ask.optimizer == "lion"]
+    assert said == [] and sorted(set(rates)) == pytest.approx([1.25e-5, 5e-5, 2e-4])
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "changes", "said"),
+    [
+        ([0.93, 0.94], "points", {}, "--unit points"),
+        ([0.93, math.nan], "", {"effect": 1.5, "effect_in_sd": False}, "--effect 1.5"),
+        ([0.93], "", {"margin": 1.0}, "--margin 1"),
+        ([93.0, 0.9], "points", {"margin": 1.0}, None),
+        ([0.93], "", {"margin": 0.01}, None),
+        ([0.93], "%", {"better": "lower"}, None),  # a loss
+    ],
+)
+def test_a_share_of_one_has_no_points(values, unit, changes, said):
+    plan = replace(PLAN, **changes)
+    if said is None:
+        return check_size(plan, values, unit)
+    with pytest.raises(UserError, match=said):
+        check_size(plan, values, unit)
