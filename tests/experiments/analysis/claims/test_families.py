@@ -46,9 +46,13 @@ def tuning(root: Path, best: float = 1e-3) -> None:
     put(root, "tuning", rows)
 
 
-def fresh(root: Path, lion: float, lr: float = 1e-3, start: int = 100) -> None:
-    """Lion falls along a line to `lion`, AdamW to 1.8; both begin at 3."""
+def fresh(
+    root: Path, lion: float, lr: float = 1e-3, start: int = 100, first: float | None = None
+) -> None:
+    """Lion falls along a line to `lion` (its first seed to `first`), AdamW to 1.8, both from 3."""
     rows = runs({"lion": lion, "adamw": 1.8}, lr, range(start, start + 8))
+    if first is not None:
+        rows[0] |= {"val": first, "test": first}
     put(root, "fresh", rows)
     curves = [
         {"run_id": row["run_id"], "step": step, "split": "val", "metric": "loss",
@@ -77,6 +81,13 @@ def test_the_lower_loss_wins_and_gets_there_sooner(
     assert sooner.verdict == verdict
     assert (sooner.estimate > 1.1) == (lion < 1.8)
     assert ("8 of lion (n = 8 each)" in sooner.note) == (lion > 1.8), "never there, and said so"
+
+
+def test_one_seed_that_is_sooner_decides_nothing(tmp_path: Path) -> None:
+    tuning(tmp_path)
+    fresh(tmp_path, 1.8, first=1.0)
+    found = families.sooner("lm_proxy")(Evidence(tmp_path))
+    assert found.verdict == "inconclusive" and found.low < 1 < found.estimate
 
 
 def test_nothing_is_said_of_what_is_not_there(tmp_path: Path) -> None:
@@ -210,6 +221,17 @@ def test_a_gain_within_the_luck_of_tuning_is_none_of_the_optimizers() -> None:
     assert "of the optimizers [-0." in found.note
     far = Tuned(pairs.assign(ours=pairs.ours + 5), "", (), is_fresh=True).larger("")
     assert far.verdict == "supported"
+    behind = Tuned(pairs.assign(ours=pairs.ours - 7), "", (), is_fresh=True)
+    assert behind.larger("").verdict == "contradicted"
+
+
+def test_a_gain_minus_a_gain_has_the_edges_and_the_steps_of_both() -> None:
+    pairs = pd.DataFrame({"ours": [3.0, 4.0, 6.0], "theirs": [1.0, 2.0, 2.0]})
+    one = Tuned(pairs, "", ("lion",), resolution=0.1)
+    more = Tuned(pairs.assign(ours=pairs.ours + 1), "", ("adamw",), resolution=0.5)
+    for found, mean in ((more.less(one), 1.0), (one.less(more), -1.0)):
+        assert found.difference.mean == mean and found.resolution == 0.5
+        assert set(found.untuned) == {"lion", "adamw"}
 
 
 def test_a_metric_that_picked_nothing_stands_beside_the_verdict(tmp_path: Path) -> None:
