@@ -119,7 +119,7 @@ def test_distances_that_were_not_measured_alike_are_refused() -> None:
         held.compute_saving(*both, "a", "b", metric="eps_loss")
     alike = pd.concat([one, other.assign(instrument=one.instrument)]), both[1]
     assert held.compute_saving(*alike, "a", "b", metric="eps_loss").estimate == pytest.approx(1.0)
-    elsewhere = one.assign(split="test", instrument="z"), one.assign(run_id="c0", instrument="z")
+    elsewhere = both[0].assign(split="test"), one.assign(run_id="c0", instrument="z")
     found = held.compute_saving(
         pd.concat([alike[0], *elsewhere]), alike[1], "a", "b", split="val", metric="eps_loss"
     )

@@ -145,6 +145,7 @@ def test_the_text_says_what_was_picked_and_what_fresh_seeds_say(tmp_path: Path) 
     )
     assert "Lion is ahead; 3 settings each on 3 seeds, n = 8 fresh ones)" in text
     tuning(tmp_path, best=1e-2)
+    fresh(tmp_path, 1.5, lr=1e-2)
     text = text_families.picks(tmp_path / "results", ("lm_proxy",))
     assert "Lion (edge)" in text and "not tuned" in text
 
