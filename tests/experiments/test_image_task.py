@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import types
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from experiments.config import ConfigError
 from experiments.data.in_memory import InMemoryImages
 from experiments.data.order import BatchPlan, seed_all
 from experiments.distributed import World
-from experiments.evaluations.classification import score
+from experiments.evaluations.classification import classify, score
 from experiments.models.class_loss import sigmoid_loss
 from experiments.settings.image import ImageTaskConfig
 from experiments.tasks.image import ImageClassification
@@ -63,6 +64,27 @@ def test_classes_that_a_split_does_not_know_are_not_predicted() -> None:
 
 def test_scores_add_up_in_double_precision() -> None:
     assert score(LOGITS.bfloat16(), torch.tensor([0, 1, 0, 2]), None).dtype == torch.float64
+
+
+def test_one_number_that_is_none_makes_an_answer_wrong() -> None:
+    """argmax takes NaN for the largest, and would say class 0 of the first."""
+    logits = torch.tensor([[math.nan, 0.0, 1.0], [0.0, math.nan, 1.0], [5.0, 0.0, 1.0]])
+    assert score(logits, torch.tensor([0, 1, 0]), None)[:2].tolist() == [1, 3]
+    truth = torch.tensor([[True, False, False], [False, True, False], [True, True, False]])
+    assert score(logits, truth, None)[:2].tolist() == [1, 3]
+
+
+def test_a_pass_is_counted_in_single_precision_over_all_processes() -> None:
+    truth = torch.tensor([0, 1, 0, 2])
+    two = types.SimpleNamespace(device=torch.device("cpu"), sum=lambda sums: 2 * sums)
+    batches = [(LOGITS[:3], {"val": truth[:3]}), (LOGITS[3:], {"val": truth[3:]})]
+    found = classify(torch.Tensor.bfloat16, batches, {"val": None}, two)  # type: ignore[arg-type]
+    top1, loss = found
+    each = functional.cross_entropy(LOGITS, truth, reduction="none")
+    assert (top1.value, top1.n, loss.n) == (50.0, 8, 8)
+    assert loss.value == pytest.approx(float(each.mean()), rel=1e-6)
+    assert loss.error == pytest.approx(float(each.std(correction=0)) / math.sqrt(8), rel=1e-5)
+    assert top1.error == pytest.approx(100 * math.sqrt(0.5 * 0.5 / 8))
 
 
 # --- several labels an image ----------------------------------------------------------------------
