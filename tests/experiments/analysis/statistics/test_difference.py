@@ -143,6 +143,13 @@ def test_leave_one_out_by_hand() -> None:
     found = leave_one_out(table, "lion")
     # Without seed 0 lr 2 is best; with it lr 1 is: 11 / 3 against 8 / 3.
     assert found.test.to_dict() == {0: 20.0, 1: 11.0, 2: 12.0, 3: 13.0}
+    late = known_truth.run("lion", 9, math.nan, lr=1.0, state="diverged")
+    assert leave_one_out(pd.DataFrame([*rows, late]), "lion").test.equals(found.test)
+    three, two = (leave_one_out(table[table.seed < n], "lion").test.to_dict() for n in (3, 2))
+    assert three == {0: 20.0, 1: 11.0, 2: 12.0}
+    assert two == {0: 10.0, 1: 11.0}, "of two seeds one picks nothing: simply the runs"
+    lost = table.assign(val=table.val.where((table.lr != 1.0) | (table.seed != 0)))
+    assert set(leave_one_out(lost, "lion").lr) == {2.0}, "nobody has measured it on seed 0"
 
 
 def test_one_setting_reports_its_own_runs() -> None:
@@ -164,6 +171,7 @@ def test_the_step_of_a_table() -> None:
     table = pd.DataFrame({"test": values})
     assert resolution_of(table) == pytest.approx(STEP, abs=2e-4)
     assert resolution_of(table.assign(n=359)) == pytest.approx(STEP)
+    assert resolution_of(table.assign(n=[359] + [1000] * 19)) == pytest.approx(STEP), "the largest"
     assert resolution_of(table.iloc[:3]) == 0.0, "too few values tell nothing"
     loss = Headline("loss", "lower", "nats").columns()
     assert resolution_of(table.assign(n=359, **loss)) == 0.0
