@@ -23,6 +23,7 @@ from experiments.analysis.claims import searches as claims_searches
 from experiments.analysis.claims.evidence import Evidence, NotRun
 from experiments.analysis.claims.ledger import COLUMNS, NO_RUN, ledger
 from experiments.analysis.claims.paper_tables import Tables
+from experiments.analysis.statistics.uncertainty import Interval
 from experiments.store import UserError
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -308,6 +309,41 @@ def test_a_tie_of_batch_sizes_is_said(root: Path) -> None:
     batches([80, 84, 87, 83], [80, 87, 87, 80])(root)
     found = claims_runs.CHECKS["C046"](Evidence(root))
     assert re.search(r"adamw is level at \d+, the smaller is taken", found.note)
+
+
+def test_the_closest_of_several_is_shown_whichever_way_is_better(root: Path) -> None:
+    """The mean of the adaptive ones is 93.96: 1.46 above AddSign, 1.96 above PowerSign."""
+    optimizers(TEN)(root)
+    path = root / "results" / "studies" / "vit_proxy" / "optimizers" / "runs.csv"
+    table = pd.read_csv(path)
+    found = claims_runs.CHECKS["C038"](Evidence(root))
+    assert found.measure.endswith("addsign") and found.estimate == pytest.approx(1.46, abs=0.2)
+    falling = {"metric": "loss", "better": "lower", "unit": "nats"}
+    turned = table.assign(val=100 - table.val, test=100 - table.test, **falling)
+    turned.to_csv(path, index=False)
+    found = claims_runs.CHECKS["C038"](Evidence(root))
+    assert found.measure.endswith("addsign") and found.estimate == pytest.approx(-1.46, abs=0.2)
+    assert found.verdict == SUPPORTED
+    table[(table.optimizer != "radam") | (table.lr < 1e-3 * 1.1)].to_csv(path, index=False)
+    found = claims_runs.CHECKS["C038"](Evidence(root))  # the second of the adaptive ones
+    assert found.verdict == INCONCLUSIVE and "best cells on edges: radam" in found.note
+    betas(95.0, 93.0, 90.0, adamw=88.0)(root)
+    found = claims_runs.CHECKS["C042"](Evidence(root))
+    assert found.measure == "test accuracy, Lion - single beta 0.9", "2 points, beside 5"
+
+
+def test_steps_decide_by_the_whole_interval_and_by_four_seeds(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_curves(97.0, 90.0)(root)
+    outcomes = {
+        (1.5, 1.2, 2.0, 4): SUPPORTED, (1.5, 0.9, 2.0, 4): INCONCLUSIVE,
+        (1.5, 1.2, 2.0, 3): INCONCLUSIVE, (0.8, 0.7, 0.9, 4): CONTRADICTED,
+        (0.8, 0.7, 1.1, 4): INCONCLUSIVE, (0.8, 0.7, 0.9, 3): INCONCLUSIVE,
+    }  # fmt: skip
+    for interval, verdict in outcomes.items():
+        monkeypatch.setattr(claims_runs, "speed_up", lambda *_, i=interval: Interval(*i, "x"))
+        assert claims_runs.CHECKS["C039"](Evidence(root)).verdict == verdict, interval
 
 
 def test_curves_with_few_evaluations_tell_no_steps(root: Path) -> None:
