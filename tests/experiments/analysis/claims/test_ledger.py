@@ -153,7 +153,7 @@ def noise(
         for seed in range(6)
         for kind, scale, v in (("none", 0.0, values[0]), ("sigma", 0.01, values[0] + 0.01),
                                ("sigma", 0.05, values[1]),
-                               ("relative", 0.1, values[1] if relative is None else relative))
+                               ("relative", 0.05, values[1] if relative is None else relative))
     ]  # fmt: skip
     for row in rows:  # not alike to the last digit
         row["loss"] += 0.002 * math.sin(row["seed"] + len(row["optimizer"]))
@@ -220,9 +220,11 @@ OUTCOMES: list[tuple[str, str, Callable[[Path], None]]] = [
     ("C049", CONTRADICTED, batches([83, 86, 87, 83], RISING)),
     ("C050", SUPPORTED, heatmap(adamw=(1e-2, 0.1), lion=(2e-3, 0.5))),
     ("C050", INCONCLUSIVE, heatmap(adamw=(4e-3, 0.1), lion=(2e-3, 0.5))),  # 1 to 4 x
+    ("C050", INCONCLUSIVE, heatmap(adamw=(5e-3, 0.1), lion=(2e-3, 0.5))),  # 2.5 x, above 1
     ("C050", CONTRADICTED, heatmap(adamw=(2e-3, 0.1), lion=(2e-3, 0.5))),
     ("C051", SUPPORTED, heatmap(adamw=(1e-2, 0.1), lion=(2e-3, 0.5))),
     ("C051", INCONCLUSIVE, heatmap(adamw=(2e-3, 0.1), lion=(2e-3, 0.5))),  # lr is not smaller
+    ("C051", INCONCLUSIVE, heatmap(adamw=(4e-2, 0.1), lion=(2e-3, 0.5))),  # much smaller
     ("C051", CONTRADICTED, heatmap(adamw=(1e-2, 0.1), lion=(2e-3, 0.1))),
     ("C052", SUPPORTED, heatmap(lion_slope=1.0)),
     ("C052", CONTRADICTED, heatmap(lion_slope=3.0)),
@@ -330,6 +332,35 @@ def test_the_closest_of_several_is_shown_whichever_way_is_better(root: Path) -> 
     betas(95.0, 93.0, 90.0, adamw=88.0)(root)
     found = claims_runs.CHECKS["C042"](Evidence(root))
     assert found.measure == "test accuracy, Lion - single beta 0.9", "2 points, beside 5"
+
+
+def test_benchmarks_by_hand(root: Path) -> None:
+    """The fastest of each, the median of the files, and ranges that are the claims' own."""
+    bench(4.0, 100.0)(root)
+    folder = root / "results" / "bench"
+    for name, factor in (("a", 2.0), ("b", 10.0)):
+        content = json.loads((folder / "lion_whole.json").read_text())
+        content["rows"][0]["whole_step_ms"] = 110 / factor
+        (folder / f"lion_{name}.json").write_text(json.dumps(content))
+    found = claims_runs.CHECKS["C003"](Evidence(root))
+    assert (found.estimate, found.low, found.high) == pytest.approx((100.0, 10.0, 900.0))
+    assert claims_runs.CHECKS["C001"](Evidence(root)).estimate == pytest.approx(0.5, abs=1e-3)
+    for path in folder.glob("*"):
+        path.unlink()
+    folder.rmdir()
+    bench(4.4, 109.0)(root)
+    for name in ("C001", "C003"):
+        assert claims_runs.CHECKS[name](Evidence(root)).verdict == CONTRADICTED
+
+
+def test_the_widest_of_three_pairs_is_shown_and_each_counts(root: Path) -> None:
+    resnet({"lion": 92.0, "adamw": 95.0, "sgd": 94.9})(root)
+    assert claims_runs.CHECKS["C061"](Evidence(root)).measure == "test accuracy, lion - adamw"
+    means = {"lion": 76.9, "adamw": 76.3, "sgd": 75.7}  # only the two ends are far apart
+    rows = known_truth.arms(means, scale="paper", experiment="resnet50_imagenet")
+    put_paper(root, [row | {"run_id": str(k)} for k, row in enumerate(rows)])
+    found = claims_scale.CHECKS["C061"](Evidence(root))
+    assert found.verdict != SUPPORTED and found.measure == "test accuracy, lion - sgd"
 
 
 def test_steps_decide_by_the_whole_interval_and_by_four_seeds(
