@@ -17,6 +17,7 @@ from experiments.analysis.claims import families
 from experiments.analysis.claims.evidence import Evidence, NotRun
 from experiments.analysis.claims.tuned_pairs import Tuned
 from experiments.analysis.figures import language
+from experiments.analysis.statistics.uncertainty import Interval
 from experiments.headline import Headline
 from experiments.store import UserError
 
@@ -88,6 +89,36 @@ def test_one_seed_that_is_sooner_decides_nothing(tmp_path: Path) -> None:
     fresh(tmp_path, 1.8, first=1.0)
     found = families.sooner("lm_proxy")(Evidence(tmp_path))
     assert found.verdict == "inconclusive" and found.low < 1 < found.estimate
+
+
+def test_steps_decide_by_the_whole_interval_four_seeds_and_who_ends_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuning(tmp_path)
+    outcomes = {
+        (1.5, 1.2, 2.0, 4): "supported", (1.5, 0.9, 2.0, 4): "inconclusive",
+        (1.5, 1.2, 2.0, 3): "inconclusive", (0.8, 0.7, 0.9, 4): "contradicted",
+        (0.8, 0.7, 1.1, 4): "inconclusive", (0.8, 0.7, 0.9, 3): "inconclusive",
+    }  # fmt: skip
+    for end in (1.8, 2.1):  # alike, and shown to be worse in the end
+        fresh(tmp_path, end)
+        for interval, verdict in outcomes.items():
+            found = lambda *_, i=interval, **__: Interval(*i, "x")  # noqa: E731
+            monkeypatch.setattr(families, "compute_saving", found)
+            own, other = (
+                families.sooner("lm_proxy", metric)(Evidence(tmp_path)).verdict
+                for metric in (None, "loss")
+            )
+            assert own == ("contradicted" if end > 1.8 else verdict), interval
+            assert other == verdict, "of a metric that does not decide"
+
+
+def test_a_gain_of_fresh_seeds_has_the_luck_of_tuning_in_it(tmp_path: Path) -> None:
+    tuning(tmp_path)
+    fresh(tmp_path, 1.784)  # lower by 0.01 +- 0.006 at these settings
+    found = families.gain("lm_proxy")(Evidence(tmp_path))
+    assert found.high < 0 and found.verdict == "inconclusive"
+    assert "shown at the settings found only" in found.note
 
 
 def test_nothing_is_said_of_what_is_not_there(tmp_path: Path) -> None:
