@@ -372,6 +372,22 @@ def test_answers_are_written_and_graded() -> None:
 
 
 @needs_transformers
+def test_the_decoder_sees_the_answer_one_token_late_and_nothing_of_its_end() -> None:
+    task, seen = texts.build_task("text to text"), {}
+    pad, inputs = task.source.tokenizer.pad_id, torch.ones(2, 3, dtype=torch.int64)
+    answers = torch.tensor([[5, 6, 7], [8, 9, -100]])
+
+    def model(**given: Tensor) -> Tensor:
+        seen.update(given)
+        return torch.zeros(2, 3, 23)
+
+    loss = task.loss(model, (inputs, inputs.bool(), answers), ALONE)
+    assert seen["decoder_input_ids"].tolist() == [[pad, 5, 6], [pad, 8, 9]]
+    assert seen["attention_mask"].all() and loss.weight is not None and loss.weight.item() == 5
+    assert loss.mean.item() == pytest.approx(math.log(23))
+
+
+@needs_transformers
 def test_micro_batches_weigh_what_their_answers_are_long() -> None:
     task = texts.build_task("text to text")
     loss = task.loss(net(task), first_batch(task), ALONE)
