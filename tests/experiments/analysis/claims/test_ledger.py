@@ -211,6 +211,10 @@ OUTCOMES: list[tuple[str, str, Callable[[Path], None]]] = [
     ("C046", SUPPORTED, batches([80, 84, 87, 83], [80, 87, 84, 80])),
     ("C046", CONTRADICTED, batches([80, 87, 84, 83], [80, 84, 87, 80])),
     ("C046", INCONCLUSIVE, batches([80, 84, 87, 89], [80, 87, 84, 80])),  # on the edge
+    ("C046", INCONCLUSIVE, batches([89, 84, 80, 78], [80, 87, 84, 80])),  # on the other
+    ("C046", INCONCLUSIVE, batches([80, 87, 84, 83], [80, 87, 84, 80])),  # the same
+    ("C046", INCONCLUSIVE, batches([80, 84, 87, 83], [80, 87, 84, 80], seeds=range(3))),
+    ("C046", INCONCLUSIVE, batches([80, 87, 84, 83], [80, 84, 87, 80], seeds=range(3))),
     ("C047", SUPPORTED, batches([80, 84, 86, 85], RISING)),
     ("C047", CONTRADICTED, batches([80, 84, 86, 81], RISING)),
     ("C048", SUPPORTED, batches(RISING, RISING)),
@@ -305,6 +309,19 @@ def test_betas_are_tuned_along_where_a_study_has_several(root: Path) -> None:
     assert found.estimate == pytest.approx(3.0, abs=0.3)
     assert claims_runs.CHECKS["C046"](Evidence(root)).n == 6
     assert "is level at" not in claims_runs.CHECKS["C046"](Evidence(root)).note
+
+
+def test_of_a_loss_the_best_batch_is_where_it_is_smallest(root: Path) -> None:
+    batches([80, 84, 87, 83], [80, 87, 84, 80])(root)
+    path = root / "results" / "studies" / "vit_proxy" / "batch_size" / "runs.csv"
+    table = pd.read_csv(path)
+    falling = {"metric": "loss", "better": "lower", "unit": "nats"}
+    table.assign(val=100 - table.val, test=100 - table.test, **falling).to_csv(path, index=False)
+    found = claims_runs.CHECKS["C046"](Evidence(root))
+    assert (found.verdict, found.estimate) == (SUPPORTED, 4.0)
+    grown = claims_runs.CHECKS["C049"](Evidence(root))
+    assert grown.estimate == pytest.approx(-15 / 20, abs=0.02)  # of 0, 3, -3, -3 at 2^4 to 2^10
+    assert "not tuned" not in grown.note and grown.verdict == SUPPORTED
 
 
 def test_a_tie_of_batch_sizes_is_said(root: Path) -> None:
