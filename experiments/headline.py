@@ -7,7 +7,6 @@ that picks a setting, compares optimizers or draws a verdict asks here. Standard
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -45,15 +44,6 @@ class Headline:
     def sign(self) -> int:
         """1 where larger is better, -1 where smaller is: `sign * value` is a score."""
         return 1 if self.better == "higher" else -1
-
-    @property
-    def worst(self) -> float:
-        """What no run is worse than: the value of one that diverged."""
-        return -self.sign * math.inf
-
-    def is_better(self, value: float, than: float) -> bool:
-        """Whether a value beats another; NaN beats nothing."""
-        return self.sign * value > self.sign * than
 
     def text(self, value: float) -> str:
         """A value with its digits and unit, for people."""

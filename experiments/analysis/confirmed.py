@@ -13,9 +13,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from experiments.analysis.statistics.comparison import (
+    SETTING,
     Chosen,
     choose,
     held_out_pairs,
@@ -31,6 +33,7 @@ from experiments.analysis.statistics.difference import (
 from experiments.analysis.statistics.tuning_luck import of_optimizers
 from experiments.analysis.statistics.uncertainty import holm
 from experiments.headline import of_table
+from experiments.store import UserError
 
 DIVERGED, UNTESTED = "diverged", "not run"
 MIN_TUNING_SEEDS = 3
@@ -71,6 +74,9 @@ def judged(
         better, worse, inconclusive, not tuned (`edges` says who), diverged (of the fresh runs, or
         every setting), not run. `holds`: the wide interval does not hold 0 either. `seeds`: fresh
         or left out.
+
+    Raises:
+        UserError: as `check_fresh`.
     """
     row = dict.fromkeys(COLUMNS, math.nan)
     row |= {"ours": ours, "theirs": theirs, "n": 0, "holds": False, "edges": "", "seeds": ""}
@@ -84,9 +90,43 @@ def judged(
     if runs is None:
         return row
     row["seeds"] = LEFT_OUT if fresh is None else FRESH
+    if fresh is not None:
+        check_fresh(tuning, runs, picked)
     if fresh is not None and (runs.state == "diverged").any():
         return row | {"verdict": DIVERGED}
     return row | _values(runs, ours, theirs, column, has_own_n, tuple(edges))
+
+
+def check_fresh(tuning: pd.DataFrame, fresh: pd.DataFrame, picked: Sequence[Chosen]) -> None:
+    """That fresh runs are of what the tuning picks, and of seeds that had no part in picking.
+
+    Args:
+        tuning: The runs that picked.
+        fresh: Runs of the picks; other optimizers' do not count.
+        picked: What `choose` says of the tuning runs.
+
+    Raises:
+        UserError: names the optimizer, or the seed.
+    """
+    names = [one.optimizer for one in picked]
+    page = str(fresh.experiment.iloc[0]) if "experiment" in fresh and len(fresh) else "the page"
+    for one in picked:
+        keys = [key for key in SETTING if key in tuning and key in fresh]
+        ran = fresh.loc[fresh.optimizer == one.optimizer, keys].astype(float).drop_duplicates()
+        wanted = np.nan_to_num([[float(getattr(one, key)) for key in keys]])
+        if len(ran) and not (
+            len(ran) == 1 and np.allclose(np.nan_to_num(ran), wanted, rtol=1e-6, atol=0)
+        ):
+            raise UserError(
+                f"{page}, {one.optimizer}: the fresh runs have another setting than the tuning "
+                "picks; train the picks again (scripts/sweep.py confirm)"
+            )
+    own = [set(runs.seed[runs.optimizer.isin(names)]) for runs in (tuning, fresh)]
+    if shared := sorted(own[0] & own[1]):
+        raise UserError(
+            f"{page}: seed {shared[0]} of the fresh runs had a part in picking; train the picks "
+            "with others (scripts/sweep.py confirm)"
+        )
 
 
 def _to_compare(

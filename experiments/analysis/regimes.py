@@ -93,7 +93,7 @@ def counts(cells: pd.DataFrame) -> dict[str, int]:
     wide = [
         p_of_optimizers(c.difference, c.wide_low, c.wide_high, c.n) for c in judged.itertuples()
     ]
-    stays = judged.holds.to_numpy(bool) & (np.array(holm(wide)) < ALPHA)
+    stays = np.array(holm(wide)) < ALPHA
     found = {}
     for name, verdict in (("behind", "worse"), ("ahead", "better")):
         is_so = (judged.verdict == verdict).to_numpy()

@@ -85,7 +85,7 @@ def score(
     loss, squares = logits.new_zeros(()), logits.new_zeros(())
     if labels.dtype == torch.bool:
         counts = labels.any(1)
-        right = labels.gather(1, predicted[:, None])[:, 0] & counts & is_known
+        right = labels.gather(1, predicted[:, None])[:, 0] & is_known
         counted, with_loss = counts.sum(), torch.tensor(0)
     else:
         right = (predicted[:, None] == labels.view(len(labels), -1)).any(1) & is_known

@@ -66,7 +66,11 @@ SAME = {
         "data__root": "/there",
         "data__num_workers": 0,
         "data__cache_dir": "/c",
+        "data__tokenizer_file": "/t.model",
+        "data__annotations": "/a.json",
+        "data__more_labels": "/l.tsv",
     },
+    "how it is measured": {"task__judge": {"num_draws": 3}, "task__one_shot": {"data": "/o"}},
     "eval batch": {"eval__batch_size": 1},
     "provenance": {"provenance__source": "table 12"},
     "job": {"job": "evaluate"},
@@ -105,6 +109,7 @@ OTHER = {
     "evaluation": {"eval__every_steps": 3},
     "text for a number": {"model__depth": "12"},
     "truth for a number": {"model__depth": True},
+    "and the number": {"model__depth": 1},
 }
 
 
@@ -131,6 +136,8 @@ def test_a_field_added_to_the_task_schema_later_does_not_rename_the_runs_of_toda
     today = config(task={"_target_": target})
     later = config(task={"_target_": target, "max_zoom": 0.0, "mixup_alpha": 0.0})
     assert run_id(today) == run_id(later)
+    bandit = config(task={"_target_": "experiments.tasks.bandit.ContextualBandit"})
+    assert run_id(bandit) != run_id(today)
 
 
 def test_the_decoder_of_old_runs_is_no_part_of_their_name_and_another_is() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import types
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from experiments.config import ConfigError
 from experiments.data.in_memory import InMemoryImages
 from experiments.data.order import BatchPlan, seed_all
 from experiments.distributed import World
-from experiments.evaluations.classification import score
+from experiments.evaluations.classification import classify, score
 from experiments.models.class_loss import sigmoid_loss
 from experiments.settings.image import ImageTaskConfig
 from experiments.tasks.image import ImageClassification
@@ -63,6 +64,27 @@ def test_classes_that_a_split_does_not_know_are_not_predicted() -> None:
 
 def test_scores_add_up_in_double_precision() -> None:
     assert score(LOGITS.bfloat16(), torch.tensor([0, 1, 0, 2]), None).dtype == torch.float64
+
+
+def test_one_number_that_is_none_makes_an_answer_wrong() -> None:
+    """argmax takes NaN for the largest, and would say class 0 of the first."""
+    logits = torch.tensor([[math.nan, 0.0, 1.0], [0.0, math.nan, 1.0], [5.0, 0.0, 1.0]])
+    assert score(logits, torch.tensor([0, 1, 0]), None)[:2].tolist() == [1, 3]
+    truth = torch.tensor([[True, False, False], [False, True, False], [True, True, False]])
+    assert score(logits, truth, None)[:2].tolist() == [1, 3]
+
+
+def test_a_pass_is_counted_in_single_precision_over_all_processes() -> None:
+    truth = torch.tensor([0, 1, 0, 2])
+    two = types.SimpleNamespace(device=torch.device("cpu"), sum=lambda sums: 2 * sums)
+    batches = [(LOGITS[:3], {"val": truth[:3]}), (LOGITS[3:], {"val": truth[3:]})]
+    found = classify(torch.Tensor.bfloat16, batches, {"val": None}, two)  # type: ignore[arg-type]
+    top1, loss = found
+    each = functional.cross_entropy(LOGITS, truth, reduction="none")
+    assert (top1.value, top1.n, loss.n) == (50.0, 8, 8)
+    assert loss.value == pytest.approx(float(each.mean()), rel=1e-6)
+    assert loss.error == pytest.approx(float(each.std(correction=0)) / math.sqrt(8), rel=1e-5)
+    assert top1.error == pytest.approx(100 * math.sqrt(0.5 * 0.5 / 8))
 
 
 # --- several labels an image ----------------------------------------------------------------------
@@ -230,6 +252,57 @@ def test_a_model_for_another_number_of_classes_is_refused() -> None:
     """With more it would train, and give chance to classes that there are not."""
     with pytest.raises(ConfigError, match=r"shape \[4, 3\] .* 4 classes: set model.num_classes=4"):
         task().loss(nn.Identity(), (LOGITS, torch.tensor([0, 1, 0, 2])), ALONE)
+
+
+def test_a_sigmoid_for_each_class_by_hand_and_the_same_in_the_evaluation() -> None:
+    scores, labels = torch.randn(5, 4), torch.tensor([0, 3, 1, 1, 2])
+    signs = torch.full((5, 4), -1.0)
+    signs[torch.arange(5), labels] = 1.0
+    nats = -(signs * scores).sigmoid().log().sum(1)
+    subject = task(loss="sigmoid")
+    found = subject.loss(nn.Identity(), (scores, labels), ALONE).mean
+    assert float(found) == pytest.approx(float(nats.mean()), rel=1e-5)
+    silent = nn.Sequential(nn.Flatten(), nn.Linear(48, 4))
+    nn.init.zeros_(silent[1].weight), nn.init.zeros_(silent[1].bias)
+    loss = next(m for m in subject._measure(silent, Context(ALONE, 0, 8, 0)) if m.metric == "loss")
+    assert loss.value == pytest.approx(4 * math.log(2))
+
+
+def test_pixels_of_files_are_normalised_in_training_and_in_evaluations() -> None:
+    subject, seen = task(), []
+    subject.settings = ImageTaskConfig(mean=[0.25], std=[0.5])
+
+    def model(images: Tensor) -> Tensor:
+        seen.append(images)
+        return torch.zeros(len(images), 4)
+
+    pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(3, 1, 1, 1)
+    labels = torch.tensor([0, 1, 2])
+    subject.loss(model, (pixels, labels), ALONE)  # type: ignore[arg-type]
+    subject.source = types.SimpleNamespace(  # type: ignore[assignment]
+        eval_groups=[["val"]],
+        visible_classes=lambda split: None,
+        eval_batches=lambda *_: [(pixels, {"val": labels})],
+    )
+    assert len(list(subject._measure(model, Context(ALONE, 0, 8, 0)))) == 2  # type: ignore[arg-type]
+    for images in seen:
+        assert images.flatten().tolist() == pytest.approx([-0.5, -0.1, 1.5])
+
+
+@pytest.mark.parametrize("mixed", [{"mixup_alpha": 0.4}, {"cutmix_alpha": 1.0}])
+def test_what_is_mixed_is_timms_with_the_labels_smoothed_once(mixed: dict[str, float]) -> None:
+    from timm.data.mixup import Mixup
+
+    alphas = {"mixup_alpha": 0.0, "cutmix_alpha": 0.0, **mixed}
+    images, labels = torch.randn(8, 1, 6, 8), torch.arange(8) % 4
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 4))
+    seed_all(3)
+    found = task(label_smoothing=0.2, **mixed).loss(model, (images.clone(), labels), ALONE).mean
+    seed_all(3)
+    made, soft = Mixup(**alphas, label_smoothing=0.2, num_classes=4)(images.clone(), labels)
+    assert not torch.equal(made, images)
+    wanted = -(soft * model(made).log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(found, wanted)
 
 
 def test_mixup_mixes_images_and_labels_alike_and_follows_the_seed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -100,6 +101,30 @@ def test_a_shift_moves_the_images_and_leaves_the_source_alone() -> None:
     assert moved.shape == still.shape and moved.dtype == torch.float32
     assert (moved != still).flatten(1).any(1).all()
     assert torch.equal(source.splits["train"][0], before)
+
+
+def test_shifts_turns_and_zooms_by_hand() -> None:
+    """One draw at a time at an end of its range, on exact pixels; 9 comes in from outside."""
+    square, wide = torch.rand(1, 1, 4, 4), torch.rand(1, 1, 4, 6)
+    most = {"max_shift": 2, "max_rotation": math.pi / 2, "max_zoom": 0.5}
+
+    def moved(images: torch.Tensor, place: int, draw: float, **settings: float) -> torch.Tensor:
+        draws = torch.full((1, 5), 0.5)  # nothing moves
+        draws[0, place] = draw
+        made = ImageTaskConfig(horizontal_flip=0.0, **settings)  # type: ignore[arg-type]
+        return in_memory.augment(images, draws, made, 9.0)
+
+    def expect(found: torch.Tensor, wanted: torch.Tensor) -> None:
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+
+    expect(moved(wide, 0, 0.0, **most), wide)
+    right, up = (torch.full_like(wide, 9.0) for _ in range(2))
+    right[..., :4], up[..., 2:, :] = wide[..., 2:], wide[..., :2, :]
+    expect(moved(wide, 3, 1.0, **most), right)
+    expect(moved(wide, 4, 0.0, **most), up)
+    expect(moved(square, 1, 1.0, **most), square.rot90(1, (2, 3)))
+    large = torch.nn.functional.interpolate(square, scale_factor=2, mode="bilinear")
+    expect(moved(square, 2, 0.0, **most), large[..., 2:6, 2:6])
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 50])

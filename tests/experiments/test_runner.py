@@ -71,6 +71,16 @@ def initial_weights(config: RunConfig) -> dict[str, Tensor]:
 # --- the step -------------------------------------------------------------------------------------
 
 
+def test_each_micro_batch_of_each_step_has_noise_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr("experiments.accumulating.seed_all", seeds.append)
+    sizes = {"train__batch_size": 12, "train__micro_batch_size": 4}
+    runner.run(tiny.config(tmp_path, train__epochs=None, train__steps=2, **sizes))
+    assert len(seeds) == len(set(seeds)) == 2 * 3
+
+
 @pytest.mark.parametrize("changes", [ADAMW, SGD], ids=["adamw", "sgd"])
 def test_accumulation_is_one_large_batch(tmp_path: Path, changes: dict[str, Any]) -> None:
     whole = tiny.config(tmp_path / "whole", **PLAIN, **changes)

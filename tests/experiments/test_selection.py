@@ -10,7 +10,7 @@ import pytest
 
 from experiments.analysis.statistics.comparison import choose
 from experiments.headline import IMAGE, Headline
-from experiments.selection import pick, shared_seeds
+from experiments.selection import pick, shared_seeds, with_setting
 
 LOSS = Headline("log_perplexity", "lower", "nats", digits=3)
 LRS = (1.0, 2.0, 3.0, 4.0, 5.0)
@@ -69,6 +69,10 @@ def test_a_diverged_cell_is_an_edge_that_was_tried() -> None:
     rows = [r for r in grid() if r["lr"] <= 3] + [row(4.0, s, 0, "diverged") for s in SEEDS]
     assert of(rows).setting["lr"] == 3.0 and of(rows).edges == ()
     assert of([r for r in rows if r["lr"] < 4]).edges == ("lr",)
+    high = [r | ({"val": 99.0} if r["state"] == "diverged" else {}) for r in rows]
+    assert of(high).setting["lr"] == 3.0, "whatever it measured before"
+    first = [row(0.5, s, 0, "diverged") for s in SEEDS]
+    assert of(first + grid()).setting["lr"] == 3.0
 
 
 @pytest.mark.parametrize(
@@ -98,6 +102,20 @@ def test_ties_are_said_and_the_smaller_wins() -> None:
     assert found.num_close == 2
 
 
+def test_the_mean_decides_and_what_is_near_is_counted_by_its_standard_error() -> None:
+    lucky = [row(1.0, s, val) for s, val in zip(SEEDS, (91.0, 91.0, 0.0), strict=True)]
+    assert of(lucky + [row(2.0, s, 80.0) for s in SEEDS]).setting["lr"] == 2.0
+    spread = [row(2.0, s, 89.0 + s) for s in SEEDS]  # sd 1, standard error 0.58
+    for less, num_close in ((0.5, 1), (0.7, 0)):
+        near = [row(3.0, s, 89.0 + s - less) for s in SEEDS]
+        assert of(spread + near).num_close == num_close
+
+
+def test_a_switch_has_no_edge() -> None:
+    rows = [r | {"nesterov": on, "val": r["val"] + on} for r in grid() for on in (True, False)]
+    assert pick(pd.DataFrame(rows), ["lr", "nesterov"], IMAGE).edges == ()
+
+
 def test_a_setting_without_a_key_is_one_and_stands_last() -> None:
     rows = [r | {"weight_decay": decay} for decay in (math.nan, 0.1) for r in grid()]
     found = of(rows)
@@ -105,6 +123,7 @@ def test_a_setting_without_a_key_is_one_and_stands_last() -> None:
     (tie,) = found.ties
     assert tie["lr"] == 3.0 and math.isnan(tie["weight_decay"]) and not found.incomplete
     assert list(found.runs.seed) == [0, 1, 2] and found.runs.weight_decay.eq(0.1).all()
+    assert with_setting(pd.DataFrame(rows), tie).weight_decay.isna().sum() == len(SEEDS)
 
 
 def test_a_falling_metric_is_best_where_it_is_smallest() -> None:
@@ -112,16 +131,24 @@ def test_a_falling_metric_is_best_where_it_is_smallest() -> None:
     assert of(rows, LOSS).setting["lr"] == 2.0 and of(rows, LOSS).ties == ()
     table = pd.DataFrame(rows).assign(**LOSS.columns())
     assert choose(table, "lion").lr == 2.0
+    close = [row(lr, s, 0.3 + 1e-4 * lr) for lr in LRS for s in SEEDS]
+    assert of(close, LOSS).ties == (), "so close is a tie of percentages alone"
+    perfect = of([row(lr, s, abs(lr - 2)) for lr in LRS for s in SEEDS], LOSS)
+    assert (perfect.setting["lr"], perfect.mean, perfect.ties) == (2.0, 0.0, ())
 
 
 def test_the_shared_seeds_are_the_largest_block() -> None:
     assert shared_seeds(pd.DataFrame(grid() + [row(2.0, 9, 1.0)]), ["lr"]) == [0, 1, 2]
     two_grids = grid(LRS, (0,)) + grid((1.0, 2.0), (1, 2, 3))
     assert shared_seeds(pd.DataFrame(two_grids), ["lr"]) == [0, 1, 2, 3]  # 8 runs, not 5
+    equal = grid(LRS[:4], (0,)) + grid((1.0, 2.0), (1,))
+    assert shared_seeds(pd.DataFrame(equal), ["lr"]) == [0, 1]  # 4 runs either way
+    one = grid(LRS[:3], (0,)) + grid((1.0,), (1, 2, 3, 4))
+    assert shared_seeds(pd.DataFrame(one), ["lr"]) == [0], "a cell alone compares nothing"
 
 
 def test_many_late_seeds_of_two_cells_do_not_take_over_a_grid() -> None:
-    lrs = tuple(float(lr) for lr in range(1, 10))
-    late = [row(lr, seed, 99.0) for lr in (8.0, 9.0) for seed in range(3, 40)]
+    lrs = tuple(float(lr) for lr in range(1, 8))
+    late = [row(lr, seed, 99.0) for lr in (6.0, 7.0) for seed in range(3, 40)]
     found = of(grid(lrs) + late)
     assert found.setting["lr"] == 3.0 and found.seeds == SEEDS

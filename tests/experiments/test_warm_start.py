@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import tiny
 import torch
 from safetensors.torch import save_file
 from timm.models import VisionTransformer
+from torch import nn
 
 from experiments import checkpoint, runner, start_from, warm_start
 from experiments.config import ConfigError, RunConfig, UserError
@@ -202,7 +204,44 @@ def test_unfinished_unknown_and_damaged_sources_are_refused(source: Any, tmp_pat
     status.write_text(text.replace("finished", "interrupted"))
     with pytest.raises(UserError, match="is interrupted, not finished"):
         runner.run(config(root, run_id(before), seed=7))
+    status.write_text(text.replace('"step": 4', '"step": 5'))
+    with pytest.raises(UserError, match="has no good checkpoint of its last step"):
+        runner.run(config(root, run_id(before), seed=7))
     status.write_text(text)
+
+
+def test_a_part_takes_its_own_names_from_the_shown_weights_of_every_shard(tmp_path: Path) -> None:
+    def towers() -> Any:
+        torch.manual_seed(0)
+        return nn.ModuleDict({"image": nn.Linear(2, 3), "text": nn.Linear(3, 2)})
+
+    def load(source: str, **more: str) -> Any:
+        model, task = towers(), SimpleNamespace(adapt=lambda state, model: state)
+        section = {"source": str(tmp_path / source), **more}
+        warm_start.load(config(tmp_path, section), task, model)  # type: ignore[arg-type]
+        return model
+
+    weight, bias = torch.full((3, 2), 5.0), torch.full((3,), 7.0)
+    part = {"tower.weight": weight, "tower.bias": bias, "head.weight": weight}
+    stale = {name: 0 * tensor for name, tensor in part.items()}
+    torch.save({"model": stale, "shown": part}, tmp_path / "ours.pt")
+    (tmp_path / "shards").mkdir()
+    for number, (name, tensor) in enumerate(part.items()):
+        save_file({name: tensor.clone()}, tmp_path / "shards" / f"{number}.safetensors")
+    index = {"weight_map": {name: f"{k}.safetensors" for k, name in enumerate(part)}}
+    (tmp_path / "shards/model.safetensors.index.json").write_text(json.dumps(index))
+    for source in ("ours.pt", "shards"):
+        model = load(source, take="tower.", into="image.")
+        assert torch.equal(model["image"].weight, weight) and torch.equal(model["image"].bias, bias)
+        assert torch.equal(model["text"].weight, towers()["text"].weight)
+    wrong = {"turned": weight.t().contiguous(), "inf": weight.clone().index_put_(*ONE_INF)}
+    for name, tensor in wrong.items():
+        save_file(part | {"tower.weight": tensor}, tmp_path / f"{name}.safetensors")
+        with pytest.raises(UserError, match=r"is \(2, 3\) there and \(3, 2\)|is not finite"):
+            load(f"{name}.safetensors", take="tower.", into="image.")
+
+
+ONE_INF = (torch.tensor([0]), torch.tensor([1])), torch.tensor(torch.inf)
 
 
 def test_a_device_is_no_file_of_weights_and_is_never_read(tmp_path: Path) -> None:

@@ -124,11 +124,12 @@ def test_old_pickle_without_the_flags_still_steps():
     assert revived.param_groups[0]["maximize"] is False
 
 
-def test_checkpoint_of_another_rule_is_refused():
+@pytest.mark.parametrize("variant", ["caution", "corrected_weight_decay"])
+def test_checkpoint_of_another_rule_is_refused(variant):
     optimizer = Lion(fresh_params(torch.float32))
     state = optimizer.state_dict()
-    state["param_groups"][0]["caution"] = True
-    with pytest.raises(ValueError, match="caution=True"):
+    state["param_groups"][0][variant] = True
+    with pytest.raises(ValueError, match=f"{variant}=True"):
         optimizer.load_state_dict(state)
 
 

@@ -93,6 +93,25 @@ def test_a_state_of_other_shapes_is_refused_and_changes_nothing(mine):
         assert same(before, snapshot(optimizer))
 
 
+def test_every_group_and_every_key_is_looked_at():
+    def in_groups():
+        return Lion([{"params": [nn.Parameter(torch.ones(*shape))]} for shape in ((2,), (3, 4))])
+
+    saved, resumed = in_groups(), in_groups()
+    take_steps(saved, 0, 1)
+    turned = {"exp_avg": torch.zeros(4, 3)}  # as many elements as the second parameter
+    for more, said in ((turned, r"shape \(4, 3\)"), ({"sq": torch.ones(3, 4)}, "state has 'sq'")):
+        state = copy.deepcopy(saved.state_dict())
+        state["state"][1].update(more)
+        with pytest.raises(ValueError, match=said):
+            resumed.load_state_dict(state)
+    state = copy.deepcopy(saved.state_dict())
+    state["param_groups"][1]["eps"] = 1e-8
+    with pytest.raises(ValueError, match="have 'eps'"):
+        resumed.load_state_dict(state)
+    assert not resumed.state
+
+
 def test_scales_that_do_not_fit_are_refused():
     optimizer = make("int8", 1)
     state = copy.deepcopy(optimizer.state_dict())

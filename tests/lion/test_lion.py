@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from unittest import mock
 
 import pytest
 import torch
@@ -78,6 +79,25 @@ def test_maximize_is_minimize_of_the_negative(flags):
         assert torch.equal(up.grad, grad)  # gradients are only read
     assert torch.equal(up, down)
     assert torch.equal(optimizers[0].state[up]["exp_avg"], optimizers[1].state[down]["exp_avg"])
+
+
+@pytest.mark.parametrize("lr", [0.1, torch.tensor(0.1)], ids=["number", "tensor"])
+@pytest.mark.parametrize("name, is_cpu", [("loop", []), ("foreach", []), ("foreach", [True])])
+def test_lists_of_an_accelerator_climb_in_every_dtype(name, is_cpu, lr, monkeypatch):
+    """Tried on the CPU; where a list has tensors of both, those of the CPU are left to the loop."""
+    generator = torch.Generator().manual_seed(0)
+    dtypes = (torch.bfloat16, torch.float64, torch.float32)
+    columns = [[torch.randn(9, generator=generator).to(d) for d in dtypes] for _ in range(3)]
+    options = {"lr": lr, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1}
+    expected = [[x.clone() for x in column] for column in columns]
+    for param, grad, exp_avg in zip(*expected, strict=True):
+        loop.update([param], [-grad], [exp_avg], maximize=False, **options)
+    is_without = mock.MagicMock()  # first all devices are asked for, then that of each bucket
+    is_without.__contains__.side_effect = [False] * 3 + (is_cpu or [False]) * 3
+    monkeypatch.setattr(foreach, "WITHOUT_KERNELS", is_without)
+    backends.load(name)(*columns, maximize=True, **options)
+    for k in (0, 2):
+        assert all(map(torch.equal, columns[k], expected[k]))
 
 
 def test_groups_override_every_hyper_parameter():

@@ -125,6 +125,10 @@ def test_sums_that_cancel_and_special_numbers_equal_the_rule(flags, dtype, size,
     assert (cancel & fused_sum.ne(0)).sum() > size / 20, "else this proves nothing"
     param = with_grad(torch.randn(size, generator=generator, dtype=dtype), grad)
     expected = rule.lion(param.detach().clone(), grad, exp_avg, **OPTIONS)
+    on_device = [[x.detach().clone()] for x in (param, grad, exp_avg)]  # as with an lr on a device
+    lr = torch.tensor(0.1, dtype=torch.float64)
+    loop.update(*on_device, lr=lr, maximize=False, **NO_LR)
+    torch.testing.assert_close(on_device[0][0], expected[0], rtol=0, atol=0, equal_nan=True)
     optimizer = Lion([param], lr=0.1, weight_decay=0.1, **flags)
     optimizer.state[param]["exp_avg"] = exp_avg.clone()
     optimizer.step()

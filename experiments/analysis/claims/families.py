@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from experiments.analysis.claims.evidence import (
@@ -22,7 +21,8 @@ from experiments.analysis.claims.evidence import (
     NotRun,
 )
 from experiments.analysis.claims.tuned_pairs import Tuned, tuned_difference
-from experiments.analysis.statistics.comparison import Chosen, choose
+from experiments.analysis.confirmed import check_fresh
+from experiments.analysis.statistics.comparison import choose
 from experiments.analysis.statistics.difference import MIN_SEEDS, of_pairs
 from experiments.analysis.statistics.held import HOLD, compute_saving
 from experiments.analysis.statistics.tuning_luck import of_optimizers
@@ -47,10 +47,11 @@ def fresh_gain(evidence: Evidence, experiment: str, ours: str, theirs: str) -> T
 
 def of_picks(tuning: pd.DataFrame, fresh: pd.DataFrame, ours: str, theirs: str) -> Tuned:
     """As `fresh_gain`, of two tables."""
-    picks = [_pick(tuning, fresh, name) for name in (ours, theirs)]
-    if shared := sorted(set(tuning.seed) & set(fresh.seed)):
-        experiment = fresh.experiment.iloc[0]
-        raise UserError(f"{experiment}: seed {shared[0]} of the study fresh had a part in picking")
+    try:
+        picks = [choose(tuning, name) for name in (ours, theirs)]
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    check_fresh(tuning, fresh, picks)
     found = tuned_difference(fresh, ours, theirs)
     edges = tuple(pick.optimizer for pick in picks if pick.on_edge)
     seeds = f"{picks[0].n} other seed{'s' if picks[0].n > 1 else ''}"
@@ -58,22 +59,6 @@ def of_picks(tuning: pd.DataFrame, fresh: pd.DataFrame, ours: str, theirs: str) 
     if edges:
         notes.append(f"not tuned: the pick of {' and '.join(edges)} is on the edge of its grid")
     return replace(found, untuned=edges, note="; ".join(notes), is_fresh=True)
-
-
-def _pick(tuning: pd.DataFrame, fresh: pd.DataFrame, optimizer: str) -> Chosen:
-    """The setting that tuning picks, which must be that of the fresh runs."""
-    try:
-        picked, ran = choose(tuning, optimizer), choose(fresh, optimizer)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    settings = [(c.lr, c.weight_decay, c.beta1 or 0.0, c.beta2 or 0.0) for c in (picked, ran)]
-    same = np.allclose(np.nan_to_num(settings[0]), np.nan_to_num(settings[1]), rtol=1e-6)
-    if ran.num_settings != 1 or not same:
-        raise UserError(
-            f"{optimizer}: the study fresh has another setting than the tuning picks; train the "
-            "picks again (scripts/sweep.py confirm)"
-        )
-    return picked
 
 
 def gain(experiment: str) -> Callable[[Evidence], Finding]:

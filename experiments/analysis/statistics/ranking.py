@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from experiments.analysis.statistics.comparison import choose, compare, has_loss, held_out_pairs
+from experiments.analysis.statistics.comparison import choose, compare, has_loss
 from experiments.analysis.statistics.difference import ALPHA, NOT_TUNED
-from experiments.analysis.statistics.uncertainty import holm, paired_test
+from experiments.analysis.statistics.uncertainty import holm
 from experiments.headline import of_table
 
 
@@ -24,7 +24,7 @@ def rank(results: pd.DataFrame, reference: str) -> pd.DataFrame:
         One row per optimizer, best test mean first: the numbers of `comparison.Chosen`; difference
         (reference minus this one, one seed left out of each pick) with its 95 % interval low, high,
         sd, correlation and num_pairs; p_t of the paired t-test and p_holm, adjusted for all
-        optimizers; p_exact, p_sign_flip; verdict on the reference: better, worse, inconclusive or
+        optimizers; p_exact; verdict on the reference: better, worse, inconclusive or
         not tuned, by p_holm. Where the loss was measured beside another headline, also
         loss_difference, loss_low, loss_high, loss_p_holm and loss_verdict.
 
@@ -53,7 +53,6 @@ def rank(results: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 def _judged(results: pd.DataFrame, reference: str, name: str, column: str = "test") -> dict:
     found = compare(results, reference, name, column)
-    pairs = held_out_pairs(results, reference, name, column)
     return {
         "difference": found.mean,
         "low": found.low,
@@ -63,7 +62,6 @@ def _judged(results: pd.DataFrame, reference: str, name: str, column: str = "tes
         "num_pairs": found.n,
         "p_t": found.p_t,
         "p_exact": found.p_exact,
-        "p_sign_flip": paired_test(pairs.ours, pairs.theirs).p_sign_flip,
         "verdict": found.verdict,
     }
 

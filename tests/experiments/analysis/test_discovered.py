@@ -39,7 +39,7 @@ def tuning(page: str, best: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def fresh(page: str) -> list[dict[str, Any]]:
+def fresh(page: str, best: int = 1) -> list[dict[str, Any]]:
     kind = LOSS if page == "lm_proxy" else TOP1
     spread = 0.01 if kind is LOSS else 0.3
     random, rows = np.random.RandomState(0), []
@@ -47,7 +47,8 @@ def fresh(page: str) -> list[dict[str, Any]]:
         away = random.permutation(np.linspace(-spread, spread, len(SEEDS)))
         for seed, more in zip(SEEDS, away, strict=True):
             value = 3.0 + more + GAINS[page].get(name, 0.0)
-            rows.append({**FACTS, **kind, "experiment": page, "optimizer": name, "lr": 0.01,
+            lr = 10.0 ** ((best if name == "program" else 1) - 3)
+            rows.append({**FACTS, **kind, "experiment": page, "optimizer": name, "lr": lr,
                          "weight_decay": 1.0, "seed": seed, "val": value,
                          "test": value})  # fmt: skip
     return rows
@@ -56,7 +57,8 @@ def fresh(page: str) -> list[dict[str, Any]]:
 def make(folder: Path, best: int = 1) -> Path:
     results = study_folder.make(folder)
     for page in GAINS:
-        for name, rows in (("discovered", tuning(page, best)), ("discovered_fresh", fresh(page))):
+        studies = {"discovered": tuning(page, best), "discovered_fresh": fresh(page, best)}
+        for name, rows in studies.items():
             path = results / "studies" / page / name / "runs.csv"
             path.parent.mkdir(parents=True)
             pd.DataFrame(rows).to_csv(path, index=False)

@@ -58,21 +58,26 @@ def test_what_is_no_number_is_worse_than_any_and_holds_nothing() -> None:
     assert held.held(curves, 3).value.tolist() == [*[math.inf] * 5, 3]
 
 
-def test_a_run_that_came_to_no_end_sets_no_target() -> None:
-    """b diverged on seed 2, where its averaged weights were no numbers at last on seed 3."""
+@pytest.mark.parametrize("end", [math.nan, math.inf])
+def test_a_run_that_came_to_no_end_sets_no_target(end: float) -> None:
+    """b diverged on seed 2, and its averaged weights were no numbers at last on seed 3."""
     falling = [1 - k / 10 for k in range(1, 11)]
-    values = {(name, seed): falling for name in "ab" for seed in range(4)}
+    quick = [1 - min(2 * k, 10) / 10 for k in range(1, 11)]
+    values = {(name, seed): curve for name, curve in (("a", quick), ("b", falling))
+              for seed in range(4)}  # fmt: skip
     whole = held.compute_saving(*study(values), "a", "b", hold=1)
-    assert whole.estimate == pytest.approx(1.0)
+    assert whole.estimate == pytest.approx(2.0)
     values["b", 2] = [0.9, 5.0]
-    values["b", 3] = [*falling[:-1], math.nan]
+    values["b", 3] = [*falling[:-1], end]
     curves, runs = study(values)
     runs["steps"] = 100
     runs["state"] = ["diverged" if run == "b2" else "finished" for run in runs.run_id]
     found = held.compute_saving(curves, runs, "a", "b", hold=1)
-    assert found.estimate == pytest.approx(1.0) and "never there" in found.method
-    with pytest.raises(UserError, match="0 runs of b have come to an end"):
-        held.compute_saving(curves, runs.assign(state="diverged"), "a", "b", hold=1)
+    assert found.estimate == pytest.approx(2.0) and "never there" in found.method
+    for lost in ({"b1", "b2"}, {"b0", "b1", "b2"}):  # beside b3
+        states = ["diverged" if run in lost else "finished" for run in runs.run_id]
+        with pytest.raises(UserError, match=f"{3 - len(lost)} runs of b have come to an end"):
+            held.compute_saving(curves, runs.assign(state=states), "a", "b", hold=1)
 
 
 def test_of_two_equal_noisy_optimizers_neither_saves() -> None:
@@ -92,8 +97,14 @@ def test_twice_as_quick_saves_half() -> None:
     slow = [1 - k / 40 for k in range(1, 41)]
     quick = [1 - min(2 * k, 40) / 40 for k in range(1, 41)]
     values = {(name, seed): curve for name, curve in (("a", quick), ("b", slow)) for seed in (0, 1)}
-    found = held.compute_saving(*study(values), "a", "b")
+    curves, runs = study(values)
+    found = held.compute_saving(curves, runs, "a", "b")
     assert found.estimate == pytest.approx(2.0, rel=1e-6)
+    values["b", 7] = [1.0] * 40  # of a seed that a lacks
+    curves, runs = study(values)
+    others = [curves.assign(value=5.0, **other) for other in ({"weights": "raw"}, {"split": "x"})]
+    shuffled = pd.concat([curves, *others]).sample(frac=1, random_state=0)
+    assert held.compute_saving(shuffled, runs, "a", "b") == found
 
 
 def test_distances_that_were_not_measured_alike_are_refused() -> None:
@@ -108,3 +119,8 @@ def test_distances_that_were_not_measured_alike_are_refused() -> None:
         held.compute_saving(*both, "a", "b", metric="eps_loss")
     alike = pd.concat([one, other.assign(instrument=one.instrument)]), both[1]
     assert held.compute_saving(*alike, "a", "b", metric="eps_loss").estimate == pytest.approx(1.0)
+    elsewhere = both[0].assign(split="test"), one.assign(run_id="c0", instrument="z")
+    found = held.compute_saving(
+        pd.concat([alike[0], *elsewhere]), alike[1], "a", "b", split="val", metric="eps_loss"
+    )
+    assert found.n == 2

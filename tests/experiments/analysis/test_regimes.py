@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import study_folder
+from scipy import stats
 
 from experiments.analysis import regimes, text_families
 from experiments.analysis.drawing import figure_style
 from experiments.analysis.figures import batch_size, regime_map
 from experiments.analysis.statistics.difference import difference_of
-from experiments.analysis.statistics.tuning_luck import of_optimizers
+from experiments.analysis.statistics.tuning_luck import of_optimizers, p_of_optimizers
+from experiments.store import UserError
 
 SEEDS = range(100, 110)
 FACTS = {"state": "finished", "seconds": 1.0, "n": 20_000, "metric": "top1", "unit": "%",
@@ -35,16 +37,17 @@ def tuning(noise: float, size: int, best: int = 1) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def fresh(noise: float, size: int, gain: float) -> list[dict[str, Any]]:
+def fresh(noise: float, size: int, gain: float, best: int = 1) -> list[dict[str, Any]]:
     random_state = np.random.RandomState(size)
     rows = []
     for name in ("adamw", "lion"):
         spread = random_state.permutation(np.linspace(-0.45, 0.45, len(SEEDS)))
         for seed, away in zip(SEEDS, spread, strict=True):
             test = 80 + away + (gain if name == "lion" else 0.0)
-            rows.append({**FACTS, "optimizer": name, "lr": 0.01, "weight_decay": 1.0,
-                         "seed": seed, "val": test, "test": test, "test_loss": 3 - test / 50,
-                         "batch_size": size, "label_noise": noise})  # fmt: skip
+            rows.append({**FACTS, "optimizer": name, "lr": 10.0 ** (best - 3),
+                         "weight_decay": 1.0, "seed": seed, "val": test, "test": test,
+                         "test_loss": 3 - test / 50, "batch_size": size,
+                         "label_noise": noise})  # fmt: skip
     return rows
 
 
@@ -57,7 +60,7 @@ def results(tmp_path: Path) -> Path:
         tuned += tuning(noise, size)
         ran += fresh(noise, size, gain)
     tuned += tuning(0.0, 16, best=2)  # on the edge
-    ran += fresh(0.0, 16, gain=9.0)
+    ran += fresh(0.0, 16, gain=9.0, best=2)
     tuned += tuning(0.0, 4)  # no fresh seeds yet
     write(folder, "mlp_proxy", regimes=tuned, regimes_fresh=ran)
     few = [{k: v for k, v in row.items() if k != "label_noise"} for row in tuning(0.0, 64)]
@@ -95,6 +98,22 @@ def test_the_map_says_who_is_ahead_where(results: Path) -> None:
     assert (cells.lion_lr[TRUE, 1], cells.num_settings[TRUE, 1], cells.n[TRUE, 1]) == (0.01, 9, 10)
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [("lr", 0.1, "mlp_proxy, lion: the fresh runs have another setting"),
+     ("seed", 0, "seed 0 of the fresh runs had a part in picking")],
+)  # fmt: skip
+def test_fresh_runs_are_of_the_picks_and_of_other_seeds(
+    tmp_path: Path, column: str, value: float, said: str
+) -> None:
+    folder, rows = study_folder.make(tmp_path), fresh(0.0, 64, 1.0)
+    rows[-1] |= {column: value}
+    rows = [{**row, "experiment": "mlp_proxy"} for row in rows]
+    write(folder, "mlp_proxy", regimes=tuning(0.0, 64), regimes_fresh=rows)
+    with pytest.raises(UserError, match=said):
+        regimes.table(folder)
+
+
 def test_p_is_corrected_over_the_whole_map(results: Path) -> None:
     """The fourth cell of four that are judged keeps its p, the first has four times its own."""
     cells = regimes.table(results)
@@ -116,7 +135,12 @@ def test_the_luck_of_tuning_widens_an_interval_as_the_formula_says() -> None:
     low, high = of_optimizers(found, ours, theirs, luck=0.5)
     error = np.sqrt((ours - theirs).var(ddof=1) / 4 + (0.5 * one_run) ** 2)
     assert (high - low) / 2 == pytest.approx(3.182446 * error)  # t of 3 degrees of freedom
-    assert of_optimizers(found, ours, theirs, luck=0.0) == pytest.approx((found.low, found.high))
+    bounds = of_optimizers(found, ours, theirs, luck=0.0)
+    assert bounds == pytest.approx((found.low, found.high))
+    p = stats.ttest_rel(ours, theirs).pvalue
+    assert p_of_optimizers(-found.mean, *bounds, 4) == pytest.approx(p)
+    one = difference_of([1.0])
+    assert of_optimizers(one, ours[:1], theirs[:1]) == (-np.inf, np.inf)
 
 
 def test_the_picture_and_the_text_say_the_same(results: Path) -> None:
@@ -147,33 +171,40 @@ def test_the_stronger_comparison_has_its_own_correction_and_says_the_picks(resul
 
 
 def test_batch_sizes_on_many_signals_say_how_the_gain_grows(results: Path) -> None:
-    """3 points more with each doubling; a size on an edge takes the verdict away."""
-    gains = {64: 0.0, 128: 3.0, 256: 6.0}
+    """3 and 4 points more with a doubling; a size on an edge takes the verdict away."""
+    gains = {64: 0.0, 128: 3.0, 256: 7.0}
     ran = [row for size, gain in gains.items() for row in fresh(0.0, size, gain)]
     tuned = [row for size in gains for row in tuning(0.0, size)]
     write(results, "vit_signals_proxy", batch_size=tuned, batch_size_fresh=ran)
     grown = regimes.growth(results, "vit_signals_proxy", "batch_size")
-    assert grown is not None and grown.found.mean == pytest.approx(3.0)
+    assert grown is not None and grown.found.mean == pytest.approx(3.5)
     assert grown.found.verdict == "better" and grown.found.n == len(SEEDS)
-    assert grown.wide_low < grown.found.low < 3.0 < grown.found.high < grown.wide_high
+    # The slope weighs the sizes by -1/2, 0 and 1/2; 0.9 sd of one run for each of the two picks.
+    one_run = np.linspace(-0.45, 0.45, len(SEEDS)).var(ddof=1)
+    error = np.hypot(grown.found.sd / np.sqrt(len(SEEDS)), 0.9 * np.sqrt(one_run / 2))
+    assert (grown.wide_high - grown.wide_low) / 2 == pytest.approx(2.262157 * error)
     text = text_families.BLOCKS["batch_size_signals"](results)
     assert "| 128 | 0.01 | 1 | 80.00 | 0.01 | 1 | 83.00 | 10 |" in text
-    assert "grows by +3.00 [" in text and "found), of the optimizers [" in text
-    assert "]: it grows. Without batch 64: +3.00 [" in text
+    assert "grows by +3.50 [" in text and "found), of the optimizers [" in text
+    assert "]: it grows. Without batch 64: +4.00 [" in text
     without = regimes.growth(results, "vit_signals_proxy", "batch_size", above=64)
-    assert without is not None and without.found.mean == pytest.approx(3.0)
+    assert without is not None and without.found.mean == pytest.approx(4.0)
     figure = batch_size.draw(results)
     figure_style.svg(figure)
     words = " ".join(figure.get_supxlabel().split())
     assert "one of 9 settings picked on one seed, n = 10 fresh seeds" in words
     values = batch_size.table(results)
     mine = values[values.origin == batch_size.SIGNALS].set_index(["optimizer", "batch_size"])
-    assert mine.value["Lion", 256] == pytest.approx(86.0) and not mine.on_edge.any()
+    assert mine.value["Lion", 256] == pytest.approx(87.0) and not mine.on_edge.any()
     tuned[-18:] = tuning(0.0, 256, best=2)
-    path = results / "studies/vit_signals_proxy/batch_size/runs.csv"
-    pd.DataFrame(tuned).to_csv(path, index=False)
+    ran[-2 * len(SEEDS) :] = fresh(0.0, 256, 7.0, best=2)[:-1]  # and a seed is lost
+    for name, rows in (("batch_size", tuned), ("batch_size_fresh", ran)):
+        path = results / f"studies/vit_signals_proxy/{name}/runs.csv"
+        pd.DataFrame(rows).to_csv(path, index=False)
     text = text_families.BLOCKS["batch_size_signals"](results)
     assert text.endswith("no verdict, a size is not tuned.")
+    grown = regimes.growth(results, "vit_signals_proxy", "batch_size")
+    assert grown is not None and grown.found.n == len(SEEDS) - 1
     assert "hollow): AdamW at 256, Lion at 256." in " ".join(
         batch_size.draw(results).get_supxlabel().split()
     )

@@ -52,6 +52,9 @@ def test_only_training_labels_are_redrawn_and_more_noise_holds_less() -> None:
     changed = little != labels
     assert (much[changed] == little[changed]).all() and (labels == np.arange(1000) % 10).all()
     assert (redrawn(labels, 0.0, 10) == labels).all()
+    assert len(set(little[changed] - labels[changed])) > 15, "any other class"
+    # The committed studies are of these very draws.
+    assert redrawn(np.arange(8) % 4, 0.45, 4).tolist() == [0, 1, 3, 3, 0, 3, 2, 3]
 
 
 @pytest.mark.parametrize(

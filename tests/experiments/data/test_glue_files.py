@@ -213,7 +213,14 @@ def test_an_invalid_answer_is_worse_than_none_of_them(task: str) -> None:
     truth = [labels[n % len(labels)] for n in range(12)]
     right = glue.scores(task, truth, truth)
     assert list(right.values()) == pytest.approx([100.0] * len(right))
+    two = {"mrpc": ["f1", "acc"], "qqp": ["f1", "acc"], "stsb": ["pearson", "spearman"]}
+    assert list(right) == two.get(task, ["default"])
     spoiled = glue.scores(task, truth, ["nonsense", *truth[1:]])
     assert all(value < 99.9 for value in spoiled.values())
     nothing = glue.scores(task, truth, ["nan"] * 12)
     assert all(value <= 0.0 for value in nothing.values())
+
+
+def test_of_other_exams_an_answer_is_valid_where_it_is_right_for_some_example() -> None:
+    found = glue.accuracy(["a", "b", "b", "a"], ["a", "a", "x", ""])
+    assert found == {"accuracy": 25.0, "valid": 50.0}

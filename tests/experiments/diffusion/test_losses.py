@@ -66,6 +66,7 @@ def test_tails_keep_their_digits_in_single_precision() -> None:
     )
     assert float(above) == pytest.approx(float(below), rel=1e-6)
     assert float(above) == pytest.approx(float(exact), rel=1e-4)
+    assert discretised_log_likelihood(torch.tensor(0.2), torch.tensor(50.0), scale).isfinite()
 
 
 def test_bound_vanishes_for_the_true_noise_and_the_true_variance() -> None:
@@ -97,6 +98,16 @@ def test_bound_of_a_wrong_prediction_is_the_squared_error_it_is_known_to_be() ->
     torch.testing.assert_close(found * math.log(2), weight * error, rtol=1e-8, atol=1e-12)
 
 
+def test_bound_of_the_first_step_is_the_surprise_of_the_pixels() -> None:
+    """With the true noise the mean is the image, and a variance of 1 means beta."""
+    clean = torch.linspace(-1, 1, 256, dtype=torch.float64)[100:116].reshape(1, 1, 4, 4)
+    noise, first = draw(1, 1, 4, 4), torch.tensor([0])
+    noisy = SCHEDULE.add_noise(clean, noise, first)
+    found = variational_bound(SCHEDULE, clean, noisy, first, noise, torch.ones_like(clean))
+    beyond = Normal(0.0, 1.0).cdf(-1 / 255 / SCHEDULE.betas[0].sqrt())
+    assert float(found) == pytest.approx(-math.log2(1 - 2 * float(beyond)), rel=1e-6)
+
+
 def test_hybrid_loss_adds_the_bound_and_trains_the_variance_with_it_alone() -> None:
     clean, noise, prediction, variance = draw(4, 3, 2, 4, 4, seed=2)
     times = torch.tensor([0, 10, 800])
@@ -117,3 +128,6 @@ def test_hybrid_loss_adds_the_bound_and_trains_the_variance_with_it_alone() -> N
 def test_other_channels_are_refused() -> None:
     with pytest.raises(ConfigError, match="gives 3 channels for images of 3.*model.out_channels=6"):
         Objective(SCHEDULE, learned_variance=True).split(torch.zeros(1, 3, 2, 2), 3)
+    for kind, wanted in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
+        split, _ = Objective(SCHEDULE).split(torch.zeros(1, 3, 2, 2, dtype=kind), 3)
+        assert split.dtype == wanted

@@ -52,6 +52,9 @@ def test_posterior_is_bayes_rule() -> None:
     found, log_variance = schedule.posterior(like + clean, like + noisy, torch.tensor([time]))
     assert float(found) == pytest.approx(mean, rel=1e-9)
     assert float(log_variance.exp()) == pytest.approx(1 / precision, rel=1e-9)
+    ends = torch.tensor([0, 1])  # of step 0 it is a point: step 1 stands in for its logarithm
+    first, second = schedule.posterior(like + clean, like + noisy, ends)[1].flatten()
+    assert first == second and second.isfinite()
 
 
 def test_noise_is_taken_off_again() -> None:

@@ -53,6 +53,19 @@ def test_a_sample_does_not_depend_on_its_company(sampler: str) -> None:
     torch.testing.assert_close(drawn(sampling, 9)[:4], drawn(sampling, 4), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_the_time_steps_are_every_so_manieth_down_to_0(sampler: str) -> None:
+    objective, seen = Objective(NoiseSchedule("cosine", 200)), []
+
+    def predict(noisy: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        seen.append(times.tolist())
+        return torch.zeros_like(noisy)
+
+    start, generators = torch.zeros(2, 1, 1, 1), [torch.Generator() for _ in range(2)]
+    sample(predict, None, objective, SamplingConfig(sampler, 5), start, generators)
+    assert seen == [[time, time] for time in (160, 120, 80, 40, 0)]
+
+
 def test_guidance_moves_away_from_the_unconditional() -> None:
     objective = Objective(NoiseSchedule("cosine", 200))
     generators = [torch.Generator().manual_seed(k) for k in range(200)]

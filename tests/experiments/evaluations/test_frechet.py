@@ -94,6 +94,24 @@ class _Classes(extractors.Extractor):
         return 3.0 * torch.nn.functional.one_hot(kinds, 10) + noise, None
 
 
+def test_blocks_of_a_kernel_distance_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 13 and 11 samples two blocks of five: ours in a row, theirs every other one."""
+    monkeypatch.setattr(frechet, "KERNEL_BLOCK", 5)
+    ours, theirs = normal(13, 3).double(), normal(11, 3, 0.5, seed=1).double()
+
+    def distance(x: torch.Tensor, y: torch.Tensor) -> float:
+        xx, yy, xy = ((a @ b.T / 3 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+        within = (xx.sum() - xx.trace() + yy.sum() - yy.trace()) / 20
+        return float(within - 2 * xy.mean())
+
+    one, two = distance(ours[:5], theirs[0:10:2]), distance(ours[5:10], theirs[1:11:2])
+    mean, error, number = frechet.kernel_distance(ours, theirs)
+    assert mean == pytest.approx((one + two) / 2) and number == 10
+    assert error == pytest.approx(abs(one - two) / 2)  # sd of two values / sqrt(2)
+    assert frechet.kernel_distance(ours, theirs[:7])[2] == 5
+    assert len(frechet.statistics(ours, num_kept=4).features) == 4
+
+
 def test_files_that_are_sorted_by_class_are_seen_as_a_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

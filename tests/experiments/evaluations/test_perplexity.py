@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import texts
@@ -44,3 +45,24 @@ def test_a_perplexity_beyond_all_numbers_is_infinite(nats: float, perplexity: fl
     assert found.value == pytest.approx(perplexity, nan_ok=True)
     assert loss.error is not None
     assert math.isnan(loss.error) == (not math.isfinite(nats))  # 0 would claim certainty
+
+
+def test_tokens_weigh_alike_and_windows_are_independent_by_hand() -> None:
+    """Of two processes that have the same; what is not scored may be anything."""
+    double = SimpleNamespace(device=torch.device("cpu"), sum=lambda sums: sums.mul_(2))
+    tally = TokenTally(double)  # type: ignore[arg-type]
+    tally.add(torch.tensor([[1.0, 2.0, 3.0]]), torch.ones(1, 3, dtype=torch.bool))
+    tally.add(torch.tensor([[7.0, math.nan, 1e9]]), torch.tensor([[True, False, False]]))
+    loss = 13 / 4
+    away = [6 - 3 * loss, 7 - loss]  # of each window's nats from what its tokens let expect
+    error = math.sqrt(2 * sum(value**2 for value in away)) / 8
+    for _ in range(2):  # asking changes nothing
+        found = {one.metric: one for one in tally.measurements("val", num_words=5)}
+        assert (found["loss"].value, found["loss"].n) == (loss, 8)
+        assert found["loss"].error == pytest.approx(error)
+        assert found["perplexity"].error == pytest.approx(math.exp(loss) * error)
+        words = found["loss_per_word"]
+        assert (words.value, words.n) == (26 / 5, 5) and words.error == pytest.approx(error * 8 / 5)
+    assert [one.metric for one in tally.measurements("val", num_words=0)] == ["loss", "perplexity"]
+    empty = TokenTally(double)  # type: ignore[arg-type]
+    assert list(empty.measurements("val")) == []

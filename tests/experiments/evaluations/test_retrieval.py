@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,9 @@ def recalls(model: Table, image_of: np.ndarray) -> dict[str, float]:
     )
     rows = list(found)
     assert all(row.split == "val" and row.better == "higher" for row in rows)
+    for row in rows:
+        share = row.value / 100
+        assert row.error == pytest.approx(100 * (share * (1 - share) / row.n) ** 0.5)
     assert all(
         row.n == (len(model.images) if "i2t" in row.metric else len(image_of)) for row in rows
     )
@@ -108,6 +112,8 @@ def test_an_embedding_that_is_not_a_number_finds_nothing_and_is_in_nobodys_way()
     y[3] = np.nan
     found = recalls(Table(x, y), image_of)
     assert list(found.values()) == pytest.approx([100 * 29 / 30] * 6)
+    far = Table(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[-0.2, 1.0], [np.nan, 1.0]]))
+    assert recalls(far, np.arange(2))["i2t_recall1"] == 50.0, "not even of those that point away"
     x[:2] = np.nan
     logits, labels = torch.tensor(x, dtype=torch.float32), torch.tensor([0] * 30)
     for truth in (labels, torch.ones(30, 4, dtype=torch.bool)):
@@ -121,6 +127,8 @@ PROMPTS = Prompts(["3", "1", "2"], ["{}", "1{}", "2{}"])  # sentences 3, 13, 23;
 def test_classes_are_means_of_unit_vectors_of_unit_length() -> None:
     model = Table(np.zeros((1, 4)), 5 * np.random.RandomState(0).randn(30, 4))
     found = class_embeddings(model, PROMPTS, CONTEXT, numbers)
+    together = class_embeddings(model, PROMPTS, replace(CONTEXT, batch_size=6), numbers)
+    torch.testing.assert_close(together, found)  # two classes at a time
     for row, name in zip(found, (3, 1, 2), strict=True):
         y = model.texts.double().numpy()[[name, 10 + name, 20 + name]]
         mean = np.mean([v / np.linalg.norm(v) for v in y], axis=0)

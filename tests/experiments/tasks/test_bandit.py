@@ -13,7 +13,7 @@ from experiments.config import UserError
 from experiments.data.order import BatchPlan
 from experiments.distributed import World
 from experiments.sweep.grouping import why_alone
-from experiments.tasks.bandit import ContextualBandit, drawn
+from experiments.tasks.bandit import ContextualBandit, _draws, drawn
 from run import compose
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -43,6 +43,7 @@ def test_an_action_is_drawn_as_often_as_it_is_likely() -> None:
     assert actions.bincount(minlength=4).tolist() == pytest.approx([1000, 6000, 0, 3000], abs=2)
     ends = drawn(torch.tensor([[0.5, 0.5]]).log() - 1e-3, torch.tensor([0.99999994]))
     assert ends.tolist() == [1]  # probabilities that add up to less are no way out
+    assert drawn(torch.tensor([[0.0, 1.0]]).log(), torch.zeros(1)).tolist() == [1]
 
 
 @pytest.mark.parametrize("baseline", [0.0, 0.1, 0.7])
@@ -54,6 +55,13 @@ def test_the_gradient_is_that_of_the_expected_reward(baseline: float) -> None:
     batch = torch.zeros(NUM_DRAWS, 1, 1, 1), right, draws
     task_of(baseline=baseline).loss(model, batch, ALONE).mean.backward()
     found = cast(Tensor, model.scores.grad).clone()
+    # The loss itself, by hand: shares of each action times its reward and its surprise.
+    p = model.scores.detach().softmax(0)
+    rewards = torch.nn.functional.one_hot(torch.tensor(0), 10)
+    loss = task_of(baseline=baseline).loss(model, batch, ALONE).mean.detach()
+    assert float(loss) == pytest.approx(
+        float(-(p * (rewards - baseline) * p.log()).sum()), rel=1e-3
+    )
     model.zero_grad()
     (-model.scores.softmax(0)[0]).backward()  # of the expected reward of action 0
     assert torch.allclose(found, cast(Tensor, model.scores.grad), atol=2e-4)
@@ -70,7 +78,12 @@ def test_what_is_drawn_is_a_function_of_seed_epoch_and_example() -> None:
     assert all(map(torch.equal, whole[30:], stream(0, 30, 40)))
     assert all(map(torch.equal, whole[:3], stream(0, 0, 3, micro=8)))
     assert not torch.equal(whole[0], stream(1, 0, 1)[0])
-    assert not torch.equal(whole[0].sort()[0], whole[35].sort()[0])
+    plan = BatchPlan(0, task.num_train, 32, 32)
+    for step, epoch in ((3, 0), (36, 1)):
+        (chosen,) = plan.micro_batches(step)
+        assert torch.equal(whole[step], _draws(0, epoch, task.num_train)[torch.from_numpy(chosen)])
+    others = [_draws(seed, epoch, 9).tolist() for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+    assert len({number for of_nine in others for number in of_nine}) == 27
 
 
 def test_the_pages_can_be_trained_together_and_a_baseline_out_of_range_is_refused() -> None:

@@ -239,6 +239,8 @@ def test_every_window_hides_the_same_number_of_tokens() -> None:
     share = (hidden == task.source.tokenizer.mask_id).float().mean().item()
     assert 0.7 < share < 0.9  # 80 %
     assert 0.03 < (hidden == targets).float().mean().item() < 0.2  # 10 % kept
+    drawn = (hidden != task.source.tokenizer.mask_id) & (hidden != targets)
+    assert len(hidden[drawn].unique()) > 5, "of all tokens"
 
 
 def test_masks_come_from_the_seed_the_epoch_and_the_window() -> None:
@@ -251,8 +253,40 @@ def test_masks_come_from_the_seed_the_epoch_and_the_window() -> None:
     epochs = [task._train_batch(plan, epoch, numbers) for epoch in (0, 1)]
     assert not torch.equal(epochs[0][PLACES], epochs[1][PLACES])
     apart = [task._train_batch(plan, 0, numbers[n : n + 1]) for n in range(8)]
+    second = task.num_train // 8  # first step of the second epoch
+    (((shown, *_),),) = task.batches(plan, second, second + 1)
+    (chosen,) = plan.micro_batches(second)
+    assert torch.equal(shown, task._train_batch(plan, 1, chosen)[SHOWN])
     together = torch.cat([batch[SHOWN] for batch in apart])
     assert torch.equal(together, epochs[0][SHOWN])  # whatever else is in the batch
+
+
+def test_the_loss_is_that_of_the_hidden_tokens_at_their_places() -> None:
+    task = texts.build_task("masked")
+    batch, logits = first_batch(task), torch.randn(8, 12, 23)
+    log_p = logits.log_softmax(-1)
+    each = [
+        -log_p[row, place, target]
+        for row in range(8)
+        for place, target in zip(batch[PLACES][row], batch[TARGETS][row], strict=True)
+    ]
+    found = task.loss(lambda shown: logits, batch, ALONE).mean
+    assert float(found) == pytest.approx(float(torch.stack(each).mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("all_masked", [False, True])
+def test_an_evaluation_shows_what_training_shows_or_the_mask_alone(all_masked: bool) -> None:
+    settings = {"masked_share": 0.3, "eval_all_masked": all_masked}
+    task, seen = MaskedLanguage({"_target_": "texts.windows"}, texts.OWN, **settings), []
+
+    class Seen(nn.Module):
+        def forward(self, shown: Tensor) -> Tensor:
+            seen.append(shown)
+            return torch.zeros(*shown.shape, 23)
+
+    assert measured(task, Seen(), 16)["val", "loss"].value == pytest.approx(math.log(23))
+    share = (torch.cat(seen) == task.source.tokenizer.mask_id).float().mean().item() * 12 / 4
+    assert share == pytest.approx(1.0) if all_masked else 0.7 < share < 0.9
 
 
 def test_masks_of_an_evaluation_are_fixed_by_its_seed() -> None:
@@ -335,6 +369,22 @@ def test_answers_are_written_and_graded() -> None:
     assert found["val", "loss"].value == pytest.approx(0.0, abs=1e-6)
     tokens = sum(len(task.source.exams[0].pairs.pair(n)[1]) for n in range(37))
     assert found["val", "loss"].n == tokens
+
+
+@needs_transformers
+def test_the_decoder_sees_the_answer_one_token_late_and_nothing_of_its_end() -> None:
+    task, seen = texts.build_task("text to text"), {}
+    pad, inputs = task.source.tokenizer.pad_id, torch.ones(2, 3, dtype=torch.int64)
+    answers = torch.tensor([[5, 6, 7], [8, 9, -100]])
+
+    def model(**given: Tensor) -> Tensor:
+        seen.update(given)
+        return torch.zeros(2, 3, 23)
+
+    loss = task.loss(model, (inputs, inputs.bool(), answers), ALONE)
+    assert seen["decoder_input_ids"].tolist() == [[pad, 5, 6], [pad, 8, 9]]
+    assert seen["attention_mask"].all() and loss.weight is not None and loss.weight.item() == 5
+    assert loss.mean.item() == pytest.approx(math.log(23))
 
 
 @needs_transformers

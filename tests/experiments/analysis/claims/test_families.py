@@ -17,6 +17,7 @@ from experiments.analysis.claims import families
 from experiments.analysis.claims.evidence import Evidence, NotRun
 from experiments.analysis.claims.tuned_pairs import Tuned
 from experiments.analysis.figures import language
+from experiments.analysis.statistics.uncertainty import Interval
 from experiments.headline import Headline
 from experiments.store import UserError
 
@@ -46,9 +47,13 @@ def tuning(root: Path, best: float = 1e-3) -> None:
     put(root, "tuning", rows)
 
 
-def fresh(root: Path, lion: float, lr: float = 1e-3, start: int = 100) -> None:
-    """Lion falls along a line to `lion`, AdamW to 1.8; both begin at 3."""
+def fresh(
+    root: Path, lion: float, lr: float = 1e-3, start: int = 100, first: float | None = None
+) -> None:
+    """Lion falls along a line to `lion` (its first seed to `first`), AdamW to 1.8, both from 3."""
     rows = runs({"lion": lion, "adamw": 1.8}, lr, range(start, start + 8))
+    if first is not None:
+        rows[0] |= {"val": first, "test": first}
     put(root, "fresh", rows)
     curves = [
         {"run_id": row["run_id"], "step": step, "split": "val", "metric": "loss",
@@ -78,6 +83,43 @@ def test_the_lower_loss_wins_and_gets_there_sooner(
     assert (sooner.estimate > 1.1) == (lion < 1.8)
     assert ("8 of lion (n = 8 each)" in sooner.note) == (lion > 1.8), "never there, and said so"
     assert np.isnan(sooner.low) == ("no interval" in sooner.note) == (lion >= 1.8)
+
+
+def test_one_seed_that_is_sooner_decides_nothing(tmp_path: Path) -> None:
+    tuning(tmp_path)
+    fresh(tmp_path, 1.8, first=1.0)
+    found = families.sooner("lm_proxy")(Evidence(tmp_path))
+    assert found.verdict == "inconclusive" and found.low < 1 < found.estimate
+
+
+def test_steps_decide_by_the_whole_interval_four_seeds_and_who_ends_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuning(tmp_path)
+    outcomes = {
+        (1.5, 1.2, 2.0, 4): "supported", (1.5, 0.9, 2.0, 4): "inconclusive",
+        (1.5, 1.2, 2.0, 3): "inconclusive", (0.8, 0.7, 0.9, 4): "contradicted",
+        (0.8, 0.7, 1.1, 4): "inconclusive", (0.8, 0.7, 0.9, 3): "inconclusive",
+    }  # fmt: skip
+    for end in (1.8, 2.1):  # alike, and shown to be worse in the end
+        fresh(tmp_path, end)
+        for interval, verdict in outcomes.items():
+            found = lambda *_, i=interval, **__: Interval(*i, "x")  # noqa: E731
+            monkeypatch.setattr(families, "compute_saving", found)
+            own, other = (
+                families.sooner("lm_proxy", metric)(Evidence(tmp_path)).verdict
+                for metric in (None, "loss")
+            )
+            assert own == ("contradicted" if end > 1.8 else verdict), interval
+            assert other == verdict, "of a metric that does not decide"
+
+
+def test_a_gain_of_fresh_seeds_has_the_luck_of_tuning_in_it(tmp_path: Path) -> None:
+    tuning(tmp_path)
+    fresh(tmp_path, 1.784)  # lower by 0.01 +- 0.006 at these settings
+    found = families.gain("lm_proxy")(Evidence(tmp_path))
+    assert found.high < 0 and found.verdict == "inconclusive"
+    assert "shown at the settings found only" in found.note
 
 
 def test_nothing_is_said_of_what_is_not_there(tmp_path: Path) -> None:
@@ -135,6 +177,7 @@ def test_the_text_says_what_was_picked_and_what_fresh_seeds_say(tmp_path: Path) 
     )
     assert "Lion is ahead; 3 settings each on 3 seeds, n = 8 fresh ones)" in text
     tuning(tmp_path, best=1e-2)
+    fresh(tmp_path, 1.5, lr=1e-2)
     text = text_families.picks(tmp_path / "results", ("lm_proxy",))
     assert "Lion (edge)" in text and "not tuned" in text
 
@@ -211,6 +254,17 @@ def test_a_gain_within_the_luck_of_tuning_is_none_of_the_optimizers() -> None:
     assert "of the optimizers [-0." in found.note
     far = Tuned(pairs.assign(ours=pairs.ours + 5), "", (), is_fresh=True).larger("")
     assert far.verdict == "supported"
+    behind = Tuned(pairs.assign(ours=pairs.ours - 7), "", (), is_fresh=True)
+    assert behind.larger("").verdict == "contradicted"
+
+
+def test_a_gain_minus_a_gain_has_the_edges_and_the_steps_of_both() -> None:
+    pairs = pd.DataFrame({"ours": [3.0, 4.0, 6.0], "theirs": [1.0, 2.0, 2.0]})
+    one = Tuned(pairs, "", ("lion",), resolution=0.1)
+    more = Tuned(pairs.assign(ours=pairs.ours + 1), "", ("adamw",), resolution=0.5)
+    for found, mean in ((more.less(one), 1.0), (one.less(more), -1.0)):
+        assert found.difference.mean == mean and found.resolution == 0.5
+        assert set(found.untuned) == {"lion", "adamw"}
 
 
 def test_a_metric_that_picked_nothing_stands_beside_the_verdict(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from experiments.analysis.claims import searches as claims_searches
 from experiments.analysis.claims.evidence import Evidence, NotRun
 from experiments.analysis.claims.ledger import COLUMNS, NO_RUN, ledger
 from experiments.analysis.claims.paper_tables import Tables
+from experiments.analysis.statistics.uncertainty import Interval
 from experiments.store import UserError
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -152,7 +153,7 @@ def noise(
         for seed in range(6)
         for kind, scale, v in (("none", 0.0, values[0]), ("sigma", 0.01, values[0] + 0.01),
                                ("sigma", 0.05, values[1]),
-                               ("relative", 0.1, values[1] if relative is None else relative))
+                               ("relative", 0.05, values[1] if relative is None else relative))
     ]  # fmt: skip
     for row in rows:  # not alike to the last digit
         row["loss"] += 0.002 * math.sin(row["seed"] + len(row["optimizer"]))
@@ -210,6 +211,10 @@ OUTCOMES: list[tuple[str, str, Callable[[Path], None]]] = [
     ("C046", SUPPORTED, batches([80, 84, 87, 83], [80, 87, 84, 80])),
     ("C046", CONTRADICTED, batches([80, 87, 84, 83], [80, 84, 87, 80])),
     ("C046", INCONCLUSIVE, batches([80, 84, 87, 89], [80, 87, 84, 80])),  # on the edge
+    ("C046", INCONCLUSIVE, batches([89, 84, 80, 78], [80, 87, 84, 80])),  # on the other
+    ("C046", INCONCLUSIVE, batches([80, 87, 84, 83], [80, 87, 84, 80])),  # the same
+    ("C046", INCONCLUSIVE, batches([80, 84, 87, 83], [80, 87, 84, 80], seeds=range(3))),
+    ("C046", INCONCLUSIVE, batches([80, 87, 84, 83], [80, 84, 87, 80], seeds=range(3))),
     ("C047", SUPPORTED, batches([80, 84, 86, 85], RISING)),
     ("C047", CONTRADICTED, batches([80, 84, 86, 81], RISING)),
     ("C048", SUPPORTED, batches(RISING, RISING)),
@@ -219,9 +224,11 @@ OUTCOMES: list[tuple[str, str, Callable[[Path], None]]] = [
     ("C049", CONTRADICTED, batches([83, 86, 87, 83], RISING)),
     ("C050", SUPPORTED, heatmap(adamw=(1e-2, 0.1), lion=(2e-3, 0.5))),
     ("C050", INCONCLUSIVE, heatmap(adamw=(4e-3, 0.1), lion=(2e-3, 0.5))),  # 1 to 4 x
+    ("C050", INCONCLUSIVE, heatmap(adamw=(5e-3, 0.1), lion=(2e-3, 0.5))),  # 2.5 x, above 1
     ("C050", CONTRADICTED, heatmap(adamw=(2e-3, 0.1), lion=(2e-3, 0.5))),
     ("C051", SUPPORTED, heatmap(adamw=(1e-2, 0.1), lion=(2e-3, 0.5))),
     ("C051", INCONCLUSIVE, heatmap(adamw=(2e-3, 0.1), lion=(2e-3, 0.5))),  # lr is not smaller
+    ("C051", INCONCLUSIVE, heatmap(adamw=(4e-2, 0.1), lion=(2e-3, 0.5))),  # much smaller
     ("C051", CONTRADICTED, heatmap(adamw=(1e-2, 0.1), lion=(2e-3, 0.1))),
     ("C052", SUPPORTED, heatmap(lion_slope=1.0)),
     ("C052", CONTRADICTED, heatmap(lion_slope=3.0)),
@@ -304,10 +311,93 @@ def test_betas_are_tuned_along_where_a_study_has_several(root: Path) -> None:
     assert "is level at" not in claims_runs.CHECKS["C046"](Evidence(root)).note
 
 
+def test_of_a_loss_the_best_batch_is_where_it_is_smallest(root: Path) -> None:
+    batches([80, 84, 87, 83], [80, 87, 84, 80])(root)
+    path = root / "results" / "studies" / "vit_proxy" / "batch_size" / "runs.csv"
+    table = pd.read_csv(path)
+    falling = {"metric": "loss", "better": "lower", "unit": "nats"}
+    table.assign(val=100 - table.val, test=100 - table.test, **falling).to_csv(path, index=False)
+    found = claims_runs.CHECKS["C046"](Evidence(root))
+    assert (found.verdict, found.estimate) == (SUPPORTED, 4.0)
+    grown = claims_runs.CHECKS["C049"](Evidence(root))
+    assert grown.estimate == pytest.approx(-15 / 20, abs=0.02)  # of 0, 3, -3, -3 at 2^4 to 2^10
+    assert "not tuned" not in grown.note and grown.verdict == SUPPORTED
+
+
 def test_a_tie_of_batch_sizes_is_said(root: Path) -> None:
     batches([80, 84, 87, 83], [80, 87, 87, 80])(root)
     found = claims_runs.CHECKS["C046"](Evidence(root))
     assert re.search(r"adamw is level at \d+, the smaller is taken", found.note)
+
+
+def test_the_closest_of_several_is_shown_whichever_way_is_better(root: Path) -> None:
+    """The mean of the adaptive ones is 93.78: 1.28 above AddSign, 1.78 above PowerSign."""
+    optimizers({**TEN, "nadam": 92.9, "lion": 95.0, "sgd": 99.0})(root)  # SGD is none of the ten
+    path = root / "results" / "studies" / "vit_proxy" / "optimizers" / "runs.csv"
+    table = pd.read_csv(path)
+    found = claims_runs.CHECKS["C038"](Evidence(root))
+    assert found.measure.endswith("addsign") and found.estimate == pytest.approx(1.28, abs=0.15)
+    ahead = claims_runs.CHECKS["C037"](Evidence(root))
+    assert "lion - radam (the closest of 7)" in ahead.measure and ahead.verdict == SUPPORTED
+    falling = {"metric": "loss", "better": "lower", "unit": "nats"}
+    turned = table.assign(val=100 - table.val, test=100 - table.test, **falling)
+    turned.to_csv(path, index=False)
+    found = claims_runs.CHECKS["C038"](Evidence(root))
+    assert found.measure.endswith("addsign") and found.estimate == pytest.approx(-1.28, abs=0.15)
+    assert found.verdict == SUPPORTED
+    ahead = claims_runs.CHECKS["C037"](Evidence(root))
+    assert "lion - radam (the closest of 7)" in ahead.measure and ahead.verdict == SUPPORTED
+    table[(table.optimizer != "radam") | (table.lr < 1e-3 * 1.1)].to_csv(path, index=False)
+    found = claims_runs.CHECKS["C038"](Evidence(root))  # the second of the adaptive ones
+    assert found.verdict == INCONCLUSIVE and "best cells on edges: radam" in found.note
+    ahead = claims_runs.CHECKS["C037"](Evidence(root))
+    assert ahead.verdict == INCONCLUSIVE and "on an edge): radam" in ahead.note
+    betas(95.0, 93.0, 90.0, adamw=88.0)(root)
+    found = claims_runs.CHECKS["C042"](Evidence(root))
+    assert found.measure == "test accuracy, Lion - single beta 0.9", "2 points, beside 5"
+
+
+def test_benchmarks_by_hand(root: Path) -> None:
+    """The fastest of each, the median of the files, and ranges that are the claims' own."""
+    bench(4.0, 100.0)(root)
+    folder = root / "results" / "bench"
+    for name, factor in (("a", 2.0), ("b", 10.0)):
+        content = json.loads((folder / "lion_whole.json").read_text())
+        content["rows"][0]["whole_step_ms"] = 110 / factor
+        (folder / f"lion_{name}.json").write_text(json.dumps(content))
+    found = claims_runs.CHECKS["C003"](Evidence(root))
+    assert (found.estimate, found.low, found.high) == pytest.approx((100.0, 10.0, 900.0))
+    assert claims_runs.CHECKS["C001"](Evidence(root)).estimate == pytest.approx(0.5, abs=1e-3)
+    for path in folder.glob("*"):
+        path.unlink()
+    folder.rmdir()
+    bench(4.4, 109.0)(root)
+    for name in ("C001", "C003"):
+        assert claims_runs.CHECKS[name](Evidence(root)).verdict == CONTRADICTED
+
+
+def test_the_widest_of_three_pairs_is_shown_and_each_counts(root: Path) -> None:
+    resnet({"lion": 92.0, "adamw": 95.0, "sgd": 94.9})(root)
+    assert claims_runs.CHECKS["C061"](Evidence(root)).measure == "test accuracy, lion - adamw"
+    means = {"lion": 76.9, "adamw": 76.3, "sgd": 75.7}  # only the two ends are far apart
+    rows = known_truth.arms(means, scale="paper", experiment="resnet50_imagenet")
+    put_paper(root, [row | {"run_id": str(k)} for k, row in enumerate(rows)])
+    found = claims_scale.CHECKS["C061"](Evidence(root))
+    assert found.verdict != SUPPORTED and found.measure == "test accuracy, lion - sgd"
+
+
+def test_steps_decide_by_the_whole_interval_and_by_four_seeds(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_curves(97.0, 90.0)(root)
+    outcomes = {
+        (1.5, 1.2, 2.0, 4): SUPPORTED, (1.5, 0.9, 2.0, 4): INCONCLUSIVE,
+        (1.5, 1.2, 2.0, 3): INCONCLUSIVE, (0.8, 0.7, 0.9, 4): CONTRADICTED,
+        (0.8, 0.7, 1.1, 4): INCONCLUSIVE, (0.8, 0.7, 0.9, 3): INCONCLUSIVE,
+    }  # fmt: skip
+    for interval, verdict in outcomes.items():
+        monkeypatch.setattr(claims_runs, "speed_up", lambda *_, i=interval: Interval(*i, "x"))
+        assert claims_runs.CHECKS["C039"](Evidence(root)).verdict == verdict, interval
 
 
 def test_curves_with_few_evaluations_tell_no_steps(root: Path) -> None:

@@ -192,13 +192,6 @@ def test_proxies_say_what_the_readme_says() -> None:
     assert (table.n == 5).all() and not table.on_edge.any()
 
 
-def test_where_a_curve_first_gets_below() -> None:
-    points = pd.DataFrame({"step": [10, 20, 30], "value": [5.0, 3.0, 4.0]})
-    assert crossing.first_below(points, 4.0) == 15
-    assert crossing.first_below(points, 6.0) == 10
-    assert crossing.first_below(points, 2.0) is None
-
-
 def test_pairs_are_one_to_one() -> None:
     rows = pd.DataFrame({"row": ["a"] * 3, "optimizer": ["Lion", "AdamW", "AdamW"],
                          "value": [2.0, 1.0, 1.5]})  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import known_truth
@@ -18,7 +19,7 @@ from experiments.analysis.statistics.comparison import (
     leave_one_out,
     resolution_of,
 )
-from experiments.analysis.statistics.difference import difference_of, of_pairs, p_exact
+from experiments.analysis.statistics.difference import Difference, difference_of, of_pairs, p_exact
 from experiments.headline import Headline
 
 STEP = 100 / 359
@@ -31,8 +32,10 @@ def pairs(theirs: list[float], gain: list[float]) -> pd.DataFrame:
 @pytest.mark.parametrize("n", [2, 3, 5, 6, 9])
 @pytest.mark.parametrize("resolution", [0.0, STEP])
 def test_equal_small_differences_are_no_certainty(n: int, resolution: float) -> None:
-    found = of_pairs(pairs([90.0 + k for k in range(n)], [0.3] * n), resolution=resolution)
+    found = of_pairs(pairs([3.0**k for k in range(n)], [0.3] * n), resolution=resolution)
     assert found.p_t > 1e-6 and found.high > found.low
+    assert n < 3 or resolution == 0 or found.correlation == pytest.approx(1.0)
+    assert n > 2 or math.isnan(found.correlation), "two points always lie on a line"
     if resolution == 0 or n < 6:
         assert found.verdict == "inconclusive" and found.reason
 
@@ -69,10 +72,30 @@ def test_the_exact_tests_by_hand() -> None:
     assert p_exact(np.full(5, 4.0)) == 1.0, "signs alone cannot decide below 6"
 
 
+def test_where_each_line_lies() -> None:
+    shown = Difference(1.0, 0.1, 1.9, 4, p_exact=0.05, resolution=1.0)
+    assert shown.verdict == "better", "on the line of the exact test, and as large as one step"
+    beyond = ({"low": 0.0}, {"n": 3}, {"p_exact": 0.0625}, {"resolution": 1.01})
+    assert {replace(shown, **one).verdict for one in beyond} == {"inconclusive"}  # type: ignore[arg-type]
+    found = difference_of([1.0] * 5 + [-0.05])  # only turning the last sign gives a larger sum
+    assert found.low > 0 and found.p_exact == pytest.approx(4 / 2**6)
+    assert found.reason == "an exact test says p 0.062"
+
+
 def test_a_falling_metric_turns_the_verdict() -> None:
     table = pairs([1.0, 1.1, 1.2, 1.3, 1.05, 1.15], [-0.2, -0.21, -0.19, -0.2, -0.22, -0.2])
     assert of_pairs(table, better="lower").verdict == "better"
+    lost = pd.DataFrame({"theirs": [1.0], "ours": [math.nan]})
+    assert of_pairs(pd.concat([table, lost])) == of_pairs(table), "a seed without its pair"
     assert of_pairs(table, better="higher").verdict == "worse"
+
+
+def test_p_is_that_of_students_paired_test_whichever_is_ahead() -> None:
+    """Sleep data of Student (1908), as in R's documentation: t = -4.0621, p = 0.002833."""
+    one = np.array([0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0])
+    two = np.array([1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4])
+    for found in (difference_of(one - two), difference_of(two - one)):
+        assert found.p_t == pytest.approx(0.002833, abs=5e-7)
 
 
 def test_an_edge_is_no_verdict() -> None:
@@ -120,6 +143,13 @@ def test_leave_one_out_by_hand() -> None:
     found = leave_one_out(table, "lion")
     # Without seed 0 lr 2 is best; with it lr 1 is: 11 / 3 against 8 / 3.
     assert found.test.to_dict() == {0: 20.0, 1: 11.0, 2: 12.0, 3: 13.0}
+    late = known_truth.run("lion", 9, math.nan, lr=1.0, state="diverged")
+    assert leave_one_out(pd.DataFrame([*rows, late]), "lion").test.equals(found.test)
+    three, two = (leave_one_out(table[table.seed < n], "lion").test.to_dict() for n in (3, 2))
+    assert three == {0: 20.0, 1: 11.0, 2: 12.0}
+    assert two == {0: 10.0, 1: 11.0}, "of two seeds one picks nothing: simply the runs"
+    lost = table.assign(val=table.val.where((table.lr != 1.0) | (table.seed != 0)))
+    assert set(leave_one_out(lost, "lion").lr) == {2.0}, "nobody has measured it on seed 0"
 
 
 def test_one_setting_reports_its_own_runs() -> None:
@@ -141,6 +171,7 @@ def test_the_step_of_a_table() -> None:
     table = pd.DataFrame({"test": values})
     assert resolution_of(table) == pytest.approx(STEP, abs=2e-4)
     assert resolution_of(table.assign(n=359)) == pytest.approx(STEP)
+    assert resolution_of(table.assign(n=[359] + [1000] * 19)) == pytest.approx(STEP), "the largest"
     assert resolution_of(table.iloc[:3]) == 0.0, "too few values tell nothing"
     loss = Headline("loss", "lower", "nats").columns()
     assert resolution_of(table.assign(n=359, **loss)) == 0.0

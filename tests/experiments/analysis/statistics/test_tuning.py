@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from experiments.analysis.statistics.tuning import best_ratio, sensitivity, sensitivity_difference
+from experiments.headline import Headline
 from experiments.store import UserError
 
 
@@ -24,6 +25,33 @@ def test_a_clear_ratio_is_as_sure_as_its_grid_is_fine() -> None:
     assert found.grid_factor == pytest.approx(step)
     assert (found.low, found.high) == (pytest.approx(10 / step), pytest.approx(10 * step))
     assert found.share_on_edge == 0.0
+    above = best_ratio(study(adamw_lr=3e-3, lion_lr=3e-4))  # the larger steps lie above
+    assert above.grid_factor == pytest.approx(step)
+
+
+def rows_of(optimizer: str, values: dict[float, list[float]]) -> list[dict]:
+    """Of each learning rate its values by seed."""
+    return [
+        known_truth.run(optimizer, seed, value, lr=lr)
+        for lr, of_seeds in values.items()
+        for seed, value in enumerate(of_seeds)
+    ]
+
+
+def test_the_interval_of_three_seeds_by_hand() -> None:
+    """Only of three times seed 0, one draw of 27, is the smallest rate the best."""
+    pulled = {1.0: [5.5, 0.0, 0.0], 2.0: [4.0] * 3, 4.0: [0.0] * 3}
+    calm = {1.0: [0.0] * 3, 2.0: [4.0] * 3, 4.0: [0.0] * 3}
+    table = pd.DataFrame(rows_of("adamw", pulled) + rows_of("lion", calm))
+    found = best_ratio(table)
+    assert (found.estimate, found.grid_factor) == (1.0, pytest.approx(2.0))
+    assert (found.low, found.high) == (pytest.approx(0.5 / 2), pytest.approx(2.0))
+    assert found.share_on_edge == pytest.approx(1 / 27, abs=0.006)
+    losses = table.assign(val=-table.val, **Headline("loss", "lower", "nats").columns())
+    assert best_ratio(losses) == found
+    both = pd.DataFrame(rows_of("adamw", pulled) + rows_of("lion", pulled))
+    both = best_ratio(both)  # a draw is the same for both, so their ratio never moves
+    assert (both.low, both.high) == (pytest.approx(0.5), pytest.approx(2.0))
 
 
 def test_noise_between_cells_widens_the_interval() -> None:
@@ -116,18 +144,23 @@ def flat(optimizer: str, values: list[float], seeds=(0, 1, 2)) -> list[dict]:
 
 
 def test_share_and_spread_by_hand() -> None:
-    found = sensitivity(pd.DataFrame(flat("lion", [90.0, 89.5, 89.0, 80.0])), "lion", points=1.0)
+    table = pd.DataFrame(flat("lion", [90.0, 89.5, 89.0, 80.0]))
+    found = sensitivity(table, "lion", points=1.0)
+    assert sensitivity(table.assign(weight_decay=math.nan), "lion", points=1.0) == found
     assert (found.share_within.estimate, found.spread.estimate) == (0.75, 10.0)
     assert (found.num_cells, found.share_within.n) == (4, 3)
     assert (found.share_within.low, found.spread.high) == (0.75, 10.0)  # no spread over seeds
 
 
+@pytest.mark.filterwarnings("ignore:All-NaN slice")
 def test_a_diverged_cell_is_not_within_and_not_in_the_spread() -> None:
     table = pd.DataFrame(flat("lion", [90.0, 89.5, 89.0, 80.0]))
     table.loc[table.lr == 1000.0, "state"] = "diverged"
     found = sensitivity(table, "lion")
     assert (found.share_within.estimate, found.spread.estimate) == (0.75, 1.0)
     assert found.num_diverged == 3
+    table.loc[table.seed == 2, "state"] = "diverged"  # wholly
+    assert sensitivity(table, "lion").share_within.estimate == 0.5
 
 
 def test_more_points_never_give_a_smaller_share() -> None:
@@ -146,7 +179,7 @@ def test_the_less_sensitive_optimizer_shows() -> None:
 
 def test_unlike_grids_are_not_compared() -> None:
     table = study()
-    less = table[~((table.optimizer == "lion") & (table.lr == 1e-2))]
+    less = table[~((table.optimizer == "lion") & (table.lr == 1e-3))]
     with pytest.raises(UserError, match=r"grids of lion \(12 cells .* and adamw \(15 cells"):
         sensitivity_difference(less, "lion", "adamw")
     wide = table.assign(lr=table.lr.where(table.lr != 1e-2 * (table.optimizer == "lion"), 1.0))

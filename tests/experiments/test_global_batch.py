@@ -1,0 +1,53 @@
+"""A coupled loss over micro-batches has the gradients of one batch, to the last weight."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments import global_batch
+from experiments.data.order import seed_all
+from experiments.tasks.task import Loss
+
+WEIGHT, OTHERS = 5.0, 15.0
+"""What this process's loss is over, and that of the other one."""
+WORLD: Any = SimpleNamespace(size=2, sum=lambda weight: weight + OTHERS)
+
+
+class Noisy:
+    """Embeddings with noise, of a locked part, and one that no loss asks for."""
+
+    def encode(self, model: Any, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        (x,) = batch
+        noise = torch.rand(len(x), 3)
+        return model["own"](x) * noise, model["locked"](x), model["idle"](x)
+
+    def couple(self, model: Any, encoded: tuple[Tensor, ...], world: Any) -> Loss:
+        own, locked, _ = encoded
+        return Loss((own @ locked.T).logsumexp(1).mean(), torch.tensor(WEIGHT))
+
+
+def test_micro_batches_with_noise_and_locked_parts_have_the_gradients_of_one_batch() -> None:
+    seed_all(0)
+    model = nn.ModuleDict({name: nn.Linear(4, 3) for name in ("own", "locked", "idle")})
+    model["locked"].requires_grad_(False)
+    micro_batches, task = [(torch.randn(2, 4),) for _ in range(3)], Noisy()
+
+    rows = []
+    for number, batch in enumerate(micro_batches):
+        seed_all(number)
+        rows.append(task.encode(model, batch))
+    whole = tuple(map(torch.cat, zip(*rows, strict=True)))
+    share = WEIGHT * WORLD.size / (WEIGHT + OTHERS)  # gradients are averaged afterwards
+    expected = task.couple(model, whole, WORLD).mean * share
+    wanted = torch.autograd.grad(expected, list(model["own"].parameters()))
+
+    found = global_batch.accumulate(task, model, micro_batches, WORLD, seed_all)  # type: ignore[arg-type]
+    torch.testing.assert_close(found, expected.detach())
+    for parameter, gradient in zip(model["own"].parameters(), wanted, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+    assert all(p.grad is None for p in model["locked"].parameters())
+    assert all(p.grad is None or not p.grad.any() for p in model["idle"].parameters())

@@ -1,0 +1,50 @@
+"""Which number decides: runs that are judged by another one are never mixed in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from experiments.config import UserError
+from experiments.headline import Headline, of_rows, of_table, usual_splits, with_metric
+
+OWN = Headline("top1", "higher", "%", margin=0.5)
+OTHERS = [
+    {"metric": "f1"}, {"better": "lower"}, {"unit": "points"}, {"tune": "dev"},
+    {"report": "books"}, {"weights": "ema"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", OTHERS, ids=str)
+def test_runs_that_are_judged_by_different_numbers_are_refused(change: dict[str, str]) -> None:
+    both = [OWN, replace(OWN, **change)]  # type: ignore[arg-type]
+    texts = [one.to_json() for one in both]
+    with pytest.raises(UserError, match="judged by different numbers"):
+        of_rows(texts)
+    assert of_rows(texts, asked="loss") in both, "whoever names one number may compare them"
+    with pytest.raises(UserError, match="judged by different numbers"):
+        of_table(pd.DataFrame([one.columns() for one in both]))
+
+
+def test_how_a_number_is_shown_is_no_other_number() -> None:
+    shown = replace(OWN, digits=4, margin=None)
+    assert of_rows([OWN.to_json(), shown.to_json()]).metric == "top1"
+    assert of_table(pd.DataFrame([OWN.columns()] * 2)) == replace(OWN, margin=None)
+
+
+def test_another_metric_has_its_own_direction_and_unit_and_no_margin() -> None:
+    found = with_metric(OWN, "nll", {"nll": {"better": "lower", "unit": "nats"}})
+    assert found == Headline("nll", "lower", "nats")
+    assert with_metric(OWN, "loss", {"loss": {}}).better == "lower", "known before rows said so"
+    with pytest.raises(UserError, match="does not say whether"):
+        with_metric(OWN, "nll", {"nll": {"unit": "nats"}})
+    with pytest.raises(UserError, match="no evaluation has the metric nll; there are: loss"):
+        with_metric(OWN, "nll", {"loss": {}})
+
+
+def test_the_usual_splits() -> None:
+    assert usual_splits(["books", "val"]) == ("val", "val")
+    assert usual_splits(["dev", "test"]) == ("dev", "test")
+    assert usual_splits([]) == ("val", "val")
