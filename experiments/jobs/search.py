@@ -10,17 +10,20 @@ Called again, it goes on where it stopped; a finished search is only reported. E
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.config import RunConfig
+from experiments.config import RunConfig, UserError
+from experiments.files import FULL
 from experiments.pages import CONF
 from experiments.search import session
 from experiments.search.folder import SearchFolder
 from experiments.search.settings import from_page
 
 DEFAULT_PAGE = "laptop"
+_UNWRITABLE = (*FULL, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 def main(config: RunConfig) -> int:
@@ -35,9 +38,20 @@ def start(page: Mapping[str, Any], seed: int, root: Path) -> int:
         page: Settings; one without a name is a change of `conf/search/laptop.yaml`.
         seed: Of everything random in it.
         root: Folder of the searches.
+
+    Raises:
+        UserError: a setting that cannot be; a disk that is full.
     """
     settings = from_page(page if "name" in page else {**read_page(DEFAULT_PAGE), **page})
-    return session.run(SearchFolder.create(settings, seed, root), settings)
+    try:
+        return session.run(SearchFolder.create(settings, seed, root), settings)
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        raise UserError(
+            f"{error.filename or root}: cannot be written ({error.strerror}): make room, or look "
+            "at the disk; the same command goes on, nothing that was told is lost"
+        ) from error
 
 
 def read_page(name: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.search import opaque
 from experiments.search.language import INPUTS, STATES, Program
 from experiments.search.operations import OPERATIONS
 from experiments.search.polynomials import (
@@ -41,11 +42,6 @@ from experiments.search.unknowns import (
 
 __all__ = ["Algebra", "Result", "Undecided", "Value", "constant", "execute"]
 
-_POSITIVE = {"exp", "exp2", "exp10", "cosh", "norm", "global_norm", "get_pi", "get_e"}
-_NORMS = {"norm", "global_norm"}
-_ZERO_OF_ZERO = {"norm", "global_norm", "dot", "cosine_sim"}
-_SIGN_KEEPING = {"tanh", "sinh", "arctan", "arcsinh", "cbrt"}
-"""Defined for every number, odd and increasing: their sign is that of their argument."""
 _MOST_SIGNS = 4
 
 
@@ -121,16 +117,22 @@ class Algebra(Unknowns):
     def opaque(self, function: str, arguments: list[Value]) -> Value:
         """An unknown named by its function and arguments, odd functions of a positive lead."""
         factor = self.one
-        if (OPERATIONS[function].odd or function in _ZERO_OF_ZERO) and not all(arguments):
+        if (OPERATIONS[function].odd or function in opaque.ZERO_OF_ZERO) and not all(arguments):
             return self.zero
+        if len(arguments) == 1 and is_number(arguments[0]):
+            at = opaque.value_at(function, to_fraction(arguments[0]))
+            if at is not None:
+                return self.number(at)
+        if function in opaque.PARTIAL:
+            self.partial[function] = None
         if OPERATIONS[function].odd and leads_negative(arguments[0]):
             arguments, factor = [-arguments[0]], -self.one
         if OPERATIONS[function].commutative:
             arguments = sorted(arguments, key=str)
-        sign = self.one if function in _POSITIVE else None
-        if function in _SIGN_KEEPING:
+        sign = self.one if function in opaque.POSITIVE else None
+        if function in opaque.SIGN_KEEPING:
             sign = self.sign(arguments[0])
-        known = Unknown(sign=sign, may_be_zero=function in _NORMS)
+        known = Unknown(sign=sign, may_be_zero=function in opaque.NORMS)
         return factor * self.unknown((function, *arguments), known)
 
     def factors(self, value: Value) -> tuple[Fraction, list[tuple[Any, int]]]:

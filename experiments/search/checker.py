@@ -216,10 +216,15 @@ def _larger(x: Terms, y: Terms) -> Terms:
     return _scaled(_sum(x, y, _absolute(_sum(x, _negative(y)))), Fraction(1, 2))
 
 
-def _of_zero(x: Terms) -> Terms:
-    if x:
-        raise Beyond("a function that is no algebra")
-    return {}
+def _at(place: int, value: int) -> Callable[[Terms], Terms]:
+    """A function of which only the value at one whole number is known, 0 or 1."""
+
+    def rule(x: Terms) -> Terms:
+        if x != _sum({_term(): Fraction(place)}):
+            raise Beyond("a function that is no algebra")
+        return _sum({_term(): Fraction(value)})
+
+    return rule
 
 
 _ODD = ("sin", "tan", "arcsin", "arctan", "sinh", "tanh", "arcsinh", "arctanh", "cbrt")
@@ -231,5 +236,7 @@ RULES: dict[str, Callable[..., Terms]] = {
     "square": lambda x: _times(x, x),
     "cube": lambda x: _times(x, _times(x, x)),
     "minimum": lambda x, y: _negative(_larger(_negative(x), _negative(y))),
-    **{name: _of_zero for name in _ODD},
+    **{name: _at(0, 0) for name in (*_ODD, "expm1", "log1p")},
+    **{name: _at(0, 1) for name in ("exp", "exp2", "exp10", "cos", "cosh")},
+    **{name: _at(1, 0) for name in ("log", "log2", "log10", "arccos", "arccosh")},
 }

@@ -134,7 +134,7 @@ def best_number(folder: SearchFolder, history: History) -> int:
     if final := collect.best_final(folder):
         return final["number"]
     rules, state = folder.rules(), folder.empty_state()
-    restore(rules, state, events.read(folder.events), folder.initial)
+    restore(rules, state, events.read_log(folder.events), folder.initial)
     best = state.strategy.best(1)
     return best[0].number if best else 0
 
@@ -171,7 +171,7 @@ def show_replay(args: argparse.Namespace) -> int:
     folder = _find(args.name, args.searches)
     rules, state = folder.rules(), folder.empty_state()
     began = time.perf_counter()
-    count = restore(rules, state, events.read(folder.events), folder.initial, args.again)
+    count = restore(rules, state, events.read_log(folder.events), folder.initial, args.again)
     seconds = time.perf_counter() - began
     digest = state.strategy.digest()
     noted = read_json(folder.status).get("population")

@@ -49,6 +49,7 @@ class Controller:
             self._dispatch()
             told = self._tell_ready()
             if not told and self.state.in_flight:
+                assert self._sent, f"nobody judges what is waited for: {[*self.state.in_flight]}"
                 self._receive()
             self._on_change(self.state)
 

@@ -11,11 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.search import liveness, probes
+from experiments.search.execution import numpy_step
 from experiments.search.language import Program
 
 TOO_LARGE, TOO_SMALL = 1e4, 1e-12
 """Root mean square of an update at learning rates up to 1 outside of which no step size helps."""
 _TOLERANCE = 1e-6
+_DRIFT = 1e-2
+"""Share of its size by which a step may miss the learning rate where that falls: the 1e-8 that
+interp(get_eps(), sign(g), lr) adds is no step size of its own."""
 
 
 class Flags(NamedTuple):
@@ -24,7 +28,8 @@ class Flags(NamedTuple):
     Attributes:
         uses_g, uses_w, uses_lr: Whether gradient, weights, learning rate reach the update.
         scales_with_lr: Twice the learning rate gives twice the update. A program for which it does
-            not, trains at a step size of its own and will not follow a schedule.
+            not, trains at a step size of its own and will not follow a schedule. Looked at for as
+            long as a short training takes, too: `maximum(lr, 0.005)` and counted steps show late.
         scale_free: Gradients of a thousandth give the same updates, apart from those of the weights
             (sign, and what divides by a second moment).
     """
@@ -87,9 +92,26 @@ def flags(program: Program) -> Flags:
         uses_g="g" in read,
         uses_w="w" in read,
         uses_lr="lr" in read,
-        scales_with_lr=_close(2 * stream, faster),
+        scales_with_lr=_close(2 * stream, faster) and _follows(program),
         scale_free=_close(unscaled, scaled),
     )
+
+
+def _follows(program: Program) -> bool:
+    """Whether twice the learning rate gives twice the update all along a schedule."""
+    probe = probes.falling()
+    step = numpy_step(program, probe.sizes)
+    m = v = np.zeros((2, probe.g.shape[1]))
+    with np.errstate(all="ignore"):
+        for w, g, lr in zip(probe.w, probe.g, probe.lr, strict=True):
+            both = np.array([[lr], [2 * lr]])
+            update, m, v = step(np.stack([w, w]), np.stack([g, g]), m, v, both)
+            if not np.isfinite(update).all():
+                return True  # no step size: training will tell
+            size = np.sqrt(np.square(update[1]).mean())
+            if not np.allclose(2 * update[0], update[1], rtol=_DRIFT, atol=_DRIFT * size):
+                return False
+    return True
 
 
 def _close(a: np.ndarray, b: np.ndarray) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.search.language import Program, Statement
+from experiments.search.operations import OPERATIONS
 
 INSERT, DELETE, REPLACE, WHOLE = "insert", "delete", "replace", "whole"
 
@@ -52,7 +53,14 @@ class Edit:
 
     @classmethod
     def from_json(cls, row: list[Any]) -> Edit:
-        """Reads back what `to_json` gave."""
+        """Reads back what `to_json` gave.
+
+        Raises:
+            ValueError: it is no such row.
+        """
         kind, place, written = row
+        for _, name, *rest in written:
+            if name not in OPERATIONS or len(rest) != OPERATIONS[name].arity:
+                raise ValueError(f"no function {name} of {len(rest)} arguments")
         statements = (Statement(target, name, tuple(rest)) for target, name, *rest in written)
-        return cls(kind, place, tuple(statements))
+        return cls(kind, int(place), tuple(statements))

@@ -19,7 +19,7 @@ from typing import Any
 
 from experiments.config import UserError
 from experiments.search.language import Program, parse
-from experiments.search.proxies.families import FAMILIES, proxy
+from experiments.search.proxies.families import family, proxy
 from experiments.search.proxies.proxy import FRESH, SEARCH
 from experiments.search.training import CHECK_EVERY, Plan, Training, train
 
@@ -44,7 +44,7 @@ class Tier:
     @property
     def rates(self) -> tuple[float, ...]:
         """Peak learning rates."""
-        return self.lrs or FAMILIES[self.family].lrs
+        return self.lrs or family(self.family).lrs
 
     @property
     def id(self) -> str:

@@ -15,6 +15,7 @@ is dropped. Kinds, rounds and numbers that are 0 or none are left out.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -27,6 +28,10 @@ from experiments.search.language import Program
 from experiments.search.strategy import CHILD, Candidate
 
 Event = dict[str, Any]
+REMEDY = "take a copy of the log, or cut it off before that line: what is missing is made again"
+_HOW = {"evaluated": ("key", "round", "fitness", "losses", "killed", "steps"),
+        "cached": ("key", "of"), "dead": ("cause",)}  # fmt: skip
+_SAID = ("number", "after", "kind", "structure")
 
 
 class EventLog:
@@ -48,7 +53,7 @@ class EventLog:
         before = os.fstat(self._handle).st_size
         if os.write(self._handle, data) != len(data):
             os.ftruncate(self._handle, before)
-            raise OSError(f"{self.path}: the disk is full; make room and call again")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
     def close(self) -> None:
         """Sends what was written to the disk."""
@@ -64,7 +69,7 @@ def read(path: Path) -> Iterator[Event]:
     """
     if not path.exists():
         return
-    with path.open() as file:
+    with path.open(encoding="utf-8", errors="surrogateescape") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith("\n"):
                 return
@@ -72,15 +77,43 @@ def read(path: Path) -> Iterator[Event]:
                 event = json.loads(line)
                 if not isinstance(event, dict):
                     raise ValueError
-                yield event
-            except ValueError:
-                said = "is damaged: take a copy of the log, or cut it off before that line"
-                raise UserError(f"{path}, line {number} {said}") from None
+            except (ValueError, RecursionError):
+                raise UserError(f"{path}, line {number} is damaged: {REMEDY}") from None
+            yield event
+
+
+def read_log(path: Path) -> Iterator[Event]:
+    """As `read`, of a search's log: every line has what a candidate's line must have.
+
+    Raises:
+        UserError: as `read`, and if a line lacks something.
+    """
+    for number, event in enumerate(read(path), 1):
+        if lacking := _lacking(event):
+            said = f"is of another version, or damaged ({', '.join(lacking)})"
+            raise UserError(f"{path}, line {number} {said}: {REMEDY}")
+        yield event
+
+
+def _lacking(event: Event) -> list[str]:
+    """Names of what a line has not, or has of another kind."""
+    if "asked" in event:
+        who, wanted = event["asked"], ("number", "after", "kind")
+        return [name for name in wanted if not isinstance(who, dict) or name not in who]
+    wanted = _HOW.get(str(event.get("how")))
+    if wanted is None:
+        return ["how"]
+    lacking = [name for name in (*_SAID, *wanted) if name not in event]
+    if not isinstance(event.get("number", 0), int):
+        lacking.append("number")
+    if not isinstance(event.get("fitness", 0.0), int | float | None):
+        lacking.append("fitness")
+    return lacking
 
 
 def count(path: Path) -> tuple[int, int]:
     """How many candidates were told, and how many of them were trained."""
-    told = [event["how"] for event in read(path) if "asked" not in event]
+    told = [event["how"] for event in read_log(path) if "asked" not in event]
     return len(told), told.count("evaluated")
 
 
@@ -105,11 +138,24 @@ def candidate_of(event: Event, programs: dict[int, Program], initial: Program) -
         event: Of a candidate.
         programs: Of the candidates before, by number; this one's is added.
         initial: The program that the search starts from.
+
+    Raises:
+        UserError: its parent is missing, or its edit cannot be read.
     """
     parent, number = event.get("parent"), event["number"]
+    if parent is not None and parent not in programs:
+        raise UserError(f"candidate {number} of the log: its parent {parent} is missing: {REMEDY}")
     program = initial if parent is None else programs[parent]
-    edit = Edit.from_json(event["edit"]) if "edit" in event else None
+    try:
+        edit = Edit.from_json(event["edit"]) if "edit" in event else None
+    except (LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"candidate {number} of the log: its edit cannot be read ({error}): it is damaged, or "
+            "uses a function that is missing here"
+        ) from error
     if edit is not None:
+        if not 0 <= edit.place <= len(program):
+            raise UserError(f"candidate {number} of the log: its edit is of no statement: {REMEDY}")
         program = edit.apply(program)
     programs[number] = program
     tries, era = event.get("tries", 1), event.get("era", 0)

@@ -22,6 +22,7 @@ from experiments.search.evaluation import Tier
 from experiments.search.evolution import Evolution, EvolutionSettings
 from experiments.search.language import Program, parse
 from experiments.search.mutation import CONSTANTS_ONLY, Mutator
+from experiments.search.operations import fingerprint
 from experiments.search.proxies import families
 from experiments.search.random_search import RandomSearch
 from experiments.search.screening import Screen
@@ -66,6 +67,7 @@ class SearchFolder:
             with folder.lock.locked():
                 if not folder.header.exists():  # nor made by another call, with its first session
                     header = {"schema_version": SCHEMA_VERSION, "probes": probes.VERSION}
+                    header |= {"language": fingerprint()}
                     header |= {"seed": seed, **programs, "settings": asdict(settings)}
                     folder.write({**header, "sessions": []})
         return folder

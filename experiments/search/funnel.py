@@ -20,7 +20,7 @@ from experiments.search import finals
 from experiments.search.evaluation import Tier
 from experiments.search.finals import Final
 from experiments.search.language import Program
-from experiments.search.proxies.families import FAMILIES
+from experiments.search.proxies.families import FAMILIES, family
 
 STANDARD_ERRORS = 2.0
 FACTOR = 10
@@ -56,20 +56,20 @@ def score(final: Final) -> float:
 
 
 def tier_of(
-    gate: str, family: str, num_steps: int, reference: str, lrs: Sequence[float] = ()
+    gate: str, name: str, num_steps: int, reference: str, lrs: Sequence[float] = ()
 ) -> Tier:
     """How a gate judges on a family: at the learning rates that the search names, if it does, else
     at the lowest three of the family, a factor of 4 apart.
 
     Args:
         gate: T1 | T2.
-        family: Of `proxies.families`.
+        name: Of the family.
         num_steps: Of the search.
         reference: Text of the program to beat.
         lrs: Of the search; none: the family's.
     """
     steps = num_steps * FACTOR ** GATES.index(gate)
-    return Tier(family, steps, tuple(lrs) or FAMILIES[family].lrs[:3], reference=reference)
+    return Tier(name, steps, tuple(lrs) or family(name).lrs[:3], reference=reference)
 
 
 def pass_gate(
@@ -79,6 +79,7 @@ def pass_gate(
     reference: str,
     num_rounds: int,
     lrs: Sequence[float] = (),
+    families: Sequence[str] = tuple(FAMILIES),
 ) -> list[Passage]:
     """Judges programs on every family.
 
@@ -89,16 +90,17 @@ def pass_gate(
         reference: Text of the program to beat.
         num_rounds: Seeds; rounds of fresh data that no final number of the search has used.
         lrs: Of the search; none: the families'.
+        families: Names; ours, and the search's own.
     """
     first = 1000 * (1 + GATES.index(gate))
     by_family = {
-        family: finals.evaluate(
-            programs, tier_of(gate, family, num_steps, reference, lrs), num_rounds, first
+        name: finals.evaluate(
+            programs, tier_of(gate, name, num_steps, reference, lrs), num_rounds, first
         )
-        for family in FAMILIES
+        for name in families
     }
     return [
-        Passage(gate, {family: of[number] for family, of in by_family.items()})
+        Passage(gate, {name: of[number] for name, of in by_family.items()})
         for number in range(len(programs))
     ]
 
@@ -110,6 +112,7 @@ def run(
     num_rounds: int,
     lrs: Sequence[float] = (),
     on_passage: Callable[[int, Passage], None] = lambda number, passage: None,
+    families: Sequence[str] = tuple(FAMILIES),
 ) -> list[list[Passage]]:
     """Takes programs through the gates.
 
@@ -120,6 +123,7 @@ def run(
         num_rounds: Seeds on each family, at least 2: one has no standard error.
         lrs: Of the search; none: the families'.
         on_passage: Told each program's place and passage as soon as it is known.
+        families: Names; ours, and the search's own.
 
     Returns:
         Each program's passages, up to the gate where it was held back.
@@ -130,7 +134,7 @@ def run(
         if not here:
             break
         entering = [programs[n] for n in here]
-        of_gate = pass_gate(gate, entering, num_steps, reference, num_rounds, lrs)
+        of_gate = pass_gate(gate, entering, num_steps, reference, num_rounds, lrs, families)
         for number, passage in zip(here, of_gate, strict=True):
             passages[number].append(passage)
             on_passage(number, passage)

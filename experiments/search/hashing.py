@@ -2,7 +2,8 @@
 
 The structural hash follows the data from inputs to outputs, as the paper's: it forgets names, the
 order of independent statements, statements that do not matter, which buffer is called m and which
-v, and the order of the arguments of commutative functions.
+v, and the order of the arguments of commutative functions. 0.0 and -0.0 are two constants: what is
+divided by them has opposite signs.
 
 The functional hash is of the stream of updates on probes, rounded to 28 bits, so that `m * m` and
 `square(m)`, or `m / sqrt(m * m)` and `sign(m)`, meet. Equal programs are told apart by rounding
@@ -57,7 +58,7 @@ def _digest(statements: list[Statement], states: tuple[str, ...]) -> bytes:
     known: dict[str | float, bytes] = dict(_INPUTS)  # type: ignore[arg-type]
     known.update(zip(states, (_FIRST, _SECOND), strict=False))
     for target, function, arguments in statements:
-        parts = [known[a] if type(a) is str else _PACK(a + 0.0) for a in arguments]  # type: ignore[operator]
+        parts = [known[a] if type(a) is str else _PACK(a) for a in arguments]  # type: ignore[operator]
         if function == "copy":
             known[target] = parts[0]
             continue

@@ -68,8 +68,8 @@ class History:
         """
         self.initial, self.imported = initial, imported or {}
         self.events: list[Event] = []
+        self.by_number: dict[int, Event] = {}
         self.programs: dict[int, Program] = {}
-        self._waiting: dict[int, Event] = {}
         for event in told:
             if "asked" in event:
                 asked = event["asked"]
@@ -77,8 +77,22 @@ class History:
             else:
                 if event["number"] not in self.programs:
                     events.candidate_of(event, self.programs, initial)
-                self.events.append(event)
-        self.by_number = {event["number"]: event for event in self.events}
+                self._note(event)
+
+    def _note(self, event: Event) -> None:
+        """Keeps a told candidate.
+
+        Raises:
+            UserError: it was told before, or what it repeats was not.
+        """
+        number, origin = event["number"], event.get("of", IMPORTED)
+        if number in self.by_number:
+            raise UserError(f"candidate {number} stands twice in the log: {events.REMEDY}")
+        if origin != IMPORTED and origin not in self.by_number:
+            said = f"repeats {origin}, which is missing"
+            raise UserError(f"candidate {number} of the log {said}: {events.REMEDY}")
+        self.events.append(event)
+        self.by_number[number] = event
 
     @classmethod
     def of(cls, folder: SearchFolder) -> History:
@@ -89,7 +103,7 @@ class History:
         """
         from experiments.search.importing import fitnesses
 
-        history = cls(events.read(folder.events), folder.initial, fitnesses(folder))
+        history = cls(events.read_log(folder.events), folder.initial, fitnesses(folder))
         if not history.events:
             raise UserError(f"{folder.path.name}: nothing was told yet; go on with job=search")
         return history

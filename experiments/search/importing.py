@@ -55,7 +55,7 @@ def trained(folder: SearchFolder) -> Iterator[tuple[Program, int, float | None]]
     """Every evaluation of a search: program, round, fitness; None: it failed."""
     from experiments.search.history import History
 
-    history = History(events.read(folder.events), folder.initial)
+    history = History(events.read_log(folder.events), folder.initial)
     for event in history.events:
         if event["how"] == "evaluated":
             yield history.programs[event["number"]], event["round"], event["fitness"]

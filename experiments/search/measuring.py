@@ -84,7 +84,7 @@ def run_funnel(args: argparse.Namespace) -> int:
     """Takes the finalists through the gates, and prints who comes through."""
     from experiments.search import funnel, library
     from experiments.search.language import parse
-    from experiments.search.proxies.families import FAMILIES
+    from experiments.search.proxies import families
 
     _check_rounds(args)
     folder = _find(args.name, args.searches)
@@ -102,13 +102,14 @@ def run_funnel(args: argparse.Namespace) -> int:
 
     settings = folder.settings
     sizes = settings.num_steps, reference, args.rounds, settings.lrs
-    passages = funnel.run(programs, *sizes, on_passage=say)
+    asked = families.names(settings.family)
+    passages = funnel.run(programs, *sizes, on_passage=say, families=asked)
     rows = []
     for row, of in zip(finalists, passages, strict=True):
         for passage in of:
-            families = {name: final.to_json() for name, final in passage.finals.items()}
+            of_family = {name: final.to_json() for name, final in passage.finals.items()}
             verdict = {"gate": passage.gate, "promoted": passage.is_promoted}
-            rows.append({"number": row["number"], **verdict, "families": families})
+            rows.append({"number": row["number"], **verdict, "families": of_family})
     write_text(folder.path / FUNNEL, "".join(json.dumps(row) + "\n" for row in rows), durable=True)
     survivors = funnel.survivors(passages)
     names = ", ".join(str(finalists[n]["number"]) for n in survivors)
@@ -116,7 +117,7 @@ def run_funnel(args: argparse.Namespace) -> int:
     for n in survivors:
         path = folder.path / f"survivor-{finalists[n]['number']}.txt"
         write_text(path, finalists[n]["text"])
-        rates = settings.lrs or FAMILIES[settings.family].lrs[:3]
+        rates = settings.lrs or families.family(settings.family).lrs[:3]
         print("\n".join(funnel.commands(str(path), rates)))
     return 0
 
@@ -131,13 +132,15 @@ def _said(passage: Any) -> str:
 def run_meta(args: argparse.Namespace) -> int:
     """Judges the best programs of some moments on fresh data of every family."""
     from experiments.search import collect
-    from experiments.search.proxies.families import FAMILIES
+    from experiments.search.proxies import families
 
     _check_rounds(args, least=1)
     if args.points < 1:
         raise UserError(f"--points {args.points}: at least 1")
     folder = _find(args.name, args.searches)
-    for row in collect.meta(folder, args.points, args.rounds, list(FAMILIES)):
+    for row in collect.meta(
+        folder, args.points, args.rounds, families.names(folder.settings.family)
+    ):
         means = {name: final["mean"] for name, final in row["families"].items()}
         said = ", ".join(
             f"{name} {'failed' if mean is None else f'{mean:+.4f}'}" for name, mean in means.items()

@@ -18,6 +18,7 @@ Source: results/paper/search_functions.csv
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -141,3 +142,10 @@ ALIASES = {
     "min": "minimum",
 }
 """Other names that a program's text may use."""
+
+
+def fingerprint() -> str:
+    """12 hexadecimal digits of what mutations draw from: the functions in order, with kinds."""
+    all_of = OPERATIONS.values()
+    facts = [(one.name, one.kinds, one.result, one.alike, one.searched) for one in all_of]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]

@@ -112,6 +112,10 @@ def _judge(program: Program, result: Result) -> Verdict:
     if not refutation.agrees(program, beta1, beta2, scale, decay):
         return _disagreement(result, signed)
     said = _in_words(beta1, beta2, scale, decay / scale)
+    if partial := " and ".join(result.algebra.partial):
+        if not refutation.stays_finite(program):
+            return Verdict(None, f"it would be sign momentum if {partial} were always defined")
+        said = f"{said}, tried but not proved where {partial} is not defined"
     if what := assumptions.unproved(result.algebra, signed):
         said = f"{said}, tried but not proved where {what} is"
     try:

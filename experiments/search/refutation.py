@@ -118,6 +118,17 @@ def _a_filter_explains(signs: np.ndarray, g: np.ndarray) -> bool:
     return not (found.success and -found.fun <= 1e-12)
 
 
+@cache
+def _long_probe() -> probes.Probe:
+    """16 weights x 1,000 steps of ordinary gradients: what grows slowly leaves arcsin's domain."""
+    return probes.make_wide(7, 16, 1000)
+
+
+def stays_finite(program: Program) -> bool:
+    """Whether all updates of a long training are numbers."""
+    return bool(np.isfinite(probes.stream(program, _long_probe())).all())
+
+
 def agrees(
     program: Program, beta1: Fraction, beta2: Fraction, scale: Fraction, decay: Fraction
 ) -> bool:

@@ -46,12 +46,14 @@ class _Replay:
         self.log = log
         self.told = {event["number"]: event for event in log if "asked" not in event}
         self.programs: dict[int, Program] = {}
+        self.line = 0
 
     def run(self) -> int:
         is_ordered = self.rules.mode == ORDERED
         if is_ordered:
             self._fill()
-        for event in self.log:
+        for line, event in enumerate(self.log, 1):
+            self.line = line
             if "asked" in event:
                 self._take_off(event["asked"])
                 continue
@@ -88,7 +90,10 @@ class _Replay:
     def _land(self, event: Event) -> None:
         flight = self.state.in_flight.get(event["number"])
         if flight is None:
-            raise self._other(event, "it was never asked for")
+            raise self._other(event, "it was never asked for, or told twice")
+        expected = self.state.strategy.num_told
+        if self.rules.mode == ORDERED and event["number"] != expected:
+            raise self._other(event, f"candidate {expected} should come before it")
         if event["how"] == "evaluated":
             flight.outcome = Outcome.from_json(event)
         if flight.needs_evaluation != (event["how"] == "evaluated"):
@@ -100,9 +105,13 @@ class _Replay:
             raise self._other(event, f"{', '.join(differing) or 'a field'} would differ")
 
     def _other(self, event: Event, what: str) -> UserError:
+        who = f"line {self.line} of the log, candidate {event.get('number')},"
+        if self.line == 0:
+            who = f"candidate {event.get('number')} of the log"
         return UserError(
-            f"candidate {event['number']} of the log is not of this search ({what}): "
-            "use the version and the settings that made it, or another name"
+            f"{who} is not of this search ({what}): use the version and the settings that made it; "
+            f"if the file was damaged, keep a copy and cut it off before that line: what is "
+            "missing is made again"
         )
 
 

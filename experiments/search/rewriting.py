@@ -135,12 +135,20 @@ def _one_step(program: Program) -> Program | None:
                 continue
             if not _equal(algebra, function, arguments, values[index], values[index + 1]):
                 continue
+            instead = Statement(statement.target, function, arguments)
+            if not _is_of_one_kind(statement, instead, types.infer(program.statements[:index])):
+                continue
             lines = list(program.statements)
-            lines[index] = Statement(statement.target, function, arguments)
+            lines[index] = instead
             shorter = liveness.prune(without_copies(Program(tuple(lines))))
             if len(shorter) < len(best or program) and types.is_valid(shorter):
                 best = shorter
     return best
+
+
+def _is_of_one_kind(one: Statement, other: Statement, kinds: dict[str, str]) -> bool:
+    """Both arrays or both scalars: the norm of many ones is not that of one."""
+    return types.result_kind(one, kinds) == types.result_kind(other, kinds)
 
 
 def _values(program: Program, algebra: Algebra) -> list[dict[str, Value]]:

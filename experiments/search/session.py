@@ -20,6 +20,7 @@ from experiments.search.executors.build import build
 from experiments.search.folder import SearchFolder
 from experiments.search.language import Program
 from experiments.search.live import Live
+from experiments.search.operations import fingerprint
 from experiments.search.replay import restore
 from experiments.search.screening import Screen
 from experiments.search.settings import SearchSettings
@@ -42,7 +43,7 @@ def run(folder: SearchFolder, settings: SearchSettings) -> int:
         importing.gather(folder, settings.cache_from)
         state = folder.empty_state()
         try:
-            restore(rules, state, events.read(folder.events), folder.initial)
+            restore(rules, state, events.read_log(folder.events), folder.initial)
             _check_probes(folder, rules, state)
             _look_at_start(folder, rules, state)
             _note_session(folder, settings, state)
@@ -120,12 +121,18 @@ def gain_text(final: finals.Final) -> str:
 
 
 def _check_probes(folder: SearchFolder, rules: Rules, state: State) -> None:
-    """A search that has yet to screen must do so as it did.
+    """A search that has yet to screen must do so as it did, with the same functions.
 
     Raises:
-        UserError: if another version of the probes began it.
+        UserError: if another version of the probes, or of the language, began it.
     """
-    begun = folder.read().get("probes", 1)
+    header = folder.read()
+    if header.get("language", fingerprint()) != fingerprint():
+        raise UserError(
+            f"{folder.path.name}: begun with other functions of the language than there are here: "
+            "start anew under another search.name, or go on with the code that began it"
+        )
+    begun = header.get("probes", 1)
     if begun != probes.VERSION and (state.in_flight or may_ask(rules, state)):
         raise UserError(
             f"{folder.path.name}: begun with version {begun} of the probes, here is "

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from experiments.config import ConfigError
+from experiments.search.executors import slurm_options
 
 OPERATIONAL = ("executor", "num_workers", "address", "batch_size", "slurm")
 """Where and with how many workers it runs: none of them changes what an ordered search finds."""
@@ -62,7 +63,7 @@ class SearchSettings:
     guided: bool = False  # draw only arguments that fit
     max_statements: int = 60
     forbid: list[str] = field(default_factory=list)  # warnings that are a cause of death
-    family: str = "lm"  # lm | mlp | conv
+    family: str = "lm"  # lm | mlp | conv | dotted path of a function that returns a Family
     num_steps: int = 100
     lrs: list[float] = field(default_factory=list)  # peak learning rates; none: the family's
     num_seeds: int = 1
@@ -105,6 +106,7 @@ class SearchSettings:
         for name in self.cache_from:
             if not isinstance(name, str):
                 raise ConfigError(f"search.cache_from: must be names of searches, not {name}")
+        slurm_options.check(self.slurm)
         self._check_strategy()
         self._check_mutations()
 

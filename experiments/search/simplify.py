@@ -92,7 +92,7 @@ def proxy_measure(
 
     families.check(family)
     size = _update_size(program)
-    rates = tuple(rate / size for rate in families.FAMILIES[family].lrs)
+    rates = tuple(rate / size for rate in families.family(family).lrs)
     tier = fresh(Tier(family=family, lrs=rates, reference=program.text()))
     if num_steps is not None:
         tier = replace(tier, num_steps=num_steps)

@@ -189,7 +189,8 @@ class _Race:
         if len(self.lanes):
             held_out = self.proxy.validation(self.plan.window, self.plan.part)
             lanes = held_out.of(torch.zeros(len(self.lanes), dtype=torch.int64))
-            losses[self.lanes] = self.proxy.loss(self.weights, lanes).nan_to_num(math.inf)
+            found = self.proxy.loss(self.weights, lanes)
+            losses[self.lanes] = found.nan_to_num(math.inf, posinf=math.inf)
         return [
             Training(
                 losses[first : first + count].tolist(),

@@ -76,7 +76,8 @@ class Unknowns:
 
     Once it is closed, a function that needs a new unknown is `Undecided`: its value is none of
     those that were there. `nonzero` gathers what was taken not to be zero on the way: what divides,
-    what a sign is of whose square became 1, even powers that a sign leaves out.
+    what a sign is of whose square became 1, even powers that a sign leaves out. `partial` are the
+    functions among them that are not defined everywhere.
     """
 
     num_unknowns: int
@@ -84,6 +85,7 @@ class Unknowns:
     unknowns: list[Unknown] = field(default_factory=list)
     named: dict[Any, Value] = field(default_factory=dict)
     nonzero: dict[Value, None] = field(default_factory=dict)
+    partial: dict[str, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [*INPUTS, *(f"u{i}" for i in range(self.num_unknowns))]

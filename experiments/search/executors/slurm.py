@@ -6,12 +6,16 @@ taken over by another worker when its lease has run out.
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from experiments.config import ConfigError, UserError
+from experiments.config import UserError
+from experiments.search.executors import slurm_options
 from experiments.search.executors.queue import Queue
+from experiments.store import read_json, write_json
 
 DEFAULTS: dict[str, Any] = {"timeout_min": 240, "cpus_per_task": 1, "mem_gb": 2}
 
@@ -25,18 +29,19 @@ class SlurmQueue(Queue):
         Args:
             folder: Of the queue.
             num_workers: Tasks.
-            options: partition, account, timeout_min, cpus_per_task, mem_gb.
+            options: partition, account, timeout_min, cpus_per_task, mem_gb, setup, extra.
 
         Raises:
             UserError: without submitit or SLURM, or if SLURM refuses the job.
         """
-        known = ("partition", "account", *DEFAULTS)
-        if unknown := [key for key in options if key not in known]:
-            raise ConfigError(f"search.slurm.{unknown[0]}: there are: {', '.join(known)}")
+        slurm_options.check(options)
         super().__init__(folder, num_workers)
+        self._note = folder / "array.json"
+        _cancel(read_json(self._note).get("jobs", []))
         given = {key: value for key, value in options.items() if value is not None}
         try:
             self._jobs = _submit(folder.resolve(), num_workers, {**DEFAULTS, **given})
+            write_json(self._note, {"jobs": [str(job.job_id) for job in self._jobs]})
         except BaseException:  # Ctrl-C, when SLURM may have taken them: they leave by themselves
             super().close()
             raise
@@ -47,6 +52,14 @@ class SlurmQueue(Queue):
         super().close()
         for job in self._jobs:
             job.cancel()
+        self._note.unlink(missing_ok=True)
+
+
+def _cancel(jobs: list[str]) -> None:
+    """Takes back the array of a controller that was killed: its tasks would wait beside the new."""
+    if jobs:
+        with contextlib.suppress(OSError):  # no scancel here
+            subprocess.run(["scancel", *jobs], check=False, capture_output=True)
 
 
 def _submit(folder: Path, num_workers: int, options: dict[str, Any]) -> list[Any]:
@@ -69,8 +82,8 @@ def _submit(folder: Path, num_workers: int, options: dict[str, Any]) -> list[Any
         "mem": f"{round(options['mem_gb'] * 1024)}M",
         "partition": options.get("partition"),
         "account": options.get("account"),
-        "setup": [f'export PYTHONPATH="{root}:$PYTHONPATH"'],
-        "additional_parameters": {"requeue": True},
+        "setup": [*options.get("setup", ()), f'export PYTHONPATH="{root}:$PYTHONPATH"'],
+        "additional_parameters": {"requeue": True, **options.get("extra", {})},
     }
     executor.update_parameters(**{k: v for k, v in parameters.items() if v is not None})
     command = submitit.helpers.CommandFunction(

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+from experiments import trust
+from experiments.build import explained, locate
 from experiments.config import ConfigError
 from experiments.search.proxies.proxy import Proxy
 
@@ -48,16 +50,50 @@ FAMILIES = {
 
 
 def check(name: str) -> None:
-    """Refuses a family that there is not.
+    """Refuses a family that there is not. The name is the user's own choice, and trusted.
 
     Raises:
         ConfigError: names those that there are.
     """
-    if name not in FAMILIES:
-        raise ConfigError(f"search.family={name}: no such family; there are: {', '.join(FAMILIES)}")
+    if name not in FAMILIES and "." in name:
+        _made(name)
+        trust.note([{"task": {"_target_": name}}])
+    family(name)
+
+
+def family(name: str) -> Family:
+    """One of ours, or one of the user's own: the dotted path of a function that returns a `Family`.
+
+    Raises:
+        ConfigError: there is none; a recorded search names code that was never used here.
+    """
+    if name in FAMILIES:
+        return FAMILIES[name]
+    if "." not in name:
+        there = ", ".join(FAMILIES)
+        own = "my_lab.my_family, a function that returns a Family"
+        raise ConfigError(f"search.family={name}: no such family; there are: {there}; or {own}")
+    if problem := trust.problem(name):
+        said = f"if you trust it, say --trust {name} or {trust.VARIABLE}={name}"
+        raise ConfigError(f"search.family={name} {problem}: {said}")
+    return _made(name)
+
+
+@cache
+def _made(path: str) -> Family:
+    with explained(f"search.family={path}: cannot be made"):
+        made = locate(path, "search.family")()
+    if not isinstance(made, Family):
+        raise ConfigError(f"search.family={path}: must return a Family, not {type(made).__name__}")
+    return made
+
+
+def names(*more: str) -> tuple[str, ...]:
+    """All of ours, and others once."""
+    return tuple(dict.fromkeys((*FAMILIES, *more)))
 
 
 @cache
 def proxy(name: str) -> Proxy:
     """The proxy of a family; made once per process."""
-    return FAMILIES[name].make()
+    return family(name).make()

@@ -61,6 +61,33 @@ def test_what_the_checker_cannot_follow_has_no_certificate(body: str, said: str)
     assert verdict.family and not verdict.certificate and said in verdict.reason
 
 
+@pytest.mark.parametrize(
+    ("body", "is_family"),
+    [
+        ("v = v + 0.01\n  x = arcsin(v)\n  update = lr * (sign(c) + x - x)", False),
+        ("v = v + 0.002\n  x = 0.0 * arctanh(v)\n  update = lr * (sign(c) + x)", False),
+        ("x = arccos(lr)\n  update = lr * (sign(c) + x - x)", True),
+    ],
+)
+def test_what_cancels_must_be_defined(body: str, is_family: bool) -> None:
+    """NaN from the hundredth step on, which no short stream of updates shows."""
+    verdict = proof.prove(program(LION + body))
+    assert (verdict.family is not None) == is_family
+    assert ("not proved where arccos is not defined" in verdict.reason) == is_family
+    assert is_family or "always defined" in verdict.reason
+
+
+@pytest.mark.parametrize("what", ["exp(0.0)", "cos(v)", "cosh(m - m)", "exp2(log(exp(0.0)))"])
+def test_values_at_zero_and_one_are_numbers(what: str) -> None:
+    verdict = proof.prove(program(f"{LION}update = lr * sign(c) * {what}"))
+    assert (str(verdict.beta1), str(verdict.beta2)) == ("9/10", "99/100")
+    checker.verify(verdict.certificate)
+    lie = verdict.certificate["program"].replace("0.0", "0.1").replace("cos(v)", "cos(w)")
+    if lie != verdict.certificate["program"]:
+        with pytest.raises(checker.Refused):
+            checker.verify({**verdict.certificate, "program": lie})
+
+
 def test_numbers_that_grow_without_end_are_given_up() -> None:
     body = "x = 3.0\n  " + "x = x * x\n  " * 60
     for last in ("update = lr * sign(g * x)", "x = x * g\n  " * 1200 + "update = lr * sign(x)"):

@@ -6,6 +6,7 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import searched
@@ -14,9 +15,10 @@ from experiments.config import UserError
 from experiments.search import library
 from experiments.search.controller import Controller
 from experiments.search.evaluation import Job
-from experiments.search.events import EventLog, read
+from experiments.search.events import EventLog, read, read_log
 from experiments.search.executors.executor import Inline
 from experiments.search.executors.simulated import Simulated
+from experiments.search.history import History
 from experiments.search.mutation import PAPER, Mutator
 from experiments.search.replay import restore
 from experiments.search.screening import Screening
@@ -97,7 +99,9 @@ def test_another_searchs_log_is_refused() -> None:
     cases = [
         ([*log[:cached], {**log[cached], "of": cached - 1}], "of would differ"),
         ([*log[:cached], {**log[cached], "how": "evaluated", **EVALUATED}], "it would not be"),
-        ([*log[:50], *log[60:]], "not known"),
+        ([*log[:50], *log[60:]], "candidate 50 should come before it"),
+        ([*log[:50], *log[51:]], "candidate 50 should come before it"),
+        ([*log[:51], *log[50:]], "told twice"),
     ]
     for damaged, said in cases:
         with pytest.raises(UserError, match=f"not of this search.*({said})"):
@@ -188,6 +192,41 @@ def test_a_cut_line_is_dropped_and_a_damaged_one_named(tmp_path: Path) -> None:
     path.write_text('{"number": 0}\n5\n')
     with pytest.raises(UserError, match="line 2 is damaged"):
         list(read(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"how": None}, "line 2 is of another version, or damaged .how"),
+        ({"structure": None}, "line 2 is of another version, or damaged .structure"),
+        ({"number": "one"}, "line 2 .*number"),
+        ({"fitness": "good"}, "line 2 .*fitness"),
+        ({"losses": None}, "line 2 .*losses"),
+        ({"parent": 7}, "its parent 7 is missing"),
+        ({"edit": [1]}, "its edit cannot be read"),
+        ({"edit": ["delete", 99, []]}, "its edit is of no statement"),
+        ({"edit": ["insert", 0, [["x", "my_own", "g"]]]}, "no function my_own of 1 arguments"),
+        ({"number": 0}, "stands twice in the log"),
+        ({"how": "cached", "of": 5}, "repeats 5, which is missing"),
+    ],
+)
+def test_a_line_that_is_not_of_a_log_is_one_line(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    first: dict[str, Any] = {"number": 0, "after": 0, "kind": "initial", "structure": "a"}
+    first |= {"key": "k", "how": "evaluated", "round": 0, **EVALUATED}
+    second = {**first, "number": 1, "kind": "child", "parent": 0, "edit": ["delete", 0, []]}
+    changed = {name: value for name, value in {**second, **change}.items() if value is not None}
+    (path := tmp_path / "events.jsonl").write_text(f"{json.dumps(first)}\n{json.dumps(changed)}\n")
+    with pytest.raises(UserError, match=said):
+        History(read_log(path), INITIAL)
+
+
+def test_bytes_that_are_no_text_are_one_line(tmp_path: Path) -> None:
+    for damage in (b"\xff\xfe\n", b"\0\0\n", b"\n", b"[" * 10_000 + b"\n"):
+        (path := tmp_path / "events.jsonl").write_bytes(b'{"number": 0}\n' + damage)
+        with pytest.raises(UserError, match="line 2 is damaged"):
+            list(read(path))
 
 
 GOLDEN = "72d09847d7ffc2bb"

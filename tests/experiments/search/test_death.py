@@ -61,3 +61,22 @@ def test_a_program_that_sets_its_own_lr_is_found() -> None:
     text = "def train(w, g, m, v, lr):\n  lr = 0.01\n  update = g * lr\n  return update, m, v"
     flags = death.flags(parse(text))
     assert not flags.uses_lr and not flags.scales_with_lr
+
+
+@pytest.mark.parametrize(
+    ("body", "follows"),
+    [
+        ("update = sign(g) * maximum(lr, 0.005)", False),  # less than the probe's lowest rate
+        ("x = lr + 0.0001\n  update = g * x", False),
+        (
+            "m = m + 1.0\n  x = maximum(m - 100.0, 0.0)\n  x = x * 0.001\n"
+            "  update = sign(g) * (x + lr)",
+            False,  # counts steps
+        ),
+        ("x = get_eps()\n  update = interp(x, sign(g), lr)", True),  # 1e-8 is no step size
+        ("m = m + 1.0\n  update = g * lr / m", True),  # a schedule on top
+    ],
+)
+def test_a_step_size_of_its_own_that_shows_late_is_found(body: str, follows: bool) -> None:
+    program = parse(f"def train(w, g, m, v, lr):\n  {body}\n  return update, m, v\n")
+    assert death.flags(program).scales_with_lr == follows

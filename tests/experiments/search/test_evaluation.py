@@ -9,11 +9,12 @@ from dataclasses import replace
 import pytest
 import searched
 
-from experiments.search import evaluation, finals, funnel, library
+from experiments.search import finals, funnel, library
 from experiments.search.evaluation import Job, Outcome, Tier, judge
 from experiments.search.finals import Final
 from experiments.search.funnel import Passage
 from experiments.search.language import parse
+from experiments.search.proxies.families import FAMILIES
 
 TIER = searched.rules().tier
 LION, ADAMW = library.load("lion"), library.load("adamw_early")
@@ -62,7 +63,7 @@ def test_everything_that_moves_a_fitness_names_another_tier() -> None:
     ]
     ids = {TIER.id, *(replace(TIER, **change).id for change in changes)}
     assert len(ids) == 6
-    assert Tier("mlp").id == Tier("mlp", lrs=evaluation.FAMILIES["mlp"].lrs).id
+    assert Tier("mlp").id == Tier("mlp", lrs=FAMILIES["mlp"].lrs).id
 
 
 def test_streams_of_rounds_seeds_and_final_numbers_are_all_different() -> None:

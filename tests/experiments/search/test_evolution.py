@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import random
 
 from experiments.search import library
 from experiments.search.evolution import Evolution, EvolutionSettings
 from experiments.search.mutation import Mutator
 from experiments.search.random_search import RandomSearch
-from experiments.search.strategy import CHILD, INITIAL, RECHECK, Candidate, Verdict
+from experiments.search.strategy import (
+    CHILD,
+    INITIAL,
+    RECHECK,
+    Candidate,
+    Verdict,
+    generator_of,
+)
 
 ADAMW = library.load("adamw_early")
 
@@ -46,6 +54,19 @@ def test_the_fitter_of_the_tournament_is_the_parent() -> None:
     for number in range(5):
         tell(of, of.ask(), 10.0 if number == 3 else float(-number))
     assert [of.ask().parent for _ in range(5)] == [3] * 5
+
+
+def test_it_is_a_tournament_with_ageing_written_anew() -> None:
+    """The same random numbers through four lines of one's own: same parents, same population."""
+    of, own, luck = evolution(population=12, seed=3), [(0, 0.0)] * 12, random.Random(0)
+    tell(of, of.ask(), 0.0)
+    for number in range(1, 400):
+        child, draw = of.ask(), generator_of(3, number)
+        first, second = (own[draw.randrange(12)] for _ in range(2))
+        assert child.parent == (first if first[1] >= second[1] else second)[0]
+        own = [*own[1:], (number, luck.random())]
+        tell(of, child, own[-1][1])
+    assert [(one.number, one.fitness) for one in of.population()] == own
 
 
 def test_a_dead_child_joins_but_never_wins_against_a_living_one() -> None:

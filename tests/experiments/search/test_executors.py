@@ -29,6 +29,7 @@ from experiments.search.executors.ray_tasks import RayTasks
 from experiments.search.executors.worker import main as worker_main
 from experiments.search.settings import SearchSettings
 from experiments.search.training import InterpreterError
+from experiments.store import read_json, write_json
 from experiments.sweep.leases import Leases
 
 RULES = searched.rules(60, window=16)
@@ -294,8 +295,14 @@ def test_without_ray_or_slurm_one_line_says_so(
         RayTasks(1)
     with pytest.raises(UserError, match="there is no SLURM here"):
         build.build(SearchSettings(executor="slurm"), tmp_path)
-    with pytest.raises(ConfigError, match="search.slurm.partitoin: there are: partition"):
-        slurm.SlurmQueue(tmp_path, 1, partitoin="gpu")
+    for wrong, said in (
+        ({"partitoin": "gpu"}, "partitoin: there are: partition"),
+        ({"mem_gb": "2G"}, "mem_gb=2G: must be int or float, more than 0"),
+        ({"timeout_min": 0}, "timeout_min=0: must be int, more than 0"),
+        ({"setup": "module load x"}, "setup=module load x: must be list"),
+    ):
+        with pytest.raises(ConfigError, match=f"search.slurm.{said}"):
+            SearchSettings(slurm=wrong)
 
 
 def test_real_ray_finds_the_same(inline: tuple[str, list[Any]]) -> None:
@@ -341,16 +348,24 @@ def test_slurm_tasks_find_the_same(
     import submitit
 
     monkeypatch.setattr(submitit, "SlurmExecutor", Slurm)
-    settings = SearchSettings(executor="slurm", num_workers=2, slurm={"partition": "cpu"})
+    taken_back: list[list[str]] = []
+    monkeypatch.setattr(slurm.subprocess, "run", lambda command, **_: taken_back.append(command))
+    write_json(tmp_path / "array.json", {"jobs": ["6_0", "6_1"]})  # of a controller that was killed
+    options = {"partition": "cpu", "setup": ["module load x"], "extra": {"qos": "low"}}
+    settings = SearchSettings(executor="slurm", num_workers=2, slurm=options)
     executor = build.build(settings, tmp_path)
+    assert taken_back == [["scancel", "6_0", "6_1"]]
+    assert read_json(tmp_path / "array.json") == {"jobs": ["7_0", "7_0"]}
     state, log = searched.search(RULES, executor)
     assert (state.strategy.digest(), log) == inline
     executor.close()
     for thread in Slurm.last.threads:
         thread.join()
     parameters = Slurm.last.parameters
+    assert not (tmp_path / "array.json").exists()
     assert parameters["partition"] == "cpu" and parameters["time"] == 240
-    assert parameters["additional_parameters"] == {"requeue": True}
+    assert parameters["additional_parameters"] == {"requeue": True, "qos": "low"}
+    assert parameters["setup"][0] == "module load x" and "PYTHONPATH" in parameters["setup"][1]
 
 
 def test_slurm_tasks_that_nobody_waits_for_are_sent_home(

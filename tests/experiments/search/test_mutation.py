@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from experiments.config import UserError
 from experiments.search import library, liveness
 from experiments.search.edits import DELETE, INSERT, REPLACE, WHOLE, Edit
 from experiments.search.language import Program, parse
-from experiments.search.mutation import CONSTANTS_ONLY, PAPER, WRAP, Mutator
+from experiments.search.mutation import CONSTANTS_ONLY, FUNCTIONS, PAPER, WRAP, Mutator
 from experiments.search.random_search import RandomSearch
 from experiments.search.types import is_valid
 
@@ -63,6 +65,27 @@ def test_the_papers_mutations_are_insert_delete_and_modify_of_one_argument() -> 
             differing = [a != b for a, b in zip(old.arguments, new.arguments, strict=True)]
             assert (old.target, old.function) == (new.target, new.function) and sum(differing) == 1
     assert set(kinds) == {INSERT, DELETE, REPLACE} and min(kinds.values()) > 20
+
+
+def test_kinds_places_functions_and_constants_are_drawn_as_the_paper_says() -> None:
+    raw, random = library.load("raw"), Random(0)
+    kinds, places, functions = Counter(), Counter(), Counter()
+    drawn, factors = [], []
+    for _ in range(20_000):
+        edit = PAPERS.draw(raw, random)
+        assert edit is not None
+        kinds[edit.kind] += 1
+        if edit.kind == INSERT:
+            places[edit.place] += 1
+            functions[edit.statements[0].function] += 1
+            drawn += [a for a in edit.statements[0].arguments if not isinstance(a, str)]
+        elif edit.kind == REPLACE:
+            pairs = zip(raw.statements[edit.place][2], edit.statements[0][2], strict=True)
+            factors += [math.log2(b / a) for a, b in pairs if a != b and not isinstance(a, str)]
+    for counts, number in ((kinds, 3), (places, len(raw) + 1), (functions, len(FUNCTIONS))):
+        assert len(counts) == number and stats.chisquare(list(counts.values())).pvalue > 0.001
+    for sample in (drawn, factors):  # N(0, 1), and 2^N(0, 1) times the old one
+        assert len(sample) > 1000 and stats.kstest(sample, "norm").pvalue > 0.001
 
 
 @pytest.mark.parametrize("mutator", [GUIDED, WRAPPING], ids=["guided", "wrapping"])

@@ -57,9 +57,11 @@ def test_a_search_is_measured_in_trained_programs(tmp_path: Path) -> None:
     folder = SearchFolder.create(settings, 0, tmp_path)
     keep = ["insert", 2, [["m", "interpolate", "g", "m", 0.9]]]
     again = ["insert", 2, [["m", "interpolate", "g", "m", 0.99]]]
-    child = {"kind": "child", "parent": 0, "tries": 1, "how": "evaluated", "round": 0}
+    trained = {"how": "evaluated", "round": 0, "losses": [1.0], "killed": [None], "steps": 10}
+    trained |= {"after": 0, "structure": "s"}
+    child = {**trained, "kind": "child", "parent": 0, "tries": 1}
     lines = [
-        {"number": 0, "kind": "initial", "how": "evaluated", "key": "a", "round": 0, "fitness": 0},
+        {**trained, "number": 0, "kind": "initial", "key": "a", "fitness": 0},
         {**child, "number": 1, "edit": keep, "how": "cached", "of": 0, "key": "a"},
         {**child, "number": 2, "edit": keep, "key": "b", "fitness": 0.1},
         {**child, "number": 3, "edit": again, "key": "c", "fitness": 0.1},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import shutil
 from dataclasses import asdict, replace
@@ -18,7 +19,15 @@ from rich.console import Console
 from experiments.compose import compose
 from experiments.config import ConfigError, UserError
 from experiments.jobs.search import read_page, start
-from experiments.search import commands, finals, importing, probes, session
+from experiments.search import (
+    commands,
+    events,
+    finals,
+    importing,
+    operations,
+    probes,
+    session,
+)
 from experiments.search import folder as folders
 from experiments.search.collect import sightings_of
 from experiments.search.executors import slurm
@@ -285,12 +294,44 @@ def test_other_probes_do_not_go_on_with_a_search(
     folder.header.write_text(json.dumps(old))
     folder.events.write_text("".join(lines[:50]))
     monkeypatch.setattr(session, "build", None)  # no worker may be started
-    with pytest.raises(UserError, match="begun with version 1 of the probes, here is 3: ") as told:
+    with pytest.raises(UserError, match="begun with version 1 of the probes, here is 4: ") as told:
         start(SHORT, 0, tmp_path)
     assert "\n" not in str(told.value) and folder.events.read_text() == "".join(lines[:50])
     folder.events.write_text("".join(lines))
     folder.finals.write_text(whole.finals.read_text())
     assert start(SHORT, 0, tmp_path) == 0  # nothing is left to screen
+
+
+def test_other_functions_do_not_go_on_with_a_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: SearchFolder
+) -> None:
+    """A function of one's own changes every mutation, and not the name of the folder."""
+    shutil.copytree(whole.path, tmp_path / whole.path.name)
+    assert start(SHORT, 0, tmp_path) == 0
+    mine = operations.Operation("my_own", ("any",))
+    monkeypatch.setitem(operations.OPERATIONS, "my_own", mine)
+    with pytest.raises(UserError, match="begun with other functions of the language") as told:
+        start(SHORT, 0, tmp_path)
+    assert "\n" not in str(told.value) and "search.name" in str(told.value)
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: SearchFolder
+) -> None:
+    write, lines = os.write, []
+
+    def few(handle: int, data: bytes) -> int:
+        lines.append(data)
+        if len(lines) == 40:
+            return write(handle, data[:10])  # what still had room
+        return write(handle, data)
+
+    monkeypatch.setattr(events.os, "write", few)
+    with pytest.raises(UserError, match=r"events.jsonl: cannot be written .*: make room") as told:
+        start(SHORT, 0, tmp_path)
+    assert "\n" not in str(told.value)
+    monkeypatch.setattr(events.os, "write", write)
+    assert same(ended(tmp_path), whole)
 
 
 def test_a_fault_of_ours_ends_the_search_loudly(
@@ -480,7 +521,8 @@ def test_defaults_of_the_schema_are_valid() -> None:
     assert from_page(asdict(SearchSettings())) == SearchSettings()
     page = from_page(read_page("defaults"))
     assert replace(page, slurm={}) == SearchSettings()
-    assert page.slurm == {"partition": None, "account": None, **slurm.DEFAULTS}
+    others = {"partition": None, "account": None, "setup": [], "extra": {}}
+    assert page.slurm == {**others, **slurm.DEFAULTS}
     with pytest.raises(ConfigError):
         SearchSettings(mode="chaotic")
 

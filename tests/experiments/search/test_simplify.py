@@ -137,6 +137,14 @@ def test_rewriting_keeps_the_updates_of_the_library(name: str) -> None:
     np.testing.assert_allclose(*streams, rtol=1e-6, atol=1e-300)
 
 
+def test_an_array_of_ones_is_no_number() -> None:
+    """Else its norm, the root of the number of weights, would be 1."""
+    text = "def train(w, g, m, v, lr):\n  x = w - w\n  x = cos(x)\n  x = norm(x)\n"
+    one = parse(f"{text}  update = g * lr\n  update = update / x\n  return update, m, v\n")
+    streams = [probes.stream(p, probes.small()) for p in (one, rewriting.rewrite(one))]
+    np.testing.assert_allclose(*streams, rtol=1e-6, atol=1e-300)
+
+
 def test_copies_are_read_through() -> None:
     random_programs = [from_seed(seed, 8) for seed in range(150)]
     for one in random_programs:

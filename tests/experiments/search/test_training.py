@@ -104,6 +104,14 @@ def test_a_fault_of_ours_is_never_a_bad_program(monkeypatch: pytest.MonkeyPatch)
         train([library.load("adamw_early"), library.load("lion")], proxy("mlp"), PLAN)
 
 
+def test_an_infinite_held_out_loss_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = proxy("mlp")
+    for lost in (math.inf, math.nan):
+        monkeypatch.setattr(of, "loss", lambda weights, _, lost=lost: weights[:, 0] * 0 + lost)
+        (training,) = train([library.load("lion")], of, PLAN)
+        assert training.losses == [math.inf, math.inf]
+
+
 def test_the_schedule_warms_up_and_ends_near_zero() -> None:
     shares = [Plan(100, (1.0,), (0,), 0, "search").schedule(step) for step in range(100)]
     assert max(shares) == 1.0 and shares[0] == pytest.approx(1 / 6) and shares[-1] < 1e-3
