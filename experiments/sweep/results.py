@@ -156,7 +156,8 @@ def _check_own(path: Path, sweep: Sweep) -> None:
         table = pd.read_csv(path)
     except (OSError, ValueError):  # none, or a damaged one, which is no loss
         return
-    others = sorted(set(table.get("sweep", pd.Series(dtype=str)).dropna()) - {sweep.name})
+    found = set(table["sweep"].dropna()) if "sweep" in table else set()
+    others = sorted(found - {sweep.name})
     if others:
         raise UserError(
             f"{path} holds runs of the sweep {others[0]}: choose another name with --study, or "

@@ -46,7 +46,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "ema nan": ({"train__ema_decay": float("nan")}, r"train.ema_decay=nan"),
     "both lengths": (
         {"train__steps": 5},
-        r"train.epochs=4.0, train.steps=5: .*say train.epochs=null",
+        r"train.epochs=4.0, train.steps=5: give exactly one .say train.epochs=null",
     ),
     "no length": ({"train__epochs": None}, r"give exactly one"),
     "both cadences": ({"eval__every_steps": 5}, r"every_epochs and eval.every_steps are both"),
