@@ -23,7 +23,7 @@ from experiments.compose import compose_cells as compose_cells
 from experiments.compose import finish, page_folders, register_schema
 from experiments.config import JOBS, WITHOUT_DATA, RunConfig, UserError
 from experiments.data import locate
-from experiments.explain import explain
+from experiments.explain import check_flags, explain
 from experiments.overrides import quoted_arguments
 from experiments.pages import CONF, list_pages, proxy_of
 
@@ -104,6 +104,8 @@ def main() -> int:
         exit_codes.append(_report(work))
 
     register_schema()
+    if _report(_check_flags):
+        return 2
     decorated = hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)
     failed = _report(lambda: decorated() or 0, is_composing=lambda: not began)
     return max([failed, *exit_codes])
@@ -152,6 +154,12 @@ def _report(work: Callable[[], int], is_composing: Callable[[], bool] = lambda: 
 def _read_trust() -> int:
     """Takes `--trust NAME` off the command line."""
     sys.argv[1:] = _without_trust(sys.argv[1:])
+    return 0
+
+
+def _check_flags() -> int:
+    """Refuses a flag that there is not, before Hydra shows all of its own."""
+    check_flags(sys.argv[1:], _config_dir(sys.argv[1:]))
     return 0
 
 

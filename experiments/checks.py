@@ -131,8 +131,8 @@ def _check_lengths(config: RunConfig) -> None:
     train, evals = config.train, config.eval
     if (train.epochs is None) == (train.steps is None):
         raise ConfigError(
-            f"train.epochs={train.epochs}, train.steps={train.steps}: give exactly one "
-            "(set the other to null)"
+            f"train.epochs={train.epochs}, train.steps={train.steps}: give exactly one (say "
+            "train.epochs=null beside train.steps=N, train.steps=null beside train.epochs=N)"
         )
     if evals.every_epochs is not None and evals.every_steps is not None:
         raise ConfigError("eval.every_epochs and eval.every_steps are both set: set one to null")

@@ -16,7 +16,7 @@ from experiments.checks import check
 from experiments.config import ConfigError, RunConfig, from_dict
 from experiments.explain import explain, nearest
 from experiments.overrides import expand_home, quoted
-from experiments.pages import CONF, search_path
+from experiments.pages import CONF, search_path, shipped
 
 
 def compose(overrides: Sequence[str], config_dir: str | None = None) -> RunConfig:
@@ -122,8 +122,8 @@ def _name_contents(optimizer: dict[str, Any]) -> None:
     Raises:
         ConfigError: a digest was given, and is not the file's.
     """
-    path = optimizer.get("path")
-    if "digest" not in optimizer or not path or not Path(path).is_file():
+    path = shipped(str(optimizer.get("path") or ""))
+    if "digest" not in optimizer or not Path(path).is_file():
         return
     found = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
     if optimizer["digest"] not in (None, found):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import limits, pages, settings
-from experiments.config import RunConfig
+from experiments.config import ConfigError, RunConfig
 from experiments.ranges import TREE
 
 
@@ -54,8 +54,33 @@ def explain(error: BaseException, overrides: Sequence[str], config_dir: str | No
         return f"{' '.join(groups) or null[0]}: choose a page of this group"
     if "LexerNoViableAlt" in text or "Error parsing override" in text:
         return f"{_unreadable(overrides)!r} cannot be read: say key=value; see --help"
+    if several := re.search(r"Ambiguous value for argument '(.*?)'\n", text):
+        key, _, value = several[1].partition("=")
+        return f"{several[1]}: several values need -m (a sweep); one list is {key}=[{value}]"
     line = " ".join(text.split("\nSee https")[0].split())
     return line if len(line) <= 400 else f"{line[:397]}..."
+
+
+FLAGS = (
+    *("help", "hydra-help", "version", "cfg", "resolve", "package", "run", "multirun", "info"),
+    *("shell-completion", "config-path", "config-name", "config-dir", "experimental-rerun"),
+)
+"""Hydra's flags, which may be shortened."""
+
+
+def check_flags(arguments: Sequence[str], config_dir: str | None = None) -> None:
+    """Refuses `--lr 1e-3`: the settings of a run are no flags.
+
+    Raises:
+        ConfigError: names the key that is meant.
+    """
+    for text in arguments:
+        name = text.partition("=")[0][2:]
+        if not re.match(r"--\w", text) or any(flag.startswith(name) for flag in FLAGS):
+            continue
+        plain = [one for one in arguments if re.match(r"[+~]*\w[^=]*=", one)]
+        meant = nearest(name.replace("-", "_"), _known_keys(plain, config_dir))
+        raise ConfigError(f"--{name}: no such flag, settings are written key=value{meant}")
 
 
 def _out_of_range(text: str, overrides: Sequence[str]) -> str:

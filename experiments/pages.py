@@ -15,6 +15,16 @@ CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
 """The folder of the pages, `GROUP/PAGE.yaml`: an installed package has them within (setup.py)."""
 
 
+def shipped(path: str) -> str:
+    """A path below `results/` that a page names: from here if it is there, else the suite's own.
+
+    So such a page works from any folder, and in an installed package, too.
+    """
+    own = CONF.parent / path
+    is_ours = path.startswith("results/") and not os.path.exists(path) and own.is_file()
+    return str(own) if is_ours else path
+
+
 def search_path(config_dir: str | None) -> list[str]:
     """The override that makes Hydra look into the user's folder of pages, too."""
     if not config_dir:
@@ -30,7 +40,15 @@ def list_pages() -> Iterator[str]:
         yield f"  {folder.name + ':':<12} {', '.join(pages)}"
 
 
-_PROXIES = {"_from_": "finetune_proxy", "imagenet21k": "pretrain_proxy", "jft": "pretrain_proxy"}
+_PROXIES = {
+    "_from_": "finetune_proxy",
+    "imagenet21k": "pretrain_proxy",
+    "jft": "pretrain_proxy",
+    "basic_": "lit_proxy",
+    "imagen_": "diffusion_proxy",
+    "llm_": "lm_proxy",
+    "t5_": "t5_proxy",
+}
 """Part of an experiment's name -> the proxy that trains in the same way."""
 
 

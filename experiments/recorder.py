@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments import checkpoint, header, sources
+from experiments import checkpoint, header, sources, telemetry
 from experiments.config import RunConfig, UserError
 from experiments.distributed import World
 from experiments.identity import run_id
@@ -133,15 +133,22 @@ class Recorder:
         return True
 
     def _tell_of_changes(self) -> None:
-        """Compares the code of the last session, and where the data lie, with those of now."""
+        """What is not as it would be if the run were trained now: code, data, telemetry."""
         sessions = header.sessions_of(read_json(self.folder.header))
         now_here = {"sources": sources.hashes(self.config), "commit": commit()}
         code = sources.difference(sessions[-1], now_here) if sessions else ""
-        for differs in filter(None, (code, header.other_data(self.folder, self.config))):
+        found = (code, header.other_data(self.folder, self.config), self._lacks_telemetry())
+        for differs in filter(None, found):
             self.tell(
                 f"{self.run_id}: not trained again, though {differs}; to train anew, move "
                 f"{self.folder.path} away or say results_dir=ELSEWHERE"
             )
+
+    def _lacks_telemetry(self) -> str:
+        rows = read_rows(self.folder.metrics)
+        asked = self.config.tracking.telemetry_every_steps
+        has_any = any(row.get("split") == telemetry.SPLIT for row in rows)
+        return "telemetry is asked for, of which it has none" if asked and not has_any else ""
 
     def start(self, start_step: int, total_steps: int, together: int = 1, **facts: Any) -> None:
         """Opens a session: trims what a killed one left, notes where and with what it runs.

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import ConfigError, RunConfig, UserError
+from experiments.pages import shipped
+from experiments.store import run_meant
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def _source(entry: Any) -> Source | None:
     if entry is None or entry == "":
         return None
     if isinstance(entry, str):
-        return Source(entry)
+        return Source(shipped(entry))
     if not isinstance(entry, dict):
         raise ConfigError(f"start_from={entry!r}: give the id of a run, or the path of a file")
     known = [f.name for f in fields(Source)]
@@ -81,7 +83,9 @@ def _source(entry: Any) -> Source | None:
     patterns = given.get("leave_out", ())
     if isinstance(patterns, str) or not all(isinstance(p, str) for p in patterns):
         raise ConfigError(f"start_from.leave_out={patterns}: give a list of name patterns")
-    found = Source(**{**given, "source": str(given["source"]), "leave_out": tuple(patterns)})
+    found = Source(
+        **{**given, "source": shipped(str(given["source"])), "leave_out": tuple(patterns)}
+    )
     if found.weights not in ("raw", "ema"):
         raise ConfigError(f"start_from.weights={found.weights}: choose one of raw, ema")
     return found
@@ -112,8 +116,7 @@ def folder_of_run(source: Source, results_dir: str) -> Path | None:
     if (folder / "run.json").exists():
         return folder
     known = sorted(p.parent.name for p in Path(results_dir).glob("*/run.json"))
-    near = difflib.get_close_matches(source.source, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = run_meant(source.source, known)
     raise UserError(f"start_from: {source.source} is no file, and no run in {results_dir}{hint}")
 
 

@@ -22,7 +22,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +251,19 @@ def read_sweep(path: Path | str) -> dict[str, Any]:
     return manifest
 
 
+def run_meant(name: str, known: Sequence[str]) -> str:
+    """`; did you mean RUN_ID?` for the nearest run, which must be of the same experiment; or "".
+
+    Args:
+        name: What was asked for.
+        known: Ids of the runs that there are.
+    """
+    page = name.partition("-")[0]
+    same = [run for run in known if run.partition("-")[0] == page]
+    near = difflib.get_close_matches(name, same, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 def damaged_sweep(file: Path) -> UserError:
     """What to say of a manifest that cannot be read."""
     return UserError(
@@ -272,8 +285,10 @@ def read_config(folder: Path) -> dict[str, Any]:
         plain = yaml.safe_load(path.read_text())
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         known = {p.parent.name for p in folder.parent.glob("*/config.yaml")} - {folder.name}
-        near = difflib.get_close_matches(folder.name, sorted(known), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = run_meant(folder.name, sorted(known))
+        if not folder.exists():
+            hint = hint or ": train it first, or say results_dir=, where it lies"
+            raise UserError(f"{folder.parent} has no run {folder.name}{hint}") from None
         reason = f"no readable configuration of a run ({type(error).__name__})"
         raise UserError(f"{path}: {reason}{hint}") from None
     if not isinstance(plain, dict):

@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pairs: dict[str, Any] = {"nargs": "+", "action": "extend", "metavar": "KEY=VALUE"}
     parser.add_argument("--set", default=[], help="of the run", **pairs)
     parser.add_argument("--baseline", default=[], help="of what the switch began from", **pairs)
-    parser.add_argument("--results-dir", default=str(ROOT / "results/runs"))
+    parser.add_argument("--results-dir", default="results/runs")
     parser.add_argument("--json", action="store_true", help="one JSON list")
     asked = parser.parse_args(arguments)
     try:

@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("run", help="run id below --results")
     parser.add_argument("path", type=Path, help="file to write")
-    parser.add_argument("--results", type=Path, default=ROOT / "results/runs")
+    parser.add_argument("--results", type=Path, default=Path("results/runs"))
     parser.add_argument("--without", default="", help="pattern of names that are left out")
     options = parser.parse_args(arguments)
 

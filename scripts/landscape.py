@@ -74,12 +74,31 @@ def write(runs_dir: Path, out: Path | None, names: list[str]) -> None:
         if len(experiments) > 1:
             raise UserError(f"runs of several experiments ({', '.join(experiments)}): name runs")
         out = Path("results/studies") / experiments[0] / "landscape"
+        _check_keeps(out / "noise.csv", set(noise.run_id))
     out.mkdir(parents=True, exist_ok=True)
     measured = circumstances(runs[runs.split == "landscape"])
     for file, table in (("noise.csv", noise), ("hessian.csv", eigenvalues)):
         table = table.merge(measured, on="run_id", how="left")
         write_text(out / file, table.to_csv(index=False, float_format="%.6g"))
         print(f"{table.run_id.nunique()} runs -> {out / file}")
+
+
+def _check_keeps(path: Path, runs: set[str]) -> None:
+    """The table of a study is not written over by one of fewer runs.
+
+    Raises:
+        UserError: where runs would be lost, such as a committed study's.
+    """
+    import pandas as pd
+
+    if not path.exists():
+        return
+    lost = set(pd.read_csv(path).run_id) - runs
+    if lost:
+        raise UserError(
+            f"{path} has {len(lost)} other runs, which would be lost: name another folder with "
+            "--out (what was measured is in the ledger)"
+        )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from experiments.config import UserError  # noqa: E402
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--runs", type=Path, default=ROOT / "results/runs", help="run folders")
+    parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="run folders")
     parser.add_argument("--into", type=Path, required=True, help="folder of the study")
     args = parser.parse_args(arguments)
     import pandas as pd

@@ -13,6 +13,7 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 set -u
+: "${SLURM_JOB_ID:?is not set: start this with sbatch, as its first lines say}"
 export PYTHON=${PYTHON:-$PWD/.venv/bin/python}
 MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export MASTER_ADDR=${MASTER:-$MASTER_ADDR} MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))

@@ -5,7 +5,7 @@ python scripts/sweep.py status vit_proxy-lr_wd     # progress, failures, best ce
 python scripts/sweep.py resume vit_proxy-lr_wd     # train what is missing
 python scripts/sweep.py confirm vit_proxy-lr_wd --seeds 100-109   # its picks, with fresh seeds
 python scripts/sweep.py then pretrain_proxy-pretrain_then_finetune   # its stage two
-python scripts/sweep.py collect vit_proxy-lr_wd --study heatmap --curves
+python scripts/sweep.py collect vit_proxy-lr_wd --study NAME --curves
 python scripts/sweep.py compact                    # results/runs as one quick table
 """
 
@@ -92,6 +92,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     if settings != more or (more and not hasattr(args, "changes")):
         parser.parse_args(arguments)  # says what it does not know
     args.changes = [*getattr(args, "changes", []), *settings]
+    for text in [one for one in args.changes if one.startswith("launcher=")]:  # as for run.py
+        args.changes.remove(text)
+        args.launcher = text.partition("=")[2]
+    args.changes = [text.removeprefix("launcher.") for text in args.changes]
     return args
 
 

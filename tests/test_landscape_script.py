@@ -45,6 +45,15 @@ def test_named_runs_are_measured_and_tabled(script, monkeypatch, tmp_path: Path,
     monkeypatch.setattr(sys, "argv", ["landscape.py", *where])
     assert script.main() == 0  # only collects
     assert (out / "noise.csv").read_bytes() == first
+    monkeypatch.chdir(tmp_path)
+    study = (
+        tmp_path / "results/studies" / pd.read_csv(out / "noise.csv").experiment[0] / "landscape"
+    )
+    study.mkdir(parents=True)
+    (study / "noise.csv").write_bytes(first.replace(names[0].encode(), b"a-run-of-a-study"))
+    monkeypatch.setattr(sys, "argv", ["landscape.py", "--runs-dir", str(runs)])
+    assert script.main() == 2
+    assert "has 1 other runs, which would be lost: name another" in capsys.readouterr().err
 
 
 def test_mistakes_cost_a_line(script, monkeypatch, tmp_path: Path, capsys) -> None:

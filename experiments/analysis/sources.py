@@ -111,6 +111,11 @@ def _read(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
     try:
         table = pd.read_csv(path)
     except FileNotFoundError:
+        if not RESULTS.is_dir():
+            raise UserError(
+                f"{path} is missing: an installed package has no results/; name the folder of a "
+                "checkout (results=), or work in one"
+            ) from None
         raise UserError(f"{path} is missing: check it out from git again") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no table ({error}): check it out or collect it anew") from None

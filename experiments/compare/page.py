@@ -54,6 +54,9 @@ def main(arguments: Sequence[str]) -> int:
     if f"job={JOB}" not in arguments:
         return NOT_A_COMPARISON
     args, overrides, launcher, launcher_changes, settings = _parsed(arguments)
+    if args.cost:
+        print(cost.table())
+        return 0
     folders = [CONF, *([Path(args.config_dir)] if args.config_dir else [])]
     page = Page(overrides, args.config_dir, settings)
     command.launcher_section(launcher, launcher_changes, folders)  # refuses before anything runs
@@ -89,13 +92,17 @@ def _parsed(
     parser.add_argument("--config-dir", "-cd")
     parser.add_argument("--yes", action="store_true")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--cost", action="store_true")
     settings: dict[str, Any] = session.page()["settings"]
     for key in settings:  # --budget 36 is compare.budget=36: remedies name options in this way
         parser.add_argument(f"--{key.replace('_', '-')}", dest=f"{JOB}.{key}")
     parser.add_argument("overrides", nargs="*")
     args, others = parser.parse_known_intermixed_args(list(arguments))
     if others:
-        raise ConfigError(f"{others[0]} does not go with job={JOB}")
+        flags = [f"--{key.replace('_', '-')}" for key in (*settings, "yes", "json", "cost")]
+        near = difflib.get_close_matches(others[0], flags, n=1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"{others[0]} does not go with job={JOB}{meant}")
     ours = [text for text in args.overrides if _OURS.match(text)]
     launcher = [t for t in args.overrides if re.match(r"launcher[.=]", t)]
     rest = [t for t in args.overrides if t not in (*ours, *launcher, f"job={JOB}")]

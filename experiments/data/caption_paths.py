@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.config import ConfigError
 from experiments.data.image_paths import find_shards
-from experiments.data.locate import DataMissing, Rule, check_values, expanded
+from experiments.data.locate import DataMissing, Rule, check_values, exists, expanded
 
 RULES = {
     "name": Rule(str),
@@ -63,6 +63,8 @@ def check_shards(section: Mapping[str, Any], proxy: str) -> None:
         try:
             if not (place or root):
                 raise DataMissing(f"data.{key} is not set")
+            if not exists(str(place or root)):
+                raise DataMissing(f"data.{key if place else 'root'}={place or root} does not exist")
             found = find_shards(str(place or root), section.get(f"{split}_split", split))
         except DataMissing as error:
             raise DataMissing(

@@ -132,9 +132,9 @@ def check_root(
 
 def _missing(problem: str, name: str, proxy: str) -> DataMissing:
     source = _SOURCES.get(name)
-    fetch = f"get {name} from {source}" if source else f"get {name}"
+    fetch = f"get {name} from {source}, then set" if source else "set"
     return DataMissing(
-        f"{problem}; {fetch}, then set data.root=/path/to/{name}; "
+        f"{problem}; {fetch} data.root=/path/to/{name}; "
         f"or try experiment={proxy}, which needs no download"
     )
 

@@ -70,7 +70,7 @@ def check_files(section: Mapping[str, Any], proxy: str) -> None:
     except DataMissing as error:
         source = SOURCES.get(kind)
         raise DataMissing(
-            f"{error}; get {name}{f' from {source}' if source else ''}, then set "
+            f"{error}; {f'get {name} from {source}, then ' if source else ''}set "
             f"data.root=/path/to/{name}; or try experiment={proxy}, which needs no download"
         ) from None
     check_tokenizer(section)

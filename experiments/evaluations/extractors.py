@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from experiments.build import build
 from experiments.config import ConfigError
-from experiments.pages import CONF
+from experiments.pages import shipped
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_URL = (
@@ -127,7 +127,7 @@ def classifier(path: str | None, model: Mapping[str, Any], sha256: str | None = 
             "scripts/extractor.py, or draw no samples while training: "
             "task.judge.sampling.quick=null"
         )
-    where = Path(path) if Path(path).exists() else CONF.parent / path
+    where = Path(shipped(path))
     found = _checked(str(where), sha256 or "")
     built: Any = build(dict(model), "task.judge.extractor.model")
     try:

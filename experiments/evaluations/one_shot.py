@@ -67,7 +67,7 @@ def measure_one_shot(
         from lm_eval.evaluator import simple_evaluate
         from lm_eval.tasks import TaskManager
     except ImportError as error:
-        raise UserError(f"{error}: pip install 'lion-experiments[llm-eval]'") from error
+        raise UserError(f"{error}: pip install 'lm-eval>=0.4.13' 'accelerate>=1.10'") from error
     from experiments.evaluations.one_shot_model import OneShotModel
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)

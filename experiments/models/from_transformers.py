@@ -37,7 +37,7 @@ def from_config(
     try:
         import transformers
     except ImportError as error:
-        raise UserError(f"{error}: pip install 'lion-experiments[text]'") from error
+        raise UserError(f"{error}: pip install 'transformers>=5.20,<6'") from error
     transformers.logging.set_verbosity_error()
     found: Any = getattr(transformers, model_name, None)
     if not hasattr(found, "config_class"):

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
 from experiments.config import UserError
+from experiments.pages import shipped
 from experiments.search import library, liveness, stacking, types
 from experiments.search.language import Program
 from experiments.search.operations import ARRAY
@@ -184,7 +185,7 @@ def run(program: Program, inputs: dict[str, Leaves]) -> dict[str, Leaves]:
 
 def file_digest(path: str | Path) -> str:
     """First 12 hexadecimal digits of a file's SHA-256; "" if there is no such file."""
-    path = Path(path)
+    path = Path(shipped(str(path)))
     return sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""
 
 

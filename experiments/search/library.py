@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from experiments.config import UserError
+from experiments.pages import shipped
 from experiments.search import types
 from experiments.search.language import LanguageError, Program, parse
 
@@ -47,7 +48,7 @@ def read_file(path: Path | str) -> Program:
     Raises:
         UserError: no such file, no readable text, or no valid program; one line with the place.
     """
-    path = Path(path)
+    path = Path(shipped(str(path)))
     if not path.is_file() and path.name == str(path) and path.name in names():
         return load(path.name)
     if path.exists() and not path.is_dir() and not path.is_file():

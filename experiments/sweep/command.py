@@ -263,7 +263,8 @@ def main(arguments: Sequence[str]) -> int:
     if ours and not args.multirun:
         raise ConfigError(f"{ours[0]} needs -m: python run.py -m {' '.join(args.overrides)}")
     if ours and others:
-        raise ConfigError(f"{ours[0]} does not go with {others[0]}")
+        instead = " (leave it out: the numbers of one run are shown)" if "--cfg" in others else ""
+        raise ConfigError(f"{ours[0]} does not go with {others[0]}{instead}")
     if others or not args.multirun:
         return NOT_A_SWEEP
     folders = [CONF, *([Path(args.config_dir)] if args.config_dir else [])]

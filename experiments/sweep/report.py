@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 NUM_LOG_LINES = 3
 MAX_FAILURES = 10
 """How many failed cells are shown in full."""
+PLAIN_WIDTH = 120
+"""Characters a line of what goes into a file or a pipe, which has no width of its own."""
 
 
 def show(sweep: Sweep, console: Console | None = None, metric: str | None = None) -> None:
@@ -30,6 +33,8 @@ def show(sweep: Sweep, console: Console | None = None, metric: str | None = None
 
     sweep.refresh()
     console = console or Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = max(console.width, PLAIN_WIDTH)
     states = sweep.states()
     for line in _summary(sweep, states):
         console.print(line, soft_wrap=True)
@@ -97,14 +102,17 @@ def _show_best(sweep: Sweep, console: Console, metric: str | None) -> None:
     )
     losses = [f"{values[1]} loss"] if with_loss else []
     for heading in ("optimizer", *columns, *values, *losses, "seeds", "trials", "diverged"):
-        table.add_column(heading, justify="left" if heading == "optimizer" else "right")
+        table.add_column(
+            heading.replace("_", " "), justify="left" if heading == "optimizer" else "right"
+        )
     seeds = len(sweep.manifest["seeds"])
     for best in chosen:
         table.add_row(*_row(best, columns, with_loss, seeds))
     console.print(table)
     if any(best.edges for best in chosen):
         console.print(
-            "[red]* NOT TUNED[/]: the smallest or largest value that was tried; widen the grid.",
+            "[red]* NOT TUNED[/]: the smallest or largest value that was tried; widen the grid "
+            "(sweep=lr_wd_wide, or KEY=VALUE,VALUE,... beside the sweep).",
             soft_wrap=True,
         )
     for best in chosen:

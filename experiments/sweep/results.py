@@ -124,7 +124,8 @@ def collect(
         The path of runs.csv.
 
     Raises:
-        UserError: if no run is over, or none was measured by this metric.
+        UserError: if no run is over, or none was measured by this metric; where the study is
+            that of another sweep.
     """
     table = runs_table(sweep, metric)
     if experiment is not None:
@@ -133,6 +134,7 @@ def collect(
         raise UserError(f"sweep {sweep.name}: no run{_of(experiment)} is over yet")
     if said := not_judged(table):
         raise UserError(f"sweep {sweep.name}: {said}")
+    _check_own(folder / "runs.csv", sweep)
     folder.mkdir(parents=True, exist_ok=True)
     keys = ["optimizer", "lr", "weight_decay", "beta1", "beta2", "batch_size", "seed"]
     write_outcomes(table.sort_values(keys, kind="stable"), folder / "runs.csv")
@@ -140,6 +142,27 @@ def collect(
         rows = _rows(sweep)
         curves_of.write(rows[rows.run_id.isin(table.run_id)], folder)
     return folder / "runs.csv"
+
+
+def _check_own(path: Path, sweep: Sweep) -> None:
+    """A study's table is only written over by the sweep that it is of.
+
+    Raises:
+        UserError: where it holds runs of another, such as a committed study's.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError):  # none, or a damaged one, which is no loss
+        return
+    found = set(table["sweep"].dropna()) if "sweep" in table else set()
+    others = sorted(found - {sweep.name})
+    if others:
+        raise UserError(
+            f"{path} holds runs of the sweep {others[0]}: choose another name with --study, or "
+            "move that table away"
+        )
 
 
 def not_judged(table: pd.DataFrame) -> str:

@@ -229,3 +229,17 @@ def test_commands_are_found_across_lines_and_multiruns_are_taken_apart() -> None
     assert commands(text) == [["-m", "a=1,2", "b=[3,4]"], ["--cfg", "job"]]
     side_by_side = combinations(["optimizer=x,y", "b=[3,4]", "seed=0,1"])
     assert side_by_side == [[f"optimizer={o}", "b=[3,4]", "seed=1"] for o in "xy"]
+
+
+def task_of(experiment: str) -> str:
+    """Its page of conf/task; text to image is learnt by diffusion."""
+    found = [e["/task"] for e in load(f"experiment/{experiment}")["defaults"] if "/task" in e]
+    return found[0].replace("text_to_image", "diffusion")
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_the_proxy_that_is_proposed_learns_the_same(experiment: str) -> None:
+    proposed = proxy_of(experiment)
+    assert load(f"experiment/{proposed}")["scale"] == "proxy"
+    if load(f"experiment/{experiment}").get("scale") != "proxy":
+        assert task_of(proposed) == task_of(experiment)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import run
-from experiments import checks, limits, pages, runner
+from experiments import checks, explain, limits, pages, runner
 from experiments.config import ConfigError, RunConfig, UserError, from_dict, to_dict
 from experiments.data.order import BatchPlan
 from experiments.tasks.image import _even
@@ -181,3 +181,30 @@ def test_sampled_keys_are_keys() -> None:
 def test_a_page_name_that_no_file_can_have_is_no_page(group: str) -> None:
     with pytest.raises(ConfigError, match=f"^{group}=11"):
         pages.load_page(group, "1" * 401, [], [pages.CONF])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--lr", "1e-3"], "--lr: no such flag, settings are written key=value; did you mean opt"),
+        (["--weight-decay=1"], "no such flag, .*; did you mean optimizer.weight_decay[?]"),
+        (["-m", "--launcher=slurm"], "no such flag, .*; did you mean launcher[?]"),
+    ],
+)
+def test_a_setting_written_as_a_flag_is_one_line(
+    arguments: list[str], expected: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr("sys.argv", ["run.py", "optimizer=adamw", *arguments])
+    assert run.main() == 2
+    said = capsys.readouterr().err
+    assert re.search(expected, said) and said.count("\n") == 1
+    explain.check_flags(["--cfg", "job", "--multi", "--config-dir=x", "-m", "a=--b"])
+
+
+def test_several_values_without_multirun_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr("sys.argv", ["run.py", "seed=0,1"])
+    assert run.main() == 2
+    said = capsys.readouterr().err
+    assert said == "error: seed=0,1: several values need -m (a sweep); one list is seed=[0,1]\n"

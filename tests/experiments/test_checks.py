@@ -44,7 +44,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "ema 1": ({"train__ema_decay": 1.0}, r"train.ema_decay=1.0: must be"),
     "ema nan": ({"train__ema_decay": float("nan")}, r"train.ema_decay=nan"),
-    "both lengths": ({"train__steps": 5}, r"train.epochs=4.0, train.steps=5: give exactly one"),
+    "both lengths": (
+        {"train__steps": 5},
+        r"train.epochs=4.0, train.steps=5: give exactly one .say train.epochs=null",
+    ),
     "no length": ({"train__epochs": None}, r"give exactly one"),
     "both cadences": ({"eval__every_steps": 5}, r"every_epochs and eval.every_steps are both"),
     "lr text": ({"optimizer__lr": "1e-3x"}, r"optimizer.lr=1e-3x: must be a finite number"),

@@ -181,3 +181,16 @@ def test_a_finished_run_says_that_its_data_lie_elsewhere(
     name = "data.root" if key == "root" else "data.eval_roots.v2"
     assert f"not trained again, though {name} was {tmp_path / 'here'} and is " in said
     assert said.count("\n") == 1 and called("here") == ""
+
+
+def test_a_finished_run_says_that_it_has_no_telemetry(tmp_path: Path, capsys: Any) -> None:
+    """Asking for it is no other run, so nothing is trained."""
+
+    def called(every: int | None) -> str:
+        runner.run(tiny.config(tmp_path, tracking__telemetry_every_steps=every, **SHORT))
+        return capsys.readouterr().err
+
+    called(None)
+    said = called(1)
+    assert "telemetry is asked for, of which it has none; to train anew, move" in said
+    assert called(None) == ""

@@ -421,8 +421,10 @@ def test_a_configuration_is_read_back_or_its_absence_said(tmp_path: Path) -> Non
     path = tmp_path / "vit-lion-s0-abc" / "config.yaml"
     path.write_text("seed: 3\ntrain: {epochs: 2}\n")
     assert read_config(path.parent) == {"seed": 3, "train": {"epochs": 2}}
-    with pytest.raises(UserError, match="no readable .*; did you mean vit-lion-s0-abc[?]"):
+    with pytest.raises(UserError, match="has no run vit-lion-s0-abd; did you mean vit-lion-s0-abc"):
         read_config(tmp_path / "vit-lion-s0-abd")
+    with pytest.raises(UserError, match="has no run mlp-lion-s0-abd: train it first, or say res"):
+        read_config(tmp_path / "mlp-lion-s0-abd")  # a run of another experiment is not meant
     for damaged in ("a: [1", "just text"):
         path.write_text(damaged)
         with pytest.raises(UserError, match="config.yaml"):

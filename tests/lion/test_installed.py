@@ -14,6 +14,7 @@ import experiments
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("lion", "experiments", "conf", "run.py", "setup.py", "pyproject.toml", "MANIFEST.in")
+NAMED = ("results/extractors", "results/studies/program_search/programs")
 
 STEP_ALL = """
 import torch, lion, warnings
@@ -44,7 +45,7 @@ def build(folder: Path, kind: str, name: str = "lion-experiments") -> Path:
 
 def copy_sources(folder: Path) -> Path:
     ignore = shutil.ignore_patterns("__pycache__")
-    for part in (*PARTS, "README.md", "LICENSE"):
+    for part in (*PARTS, *NAMED, "README.md", "LICENSE"):
         source = ROOT / part
         if source.is_dir():
             shutil.copytree(source, folder / part, ignore=ignore)
@@ -97,6 +98,16 @@ def test_every_file_of_the_packages_is_in_the_wheel(installed):
         for path in (ROOT / package).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
                 assert (installed / path.relative_to(ROOT)).exists(), path
+
+
+def test_files_that_pages_name_are_in_the_wheel(installed):
+    program = (
+        "import sys; from experiments.pages import shipped; print(*map(shipped, sys.argv[1:]))"
+    )
+    names = [str(f.relative_to(ROOT)) for folder in NAMED for f in (ROOT / folder).iterdir()]
+    for name, found in zip(names, run_there(installed, "-c", program, *names).split(), strict=True):
+        assert Path(found).is_relative_to(installed)
+        assert Path(found).read_bytes() == (ROOT / name).read_bytes()
 
 
 def test_a_distribution_called_lion_is_refused(tmp_path):

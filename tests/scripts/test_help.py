@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,17 @@ def test_its_arguments_are_read_and_checked(name: str) -> None:
     tree = ast.parse((SCRIPTS / name).read_text())
     found = [name for node in tree.body for name in called(node)]
     assert {"parse_args", "parse_known_args"} & {*found}
+
+
+def test_runs_lie_below_the_folder_of_the_call_for_every_script() -> None:
+    """As for `run.py`, so that an id that it has printed is found."""
+    for name in RUNNABLE:
+        assert not re.search(r'ROOT / "results/runs"', (SCRIPTS / name).read_text()), name
+
+
+def test_what_is_to_be_installed_is_on_an_index() -> None:
+    """`lion-experiments` itself is not, so that an extra of it is no remedy."""
+    root = SCRIPTS.parent
+    texts = [*root.glob("experiments/**/*.py"), *root.glob("scripts/**/*.py"), root / "README.md"]
+    for path in texts:
+        assert "pip install 'lion-experiments" not in path.read_text(), path

@@ -32,6 +32,8 @@ def test_settings_of_the_launcher_may_stand_anywhere(capsys: Any) -> None:
         args = parse([action, "x", "num_workers=4", "--launcher", "vectorised", "max_group=8"])
         assert args.changes == ["num_workers=4", "max_group=8"]
         assert args.launcher == "vectorised" and args.name == "x"
+    args = parse(["confirm", "x", "launcher=slurm", "launcher.num_workers=4"])  # as for run.py
+    assert args.launcher == "slurm" and args.changes == ["num_workers=4"]
     for odd in (["status", "x", "num_workers=4"], ["resume", "x", "--launcher", "local", "-q=1"]):
         with pytest.raises(SystemExit):
             parse(odd)

@@ -96,7 +96,7 @@ def _plotly_library() -> Path:
     locations = found.submodule_search_locations if found else None
     path = Path(locations[0]) / "package_data/plotly.min.js" if locations else None
     if path is None or not path.exists():
-        raise UserError("the report needs plotly: pip install 'lion-experiments[report]'")
+        raise UserError("the report needs plotly: pip install 'plotly>=6'")
     return path
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.compare import page
+from experiments.compare import cost, page
 from experiments.compare.asking import Answer, Ask
 from experiments.compare.ledger import Ledger
 from experiments.compare.page import Page
@@ -90,3 +90,12 @@ def test_options_may_be_typed_as_those_of_the_script():
 
 def test_another_job_is_not_ours():
     assert page.main(["experiment=vit_proxy"]) == page.NOT_A_COMPARISON
+
+
+def test_the_price_is_told_without_a_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert page.main(["job=compare", "experiment=vit_proxy", "--cost"]) == 0
+    assert capsys.readouterr().out.strip() == cost.table().strip()
+    with pytest.raises(UserError, match="--budgt does not go with job=compare; did you mean --bud"):
+        page.main(["job=compare", "--budgt", "3"])
+    assert not list(tmp_path.iterdir())

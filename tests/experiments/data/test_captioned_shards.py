@@ -156,7 +156,7 @@ def test_embeddings_fall_due_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     [
         ({"root": None}, "data.root is not set; make .*img2dataset.*experiment=vit_proxy"),
         ({"train_split": "{00000..00003}.tar"}, "has no shard 00003.tar"),
-        ({"val_root": "/nowhere"}, "/nowhere has no shard 00002.tar.*set data.val_root="),
+        ({"val_root": "/nowhere"}, "data.val_root=/nowhere does not exist; .*set data.val_root="),
         ({"val_split": "00001.tar"}, "data.val_split: 00001.tar is trained on, too"),
         ({"encoder": None}, "data.encoder is not set"),
         ({"num_workers": -1}, "data.num_workers=-1: must be a whole number"),
@@ -209,3 +209,10 @@ def test_flips_are_drawn_for_each_pair_alone(tmp_path: Path) -> None:
         return {int(i[0].max()): bool(i[0, 0, 0]) for step in steps for b in step for i in b[0]}
 
     assert sides(8) == sides(2) and len(set(sides(8).values())) == 2
+
+
+@pytest.mark.parametrize("split", ["train", "{0..3}.tar"])
+def test_a_folder_that_is_not_there_is_named_and_not_its_shards(split: str) -> None:
+    section = {"_target_": TARGET, "root": "/no/such/folder", "train_split": split}
+    with pytest.raises(DataMissing, match="^data.root=/no/such/folder does not exist; make"):
+        check_section(section)

@@ -167,6 +167,7 @@ def test_a_folder_of_ones_own_pages(call: Call, tmp_path: Path) -> None:
         (["sweep=seeds", "sweep.name=../../../x"], "sweep.name=../../../x: must be a name"),
         (["sweep=seeds", "sweep.grid={"], "grid"),
         (["sweep=seeds", "launcher=local", "launcher.num_workers=abc"], "num_workers=abc: must be"),
+        (["sweep=seeds", "--cfg", "job"], "sweep=seeds does not go with --cfg (leave it out: "),
         (["sweep=seeds", "job=evaluate"], "sweep=seeds does not go with job=evaluate"),
         (["optimizer=glob(*)"], "optimizer=glob(*): list the values"),
         (["sweep=seeds", "launcher=local", "launcher.wokers=2"], "launcher.wokers: no such arg"),

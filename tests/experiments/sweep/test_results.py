@@ -233,3 +233,26 @@ def test_the_time_left_comes_from_the_cells_that_are_done(tmp_path: Path) -> Non
     rate, left = results.pace(sweep, states) or (0, 0)
     assert rate == pytest.approx(2 * 3600 / 900)
     assert left == pytest.approx((10 - 1) * 900 / 2)
+
+
+def test_the_study_of_another_sweep_is_not_written_over(tmp_path: Path) -> None:
+    sweep = made(tmp_path, GRID)
+    path = results.collect(sweep, tmp_path / "study")
+    assert results.collect(sweep, tmp_path / "study") == path, "its own is made anew"
+    table = pd.read_csv(path).assign(sweep="another")
+    table.to_csv(path, index=False)
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="holds runs of the sweep another: choose another name"):
+        results.collect(sweep, tmp_path / "study")
+    assert path.read_bytes() == before
+    path.write_text("")  # nothing is lost
+    assert len(pd.read_csv(results.collect(sweep, tmp_path / "study")))
+
+
+def test_a_pipe_gets_every_column_in_full(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    report.show(made(tmp_path, GRID))
+    text = capsys.readouterr().out
+    assert "optimizer" in text and "weight decay" in text and "…" not in text
