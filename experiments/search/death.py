@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.search import liveness, probes
 from experiments.search.execution import numpy_step
-from experiments.search.language import Program
+from experiments.search.language import STATES, Program
 
 TOO_LARGE, TOO_SMALL = 1e4, 1e-12
 """Root mean square of an update at learning rates up to 1 outside of which no step size helps."""
@@ -99,6 +99,8 @@ def flags(program: Program) -> Flags:
 
 def _follows(program: Program) -> bool:
     """Whether twice the learning rate gives twice the update all along a schedule."""
+    if is_proportional_to_lr(program):
+        return True
     probe = probes.falling()
     step = numpy_step(program, probe.sizes)
     m = v = np.zeros((2, probe.g.shape[1]))
@@ -112,6 +114,27 @@ def _follows(program: Program) -> bool:
             if not np.allclose(2 * update[0], update[1], rtol=_DRIFT, atol=_DRIFT * size):
                 return False
     return True
+
+
+def is_proportional_to_lr(program: Program) -> bool:
+    """Whether the text shows that the update is the learning rate times what does not depend on it.
+
+    So most programs end (`update = update * lr`), and need no probe of many steps.
+    """
+    powers: dict[object, int | None] = {"lr": 1}  # of lr in a variable; None: not seen
+    for target, function, arguments in program.statements:
+        of = [powers.get(argument, 0) for argument in arguments]
+        powers[target] = None
+        if not any(power != 0 for power in of):
+            powers[target] = 0
+        elif None not in of and (
+            (function == "mul" and sum(p or 0 for p in of) == 1)
+            or (function == "div" and of == [1, 0])
+            or (function in ("add", "sub", "negative", "copy") and 0 not in of)
+            or (function == "interpolate" and of == [1, 1, 0])
+        ):
+            powers[target] = 1
+    return [powers.get(name, 0) for name in ("update", *STATES)] == [1, 0, 0]
 
 
 def _close(a: np.ndarray, b: np.ndarray) -> bool:

@@ -80,3 +80,24 @@ def test_a_program_that_sets_its_own_lr_is_found() -> None:
 def test_a_step_size_of_its_own_that_shows_late_is_found(body: str, follows: bool) -> None:
     program = parse(f"def train(w, g, m, v, lr):\n  {body}\n  return update, m, v\n")
     assert death.flags(program).scales_with_lr == follows
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        ("update = sign(g) * lr", True),
+        ("m = interp(g, m, 0.9)\n  update = m + w\n  x = lr * 0.5\n  update = update * x", True),
+        ("x = lr * g\n  y = lr * w\n  update = interp(x, y, 0.1)\n  update = update / v", True),
+        ("x = lr * g\n  update = x - w", False),
+        ("x = lr * g\n  update = interp(x, w, 0.1)", False),
+        ("x = lr * g\n  update = x * lr", False),
+        ("update = g / lr", False),
+        ("x = g * lr\n  update = sign(x)", False),
+        ("m = g * lr\n  update = sign(m) * lr", False),  # the buffer remembers rates
+        ("lr = 0.01\n  update = g * lr", False),
+    ],
+)
+def test_the_text_shows_that_an_update_is_proportional_to_lr(body: str, shown: bool) -> None:
+    program = parse(f"def train(w, g, m, v, lr):\n  {body}\n  return update, m, v\n")
+    assert death.is_proportional_to_lr(program) == shown
+    assert death.flags(program).scales_with_lr or not shown
