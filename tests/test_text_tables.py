@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 import shutil
@@ -111,3 +112,18 @@ def test_a_notebook_says_how_many_seeds_its_study_has() -> None:
     runs = pd.read_csv(ROOT / "results/studies/vit_proxy/heatmap/runs.csv")
     text = (ROOT / "notebooks/lr_wd_heatmaps.ipynb").read_text()
     assert f"5 × 7 cells with {words[runs.seed.nunique()]} seeds" in text
+
+
+def test_who_does_a_study_again_gives_its_sweep_the_committed_name() -> None:
+    """`collect` writes over no other sweep's table."""
+    text = (ROOT / "RESULTS.md").read_text().partition("## Do it again")[2]
+    found = re.findall(r"collect (\S+) --study (\w+)", text)
+    assert len(found) > 20
+    for name, study in found:
+        pattern = re.sub(r"\$\{\w+\}|HASH", "*", name)
+        tables = [
+            pd.read_csv(path, usecols=["sweep"]).sweep
+            for path in (ROOT / "results" / "studies").glob(f"*/{study}/runs.csv")
+        ]
+        names = {one for table in tables for one in table}
+        assert fnmatch.filter(names, pattern), (name, study, names)
