@@ -240,7 +240,7 @@ def read_offline(path: Path) -> dict[str, Any]:
 def test_wandb_offline_holds_the_ledger_under_one_id_over_a_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     for name in ("WANDB_MODE", "WANDB_RUN_ID", "WANDB_DIR", "WANDB_PROJECT"):
         monkeypatch.delenv(name, raising=False)
     config = tiny.config(tmp_path, tracking__wandb="offline", train__epochs=3.0)
@@ -257,6 +257,7 @@ def test_wandb_offline_holds_the_ledger_under_one_id_over_a_resume(
 
     def work() -> Any:
         states = [runner.run(config).state for _ in range(2)]
+        wandb.teardown()  # its service has written all
         files = sorted(tmp_path.glob("*/wandb/offline-run-*/*.wandb"), key=os.path.getmtime)
         return states, [read_offline(path) for path in files]
 

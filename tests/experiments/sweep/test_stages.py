@@ -116,7 +116,7 @@ def test_stage_two_trains_and_each_first_optimizer_has_its_best_cell(first: Swee
     assert {b.settings["init_optimizer"] for b in best} == {"lion", "adamw"}
     assert all(b.num_trials == 2 and b.num_seeds == 2 for b in best)
     report.show(after, Console(file=(shown := StringIO()), width=200))
-    assert re.search(r"optimizer +init_optimizer +lr .*\n.*\n +sgd +lion +0", shown.getvalue())
+    assert re.search(r"optimizer +init optimizer +lr .*\n.*\n +sgd +lion +0", shown.getvalue())
     ledger = read_runs(after.manifest["runs_dir"], runs=[c.run_id for c in after.cells])
     told = dict(zip(ledger.run_id, ledger.init_optimizer, strict=True))
     table = results.runs_table(after).set_index("run_id")
