@@ -48,6 +48,7 @@ def read_study(path: Path, needed: Sequence[str] = NEEDED) -> pd.DataFrame:
             table[column] = pd.to_numeric(table[column])
         except ValueError as error:
             raise UserError(f"{path}, column {column}: {error}; mend or collect it anew") from None
+    table = _text_as_objects(table)
     if "run_id" in table:
         table = table.drop_duplicates("run_id", keep="last")
     table = table[table.state.isin(["finished", "diverged"])].reset_index(drop=True)
@@ -55,6 +56,12 @@ def read_study(path: Path, needed: Sequence[str] = NEEDED) -> pd.DataFrame:
     if "test_loss" not in table and "run_id" in table and path.stem == "runs" and curves.exists():
         table = _with_losses(table, curves)
     return table
+
+
+def _text_as_objects(table: pd.DataFrame) -> pd.DataFrame:
+    """Text as in pandas 2: with text in Arrow's arrays, one a column, filters take twice as long."""
+    text = [name for name in table if isinstance(table[name].dtype, pd.StringDtype)]
+    return table.astype(dict.fromkeys(text, object)).set_axis(table.columns.astype(object), axis=1)
 
 
 def _with_losses(table: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -29,6 +29,8 @@ SETTING = ("lr", "weight_decay", "beta1", "beta2")
 """Columns that make a setting; betas only where a table has them."""
 AXES = ("lr", "weight_decay")
 """Columns whose edge is flagged."""
+_TO_PICK = (*SETTING, "seed", "state", "val")
+"""Columns that `_pick` asks for."""
 MAX_CHOICES = 512
 """Among equals, that `compare_equals` goes through."""
 _MIN_VALUES = 10
@@ -175,7 +177,8 @@ def _leave_out(mine: pd.DataFrame, optimizer: str) -> tuple[pd.DataFrame, _Ties]
     found = _pick(mine, optimizer, headline)
     if found.num_settings == 1 or len(found.seeds) < 3:
         return found.runs.set_index("seed"), {}
-    mine = mine.loc[mine.seed.isin(found.seeds), :]
+    whole = mine.reset_index(drop=True)
+    mine = whole.loc[whole.seed.isin(found.seeds), [k for k in _TO_PICK if k in mine]]
     # Else it would win for the very seed on which it diverged, and that seed would fall out unsaid.
     keys = [key for key in SETTING if key in mine]
     diverged = mine[(mine.state == "diverged") | mine.val.isna()][keys].drop_duplicates()
@@ -185,9 +188,9 @@ def _leave_out(mine: pd.DataFrame, optimizer: str) -> tuple[pd.DataFrame, _Ties]
     for seed in found.seeds:
         picked = _pick(mine[mine.seed != seed], optimizer, headline)
         own = mine[mine.seed == seed]
-        rows.append(with_setting(own, picked.setting))
-        ties[seed] = [with_setting(own, tie) for tie in picked.ties]
-    return pd.concat(rows).set_index("seed"), ties
+        rows += with_setting(own, picked.setting).index.tolist()
+        ties[seed] = [whole.loc[with_setting(own, tie).index] for tie in picked.ties]
+    return whole.loc[rows].set_index("seed"), ties
 
 
 def held_out_pairs(
