@@ -59,7 +59,7 @@ def read_study(path: Path, needed: Sequence[str] = NEEDED) -> pd.DataFrame:
 
 
 def _text_as_objects(table: pd.DataFrame) -> pd.DataFrame:
-    """Text as in pandas 2: with text in Arrow's arrays, one a column, filters take twice as long."""
+    """Text as in pandas 2: in an array of Arrow for each column it doubles the time of a filter."""
     text = [name for name in table if isinstance(table[name].dtype, pd.StringDtype)]
     return table.astype(dict.fromkeys(text, object)).set_axis(table.columns.astype(object), axis=1)
 
