@@ -258,6 +258,13 @@ def test_a_gain_within_the_luck_of_tuning_is_none_of_the_optimizers() -> None:
     assert behind.larger("").verdict == "contradicted"
 
 
+@pytest.mark.parametrize(("step", "verdict"), [(0.01, "supported"), (0.1, "inconclusive")])
+def test_a_gain_below_one_step_of_the_metric_is_not_shown(step: float, verdict: str) -> None:
+    theirs = 80 + np.arange(8.0)
+    pairs = pd.DataFrame({"ours": theirs + 0.06 + 0.01 * (np.arange(8) % 2), "theirs": theirs})
+    assert Tuned(pairs, "", (), resolution=step).larger("").verdict == verdict
+
+
 def test_a_gain_minus_a_gain_has_the_edges_and_the_steps_of_both() -> None:
     pairs = pd.DataFrame({"ours": [3.0, 4.0, 6.0], "theirs": [1.0, 2.0, 2.0]})
     one = Tuned(pairs, "", ("lion",), resolution=0.1)
