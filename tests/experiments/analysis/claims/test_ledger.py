@@ -126,6 +126,7 @@ def bench(lion_bytes: float, lion_ms: float) -> Callable[[Path], None]:
         {"name": "Lion (ours, fused)", "ms": 1.0, "state_bytes_per_param": lion_bytes},
         {"name": "Lion (ours, fused, bf16 momentum)", "ms": 1.0, "state_bytes_per_param": 2.0},
         {"name": "AdamW (torch, fused)", "ms": 1.0, "state_bytes_per_param": 8.0001},
+        {"name": "AdamW (bf16 state)", "ms": 1.0, "state_bytes_per_param": 4.0001},
     ]
     steps = [
         {"name": "Lion (ours, fused)", "step_ms": 1.0, "whole_step_ms": lion_ms},
