@@ -1,4 +1,4 @@
-"""What diffusion models are told: the class or caption of an image, or nothing, and a small copy."""
+"""What diffusion models are told of an image: class or caption, or nothing, and a small copy."""
 
 from __future__ import annotations
 
