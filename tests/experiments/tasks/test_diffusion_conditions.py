@@ -123,3 +123,23 @@ def test_a_caption_is_left_out_where_the_draw_says_so() -> None:
         assert torch.equal(noise, draws.noise) and torch.equal(times, draws.times)
         assert 2 < int(draws.dropped.sum()) < 14
         assert torch.equal(told, mask & ~draws.dropped[:, None])
+
+
+def test_an_evaluation_tells_each_image_its_own_caption_and_copy_in_any_process() -> None:
+    """Of two processes, this one has the second, fourth and sixth image."""
+    task, own = of_texts(low_resolution=2), [1, 3, 5]
+    taken = task.source.take("val", own, None)
+    batches = [tuple(x[:2] for x in taken), tuple(x[2:] for x in taken)]
+    task.source.eval_batches = lambda *_: iter(batches)
+    world: Any = SimpleNamespace(rank=1, size=2)
+    found = list(task._told(Context(world, seed=3, batch_size=2, step=1)))
+    texts, levels = (torch.cat([told[k] for _, told in found]) for k in (0, 3))
+    assert texts[:, 0, 0].tolist() == own
+    expected = []
+    for number in own:
+        generator = CONTEXT.generator(-1 - number)  # another than that of the noise to predict
+        torch.randn(1, SIDE, SIDE, generator=generator)
+        expected.append(round(50 * float(torch.rand((), generator=generator))))
+    assert levels.tolist() == expected and len(set(expected)) == 3
+    clean = torch.cat([image for image, _ in found])
+    assert torch.equal(clean, taken[0].float() / 127.5 - 1)
