@@ -374,6 +374,7 @@ def test_the_landscape_of_another_proxy_stands_in_the_note(root: Path) -> None:
     for kind in ("sigma", "relative"):
         assert re.search(rf"; lm_proxy, {kind} 0\.05: \+0\.[45]", flat.note), flat.note
     assert "vit_proxy" not in higher.note + flat.note
+    assert higher.measure.endswith(", Lion - AdamW") and flat.measure.endswith(", AdamW - Lion")
 
 
 def test_benchmarks_by_hand(root: Path) -> None:
