@@ -98,6 +98,19 @@ def test_two_arms_apart_are_two_of_all_ways_to_divide_them(ours: int, theirs: in
     assert p == pytest.approx(2 / math.comb(ours + theirs, ours))
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_searches_that_agree_but_lie_far_apart_decide_nothing(root: Path, sign: int) -> None:
+    """Each by more than 2 standard errors of its rounds, and the interval over searches holds 0."""
+    study = search_study.tables()
+    finals = study["finals"]
+    gains = sign * np.where(finals.seed == 0, 0.5, 0.03)
+    study["finals"] = finals.assign(mean=finals["mean"].where(finals.arm != "random", gains))
+    search_study.write(root / "results", study)
+    found = claims.CHECKS["C075"](Evidence(root))
+    assert found.estimate == pytest.approx(sign * 0.124) and found.low < 0 < found.high
+    assert found.verdict == INCONCLUSIVE
+
+
 def test_a_search_whose_pick_fails_is_counted(root: Path) -> None:
     study = search_study.tables()
     finals = study["finals"]
