@@ -37,9 +37,15 @@ def turned(choices: Mapping[str, Sequence[Difference]]) -> dict[str, tuple[Diffe
             verdict = _verdicts([*taken[:place], other, *taken[place + 1 :]])[place]
             others += [(other, verdict)] if verdict != now[place] else []
         if others:
-            is_lost = now[place] in ("better", "worse")
-            found[name] = max(others, key=lambda item: item[0].p_t * (1 if is_lost else -1))
+            found[name] = max(others, key=lambda item: _away(now[place], item[0]))
     return found
+
+
+def _away(verdict: str, other: Difference) -> float:
+    """How far from a verdict on Lion another difference is; of what showed nothing, how clear."""
+    is_ahead = (other.mean > 0) == (other.better == "higher")
+    ahead = (1 - other.p_t) * (1 if is_ahead else -1)
+    return {"better": -ahead, "worse": ahead}.get(verdict, abs(ahead))
 
 
 def _verdicts(found: Sequence[Difference]) -> list[str]:

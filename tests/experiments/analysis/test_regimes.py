@@ -95,6 +95,7 @@ def test_the_map_says_who_is_ahead_where(results: Path) -> None:
     assert cells.holds[cells.holds].index.tolist() == [(TRUE, 1), (TRUE, 64)]
     assert cells.edges[TRUE, 16] == "adamw, lion" and cells.edges[TRUE, 1] == ""
     assert cells.loss_difference[TRUE, 64] == pytest.approx(-6 / 50)
+    assert np.isnan(cells.loss_difference["200 examples", 64]), "of a diverged cell nothing is said"
     assert (cells.lion_lr[TRUE, 1], cells.num_settings[TRUE, 1], cells.n[TRUE, 1]) == (0.01, 9, 10)
 
 

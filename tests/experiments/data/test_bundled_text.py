@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from experiments.data.bundled_names import (
 )
 from experiments.data.bundled_text import BLOCK, kjv, kjv_text
 from experiments.data.entropies import ngram_entropies
-from experiments.data.text_pairs import TextPairs
+from experiments.data.text_pairs import ArrayPairs, TextPairs
 from experiments.models.rotary_transformer import RotaryTransformer
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -128,3 +130,14 @@ def test_spans_can_be_put_back() -> None:
         assert mended == ids.tolist()
         assert sum(map(len, spans.values())) == max(1, round(0.15 * len(ids)))
         assert all(spans.values())
+
+
+def test_a_text_that_is_too_long_is_cut_and_keeps_its_end() -> None:
+    inputs = [np.array([1, 2, 3, 4, 5, 9]), np.array([6, 9])]
+    rows = ArrayPairs(inputs, [np.array([7, 9]), np.array([1, 2, 3, 9])])
+    tokenizer: Any = SimpleNamespace(pad_id=0)
+    source = TextPairs("made up", rows, [], tokenizer, max_input=4, max_answer=3)
+    ids, is_real, answers = source.batch(rows, [1, 0])
+    assert ids.tolist() == [[6, 9, 0, 0], [1, 2, 3, 9]]
+    assert is_real.tolist() == [[True, True, False, False], [True] * 4]
+    assert answers.tolist() == [[1, 2, 9], [7, 9, -100]]

@@ -102,6 +102,22 @@ def test_dynamic_thresholding_scales_where_clipping_cuts() -> None:
     torch.testing.assert_close(scaled, goal.clamp(max=quantile) / quantile, rtol=0, atol=0.02)
 
 
+def test_a_predicted_image_is_clipped_before_the_next_step() -> None:
+    """Of two steps the first predicts an image of 3, taken as 1; the second takes away 0.5."""
+    objective = Objective(NoiseSchedule("cosine", 200))
+    signal = (1 - objective.schedule.betas).cumprod(0).sqrt()
+    noise = (1 - signal**2).sqrt()
+    eps = -3 * signal[100] / noise[100]
+
+    def predict(noisy: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        is_last = int(times[0]) == 0
+        return torch.full_like(noisy, float(0.5 * signal[0] / noise[0] if is_last else eps))
+
+    start, generators = torch.zeros(1, 1, 1, 1), [torch.Generator()]
+    found = sample(predict, None, objective, SamplingConfig("ddim", 2), start, generators)
+    assert float(found) == pytest.approx(0.5 + float(noise[0] / signal[0] * eps), abs=1e-4)
+
+
 def test_names_say_number_and_sampler() -> None:
     assert name_of(SamplingConfig()) == "5k_ddim50"
     assert name_of(SamplingConfig("ddpm", 1000, 50_000)) == "50k_ddpm1000"

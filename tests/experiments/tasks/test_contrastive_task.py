@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import forked
@@ -257,6 +258,24 @@ def test_another_tower_of_the_same_weights_has_features_of_its_own(tmp_path: Pat
     seed_all(0)
     tower = pairs.Tower()
     assert key() == key(activation_checkpointing=True) != key(dropout=0.5)
+
+
+def test_images_that_are_prepared_otherwise_have_features_of_their_own() -> None:
+    tower, keys = torch.nn.Linear(2, 2), []
+    usual = {"crop": "centre", "interpolation": "bicubic", "mean": [0.5], "std": [0.5]}
+    other = {"crop": "random", "interpolation": "box", "mean": [0.4], "std": [0.4]}
+    changes = [{}, *({key: value} for key, value in other.items())]
+    for settings, side, files in (
+        *((usual | change, 8, "a") for change in changes), (usual, 9, "a"), (usual, 8, "b")
+    ):  # fmt: skip
+        images = torch.empty(1, 3, side, side)
+        source: Any = SimpleNamespace(fingerprint=files, example_batch=lambda _, x=images: (x,))
+        told = SimpleNamespace(horizontal_flip=0.0, **settings)
+        features = frozen_features.FrozenFeatures(source, told, lambda x: x, {})
+        keys.append(features._key(tower, ALONE.device))
+        with torch.autocast("cpu", torch.bfloat16):
+            keys.append(features._key(tower, ALONE.device))
+    assert len(set(keys)) == len(keys) == 14
 
 
 def test_a_damaged_piece_is_named(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from experiments.parts import build_parts
 from experiments.sweep.grouping import why_alone
 from experiments.sweep.stack import Stack
 from experiments.tasks.masked_language import PLACES, SHOWN, TARGETS, MaskedLanguage
-from experiments.tasks.task import Batch, Context, check_task
+from experiments.tasks.task import Batch, Context, Measurement, check_task
 from run import compose
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -369,6 +370,25 @@ def test_answers_are_written_and_graded() -> None:
     assert found["val", "loss"].value == pytest.approx(0.0, abs=1e-6)
     tokens = sum(len(task.source.exams[0].pairs.pair(n)[1]) for n in range(37))
     assert found["val", "loss"].n == tokens
+
+
+@needs_transformers
+def test_an_average_is_over_every_score_of_a_split_and_no_loss() -> None:
+    task, given = texts.build_task("text to text"), {"a": (80.0, 70.0), "b": (45.0,)}
+    (val, *_) = task.source.exams
+    task.source.average, task.source.exams = True, [replace(val, task=name) for name in given]
+
+    def sit(exam: Any, *_: Any) -> list[Measurement]:
+        told = [Measurement("val", f"{exam.task}_loss", 9.0, "nats per token", 5, "lower")]
+        told += [Measurement("val", f"{exam.task}_valid", 10.0, "%", 5, None)]
+        return told + [
+            Measurement("val", f"{exam.task}_{n}", value, "%", 5, "higher")
+            for n, value in enumerate(given[exam.task])
+        ]
+
+    task._sit = sit
+    found = measured(task, nn.Identity())["val", "average"]
+    assert (found.value, found.n) == (65.0, 2 * len(val.pairs))
 
 
 @needs_transformers

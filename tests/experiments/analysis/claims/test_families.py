@@ -15,7 +15,7 @@ import study_folder
 from experiments.analysis import text_families
 from experiments.analysis.claims import families
 from experiments.analysis.claims.evidence import Evidence, NotRun
-from experiments.analysis.claims.tuned_pairs import Tuned
+from experiments.analysis.claims.tuned_pairs import Tuned, tuned_difference
 from experiments.analysis.figures import language
 from experiments.analysis.statistics.uncertainty import Interval
 from experiments.headline import Headline
@@ -256,6 +256,20 @@ def test_a_gain_within_the_luck_of_tuning_is_none_of_the_optimizers() -> None:
     assert far.verdict == "supported"
     behind = Tuned(pairs.assign(ours=pairs.ours - 7), "", (), is_fresh=True)
     assert behind.larger("").verdict == "contradicted"
+
+
+@pytest.mark.parametrize(("step", "verdict"), [(0.01, "supported"), (0.1, "inconclusive")])
+def test_a_gain_below_one_step_of_the_metric_is_not_shown(step: float, verdict: str) -> None:
+    theirs = 80 + np.arange(8.0)
+    pairs = pd.DataFrame({"ours": theirs + 0.06 + 0.01 * (np.arange(8) % 2), "theirs": theirs})
+    assert Tuned(pairs, "", (), resolution=step).larger("").verdict == verdict
+
+
+def test_the_loss_beside_the_headline_is_ours_minus_theirs() -> None:
+    rows = pd.DataFrame(known_truth.arms({"lion": 91.0, "adamw": 90.0}))
+    rows["test_loss"] = 1.2 + 0.01 * rows.seed - (rows.optimizer == "lion") * 0.1 * rows.seed
+    found = tuned_difference(rows, "lion", "adamw")  # seeds 0 to 5: less by 0.25 in the mean
+    assert "test loss -0.250 [-0.4" in found.note and found.difference.mean > 0
 
 
 def test_a_gain_minus_a_gain_has_the_edges_and_the_steps_of_both() -> None:

@@ -126,6 +126,7 @@ def bench(lion_bytes: float, lion_ms: float) -> Callable[[Path], None]:
         {"name": "Lion (ours, fused)", "ms": 1.0, "state_bytes_per_param": lion_bytes},
         {"name": "Lion (ours, fused, bf16 momentum)", "ms": 1.0, "state_bytes_per_param": 2.0},
         {"name": "AdamW (torch, fused)", "ms": 1.0, "state_bytes_per_param": 8.0001},
+        {"name": "AdamW (bf16 state)", "ms": 1.0, "state_bytes_per_param": 4.0001},
     ]
     steps = [
         {"name": "Lion (ours, fused)", "step_ms": 1.0, "whole_step_ms": lion_ms},
@@ -339,6 +340,12 @@ def test_the_closest_of_several_is_shown_whichever_way_is_better(root: Path) -> 
     assert found.measure.endswith("addsign") and found.estimate == pytest.approx(1.28, abs=0.15)
     ahead = claims_runs.CHECKS["C037"](Evidence(root))
     assert "lion - radam (the closest of 7)" in ahead.measure and ahead.verdict == SUPPORTED
+    behind = "; shown to be behind: ([^;]*)"
+    assert re.findall(behind, ahead.note)[0].count(", ") == 6, "all seven"
+    near = table.assign(test=table.test - 0.9 * (table.optimizer == "lion"))  # level with RAdam
+    near.to_csv(path, index=False)
+    names = re.findall(behind, claims_runs.CHECKS["C037"](Evidence(root)).note)[0].split(", ")
+    assert {"nadam", "addsign", "powersign"} <= set(names) and "radam" not in names
     falling = {"metric": "loss", "better": "lower", "unit": "nats"}
     turned = table.assign(val=100 - table.val, test=100 - table.test, **falling)
     turned.to_csv(path, index=False)
@@ -355,6 +362,19 @@ def test_the_closest_of_several_is_shown_whichever_way_is_better(root: Path) -> 
     betas(95.0, 93.0, 90.0, adamw=88.0)(root)
     found = claims_runs.CHECKS["C042"](Evidence(root))
     assert found.measure == "test accuracy, Lion - single beta 0.9", "2 points, beside 5"
+
+
+def test_the_landscape_of_another_proxy_stands_in_the_note(root: Path) -> None:
+    noise((0.9, 2.0), (0.6, 2.5))(root)
+    (root / "results/studies/vit_proxy").rename(root / "results/studies/lm_proxy")
+    noise((0.75, 1.4), (0.61, 3.7))(root)
+    higher, flat = (claims_runs.CHECKS[name](Evidence(root)) for name in ("C062", "C063"))
+    assert higher.estimate == pytest.approx(0.14, abs=0.01)
+    assert re.search(r"; lm_proxy: \+0\.30\d? .*\(n = 6\)", higher.note), higher.note
+    for kind in ("sigma", "relative"):
+        assert re.search(rf"; lm_proxy, {kind} 0\.05: \+0\.[45]", flat.note), flat.note
+    assert "vit_proxy" not in higher.note + flat.note
+    assert higher.measure.endswith(", Lion - AdamW") and flat.measure.endswith(", AdamW - Lion")
 
 
 def test_benchmarks_by_hand(root: Path) -> None:

@@ -84,6 +84,33 @@ def test_the_picked_program_is_reported_not_the_luckiest(root: Path) -> None:
     assert found.estimate == pytest.approx(search_study.GAINS["random"], abs=0.001)
 
 
+@pytest.mark.parametrize(("random", "gap"), [(-0.08, 0.08), (0.15, 0.05), (0.3, -0.1)])
+def test_the_closer_of_two_baselines_is_shown(root: Path, random: float, gap: float) -> None:
+    """Evolution gains 0.20, tuned constants 0.12."""
+    found = judge(root, "C076", gains={"random": random}, noise=0.001)
+    assert found.estimate == pytest.approx(gap, abs=0.003)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(4, 5), (5, 5), (6, 6)])
+def test_two_arms_apart_are_two_of_all_ways_to_divide_them(ours: int, theirs: int) -> None:
+    values = np.arange(ours + theirs) ** 1.5
+    p = claims._exact(values[theirs:], values[:theirs])
+    assert p == pytest.approx(2 / math.comb(ours + theirs, ours))
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_searches_that_agree_but_lie_far_apart_decide_nothing(root: Path, sign: int) -> None:
+    """Each by more than 2 standard errors of its rounds, and the interval over searches holds 0."""
+    study = search_study.tables()
+    finals = study["finals"]
+    gains = sign * np.where(finals.seed == 0, 0.5, 0.03)
+    study["finals"] = finals.assign(mean=finals["mean"].where(finals.arm != "random", gains))
+    search_study.write(root / "results", study)
+    found = claims.CHECKS["C075"](Evidence(root))
+    assert found.estimate == pytest.approx(sign * 0.124) and found.low < 0 < found.high
+    assert found.verdict == INCONCLUSIVE
+
+
 def test_a_search_whose_pick_fails_is_counted(root: Path) -> None:
     study = search_study.tables()
     finals = study["finals"]
@@ -102,6 +129,22 @@ def test_shares_count_programs_and_the_end_alone(root: Path) -> None:
     study["curves"] = curves.assign(**{"redundant statements %": waste})
     search_study.write(root / "results", study)
     assert claims.CHECKS["C078"](Evidence(root)).verdict == SUPPORTED
+
+
+def test_a_share_weighs_by_the_programs_since_the_point_before() -> None:
+    curve = pd.DataFrame({"told": [40, 10, 30], "cached %": [40.0, 10.0, 20.0]})
+    assert claims._share(curve, "cached %", at_end=False) == (10 * 10 + 20 * 20 + 10 * 40) / 40
+    assert claims._share(curve, "cached %", at_end=True) == 40
+
+
+def test_an_earlier_onset_of_the_better_contradicts(root: Path) -> None:
+    study = search_study.tables()
+    meta = study["meta"]  # seed k is at its best elsewhere at k + 2, with a gain of 0.02 (k + 2)
+    falls = 0.04 * (meta.seed + 2) * (meta.family != "lm")
+    study["meta"] = meta.assign(mean=meta["mean"] - falls)
+    search_study.write(root / "results", study)
+    found = claims.CHECKS["C080"](Evidence(root))
+    assert (found.estimate, found.verdict) == (pytest.approx(-1), CONTRADICTED)
 
 
 def test_onset_is_where_the_worst_other_family_is_best() -> None:
