@@ -19,7 +19,8 @@ from experiments import recorder, runner, store
 from experiments.config import RunConfig, UserError, from_dict
 from experiments.distributed import World
 from experiments.identity import run_id
-from experiments.recorder import LiveLine, Recorder
+from experiments.live_line import LiveLine, duration
+from experiments.recorder import Recorder
 from experiments.store import read_json, read_rows
 from experiments.sweep.signals import Told
 
@@ -229,8 +230,8 @@ def test_without_progress_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> No
     ("seconds", "text"), [(0, "0:00"), (59.9, "0:59"), (61, "1:01"), (3661, "1:01:01")]
 )
 def test_time_left_reads_like_a_clock(seconds: float, text: str) -> None:
-    assert recorder._duration(seconds) == text
-    assert recorder._duration(float("inf")).count(":") == 2
+    assert duration(seconds) == text
+    assert duration(float("inf")).count(":") == 2
 
 
 def test_a_finished_run_whose_header_is_damaged_makes_it_again(tmp_path: Path) -> None:
