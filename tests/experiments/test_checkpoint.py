@@ -66,6 +66,19 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_all_of_it_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: dict[str, int] = {}
+
+    def note(handle: int) -> None:
+        synced[os.readlink(f"/proc/self/fd/{handle}")] = os.fstat(handle).st_size
+
+    monkeypatch.setattr(os, "fsync", note)
+    path = save(tmp_path, 7, content(7), keep=1)
+    assert synced[str(tmp_path / f"draft-{os.getpid()}.tmp")] == path.stat().st_size
+
+
 @pytest.mark.parametrize("keep", [1, 2, 5])
 def test_the_newest_are_kept(tmp_path: Path, keep: int) -> None:
     for step in (1, 9, 10, 100):

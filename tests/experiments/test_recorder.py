@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import tiny
 import torch
 import yaml
 
-from experiments import recorder, runner, store
+from experiments import header, recorder, runner, store
 from experiments.config import RunConfig, UserError, from_dict
 from experiments.distributed import World
 from experiments.identity import run_id
@@ -234,13 +235,29 @@ def test_time_left_reads_like_a_clock(seconds: float, text: str) -> None:
     assert duration(float("inf")).count(":") == 2
 
 
-def test_a_finished_run_whose_header_is_damaged_makes_it_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage", ["garbage", '{"run_id": 7, "sessions": [{}]}', '{"run_id": "x", "sessions": null}']
+)
+def test_a_finished_run_whose_header_is_damaged_makes_it_again(tmp_path: Path, damage: str) -> None:
     """As the table promises: until the run's command is called again."""
     config = tiny.config(tmp_path, train__epochs=1.0)
     folder = runner.run(config).folder
     num_params = read_json(folder / "run.json")["num_params"]
     rows = (folder / "metrics.jsonl").read_text()
-    (folder / "run.json").write_text("garbage")
+    (folder / "run.json").write_text(damage)
     assert runner.run(config).state == "finished"
     assert read_json(folder / "run.json")["num_params"] == num_params
     assert (folder / "metrics.jsonl").read_text().startswith(rows)
+
+
+@pytest.mark.parametrize("num_sessions", [0, 1, 2])
+def test_a_header_made_anew_does_not_guess_what_the_run_began_with(
+    tmp_path: Path, num_sessions: int
+) -> None:
+    """A session that resumes has loaded no foreign weights: only the first one knows of them."""
+    config = replace(tiny.config(tmp_path), start_from={"source": "another"})
+    rows = [{**row(1), "session": number} for number in range(num_sessions)]
+    facts = {**FACTS, "start_from": "", "init_optimizer": ""}
+    made, _ = header.whole(store.Folder(tmp_path), config, facts, rows)
+    assert made["sessions"] == [{}] * num_sessions and made["num_params"] == 7
+    assert ("start_from" in made) == ("init_optimizer" in made) == (num_sessions == 0)
