@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import sys
 from dataclasses import replace
 from importlib.metadata import version
@@ -248,6 +249,16 @@ def test_a_finished_run_whose_header_is_damaged_makes_it_again(tmp_path: Path, d
     assert runner.run(config).state == "finished"
     assert read_json(folder / "run.json")["num_params"] == num_params
     assert (folder / "metrics.jsonl").read_text().startswith(rows)
+
+
+def test_a_finished_run_without_header_and_checkpoints_stays_finished(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path, train__epochs=1.0)
+    folder = runner.run(config).folder
+    rows = (folder / "metrics.jsonl").read_text()
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "run.json").unlink()
+    assert runner.run(config).state == "finished"
+    assert (folder / "metrics.jsonl").read_text() == rows
 
 
 @pytest.mark.parametrize("num_sessions", [0, 1, 2])
