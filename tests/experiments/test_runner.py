@@ -227,6 +227,24 @@ def test_raw_and_averaged_weights_are_measured_under_their_names(
     assert found[0] != found[1]
 
 
+def test_telemetry_is_of_the_step_that_its_rows_name(tmp_path: Path) -> None:
+    each = {"checkpoint__every_steps": 1, "checkpoint__keep": 9}
+    config = tiny.config(
+        tmp_path, **PLAIN, **SGD, **STEPS, **each, train__steps=5, tracking__telemetry_every_steps=2
+    )
+    runner.run(config)
+    saved = [
+        torch.cat([content["model"][name].flatten() for name in ("body.0.weight", "head.2.weight")])
+        for path in reversed(checkpoint.list_newest_first(forked.folder(config) / "checkpoints"))
+        for content in [checkpoint.load(path)]
+    ]
+    expected = {step: float((saved[step - 1] - saved[step - 2]).square().mean().sqrt())
+                for step in (2, 4)}  # fmt: skip
+    found = values(config, "telemetry", "update_rms/decay")
+    assert found == {step: pytest.approx(size, rel=1e-4) for step, size in expected.items()}
+    assert list(values(config, "telemetry", "sign_flips/decay")) == [2, 4]
+
+
 # --- length and cadence ---------------------------------------------------------------------------
 
 
