@@ -46,3 +46,10 @@ def _is_terminal() -> bool:
         return sys.stderr is not None and sys.stderr.isatty()
     except ValueError:  # closed
         return False
+
+
+def duration(seconds: float) -> str:
+    """Like a clock: 0:59, 1:01:01."""
+    whole = int(min(seconds, 1e7))
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

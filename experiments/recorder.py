@@ -11,25 +11,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments import checkpoint, header, sources, telemetry
+from experiments import ended, header, sources
 from experiments.config import RunConfig, UserError
 from experiments.distributed import World
 from experiments.identity import run_id
-from experiments.ledger import digest, is_changed, num_lost
-from experiments.live_line import LiveLine as LiveLine
+from experiments.ledger import digest, num_lost
+from experiments.live_line import LiveLine, duration
 from experiments.store import (
-    FINAL_STATES,
     NO_EVALUATIONS,
     Folder,
     Ledger,
     evaluations_at,
-    lacks_end,
     now,
     read_json,
     read_rows,
     write_json,
 )
-from experiments.surroundings import commit, surroundings
+from experiments.surroundings import surroundings
 from experiments.tracking import Mirror, open_mirrors
 
 PROGRESS_SECONDS = 0.5
@@ -94,7 +92,7 @@ class Recorder:
     def is_over(self) -> bool:
         """True in every process if this run has ended for good before.
 
-        A finished run whose last evaluation is gone is not over: what is left of it goes on.
+        See `experiments.ended`, which says what is lost or has changed since.
 
         Raises:
             UserError: in every process, where its ledger cannot be read.
@@ -102,53 +100,13 @@ class Recorder:
         over, problem = False, ""
         if self.world.is_main:
             try:
-                over = self._is_over()
+                over = ended.is_over(self.folder, self.config, self.tell)
             except UserError as error:
                 problem = str(error)
         over, problem = self.world.share((over, problem))
         if problem:
             raise UserError(problem)
         return over
-
-    def _is_over(self) -> bool:
-        status = self.folder.read_status()
-        if status.get("state") not in FINAL_STATES:
-            return False
-        place = f"{self.run_id}: {status['state']} at step {status.get('step')}"
-        if lacks_end(status, read_rows(self.folder.metrics)):
-            self.tell(f"{place}, but {self.folder.metrics} lacks the evaluation there: going on")
-            return False
-        has_header = header.sessions_of(read_json(self.folder.header)) is not None
-        if not has_header and checkpoint.list_newest_first(self.folder.checkpoints):
-            self.tell(f"{place}, but {self.folder.header} is missing or damaged: making it again")
-            return False
-        lost = num_lost(self.folder.metrics, status.get("num_rows"), status.get("step", 0))
-        if lost:
-            self.tell(f"{place}, but {lost} of its measurements are no longer in its ledger")
-        elif is_changed(self.folder.metrics, status.get("ledger")):
-            self.tell(f"{place}, but {self.folder.metrics} has been changed since")
-        self._tell_of_changes()
-        with contextlib.suppress(OSError):
-            header.keep_config(self.folder, self.config)
-        return True
-
-    def _tell_of_changes(self) -> None:
-        """What is not as it would be if the run were trained now: code, data, telemetry."""
-        sessions = header.sessions_of(read_json(self.folder.header))
-        now_here = {"sources": sources.hashes(self.config), "commit": commit()}
-        code = sources.difference(sessions[-1], now_here) if sessions else ""
-        found = (code, header.other_data(self.folder, self.config), self._lacks_telemetry())
-        for differs in filter(None, found):
-            self.tell(
-                f"{self.run_id}: not trained again, though {differs}; to train anew, move "
-                f"{self.folder.path} away or say results_dir=ELSEWHERE"
-            )
-
-    def _lacks_telemetry(self) -> str:
-        rows = read_rows(self.folder.metrics)
-        asked = self.config.tracking.telemetry_every_steps
-        has_any = any(row.get("split") == telemetry.SPLIT for row in rows)
-        return "telemetry is asked for, of which it has none" if asked and not has_any else ""
 
     def start(self, start_step: int, total_steps: int, together: int = 1, **facts: Any) -> None:
         """Opens a session: trims what a killed one left, notes where and with what it runs.
@@ -231,7 +189,7 @@ class Recorder:
         seconds_left = (self.total_steps - step) / max(steps_per_second, 1e-9)
         self._live.show(
             f"step {step}/{self.total_steps}  loss {loss:.4f}  lr {lr:.2e}  "
-            f"{samples_per_second:,.0f} samples/s  {_duration(seconds_left)} left"
+            f"{samples_per_second:,.0f} samples/s  {duration(seconds_left)} left"
         )
         if time.monotonic() - self._status_at > STATUS_SECONDS:
             self._status_at = time.monotonic()
@@ -337,9 +295,3 @@ class Recorder:
 
 def _name(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row[key] for key in ("step", "split", "metric", "weights"))
-
-
-def _duration(seconds: float) -> str:
-    whole = int(min(seconds, 1e7))
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

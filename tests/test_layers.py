@@ -65,7 +65,7 @@ LEVELS = [
         "experiments.telemetry",
     },
     {"experiments.evaluations"},
-    {"experiments.tasks", "experiments.recorder"},
+    {"experiments.tasks", "experiments.ended", "experiments.recorder"},
     {"experiments.global_batch", "experiments.warm_start", "experiments.prefetching"},
     {"experiments.parts"},
     {"experiments.saved_parts"},

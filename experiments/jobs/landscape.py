@@ -35,8 +35,9 @@ from experiments.data.order import BatchPlan, derive, seed_all
 from experiments.distributed import joined
 from experiments.identity import run_id
 from experiments.jobs.flatness import Mean, pair_loss, top_eigenvalue, trainable
+from experiments.live_line import LiveLine
 from experiments.parts import Parts, build_parts
-from experiments.recorder import LiveLine, Recorder
+from experiments.recorder import Recorder
 from experiments.saved_parts import restore_parts
 from experiments.store import Folder, read_rows
 from experiments.tasks.task import Batch, Loss, check_task

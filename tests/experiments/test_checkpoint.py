@@ -19,9 +19,10 @@ import pytest
 import tiny
 import torch
 
-from experiments import checkpoint, runner
+from experiments import checkpoint, runner, stopping
 from experiments.checkpoint import CheckpointError, find_good, list_newest_first, load, save
 from experiments.config import UserError
+from experiments.store import read_json
 
 _fork = multiprocessing.get_context("fork")
 
@@ -64,6 +65,19 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     assert find_good(path.parent) == path
     assert checkpoint.step_of(path) == 7
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_all_of_it_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: dict[str, int] = {}
+
+    def note(handle: int) -> None:
+        synced[os.readlink(f"/proc/self/fd/{handle}")] = os.fstat(handle).st_size
+
+    monkeypatch.setattr(os, "fsync", note)
+    path = save(tmp_path, 7, content(7), keep=1)
+    assert synced[str(tmp_path / f"draft-{os.getpid()}.tmp")] == path.stat().st_size
 
 
 @pytest.mark.parametrize("keep", [1, 2, 5])
@@ -337,3 +351,17 @@ def test_a_run_whose_last_checkpoint_cannot_be_saved_is_not_finished(
     assert runner.run(config).state == "finished"
     runner.run(whole)
     assert forked.rows(config) == forked.rows(whole)
+
+
+def test_a_run_that_is_told_to_stop_does_not_say_saved_where_it_cannot_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise CheckpointError("cannot save a checkpoint in x: disk full")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    monkeypatch.setattr(stopping.Stopper, "wish", lambda _: stopping.STOP)
+    config = tiny.config(tmp_path, train__epochs=1.0)
+    with pytest.raises(UserError, match="disk full; free some space and call the same command"):
+        runner.run(config)
+    assert read_json(forked.folder(config) / "status.json")["state"] == "failed"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from experiments import global_batch
+from experiments.config import ConfigError
 from experiments.data.order import seed_all
 from experiments.tasks.task import Loss
 
@@ -51,3 +54,29 @@ def test_micro_batches_with_noise_and_locked_parts_have_the_gradients_of_one_bat
         torch.testing.assert_close(parameter.grad, gradient)
     assert all(p.grad is None for p in model["locked"].parameters())
     assert all(p.grad is None or not p.grad.any() for p in model["idle"].parameters())
+
+
+CUT: dict[str, tuple[str, int | None, int, int, bool]] = {
+    "no coupling": ("none", None, 4, 2, True),
+    "one process": ("micro-batch", None, 16, 1, True),
+    "processes would make them smaller": ("micro-batch", None, 8, 2, False),
+    "smaller as it was asked for": ("micro-batch", 8, 8, 2, True),
+    "one for each process": ("global batch", None, 8, 2, True),
+    "several for a process": ("global batch", 4, 4, 2, False),
+    "several for one process": ("global batch", 8, 8, 1, False),
+}
+"""Coupling, train.micro_batch_size, what it is for 16 examples, processes, whether it may be."""
+
+
+@pytest.mark.parametrize("case", CUT)
+def test_micro_batches_that_would_change_a_loss_are_refused(case: str) -> None:
+    coupling, asked, micro, num_processes, is_right = CUT[case]
+    config: Any = SimpleNamespace(train=SimpleNamespace(batch_size=16, micro_batch_size=asked))
+    plain: Any = SimpleNamespace(coupling=coupling)
+    with_embeddings: Any = SimpleNamespace(coupling=coupling, encode=None, couple=None)
+    for task, is_allowed in (
+        (plain, is_right),
+        (with_embeddings, is_right or coupling == "global batch"),
+    ):
+        with contextlib.nullcontext() if is_allowed else pytest.raises(ConfigError):
+            global_batch.check_coupling(task, config, micro, num_processes)

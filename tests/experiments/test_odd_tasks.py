@@ -57,6 +57,17 @@ def test_weights_of_nothing_and_of_coupled_losses(tmp_path: Path, kind: Any, ran
     assert_close(one, cut)
 
 
+def test_both_passes_of_a_coupled_loss_have_the_noise_of_their_micro_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr("experiments.accumulating.seed_all", seeds.append)
+    sizes = ["train.batch_size=12", "train.micro_batch_size=4", "train.steps=2"]
+    runner.run(config(tmp_path, "match_halves", *sizes))
+    assert seeds[:3] == seeds[3:6] and seeds[6:9] == seeds[9:]
+    assert len(seeds) == 2 * len(set(seeds)) == 12
+
+
 def test_the_landscape_leaves_out_what_weighs_nothing(tmp_path: Path) -> None:
     small = ["landscape.num_draws=4", "landscape.sigmas=[]", "landscape.relative_scales=[]"]
     small += ["landscape.hessian_examples=48"]

@@ -90,6 +90,24 @@ def test_a_lost_last_evaluation_is_made_again(
     assert all(torch.equal(t, weights[n]) for n, t in forked.weights(config)["model"].items())
 
 
+@pytest.mark.parametrize(("every", "step"), [(0.5, 6), (None, 12)], ids=["middle", "only one"])
+def test_each_evaluation_that_was_due_at_the_checkpoint_is_made_again(
+    tmp_path: Path, every: float | None, step: int
+) -> None:
+    cadence = {"eval__every_epochs": every, "checkpoint__every_steps": 6, "checkpoint__keep": 9}
+    config = tiny.config(tmp_path, **SHORT, **cadence)
+    folder = Folder(runner.run(config).folder)
+    whole = forked.rows(config)
+    for path in checkpoint.list_newest_first(folder.checkpoints):
+        if checkpoint.step_of(path) != step:
+            path.unlink()
+    places = [(row["step"], row["split"]) for row in read_rows(folder.metrics)]
+    take_rows(folder, len(places) - places.index((step, "val")))
+    folder.write_status("running", step, 12)
+    assert runner.run(config).state == "finished"
+    assert forked.rows(config) == whole
+
+
 def test_a_group_makes_a_lost_evaluation_again(tmp_path: Path) -> None:
     plain = {"_target_": "tiny.Net", "batch_norm": False, "dropout": 0.0}
     configs = [tiny.config(tmp_path, seed=seed, model=plain, **SHORT) for seed in (0, 1)]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,12 @@ import tiny
 import torch
 import yaml
 
-from experiments import recorder, runner, store
+from experiments import header, recorder, runner, store
 from experiments.config import RunConfig, UserError, from_dict
 from experiments.distributed import World
 from experiments.identity import run_id
-from experiments.recorder import LiveLine, Recorder
+from experiments.live_line import LiveLine, duration
+from experiments.recorder import Recorder
 from experiments.store import read_json, read_rows
 from experiments.sweep.signals import Told
 
@@ -229,17 +232,43 @@ def test_without_progress_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> No
     ("seconds", "text"), [(0, "0:00"), (59.9, "0:59"), (61, "1:01"), (3661, "1:01:01")]
 )
 def test_time_left_reads_like_a_clock(seconds: float, text: str) -> None:
-    assert recorder._duration(seconds) == text
-    assert recorder._duration(float("inf")).count(":") == 2
+    assert duration(seconds) == text
+    assert duration(float("inf")).count(":") == 2
 
 
-def test_a_finished_run_whose_header_is_damaged_makes_it_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage", ["garbage", '{"run_id": 7, "sessions": [{}]}', '{"run_id": "x", "sessions": null}']
+)
+def test_a_finished_run_whose_header_is_damaged_makes_it_again(tmp_path: Path, damage: str) -> None:
     """As the table promises: until the run's command is called again."""
     config = tiny.config(tmp_path, train__epochs=1.0)
     folder = runner.run(config).folder
     num_params = read_json(folder / "run.json")["num_params"]
     rows = (folder / "metrics.jsonl").read_text()
-    (folder / "run.json").write_text("garbage")
+    (folder / "run.json").write_text(damage)
     assert runner.run(config).state == "finished"
     assert read_json(folder / "run.json")["num_params"] == num_params
     assert (folder / "metrics.jsonl").read_text().startswith(rows)
+
+
+def test_a_finished_run_without_header_and_checkpoints_stays_finished(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path, train__epochs=1.0)
+    folder = runner.run(config).folder
+    rows = (folder / "metrics.jsonl").read_text()
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "run.json").unlink()
+    assert runner.run(config).state == "finished"
+    assert (folder / "metrics.jsonl").read_text() == rows
+
+
+@pytest.mark.parametrize("num_sessions", [0, 1, 2])
+def test_a_header_made_anew_does_not_guess_what_the_run_began_with(
+    tmp_path: Path, num_sessions: int
+) -> None:
+    """A session that resumes has loaded no foreign weights: only the first one knows of them."""
+    config = replace(tiny.config(tmp_path), start_from={"source": "another"})
+    rows = [{**row(1), "session": number} for number in range(num_sessions)]
+    facts = {**FACTS, "start_from": "", "init_optimizer": ""}
+    made, _ = header.whole(store.Folder(tmp_path), config, facts, rows)
+    assert made["sessions"] == [{}] * num_sessions and made["num_params"] == 7
+    assert ("start_from" in made) == ("init_optimizer" in made) == (num_sessions == 0)

@@ -20,7 +20,7 @@ import tiny
 import torch
 from torch import Tensor, nn
 
-from experiments import checkpoint, progress, runner, store
+from experiments import checkpoint, progress, runner, stopping, store
 from experiments.config import ConfigError, RunConfig, UserError
 from experiments.data.order import derive, seed_all
 from experiments.jobs import evaluate
@@ -211,6 +211,40 @@ def test_the_average_is_that_of_the_formula(tmp_path: Path) -> None:
     assert moved > 1e-3
 
 
+def test_raw_and_averaged_weights_are_measured_under_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sizes(self: Any, model: nn.Module, context: Any) -> Any:
+        yield Measurement("val", "loss", float(model.head[2].weight.norm()), "nats", 37)
+
+    monkeypatch.setattr(tiny.Task, "_measure", sizes)
+    config = tiny.config(tmp_path, **STEPS, train__steps=5)
+    runner.run(config)
+    saved = forked.weights(config)
+    expected = saved["model"]["head.2.weight"], saved["average"]["module.head.2.weight"]
+    found = [values(config, "val", "loss", weights)[5] for weights in ("raw", "ema")]
+    assert found == [float(tensor.norm()) for tensor in expected]
+    assert found[0] != found[1]
+
+
+def test_telemetry_is_of_the_step_that_its_rows_name(tmp_path: Path) -> None:
+    each = {"checkpoint__every_steps": 1, "checkpoint__keep": 9}
+    config = tiny.config(
+        tmp_path, **PLAIN, **SGD, **STEPS, **each, train__steps=5, tracking__telemetry_every_steps=2
+    )
+    runner.run(config)
+    saved = [
+        torch.cat([content["model"][name].flatten() for name in ("body.0.weight", "head.2.weight")])
+        for path in reversed(checkpoint.list_newest_first(forked.folder(config) / "checkpoints"))
+        for content in [checkpoint.load(path)]
+    ]
+    expected = {step: float((saved[step - 1] - saved[step - 2]).square().mean().sqrt())
+                for step in (2, 4)}  # fmt: skip
+    found = values(config, "telemetry", "update_rms/decay")
+    assert found == {step: pytest.approx(size, rel=1e-4) for step, size in expected.items()}
+    assert list(values(config, "telemetry", "sign_flips/decay")) == [2, 4]
+
+
 # --- length and cadence ---------------------------------------------------------------------------
 
 
@@ -291,6 +325,22 @@ def test_training_time_leaves_out_evaluation_and_saving(
     assert seconds == {"train": 2.0, "evaluate": 20.0, "save": 200.0}
     rows = read_rows(forked.folder(config) / "metrics.jsonl")
     assert max(r["seconds"] for r in rows) == 2.0
+
+
+def test_the_clock_saves_a_run_and_starts_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_call: Any
+) -> None:
+    clock = [50.0]
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: clock[0])
+
+    def tick(*_: Any) -> None:
+        clock[0] += 10.0
+
+    on_call(tick)
+    cadence: dict[str, Any] = {"checkpoint__every_steps": None, "checkpoint__every_seconds": 25.0}
+    config = tiny.config(tmp_path, **STEPS, train__steps=8, **cadence, checkpoint__keep=9)
+    saved = checkpoint.list_newest_first(runner.run(config).folder / "checkpoints")
+    assert [checkpoint.step_of(path) for path in saved] == [8, 6, 3]
 
 
 # --- a loss that is not finite --------------------------------------------------------------------

@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import forked
@@ -28,6 +29,7 @@ from in_shards import (
 from experiments import (
     checkpoint,
     runner,
+    saved_parts,
     saved_shards,
     shard_files,
     shard_storage,
@@ -322,6 +324,26 @@ def test_saving_goes_on_beside_training(
     for number, state in a["optimizer"]["state"].items():
         for key, tensor in state.items():
             assert torch.equal(tensor, b["optimizer"]["state"][number][key]), key
+
+
+def test_every_process_that_saves_learns_that_the_ledger_cannot_be_written() -> None:
+    """Else the others would wait for the main process in their next save."""
+    told: list[str] = []
+
+    def share(said: str) -> str:
+        told.append(said)
+        return told[0]
+
+    def close() -> None:
+        raise OSError("no room for rows")
+
+    recorder: Any = SimpleNamespace(ledger=SimpleNamespace(close=close))
+    for is_main in (True, False):
+        world = SimpleNamespace(is_main=is_main, share=share)
+        parts: Any = SimpleNamespace(world=world, saver=True)
+        with pytest.raises(OSError, match="no room for rows"):
+            saved_parts._close_ledger(parts, recorder)
+    assert told == ["no room for rows", ""]
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

@@ -62,6 +62,8 @@ def test_rsqrt_is_that_of_big_vision() -> None:
 
 def test_constant_cools_down_too_and_nothing_may_cool_in_the_warmup() -> None:
     assert curve(5, name="constant", cooldown_steps=2) == [1, 1, 1, 1, 0.5]
+    found = curve(5, name="constant", warmup_steps=2, cooldown_steps=3)  # all that is left
+    assert found == pytest.approx([1 / 2, 1, 1, 2 / 3, 1 / 3])
     with pytest.raises(ConfigError, match=r"=5: only 4 of the 5 steps .*_steps=0 or"):
         curve(5, name="rsqrt", warmup_steps=1, cooldown_steps=5)
 

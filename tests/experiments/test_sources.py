@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import tiny
 
-from experiments import recorder, runner, sources, surroundings
+from experiments import ended, runner, sources, surroundings
 from experiments.config import RunConfig
 from experiments.data.in_memory import InMemoryImages
 from experiments.store import read_json
@@ -80,10 +80,10 @@ def test_another_commit_is_said(
     config = tiny.config(tmp_path, **SHORT)
     monkeypatch.setattr(surroundings, "commit", lambda: "aaaa")
     runner.run(config)
-    monkeypatch.setattr(recorder, "commit", lambda: "bbbb+")
+    monkeypatch.setattr(ended, "commit", lambda: "bbbb+")
     runner.run(config)
     assert "it was trained at commit aaaa, and this is bbbb+; to tr" in capsys.readouterr().err
-    monkeypatch.setattr(recorder, "commit", lambda: "")  # no git here: nothing is known
+    monkeypatch.setattr(ended, "commit", lambda: "")  # no git here: nothing is known
     runner.run(config)
     assert capsys.readouterr().err == ""
 

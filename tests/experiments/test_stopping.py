@@ -47,6 +47,19 @@ def test_handlers_are_given_back_even_after_an_error() -> None:
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+def test_who_listened_before_hears_of_the_signal_afterwards() -> None:
+    """A sweep's worker, say: the run has saved, and the sweep must not begin the next one."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        with Stopper.listening(NEVER, ALONE) as stopper:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stopper.wish() == STOP and not heard
+        assert heard == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_under_nohup_a_closed_terminal_is_no_reason_to_stop() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

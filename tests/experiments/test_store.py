@@ -80,7 +80,9 @@ def test_a_last_line_cut_anywhere_is_passed_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", ["whole", "", '{"step": 3, "va'])
 @pytest.mark.parametrize(
-    "damage", ["nonsense", '{"step": 2', '{"step": 2}', '{"value": "x"}', "7", "[" * 9999]
+    "damage",
+    ["nonsense", '{"step": 2', '{"step": 2}', '{"value": "x"}', "7", "[" * 9999]
+    + [json.dumps(row(2) | {"step": odd}) for odd in ("2", -2, 2.5)],
 )
 def test_a_damaged_line_in_the_middle_is_named_kept_and_hides_no_other(
     tmp_path: Path, damage: str, end: str
@@ -118,7 +120,7 @@ def test_resuming_drops_what_was_measured_after_the_resumed_step(tmp_path: Path)
 def test_starting_from_nothing_makes_an_empty_ledger(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "metrics.jsonl")
     ledger.start_after(0)
-    assert read_rows(ledger.path) == []
+    assert ledger.path.exists() and read_rows(ledger.path) == []
 
 
 def test_a_row_added_after_a_cut_line_is_not_lost(tmp_path: Path) -> None:
