@@ -219,6 +219,7 @@ BAD_OPTIONS = {
         ["--metric", "file:log.txt:val_acc=(.*)", "--workers", "2"],
         "runs at a time would write one file: put {run_dir} into its path",
     ),
+    "no time": (["--timeout", "0"], "--timeout 0: give seconds, or a time like 90min, 2h"),
     "no such option": (["--bugdet", "25"], "unrecognized arguments: --bugdet: --help lists"),
     "no value": (["--budget"], "expected one argument"),
     "no such choice": (["--better", "up"], "invalid choice"),
