@@ -1,4 +1,4 @@
-"""`scripts/compare.py`: the comparison of a user's own program, from options or a YAML file."""
+"""The comparison of a user's own program, from options or a YAML file."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}: --help lists the options")
 
 
-def parser(description: str, default_others: str) -> argparse.ArgumentParser:
+def parser(about: dict[str, Any], default_others: str) -> argparse.ArgumentParser:
     """The options; every one of them may stand in the file, too (with _ for -)."""
-    made = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = _Parser(**about, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("file", nargs="?", type=Path, help="YAML file with these options as keys")
     made.add_argument("--command", help="with {optimizer} {lr} {weight_decay} {seed}")
     made.add_argument("--metric", help="decides the tuning (validation): a pattern, see above")

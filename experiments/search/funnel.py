@@ -160,7 +160,7 @@ def commands(
     """
     rates = ",".join(f"{lr:g}" for lr in lrs)
     return [
-        f"python run.py -m experiment={page} optimizer=program optimizer.path={path} "
+        f"{script('run')} -m experiment={page} optimizer=program optimizer.path={path} "
         f"optimizer.lr={rates} seed=0,1,2,3,4"
         for page in experiments
     ]

@@ -11,13 +11,13 @@ from pathlib import Path
 import forked
 import pytest
 
+from experiments.compare import __main__ as compare
 from experiments.compare import command
 from experiments.compare import ledger as ledgers
 from experiments.compare.asking import Ask
 from experiments.compare.metric import Metric
-from scripts import compare
 
-ROOT = Path(compare.__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 FOREIGN = """
 import argparse, math, os, random, sys, time
 if held := os.environ.get("HOLD_THE_EIGHTH"):
