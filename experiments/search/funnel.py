@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from experiments.pages import script
 from experiments.search import finals
 from experiments.search.evaluation import Tier
 from experiments.search.finals import Final
