@@ -25,7 +25,7 @@ from experiments.config import JOBS, WITHOUT_DATA, RunConfig, UserError
 from experiments.data import locate
 from experiments.explain import check_flags, explain
 from experiments.overrides import quoted_arguments
-from experiments.pages import CONF, list_pages, proxy_of
+from experiments.pages import CONF, list_pages, proxy_of, script
 
 HELP = """\
 Train one model with one optimizer; record it, resume it, compare it.
@@ -51,7 +51,7 @@ Pages (choose with group=page):
 Every key can be set with key=value; experiments/config.py explains them. Flags:
   --cfg job          print every number of the run, run nothing
   -m, --multirun     run every combination of comma-separated values, and of the page sweep=NAME;
-                     launcher=NAME says where; python scripts/sweep.py shows how it goes
+                     launcher=NAME says where; {sweep} shows how it goes
   --config-dir DIR   add a folder with pages of your own
   --trust NAME,NAME  code outside of this suite, torch, timm, ... that a run or sweep of somebody
                      else may call: a dotted path or a package (yours is known after its first run)
@@ -68,7 +68,7 @@ def main() -> int:
         The exit code: see `HELP`.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(HELP.format(pages="\n".join(list_pages())))
+        print(HELP.format(pages="\n".join(list_pages()), sweep=script("sweep")))
         return 0
     if _report(_read_trust):
         return 2

@@ -25,6 +25,19 @@ def shipped(path: str) -> str:
     return str(own) if is_ours else path
 
 
+def script(name: str) -> str:
+    """What people type for `scripts/NAME.py` or `run.py`: an installed package lacks both."""
+    if CONF.parent != _HERE:
+        return "python run.py" if name == "run" else f"python scripts/{name}.py"
+    return "lion-experiments" if name == "run" else f"python -m experiments.{name}"
+
+
+def help_of(name: str, doc: str | None) -> dict[str, Any]:
+    """For argparse: a command's name and what it does, as it is called here."""
+    texts = {"prog": f"python scripts/{name}.py", "description": doc or ""}
+    return {key: text.replace(texts["prog"], script(name)) for key, text in texts.items()}
+
+
 def search_path(config_dir: str | None) -> list[str]:
     """The override that makes Hydra look into the user's folder of pages, too."""
     if not config_dir:

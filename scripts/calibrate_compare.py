@@ -69,6 +69,7 @@ class Surface:
     crash: float  # chance that a run is lost whatever its setting
     step: float  # of a quantised metric; 0: continuous
     second: np.ndarray | None = None  # another top so far away, `SECOND_LOSS` worse
+    loudest: float = 10.0  # deficit from where on runs do not scatter more
 
     def deficit(self, x: np.ndarray) -> np.ndarray:
         """True loss against the optimum, sd."""
@@ -102,6 +103,17 @@ class Measured(Surface):
         inside = np.clip(at, *ends)
         u, v = np.moveaxis(at - inside, -1, 0)
         return interpolate(inside) + 15 * u**2 + 2 * v**2
+
+
+@dataclass
+class Exploding(Surface):
+    """A loss that at high lr ends with a number, hundreds of sd below, and scatters as wildly."""
+
+    loudest: float = math.inf
+
+    def deficit(self, x: np.ndarray) -> np.ndarray:
+        u = np.atleast_2d(x)[..., 0] - self.best[0]
+        return super().deficit(x) + 10 * (10 ** (1.5 * np.clip(u - 0.35, 0, 3)) - 1)
 
 
 @lru_cache
@@ -138,7 +150,7 @@ class User:
         lost = self.rng.random() < max(surface.crash, min(max(over, 0.0), 1.0))
         if lost and ask.phase != "final":  # the final is of settings that train
             return Answer()
-        sd = 1 + 0.3 * min(d, 10.0)
+        sd = 1 + 0.3 * min(d, surface.loudest)
         noise = (SKEW_SHAPE - self.rng.gamma(SKEW_SHAPE)) / math.sqrt(SKEW_SHAPE)
         value = -d + sd * noise
         report = value + self.gain.get(ask.optimizer, 0.0)
@@ -155,6 +167,7 @@ class World:
 
     reach: float = 1.0  # decades by which a baseline is off its optimum, at most
     two_tops: bool = False
+    explodes: bool = False  # instead of diverging
     measured: bool = False  # surfaces are the committed heatmaps, sd of a run 1 point
     names: tuple[str, ...] = ("adamw", "lion")
 
@@ -174,6 +187,9 @@ def draw_user(rng: np.random.Generator, world: World) -> User:
         second = rng.choice([-1, 1], 2) * (0.7, 1.2) if world.two_tops else None
         if world.measured:
             return Measured(at, a, b, *shape, crash, step, optimizer=name)
+        if world.explodes:
+            shape[2] += 1.0
+            return Exploding(at, a, b, *shape, crash, step)
         return Surface(at, a, b, *shape, crash, step, second)
 
     first, *others = world.names
@@ -321,6 +337,8 @@ SCENARIOS = {
     "36 trials": Scenario(_plan(36, 1.5)),
     "baseline two decades off": Scenario(world=World(reach=2.0)),
     "two tops": Scenario(world=World(two_tops=True)),
+    "exploding losses": Scenario(world=World(explodes=True)),
+    "exploding losses, effect in sd": Scenario(_plan(25, 2.0, in_sd=True), World(explodes=True)),
     "committed heatmaps": Scenario(world=World(reach=0.8, measured=True)),
     "three contestants": Scenario(
         replace(PLAN, others=(*PLAN.others, THIRD)), World(names=("adamw", "lion", "third"))

@@ -1,7 +1,8 @@
 """Runs a program of the user's: any shell command that takes its settings and prints its number.
 
 A run that fails is tried once more with the same seed, then recorded with its last lines. What is
-printed goes to files of the comparison; nothing of the user's is written or removed.
+printed goes to files of the comparison; nothing of the user's is written or removed. One that takes
+too long is ended, and has failed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,17 @@ from experiments.compare.asking import Answer, Ask
 from experiments.compare.ledger import NUM_FAILURES_AT_FIRST, Ledger, writing_to
 from experiments.compare.metric import Metric, MetricError, last_lines
 from experiments.compare.placeholders import filled_for_shell
+from experiments.compare.processes import POLL_SECONDS, Run, end_all, stopping_on_signals
+from experiments.compare.time_limit import TimeLimit
 from experiments.config import UserError
 from experiments.sweep.holders import holder, machine, process_start
 from experiments.sweep.local import find_gpus
 
 MAX_TRIES = 2
-POLL_SECONDS = 0.02
-GRACE_SECONDS = 5.0
 WHEN_TOLD = 'read -r _ && exec /bin/sh -c "$1" </dev/null'
 """What a run waits with until it is written down: killed before that, nobody would know of it."""
+Show = Callable[[list[Ask], int, str], None]
+"""Told what goes on now, how many of the batch are done, and what is to be said of the oldest."""
 
 
 @dataclass(frozen=True)
@@ -51,66 +54,74 @@ class Program:
         return list({metric.text: metric for metric in named if metric is not None}.values())
 
 
-@dataclass
-class _Run:
-    """One that goes on."""
-
-    ask: Ask
-    number: int  # of the try
-    process: subprocess.Popen[bytes]
-    output: Path
-    folder: Path  # {run_dir}
-    began: float  # by a clock that nobody sets
-    slot: int
-    stamps: dict[str, tuple[int, ...]]  # of the files with its numbers, from before it
-
-
 class Runner:
     """Runs batches, several runs at a time."""
 
-    def __init__(self, program: Program, ledger: Ledger, num_workers: int = 1) -> None:
+    def __init__(
+        self,
+        program: Program,
+        ledger: Ledger,
+        num_workers: int = 1,
+        time_limit: TimeLimit | None = None,
+        *,
+        say: Callable[[str], None] = print,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._program = program
         self._ledger = ledger
         self._num_workers = num_workers
+        self._limit = time_limit or TimeLimit()
+        self._say = say
+        self._clock = clock
         self._gpus = find_gpus() if num_workers > 1 else []
         self._end_leftovers()
+        ledger.forget_failed_pilot()
 
-    def run(
-        self, asks: Sequence[Ask], show: Callable[[list[Ask], int], None] = lambda now, done: None
-    ) -> list[Answer]:
+    def run(self, asks: Sequence[Ask], show: Show = lambda now, done, remark: None) -> list[Answer]:
         """Runs what is not known yet.
 
         Args:
             asks: A batch.
-            show: Told what goes on now and how many of the batch are done.
+            show: Told what goes on, often.
 
         Raises:
             UserError: where an optimizer does nothing but fail.
             KeyboardInterrupt: after the runs were stopped.
         """
         waiting = [(ask, 1) for ask in asks if self._ledger.answer(ask) is None]
-        free, running = list(range(self._num_workers)), list[_Run]()
-        with _stopping_on_signals():
+        free, running = list(range(self._num_workers)), list[Run]()
+        with stopping_on_signals():
             try:
                 while waiting or running:
                     while waiting and free:
                         self._start(*waiting.pop(0), free.pop(0), running)
                     done = len(asks) - len(waiting) - len(running)
-                    show([one.ask for one in running], done)
-                    time.sleep(POLL_SECONDS)
-                    for one in [r for r in running if r.process.poll() is not None]:
+                    for one in self._over(running, done, show):
                         running.remove(one)
                         free.append(one.slot)
                         if not self._ended(one):
                             waiting.insert(0, (one.ask, one.number + 1))
-                show([], len(asks))
+                show([], len(asks), "")
                 self._ledger.refuse_hopeless(asks)
-                self._refuse_broken(running)
+                self._refuse_broken(running, len(asks), show)
             finally:
-                _end_all(running)
+                end_all(running)
         return [answer for ask in asks if (answer := self._ledger.answer(ask)) is not None]
 
-    def _start(self, ask: Ask, number: int, slot: int, running: list[_Run]) -> None:
+    def _over(self, running: Sequence[Run], done: int, show: Show) -> list[Run]:
+        """Shows what goes on, waits a moment, and ends what takes too long; who is over."""
+        now, slowest = self._clock(), self._ledger.slowest()
+        limit = self._limit.seconds(slowest)
+        show([r.ask for r in running], done, self._limit.remark(now - running[0].began, slowest))
+        time.sleep(POLL_SECONDS)
+        over = [one for one in running if one.is_over(now)]
+        for one in running:
+            if one not in over and one.ended_at is None and now - one.began > limit:
+                one.end(now, self._limit.reason(slowest))
+                self._say(_said_of_ended(one))
+        return over
+
+    def _start(self, ask: Ask, number: int, slot: int, running: list[Run]) -> None:
         with writing_to(self._ledger.path):
             output, folder = _empty_place(self._ledger.path / "runs" / _folder_name(ask))
         values = self._values(ask, folder)
@@ -119,7 +130,7 @@ class Runner:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
         stamps = {metric.text: metric.stamp(values) for metric in self._program.metrics}
         command = filled_for_shell(self._program.command, values)
-        began = time.monotonic()
+        began = self._clock()
         with output.open("wb") as file:
             process = subprocess.Popen(
                 ["/bin/sh", "-c", WHEN_TOLD, "/bin/sh", command],
@@ -134,10 +145,10 @@ class Runner:
         facts = {"pid": process.pid, "born": process_start(process.pid)}
         with contextlib.suppress(BrokenPipeError), process.stdin as gate:
             self._ledger.note("started", ask, machine=holder()["machine"], **facts)
-            running.append(_Run(ask, number, process, output, folder, began, slot, stamps))
+            running.append(Run(ask, number, process, output, folder, began, slot, stamps))
             gate.write(b"\n")
 
-    def _refuse_broken(self, running: list[_Run]) -> None:
+    def _refuse_broken(self, running: list[Run], done: int, show: Show) -> None:
         """Whether failures are of the settings, or of the machine: then they say nothing of them.
 
         A full disk or a lost GPU would fail all that comes, and pass for a bad optimizer.
@@ -149,8 +160,8 @@ class Runner:
         if len(failed) < NUM_FAILURES_AT_FIRST or good is None:
             return
         self._start(good, MAX_TRIES + 1, 0, running)
-        while running[0].process.poll() is None:
-            time.sleep(POLL_SECONDS)
+        while not self._over(running, done, show):
+            pass
         _, state, message = self._read(running.pop())
         if state in ("failed", "unread"):
             self._ledger.forget(failed)
@@ -164,7 +175,7 @@ class Runner:
         numbers = {"lr": f"{ask.lr:g}", "weight_decay": f"{ask.weight_decay:g}", "seed": ask.seed}
         return texts | numbers
 
-    def _ended(self, one: _Run) -> bool:
+    def _ended(self, one: Run) -> bool:
         """Notes the end of a run; False where it is to be tried once more.
 
         Raises:
@@ -183,11 +194,13 @@ class Runner:
         self._ledger.end(one.ask, answer, state, message, one.number)
         return True
 
-    def _read(self, one: _Run) -> tuple[Answer, str, str]:
-        seconds, program = time.monotonic() - one.began, self._program
-        _signal(one, signal.SIGTERM)  # what it has left behind would hold memory and GPUs
+    def _read(self, one: Run) -> tuple[Answer, str, str]:
+        seconds, program = self._clock() - one.began, self._program
+        one.signal(signal.SIGTERM)  # what it has left behind would hold memory and GPUs
         text = one.output.read_text(errors="replace")
         values = self._values(one.ask, one.folder)
+        if one.ended_since:  # what it may have said after that is of half a run
+            return Answer(seconds=seconds), "failed", f"{one.ended_since}: {last_lines(text)}"
         if code := one.process.returncode:
             why = f"signal {-code}" if code < 0 else f"exit code {code}"
             return Answer(seconds=seconds), "failed", f"{why}: {last_lines(text)}"
@@ -211,6 +224,13 @@ class Runner:
                     os.killpg(event["pid"], signal.SIGKILL)
 
 
+def _said_of_ended(one: Run) -> str:
+    ask = one.ask
+    run = f"{ask.optimizer} {ask.phase}: lr {ask.lr:g}, wd {ask.weight_decay:g}, seed {ask.seed}"
+    then = "it is tried once more" if one.number < MAX_TRIES else "it counts as failed"
+    return f"{run} is ended, {then}: {one.ended_since}"
+
+
 def _folder_name(ask: Ask) -> str:
     copy = "-again" if ask.copy else ""
     name = re.sub(r"[^\w.+-]", "-", ask.optimizer)
@@ -225,42 +245,3 @@ def _empty_place(folder: Path) -> tuple[Path, Path]:
     place = folder / f"try{number}"
     place.mkdir(exist_ok=True)
     return folder / f"output{number}.txt", place
-
-
-def _signal(one: _Run, number: int) -> None:
-    """To all processes of a run that have not left its group."""
-    with contextlib.suppress(OSError):
-        os.killpg(one.process.pid, number)
-
-
-def _end_all(running: Sequence[_Run]) -> None:
-    """Asks what still goes on to end, then makes it; at once where it is interrupted again."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(KeyboardInterrupt):
-            for one in running:
-                _signal(one, number)
-            end = time.monotonic() + GRACE_SECONDS
-            while time.monotonic() < end and any(r.process.poll() is None for r in running):
-                time.sleep(POLL_SECONDS)
-
-
-@contextlib.contextmanager
-def _stopping_on_signals() -> Iterator[None]:
-    """SIGTERM and a closed terminal stop like Ctrl-C."""
-
-    def stop(_number: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = {}
-    try:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN:  # nohup
-                before[number] = signal.signal(number, stop)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -18,6 +18,9 @@ CURVATURE = ((15.0, 10.0), (2.0, 2.0), (0.0, 3.0))
 """Prior mean and sd of the fall in lr, in weight decay and in both, sd per decade^2."""
 NOISE_GROWTH = 0.3
 """A run that lies d sd below the top has a standard deviation of 1 + 0.3 d, up to d = 10."""
+FLOOR = 15.0
+"""sd below the best run: whatever lies lower is fitted as if it lay there. Losses that explode by
+hundreds of sd would bend the surface at its top, and pass for noise."""
 FEW, ENOUGH = 6, 12
 """Fewest values that are fitted at all, and from how many on the mixed term is, too."""
 RISING = np.array([0.0, 1.0])
@@ -66,7 +69,7 @@ def fit(
     x, y = x[alive], y[alive]
     if len(y) < FEW:
         return _too_few(x, y)
-    y = y - y.max()
+    y = np.maximum(y - y.max(), -FLOOR)
     size = 6 if len(y) >= ENOUGH else 5
     box = np.stack([x.min(0), x.max(0)])
     grid = np.stack(np.meshgrid(*np.linspace(box[0], box[1], _GRID).T), -1).reshape(-1, 2)

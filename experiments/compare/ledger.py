@@ -138,6 +138,12 @@ class Ledger:
             self.known.pop(ask.identity, None)
             self.note("forgotten", ask)
 
+    def forget_failed_pilot(self) -> None:
+        """Has failed runs of the pilot run again, once mended, while nothing rests on them yet."""
+        known = list(self.known.values())
+        if all(event["phase"] in ("pilot", "check") for event in known):
+            self.forget(_ask(event) for event in known if event["state"] == "failed")
+
     def refuse_hopeless(self, asks: Iterable[Ask]) -> None:
         """Raises: UserError where an optimizer of this batch does nothing but fail.
 
@@ -168,6 +174,11 @@ class Ledger:
         """A run that went well."""
         events = self.known.values()
         return next((_ask(event) for event in events if event["state"] == "finished"), None)
+
+    def slowest(self) -> float:
+        """Seconds of the slowest run that ended and did not fail; NaN: there is none."""
+        ended = [e["seconds"] for e in self.known.values() if e["state"] != "failed"]
+        return max((seconds for seconds in ended if seconds is not None), default=math.nan)
 
     def answer(self, ask: Ask) -> Answer | None:
         """What is known of a run."""

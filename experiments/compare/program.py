@@ -1,4 +1,4 @@
-"""`scripts/compare.py`: the comparison of a user's own program, from options or a YAML file."""
+"""The comparison of a user's own program, from options or a YAML file."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from experiments.compare.metric import Metric
 from experiments.compare.placeholders import NEEDED, check_command, named
 from experiments.compare.plan import Pilot, Plan, check
 from experiments.compare.session import Options, Progress
+from experiments.compare.time_limit import TimeLimit
 from experiments.compare.verdict import Words
 from experiments.config import UserError
 
@@ -34,9 +35,9 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}: --help lists the options")
 
 
-def parser(description: str, default_others: str) -> argparse.ArgumentParser:
+def parser(about: dict[str, Any], default_others: str) -> argparse.ArgumentParser:
     """The options; every one of them may stand in the file, too (with _ for -)."""
-    made = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = _Parser(**about, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("file", nargs="?", type=Path, help="YAML file with these options as keys")
     made.add_argument("--command", help="with {optimizer} {lr} {weight_decay} {seed}")
     made.add_argument("--metric", help="decides the tuning (validation): a pattern, see above")
@@ -51,6 +52,7 @@ def parser(description: str, default_others: str) -> argparse.ArgumentParser:
     made.add_argument("--effect", help="difference to find: 1.5 (unit) or 2sd (default: 2sd)")
     made.add_argument("--margin", help="no difference larger than (default: effect)")
     made.add_argument("--workers", help="runs at a time (default: 1)")
+    made.add_argument("--timeout", help="of a run, e.g. 2h (default: 10 times the slowest before)")
     made.add_argument("--name", help="of the folder below --dir")
     made.add_argument("--dir", type=Path, help=f"default: {FOLDER}")
     made.add_argument("--yes", action="store_true", help="go on after the pilot unasked")
@@ -81,12 +83,15 @@ def main(args: argparse.Namespace) -> int:
     root = Path(options.text(given, "dir") or FOLDER)
     path = session.folder_of(root, options.text(given, "name"), default)
     how = Options(_workers(given, program), bool(given.get("yes")), bool(given.get("json")))
+    limit = TimeLimit.parse(given.get("timeout"))
     with Ledger(path).opened(about) as ledger:
-        runner, progress = Runner(program, ledger, how.num_workers), Progress()
+        runner, progress = Runner(program, ledger, how.num_workers, limit), Progress()
 
         def run(asks: Sequence[Ask]) -> list[Answer]:
             try:
-                return runner.run(asks, lambda now, done: progress.show(now, done, len(asks)))
+                return runner.run(
+                    asks, lambda now, done, remark: progress.show(now, done, len(asks), remark)
+                )
             finally:
                 progress.stop()
 

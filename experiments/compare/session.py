@@ -209,15 +209,16 @@ class Progress:
         self._said_at = time.monotonic()
         self._live: Any = None
 
-    def show(self, running: list[Ask], done: int, total: int) -> None:
-        """Refreshes what is shown; an empty list of what runs ends it."""
+    def show(self, running: list[Ask], done: int, total: int, remark: str = "") -> None:
+        """Refreshes what is shown; an empty list of what runs ends it. `remark`: of the first."""
         if not running:
             self.stop()
             return
         first = running[0]
         what = f"{first.optimizer} {first.phase}: lr {first.lr:g}, wd {first.weight_decay:g}"
         more = f" and {len(running) - 1} more" if len(running) > 1 else ""
-        line = f"{done} of {total} runs; {what}, seed {first.seed}{more}"
+        remark = f", {remark}" if remark else ""
+        line = f"{done} of {total} runs; {what}, seed {first.seed}{remark}{more}"
         if self._console.is_terminal:
             self._show_live(line)
         elif time.monotonic() - self._said_at > self._every:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import UserError
+from experiments.pages import script
 from experiments.search import measuring
 from experiments.search.measuring import study_folder as study_folder
 from experiments.store import read_json
@@ -84,7 +85,7 @@ def show_status(args: argparse.Namespace) -> int:
                 damaged += 1
                 print(f"{path.name}: {error}")
         if not folders:
-            print("no search yet; start one: python run.py job=search")
+            print(f"no search yet; start one: {script('run')} job=search")
         return 1 if damaged else 0
     folder = _find(args.name, args.searches)
     print(_line(folder.path))

@@ -17,6 +17,7 @@ from typing import Any
 
 from experiments.config import ConfigError, UserError
 from experiments.files import make_folder
+from experiments.pages import script
 from experiments.search import importing, library, probes
 from experiments.search.evaluation import Tier
 from experiments.search.evolution import Evolution, EvolutionSettings
@@ -89,7 +90,9 @@ class SearchFolder:
             return cls(root / found[0])
         if found:
             raise UserError(f"{name}: several searches; which of them? {', '.join(found)}")
-        there = f"there are: {', '.join(known)}" if known else "start one: python run.py job=search"
+        there = (
+            f"there are: {', '.join(known)}" if known else f"start one: {script('run')} job=search"
+        )
         raise UserError(f"{name}: no such search; {there}")
 
     def read(self) -> dict[str, Any]:

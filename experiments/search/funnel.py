@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from experiments.pages import script
 from experiments.search import finals
 from experiments.search.evaluation import Tier
 from experiments.search.finals import Final
@@ -160,7 +161,7 @@ def commands(
     """
     rates = ",".join(f"{lr:g}" for lr in lrs)
     return [
-        f"python run.py -m experiment={page} optimizer=program optimizer.path={path} "
+        f"{script('run')} -m experiment={page} optimizer=program optimizer.path={path} "
         f"optimizer.lr={rates} seed=0,1,2,3,4"
         for page in experiments
     ]

@@ -27,7 +27,7 @@ from experiments.config import ConfigError, RunConfig, from_dict
 from experiments.data import locate
 from experiments.explain import nearest
 from experiments.identity import OPERATIONAL_DATA_KEYS
-from experiments.pages import CONF, from_dotlist, groups_of, load_page, proxy_of
+from experiments.pages import CONF, from_dotlist, groups_of, load_page, proxy_of, script
 from experiments.ranges import SEED, check_all
 from experiments.sweep import space, writing
 from experiments.sweep.manifest import Cell, Sweep
@@ -261,7 +261,7 @@ def main(arguments: Sequence[str]) -> int:
     others += [text for text in args.overrides if re.match(r"[+~]*(hydra[/.]|job=)", text)]
     ours = [text for text in args.overrides if re.match(r"(sweep|launcher)[.=]", text)]
     if ours and not args.multirun:
-        raise ConfigError(f"{ours[0]} needs -m: python run.py -m {' '.join(args.overrides)}")
+        raise ConfigError(f"{ours[0]} needs -m: {script('run')} -m {' '.join(args.overrides)}")
     if ours and others:
         instead = " (leave it out: the numbers of one run are shown)" if "--cfg" in others else ""
         raise ConfigError(f"{ours[0]} does not go with {others[0]}{instead}")

@@ -22,6 +22,7 @@ import yaml
 from experiments import checks
 from experiments.config import UserError, from_dict, to_dict
 from experiments.files import say
+from experiments.pages import script
 from experiments.sweep import writing
 from experiments.sweep.manifest import INIT_OPTIMIZER, Cell, Sweep
 from experiments.sweep.results import Best, best_cells, hashable
@@ -154,7 +155,7 @@ def _begun(
         if (begin.trial, seed) not in found:
             raise UserError(
                 f"{sweep.name} starts from runs of {name}, and {begin.optimizer}'s pick there has "
-                f"no finished fresh run of seed {seed}: first call python scripts/sweep.py confirm "
+                f"no finished fresh run of seed {seed}: first call {script('sweep')} confirm "
                 f"{name} with the same --seeds; leave out a seed that diverged there"
             )
         begun[trial.run_id, seed] = {"start_from.source": found[begin.trial, seed]}

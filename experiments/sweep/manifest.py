@@ -17,6 +17,7 @@ from experiments import trust
 from experiments.config import ConfigError, RunConfig, from_dict, to_dict
 from experiments.files import stamp
 from experiments.identity import run_id
+from experiments.pages import script
 from experiments.precision import resolved
 from experiments.store import (
     FINAL_STATES,
@@ -158,7 +159,7 @@ class Sweep:
         """The command that gives failed cells new tries."""
         is_usual = self.path.parent == Path("results/sweeps")
         name = self.name if is_usual else str(self.path)
-        return f"python scripts/sweep.py resume {name} --retry-failed"
+        return f"{script('sweep')} resume {name} --retry-failed"
 
     def states(self) -> dict[str, str]:
         """The state of every cell, by run id."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import experiments
+from experiments.pages import script
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("lion", "experiments", "conf", "run.py", "setup.py", "pyproject.toml", "MANIFEST.in")
@@ -91,6 +92,15 @@ def test_the_pages_compose_from_the_package(installed):
     assert "_target_: torch.optim.AdamW" in printed
     there = {path.name for path in (installed / "experiments" / "conf").iterdir()}
     assert there == {path.name for path in (ROOT / "conf").iterdir()}
+
+
+@pytest.mark.parametrize("name", ["compare", "sweep", "search", "doctor"])
+def test_commands_come_with_the_package(name, installed):
+    """They name themselves as they are called there, and as scripts in a checkout."""
+    helped = run_there(installed, "-m", f"experiments.{name}", "--help")
+    assert helped.startswith(f"usage: python -m experiments.{name} ")
+    assert "python scripts/" not in helped
+    assert script(name) == f"python scripts/{name}.py" and (ROOT / f"scripts/{name}.py").is_file()
 
 
 def test_every_file_of_the_packages_is_in_the_wheel(installed):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import swept
 
-ROOT = Path(__file__).resolve().parents[2]
+from experiments.sweep import __main__ as script
 
 
 @pytest.mark.parametrize(
@@ -20,14 +19,13 @@ ROOT = Path(__file__).resolve().parents[2]
     ],
 )
 def test_odd_seeds_are_one_line(arguments: list[str], said: str, capsys: Any) -> None:
-    script = runpy.run_path(str(ROOT / "scripts/sweep.py"))
     with pytest.raises(SystemExit):
-        script["main"](arguments)
+        script.main(arguments)
     assert said in capsys.readouterr().err
 
 
 def test_settings_of_the_launcher_may_stand_anywhere(capsys: Any) -> None:
-    parse = runpy.run_path(str(ROOT / "scripts/sweep.py"))["parse"]
+    parse = script.parse
     for action in ("confirm", "resume", "then"):
         args = parse([action, "x", "num_workers=4", "--launcher", "vectorised", "max_group=8"])
         assert args.changes == ["num_workers=4", "max_group=8"]
@@ -42,6 +40,5 @@ def test_settings_of_the_launcher_may_stand_anywhere(capsys: Any) -> None:
 
 def test_a_study_stays_within_its_folder(tmp_path: Path, capsys: Any) -> None:
     sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 1))
-    script = runpy.run_path(str(ROOT / "scripts/sweep.py"))
-    assert script["main"](["collect", str(sweep.path), "--study", "../../x"]) == 2
+    assert script.main(["collect", str(sweep.path), "--study", "../../x"]) == 2
     assert "--study=../../x: must be a name" in capsys.readouterr().err

@@ -54,6 +54,19 @@ def test_the_spread_of_the_residuals_is_that_of_a_run():
     assert np.mean(spreads) == pytest.approx(1, abs=0.25)
 
 
+def test_runs_that_explode_neither_bend_the_top_nor_pass_for_noise():
+    """At lrs half a decade above the best: tens to hundreds of sd below it."""
+    rng = np.random.default_rng(0)
+    spreads, tops = [], []
+    for _ in range(40):
+        x = np.vstack([rng.uniform((-0.4, -0.6), (0.4, 0.6), (20, 2)), GRID + (0.5, 0)])
+        boom = 10 * (10 ** (1.5 * np.maximum(x[:, 0] - 0.35, 0)) - 1) * rng.lognormal(0, 0.4, 29)
+        found = fit(x, bowl(x, (0, 0)) - boom + rng.normal(size=29))
+        spreads.append(found.spread)
+        tops.append(found.top[0])
+    assert np.mean(spreads) == pytest.approx(1, abs=0.25) and abs(np.mean(tops)) < 0.06
+
+
 def test_too_few_values_say_that_nothing_is_known():
     found = fit(GRID[:4], bowl(GRID[:4], (0, 0)))
     assert found.rising.all() and np.isnan(found.spread)

@@ -11,13 +11,13 @@ from pathlib import Path
 import forked
 import pytest
 
+from experiments.compare import __main__ as compare
 from experiments.compare import command
 from experiments.compare import ledger as ledgers
 from experiments.compare.asking import Ask
 from experiments.compare.metric import Metric
-from scripts import compare
 
-ROOT = Path(compare.__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 FOREIGN = """
 import argparse, math, os, random, sys, time
 if held := os.environ.get("HOLD_THE_EIGHTH"):
@@ -219,6 +219,7 @@ BAD_OPTIONS = {
         ["--metric", "file:log.txt:val_acc=(.*)", "--workers", "2"],
         "runs at a time would write one file: put {run_dir} into its path",
     ),
+    "no time": (["--timeout", "0"], "--timeout 0: give seconds, or a time like 90min, 2h"),
     "no such option": (["--bugdet", "25"], "unrecognized arguments: --bugdet: --help lists"),
     "no value": (["--budget"], "expected one argument"),
     "no such choice": (["--better", "up"], "invalid choice"),

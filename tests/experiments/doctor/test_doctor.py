@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import inspect
 import json
 import re
@@ -20,6 +19,7 @@ import yaml
 
 import run
 from experiments import checkpoint
+from experiments.doctor import __main__ as doctor_command
 from experiments.doctor import given, readers, rules, sweep_rules
 from experiments.doctor.evidence import Evidence
 from experiments.headline import Headline
@@ -42,11 +42,7 @@ FOUND = {
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("doctor_script", ROOT / "scripts/doctor.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return doctor_command
 
 
 def rules_of(findings: list[Any]) -> list[str]:

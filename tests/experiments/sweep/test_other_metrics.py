@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,12 @@ from experiments.analysis.statistics.comparison import choose, compare, final_re
 from experiments.config import UserError
 from experiments.headline import Headline, of_table
 from experiments.store import Ledger, read_json, write_json
+from experiments.sweep import __main__ as script
 from experiments.sweep import report, results
 from experiments.sweep.manifest import Cell, Sweep
 from experiments.table import read_runs
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
-sys.path.insert(0, str(ROOT))
-from scripts import sweep as script  # noqa: E402
 
 LM = Headline(
     "log_perplexity", "lower", "nats", tune="dev", report="books", weights="ema", digits=3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from experiments.analysis.figures import (
     search_rediscovery,
 )
 from experiments.analysis.figures.catalogue import SEARCHES
+from experiments.search import __main__ as script
 from experiments.store import UserError
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -223,10 +223,6 @@ def test_the_script_draws_what_there_are_tables_for(tmp_path: Path, capsys) -> N
     study = search_study.tables(seeds=range(2))
     kept = ("searches", "curves", "finals", "lineage")
     folder = search_study.write(tmp_path, {name: study[name] for name in kept})
-    spec = importlib.util.spec_from_file_location("search_script", ROOT / "scripts" / "search.py")
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     assert script.main(["figures", str(folder)]) == 0
     drawn = sorted(path.name for path in (folder / "figures").glob("*.png"))
     assert drawn == ["program_search.png", "search_lineage.png"]
