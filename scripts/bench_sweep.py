@@ -1,4 +1,4 @@
-"""Measures a sweep of 25 cells on two cores: together, one by one, in warm or in fresh workers.
+"""Measures a sweep of 25 cells or more on two cores: together, one by one, warm or fresh workers.
 
     python scripts/bench_sweep.py --case vit16                          # the main ways
     python scripts/bench_sweep.py --case mlp64 --ways together warm     # some of the ways
@@ -11,8 +11,8 @@ workers of one thread that stay alive), fresh ((c): a process per cell, two at a
 
 `seconds` is the wall time of the whole sweep, with start-up and compiling; `start_seconds` what the
 same call takes when all is done already, that is, start-up alone. `--cells N` trains only N cells
-the slow ways (alone, fresh) and scales their time up; `cells_trained` tells. Results are merged
-into results/bench/sweep.csv, one line per case and way.
+the slow ways (alone, fresh) and scales their time up; `cells_trained` tells. `--seeds 20` makes it a
+sweep of 100 cells. Results are merged into results/bench/sweep.csv, a line per case, size and way.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ sys.path.insert(0, str(ROOT))
 
 OUT = ROOT / "results/bench/sweep.csv"
 LRS = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3)
-SEEDS = range(5)
 CASES: dict[str, tuple[str, list[str]]] = {
     "mlp16": ("MLP 64-128-128-10 on digits, batch 16, 2,130 steps", ["train.batch_size=16"]),
     "mlp64": ("MLP 64-128-128-10 on digits, batch 64, 510 steps", []),
@@ -57,8 +56,8 @@ def mlp() -> Any:
     return nn.Sequential(*layers, nn.Linear(128, 10))
 
 
-def cells(case: str, folder: Path) -> list[Any]:
-    """Five learning rates of Lion with five seeds each."""
+def cells(case: str, folder: Path, num_seeds: int) -> list[Any]:
+    """Five learning rates of Lion with as many seeds each."""
     from dataclasses import replace
 
     from run import compose
@@ -69,7 +68,7 @@ def cells(case: str, folder: Path) -> list[Any]:
     return [
         replace(base, optimizer={**base.optimizer, "lr": lr}, seed=seed)
         for lr in LRS
-        for seed in SEEDS
+        for seed in range(num_seeds)
     ]
 
 
@@ -165,10 +164,10 @@ def _cold(configs: Sequence[Any]) -> None:
         together(configs, 2, 1, True)
 
 
-def measure(case: str, way: str, num_cells: int) -> dict[str, Any]:
+def measure(case: str, way: str, num_cells: int, num_seeds: int) -> dict[str, Any]:
     """Wall seconds of the whole sweep one way."""
     with tempfile.TemporaryDirectory() as folder:
-        configs = cells(case, Path(folder))
+        configs = cells(case, Path(folder), num_seeds)
         total = len(configs)
         chosen = configs[:: max(1, total // num_cells)] if way in SCALED else configs
         times = []
@@ -197,14 +196,14 @@ def measure(case: str, way: str, num_cells: int) -> dict[str, Any]:
 
 def merge(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Puts rows into the table, in place of older ones, with their speed over warm workers."""
-    kept: dict[tuple[str, str], dict[str, Any]] = {}
+    before: list[dict[str, Any]] = []
     if OUT.exists():
         with OUT.open() as file:
-            kept = {(row["case"], row["way"]): dict(row) for row in csv.DictReader(file)}
-    kept |= {(row["case"], row["way"]): row for row in rows}
-    table = sorted(kept.values(), key=lambda r: (r["case"], list(WAYS).index(r["way"])))
+            before = [dict(row) for row in csv.DictReader(file)]
+    kept = {(r["case"], int(r["cells"]), list(WAYS).index(r["way"])): r for r in [*before, *rows]}
+    table = [row for _, row in sorted(kept.items())]
     for row in table:
-        warm = kept.get((row["case"], "warm"))
+        warm = kept.get((row["case"], int(row["cells"]), list(WAYS).index("warm")))
         if warm is None:
             continue
         total, net = float(row["seconds"]), float(row["seconds"]) - float(row["start_seconds"])
@@ -227,10 +226,11 @@ def main() -> int:
     parser.add_argument("--case", choices=CASES, nargs="+", default=[])
     parser.add_argument("--ways", choices=WAYS, nargs="+", default=["together", "warm", "fresh"])
     parser.add_argument("--cells", type=int, default=25, help="cells of the slow ways")
+    parser.add_argument("--seeds", type=int, default=5, help="a fifth of the sweep's cells")
     parser.add_argument("--table", action="store_true", help="only print the table")
     args = parser.parse_args()
-    rows = [] if args.table else [measure(c, w, args.cells) for c in args.case for w in args.ways]
-    for row in merge(rows):
+    asked = [] if args.table else [(case, way) for case in args.case for way in args.ways]
+    for row in merge([measure(*each, args.cells, args.seeds) for each in asked]):
         print(
             f"{row['case']:<6} {row['way']:<18} {row['seconds']:>6} s, start-up "
             f"{row['start_seconds']} s, {row.get('speed_over_warm', '?')} x over warm workers, "
