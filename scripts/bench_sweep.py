@@ -11,8 +11,9 @@ workers of one thread that stay alive), fresh ((c): a process per cell, two at a
 
 `seconds` is the wall time of the whole sweep, with start-up and compiling; `start_seconds` what the
 same call takes when all is done already, that is, start-up alone. `--cells N` trains only N cells
-the slow ways (alone, fresh) and scales their time up; `cells_trained` tells. `--seeds 20` makes it a
-sweep of 100 cells. Results are merged into results/bench/sweep.csv, a line per case, size and way.
+the slow ways (alone, fresh) and scales their time up; `cells_trained` tells. `--seeds 20` makes
+it a sweep of 100 cells. Results are merged into results/bench/sweep.csv, a line per case, size and
+way; the speed over warm workers stays that of the hour in which a line was measured.
 """
 
 from __future__ import annotations
@@ -202,7 +203,7 @@ def merge(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             before = [dict(row) for row in csv.DictReader(file)]
     kept = {(r["case"], int(r["cells"]), list(WAYS).index(r["way"])): r for r in [*before, *rows]}
     table = [row for _, row in sorted(kept.items())]
-    for row in table:
+    for row in rows:
         warm = kept.get((row["case"], int(row["cells"]), list(WAYS).index("warm")))
         if warm is None:
             continue
@@ -214,7 +215,7 @@ def merge(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         row["speed_over_warm_without_start"] = f"{(warm_total - warm_start) / net:.2f}"
     OUT.parent.mkdir(parents=True, exist_ok=True)
     with OUT.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, list(COLUMNS), lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)
     return table
