@@ -1,18 +1,30 @@
-"""One line, with the nearest right name, for an error of Hydra or OmegaConf."""
+"""One line for an error: of Hydra or OmegaConf with the nearest right name."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import re
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from experiments import limits, pages, settings
-from experiments.config import ConfigError, RunConfig
+from experiments.config import ConfigError, RunConfig, UserError
 from experiments.ranges import TREE
+
+
+def exit_code(act: Callable[[], int]) -> int:
+    """Of a command: what the user can mend is one line and 2; Ctrl-C is 130."""
+    try:
+        return act()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 def explain(error: BaseException, overrides: Sequence[str], config_dir: str | None = None) -> str:

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import UserError
+from experiments.explain import exit_code
 from experiments.pages import help_of, script
 from experiments.search import commands
 from experiments.search.measuring import write
@@ -43,14 +44,7 @@ Commands = Any
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; what the user can mend is one line and exit code 2."""
-    try:
-        args = parse(arguments)
-        return args.action(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return exit_code(lambda: (args := parse(arguments)).action(args))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from experiments import trust
 from experiments.config import UserError
+from experiments.explain import exit_code
 from experiments.pages import CONF, help_of, script
 from experiments.ranges import NAME
 from experiments.sweep import command, confirm, report, results
@@ -29,14 +30,7 @@ STUDIES = Path("results/studies")
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; what the user can mend is one line and exit code 2."""
-    try:
-        args = parse(arguments)
-        return args.action(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return exit_code(lambda: (args := parse(arguments)).action(args))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
