@@ -133,7 +133,10 @@ report)
     ;;
 test)
     install requirements-dev.txt
-    exec .venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile "$@"
+    # One more than there are cores: tests also wait, for processes and disks.
+    workers=$(($(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1))
+    [ "$workers" -le 4 ] || workers=4
+    exec .venv/bin/python -m pytest -n "$workers" --dist loadfile "$@"
     ;;
 lint)
     install requirements-dev.txt
