@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "scripts"))
 
-import calibrate_compare as made_up  # noqa: E402
+import calibrate_worlds as made_up  # noqa: E402
 
 from experiments.analysis.statistics.tuning_luck import BEST_CELL  # noqa: E402
 

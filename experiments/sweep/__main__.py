@@ -33,6 +33,12 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_code(lambda: (args := parse(arguments)).action(args))
 
 
+def _takes_launcher(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--launcher", default="local", help="page of conf/launcher")
+    command.add_argument("--trust", default="", help="code of somebody else's sweep, see run.py")
+    command.add_argument("changes", nargs="*", help="launcher settings, e.g. num_workers=4")
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line; `action` is the function to call."""
     summary = argparse.RawDescriptionHelpFormatter
@@ -47,10 +53,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     status.set_defaults(action=show_status)
     resume = actions.add_parser("resume", help="train what is missing")
     resume.add_argument("name")
-    resume.add_argument("--launcher", default="local", help="page of conf/launcher")
     resume.add_argument("--retry-failed", action="store_true", help="give failed cells new tries")
-    resume.add_argument("--trust", default="", help="code of somebody else's sweep, see run.py")
-    resume.add_argument("changes", nargs="*", help="launcher settings, e.g. num_workers=4")
+    _takes_launcher(resume)
     resume.set_defaults(action=go_on)
     confirm = actions.add_parser("confirm", help="train the picks again, with fresh seeds")
     confirm.add_argument("name")
@@ -60,15 +64,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--measure", action="append", default=[], metavar="KEY=VALUE",
         help="what only the fresh runs measure, e.g. eval.every_steps=150",
     )  # fmt: skip
-    confirm.add_argument("--launcher", default="local", help="page of conf/launcher")
-    confirm.add_argument("--trust", default="", help="code of somebody else's sweep, see run.py")
-    confirm.add_argument("changes", nargs="*", help="launcher settings, e.g. num_workers=4")
+    _takes_launcher(confirm)
     confirm.set_defaults(action=train_picks)
     then = actions.add_parser("then", help="train stage two, from what a sweep has chosen")
     then.add_argument("name")
-    then.add_argument("--launcher", default="local", help="page of conf/launcher")
-    then.add_argument("--trust", default="", help="code of somebody else's sweep, see run.py")
-    then.add_argument("changes", nargs="*", help="launcher settings, e.g. num_workers=4")
+    _takes_launcher(then)
     then.set_defaults(action=train_stage_two)
     collect = actions.add_parser("collect", help="write runs.csv of the runs that are over")
     collect.add_argument("name")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scripts import calibrate_compare, calibrate_grids
+from scripts import calibrate_grids, calibrate_worlds
 from scripts.calibrate_grids import Design
 
 
@@ -43,7 +43,7 @@ def test_other_spacings_of_the_committed_studies_ask_for_no_more_luck() -> None:
 
 def test_more_tuning_seeds_pick_better_and_no_pick_lies_on_an_edge() -> None:
     rng = np.random.default_rng(0)
-    users = [calibrate_compare.draw_user(rng, calibrate_compare.WORLD) for _ in range(200)]
+    users = [calibrate_worlds.draw_user(rng, calibrate_worlds.WORLD) for _ in range(200)]
     surfaces = [replace(user.surfaces["lion"], crash=0.0) for user in users]
     regrets = []
     for seeds in (1, 25):

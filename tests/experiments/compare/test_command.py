@@ -69,18 +69,9 @@ def test_what_a_run_leaves_behind_is_ended(tmp_path):
     forked.wait_for(lambda: process_start(number) is None)
 
 
-@pytest.fixture
-def heard():
-    """Signals as in a terminal: tests that run in the background, or by nohup, ignore some."""
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
-    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_stopped_and_stopped_again_nothing_goes_on(number, tmp_path, heard):
+@pytest.mark.usefixtures("signals_as_in_a_terminal")
+def test_stopped_and_stopped_again_nothing_goes_on(number, tmp_path):
     """The program does not mind SIGTERM: the second signal comes while it is waited for."""
 
     def stop():
