@@ -5,17 +5,47 @@ checks the hyper-parameters, and runs the closure.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, ParamsT
+from torch.autograd import profiler
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _global_optimizer_post_hooks,
+    _global_optimizer_pre_hooks,
+)
 
 from lion import checkpoints
 from lion.checks import check_betas, check_lr, check_weight_decay
 
 _AUTOCAST_DEVICES = ("cpu", "cuda", "xpu", "mps")
+
+
+def _watched_on_demand(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap `step` as torch does, for its hooks and its profiler, but only while one is there.
+
+    torch's wrapper takes a quarter of the time of a small model's step.
+    """
+    watched = Optimizer.profile_hook_step(step)
+
+    @functools.wraps(step)
+    def wrapper(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        if (
+            profiler._is_profiler_enabled
+            or self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+            or _global_optimizer_pre_hooks
+            or _global_optimizer_post_hooks
+        ):
+            return watched(self, *args, **kwargs)
+        return step(self, *args, **kwargs)
+
+    wrapper.hooked = True  # type: ignore[attr-defined]  # torch's word for: wrapped already
+    return wrapper
 
 
 class MomentumOptimizer(Optimizer):
@@ -129,6 +159,7 @@ class MomentumOptimizer(Optimizer):
         """Fill the state of a parameter before its first step; a subclass may keep more."""
         state["exp_avg"] = torch.zeros_like(param, memory_format=torch.preserve_format)
 
+    @_watched_on_demand
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; the others and their state stay as they are.
 

@@ -252,6 +252,15 @@ def test_hooks_of_a_step_in_order(name):
 
 
 @EVERY
+def test_a_profiler_sees_the_step_by_torchs_name(name):
+    _, optimizer = stepped(name)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        optimizer.step()
+    label = f"Optimizer.step#{type(optimizer).__name__}.step"
+    assert [e.count for e in profile.key_averages() if e.key == label] == [1]
+
+
+@EVERY
 def test_hooks_of_a_state_dict(name):
     _, optimizer = stepped(name)
     seen = []
