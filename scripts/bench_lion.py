@@ -29,6 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,7 @@ def contestants() -> dict[str, Callable[[list[nn.Parameter]], Any]]:
             p, **options, momentum_dtype="bfloat16"
         ),
         "Lion (ours, fused, int8 momentum)": lambda p: Lion(p, **options, momentum_dtype="int8"),
+        "Lion (ours, fused, torch's wrapper of step)": lambda p: Wrapped(Lion(p, **options)),
         "Lion (ours, loop)": lambda p: Lion(p, **options, fused=False, foreach=False),
         "Lion (ours, foreach)": lambda p: Lion(p, **options, foreach=True),
         "Lion, plain loop": lambda p: PlainLoop(p, LR),
@@ -152,6 +154,14 @@ class Compiled:
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.state, self.step = optimizer.state, torch.compile(optimizer.step)
+
+
+class Wrapped:
+    """Lion with torch's wrapper of `step` always on, for its hooks and profiler."""
+
+    def __init__(self, optimizer: Lion) -> None:
+        step = torch.optim.Optimizer.profile_hook_step(Lion.step.__wrapped__)
+        self.state, self.step = optimizer.state, partial(step, optimizer)
 
 
 class Roof:
