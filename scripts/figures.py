@@ -18,8 +18,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from experiments.analysis.drawing import figure_style  # noqa: E402
+from experiments.analysis.figures import building  # noqa: E402
 from experiments.analysis.figures.catalogue import FIGURES  # noqa: E402
+from experiments.data.loading_processes import usable_cores  # noqa: E402
 from experiments.store import UserError  # noqa: E402
 
 
@@ -33,15 +34,15 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=None, help="default: RESULTS/figures")
     parser.add_argument("--anew", action="store_true",
                         help="make PNGs again, too, whose SVG has not changed")  # fmt: skip
+    parser.add_argument("--jobs", type=int, default=usable_cores(), metavar="N",
+                        help="drawn at once; default: one per core, here %(default)s")  # fmt: skip
     args = parser.parse_args()
     out = args.out or args.results / "figures"
     names = args.only or list(FIGURES)
     try:
         if args.check:
-            return check(names, args.results, out)
-        for name in names:
-            figure = FIGURES[name].draw(args.results)
-            paths = figure_style.save(figure, out, name, anew=args.anew)
+            return check(names, args.results, out, args.jobs)
+        for name, paths in building.build(names, args.results, out, anew=args.anew, jobs=args.jobs):
             sizes = ", ".join(f"{p.suffix[1:]} {p.stat().st_size / 1024:.0f} KB" for p in paths)
             print(f"{name:<16} {FIGURES[name].TITLE} ({sizes})")
     except (UserError, OSError) as error:
@@ -51,14 +52,9 @@ def main() -> int:
     return 0
 
 
-def check(names: list[str], results: Path, out: Path) -> int:
+def check(names: list[str], results: Path, out: Path, jobs: int) -> int:
     """Compares the SVG files with what would be drawn now, and prints those that differ."""
-    outdated = []
-    for name in names:
-        path = out / f"{name}.svg"
-        drawn = figure_style.svg(FIGURES[name].draw(results))
-        if not path.exists() or path.read_bytes() != drawn:
-            outdated.append(name)
+    outdated = building.outdated(names, results, out, jobs=jobs)
     for name in outdated:
         print(f"{name}: {out / name}.svg is missing or not what its table gives now")
     print("run: python scripts/figures.py" if outdated else f"{len(names)} figures are up to date")

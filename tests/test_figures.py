@@ -32,10 +32,10 @@ def call(monkeypatch: pytest.MonkeyPatch):
 
 def test_only_then_check(call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ("--only", "lit", "basic", "--out", str(tmp_path))
-    assert call(*out) == 0
+    assert call(*out, "--jobs", "2") == 0
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["basic.png", "basic.svg", "lit.png", "lit.svg"]
-    assert call(*out, "--check") == 0
+    assert call(*out, "--check", "--jobs", "1") == 0, "one process draws what two drew"
     (tmp_path / "lit.svg").write_text("old")
     capsys.readouterr()
     assert call(*out, "--check") == 1
