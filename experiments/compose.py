@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,13 +44,52 @@ def compose_cells(
     Raises:
         ConfigError: one line with the remedy.
     """
+    return compose_pages(overrides, config_dir).with_each(cells)
+
+
+@dataclass(frozen=True)
+class Composed:
+    """What pages and overrides make together; from `compose_pages`."""
+
+    config: Any
+    choices: Mapping[str, Any]
+    folders: Sequence[Path]
+    overrides: Sequence[str]
+    config_dir: str | None
+
+    def with_each(self, cells: Sequence[Mapping[str, Any]]) -> list[RunConfig]:
+        """A checked configuration for each cell: its own values (by dotted key) on top.
+
+        Raises:
+            ConfigError: one line with the remedy.
+        """
+        from omegaconf import OmegaConf
+
+        built = []
+        for values in cells:
+            with contextlib.ExitStack() as stack:
+                try:
+                    for key, value in values.items():
+                        stack.callback(_remember(self.config, key))
+                        OmegaConf.update(self.config, key, value)
+                except Exception as error:
+                    raise ConfigError(explain(error, self.overrides, self.config_dir)) from error
+                built.append(finish(self.config, self.choices, self.overrides, self.folders))
+        return built
+
+
+def compose_pages(overrides: Sequence[str], config_dir: str | None = None) -> Composed:
+    """Composes pages, by far the most of the work, for one configuration or for many.
+
+    Raises:
+        ConfigError: one line with the remedy.
+    """
     import hydra
     from omegaconf import OmegaConf
 
     register_schema()
     overrides, extra = quoted(overrides), search_path(config_dir)
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        built = []
         try:
             composed = hydra.compose("config", [*overrides, *extra], return_hydra_config=True)
             choices = dict(composed.hydra.runtime.choices)
@@ -59,16 +99,7 @@ def compose_cells(
             OmegaConf.set_struct(composed, True)
         except Exception as error:
             raise ConfigError(explain(error, overrides, config_dir)) from error
-        for settings in cells:
-            with contextlib.ExitStack() as stack:
-                try:
-                    for key, value in settings.items():
-                        stack.callback(_remember(composed, key))
-                        OmegaConf.update(composed, key, value)
-                except Exception as error:
-                    raise ConfigError(explain(error, overrides, config_dir)) from error
-                built.append(finish(composed, choices, overrides, folders))
-        return built
+    return Composed(composed, choices, folders, overrides, config_dir)
 
 
 def _remember(config: Any, key: str) -> Callable[[], None]:

@@ -22,8 +22,8 @@ from typing import Any
 
 from experiments import limits, start_from
 from experiments.build import build, check_target
-from experiments.compose import compose_cells
-from experiments.config import ConfigError, RunConfig, from_dict
+from experiments.compose import Composed, compose_pages
+from experiments.config import ConfigError, from_dict
 from experiments.data import locate
 from experiments.explain import nearest
 from experiments.identity import OPERATIONAL_DATA_KEYS
@@ -53,7 +53,7 @@ def plan(
     Raises:
         ConfigError: for a setting that cannot work, before anything is trained.
     """
-    _reference.cache_clear()  # pages may have changed since
+    _pages.cache_clear()  # they may have changed since
     seeds = request.swept.get("seed", page.seeds)
     if "seed" in request.fixed:
         seeds = [parse_value(request.fixed["seed"])]
@@ -70,7 +70,7 @@ def plan(
         trials, axes = settings_of(request, page, chosen, base, config_dir)
         conditions |= axes
         wanted = [{**trial, "seed": seed} for seed in seeds for trial in trials]
-        configs = compose_cells(base, wanted, config_dir)
+        configs = _pages(tuple(base), config_dir).with_each(wanted)
         extra = {k: v for k, v in chosen.items() if k not in ("experiment", "optimizer")}
         cells += [
             Cell.of(config, {**extra, **each}) for config, each in zip(configs, wanted, strict=True)
@@ -89,13 +89,13 @@ def settings_of(
 ) -> tuple[list[dict[str, Any]], set[str]]:
     """The settings of one choice of pages, without seeds, and which columns are conditions."""
     swept = {key: values for key, values in request.swept.items() if key != "seed"}
-    reference = _reference(tuple(base), config_dir)
+    (reference,) = _pages(tuple(base), config_dir).with_each([{}])
     own = space.without(space.space_of(page, reference.optimizer_name), [*request.fixed, *swept])
     if own.relative_to:
         pages = {**chosen, "optimizer": own.relative_to}
         others = [f"{group}={name}" for group, name in pages.items() if group != "recipe"]
         kept = [text for key, text in request.fixed.items() if not key.startswith("optimizer.")]
-        reference = _reference((*others, *kept), config_dir)
+        (reference,) = _pages((*others, *kept), config_dir).with_each([{}])
     for key, values in swept.items():
         (own.grid if key.startswith("optimizer.") else own.conditions)[key] = values
     trials = [{**own.set, **one} for one in space.settings(own, reference, page.lr_scaling)]
@@ -103,9 +103,9 @@ def settings_of(
 
 
 @lru_cache(maxsize=64)
-def _reference(overrides: tuple[str, ...], config_dir: str | None) -> RunConfig:
-    """What relative values refer to; several optimizers may refer to the same."""
-    return compose_cells(overrides, [{}], config_dir)[0]
+def _pages(overrides: tuple[str, ...], config_dir: str | None) -> Composed:
+    """What relative values refer to, and what cells are put on; several may share it."""
+    return compose_pages(overrides, config_dir)
 
 
 def name_of(request: Request, page: SweepPage) -> str:
