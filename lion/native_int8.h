@@ -3,12 +3,12 @@
 // Rounding to nearest would freeze a momentum whose gradient is 0 (0.99 * code rounds back to code),
 // so the fraction decides up or down by a hash of the value: unbiased, and the same on every path,
 // thread count and resume. A block is stepped in two passes: the first steps and finds the largest
-// momentum, the second makes the codes. Both are there twice: for any machine, and by hand for AVX2,
-// which takes blocks of ordinary numbers and leaves the ends of tensors and odd numbers to the other.
+// momentum, the second makes the codes. Both are there for any machine, and by hand for AVX-512 and
+// AVX2, which take whole vectors and leave the ends of tensors and numbers that are not finite.
 
 #include <algorithm>
 
-#if defined(__AVX2__) && defined(__FMA__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -78,9 +78,90 @@ void code_elements(const Block<P>& b, int64_t begin, int64_t end, float inverse)
   }
 }
 
+// --- with AVX-512: the same operations, one by one, on sixteen elements --------------------------
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+constexpr int64_t LANES = 16;
+
+inline __m512 load16(const float* x) { return _mm512_loadu_ps(x); }
+
+inline __m512 load16(const bf16* x) {
+  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+
+inline __m512i bf16_bits16(__m512 x) {  // in the upper halves, as in a float
+  const __m512i bits = _mm512_castps_si512(x);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i even = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+  const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+  return _mm512_and_si512(_mm512_mask_mov_epi32(even, nan, _mm512_set1_epi32(0x7fc00000)),
+                          _mm512_set1_epi32(0xffff0000));
+}
+
+template <class P>
+inline __m512 through16(__m512 x);
+template <>
+inline __m512 through16<float>(__m512 x) { return x; }
+template <>
+inline __m512 through16<bf16>(__m512 x) { return _mm512_castsi512_ps(bf16_bits16(x)); }
+
+inline void store16(float* to, __m512 x) { _mm512_storeu_ps(to, x); }
+
+inline void store16(bf16* to, __m512 x) {
+  const __m256i bits = _mm512_cvtepi32_epi16(_mm512_srli_epi32(bf16_bits16(x), 16));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), bits);
+}
+
+template <class P, bool Compensated>
+uint32_t step_lanes(const Block<P>& b, int64_t end, const Rule& r) {
+  const __m512 scale = _mm512_set1_ps(b.scale), sign = _mm512_set1_ps(-0.0f);
+  const __m512 beta1 = _mm512_set1_ps(r.beta1), gain1 = _mm512_set1_ps(r.gain1);
+  const __m512 beta2 = _mm512_set1_ps(r.beta2), gain2 = _mm512_set1_ps(r.gain2);
+  const __m512 decay = _mm512_set1_ps(r.decay), lr = _mm512_set1_ps(r.lr);
+  __m512i largest = _mm512_setzero_si512();
+  for (int64_t i = 0; i < end; i += 16) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(b.m + i));
+    const __mmask16 lost = _mm_cmpeq_epi8_mask(bytes, _mm_set1_epi8(NAN_CODE));
+    __m512 old = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)), scale);
+    old = _mm512_mask_mov_ps(old, lost, _mm512_set1_ps(NAN));
+    const __m512 grad = load16(b.g + i), param = load16(b.p + i);
+    const __m512 c = _mm512_add_ps(_mm512_mul_ps(old, beta1), _mm512_mul_ps(grad, gain1));
+    const __mmask16 moves = _mm512_cmp_ps_mask(c, _mm512_setzero_ps(), _CMP_NEQ_OQ);  // not 0 or NaN
+    const __m512 step = _mm512_mask_or_ps(c, moves, _mm512_and_ps(c, sign), lr);
+    if constexpr (Compensated) {
+      const __m512 sum = _mm512_add_ps(param, load16(b.left + i));
+      const __m512 next = _mm512_sub_ps(_mm512_mul_ps(sum, decay), step);
+      store16(b.p + i, next);
+      store16(b.left + i, _mm512_sub_ps(next, through16<P>(next)));
+    } else {
+      store16(b.p + i, _mm512_sub_ps(through16<P>(_mm512_mul_ps(param, decay)), step));
+    }
+    const __m512 next = _mm512_fmadd_ps(grad, gain2, _mm512_mul_ps(old, beta2));
+    _mm512_storeu_ps(b.fresh + i, next);
+    largest = _mm512_max_epi32(largest, _mm512_castps_si512(_mm512_andnot_ps(sign, next)));
+  }
+  return _mm512_reduce_max_epi32(largest);
+}
+
+template <class P>
+void code_lanes(const Block<P>& b, int64_t end, float inverse) {
+  const __m512 factor = _mm512_set1_ps(inverse);
+  for (int64_t i = 0; i < end; i += 16) {
+    const __m512 x = _mm512_loadu_ps(b.fresh + i);
+    const __m512i hashed = _mm512_mullo_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(HASH));
+    const __m512 noise = _mm512_cvtepi32_ps(_mm512_srli_epi32(hashed, 8));
+    const __m512 code = _mm512_fmadd_ps(noise, _mm512_set1_ps(0x1p-24f), _mm512_mul_ps(x, factor));
+    const __m512i whole = _mm512_cvt_roundps_epi32(code, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    const __m128i codes = _mm512_cvtsepi32_epi8(whole);  // <= 127
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(b.m + i),
+                     _mm_max_epi8(codes, _mm_set1_epi8(-127)));
+  }
+}
+
 // --- with AVX2: the same operations, one by one, on eight elements ------------------------------
 
-#if defined(__AVX2__) && defined(__FMA__)
+#elif defined(__AVX2__) && defined(__FMA__)
 constexpr int64_t LANES = 32;  // elements whose codes fill a register
 
 inline __m256 load8(const float* x) { return _mm256_loadu_ps(x); }
