@@ -229,7 +229,7 @@ def svg(figure: Figure) -> bytes:
     with matplotlib.rc_context(STYLE):
         _settle(figure)
         figure.savefig(drawn, format="svg", facecolor="white", metadata={"Date": None, **said})
-    lines = (line.rstrip() for line in drawn.getvalue().decode().splitlines())
+    lines = (line.strip() for line in drawn.getvalue().decode().splitlines())
     return (_with_plain_ids(_with_short_places("\n".join(lines))) + "\n").encode()
 
 
@@ -243,15 +243,19 @@ def _to_hundredths(number: re.Match[str]) -> str:
     return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
+_LONG_ID = r"[a-zA-Z]+[0-9a-f]{10}|DejaVu\w*(?:-[A-Z]\w+)?-[0-9a-f]+"
+"""What matplotlib calls a shape (a hash) and a letter (its font, and its number there)."""
+
+
 def _with_plain_ids(text: str) -> str:
-    """Numbers instead of matplotlib's hashes of places.
+    """Numbers instead of matplotlib's hashes of places, and instead of a letter's font: shorter.
 
     The hashes are of unrounded numbers, whose last digits are another processor's own; the places
     themselves are written with 6 decimals and do not differ.
     """
-    names = dict.fromkeys(re.findall(r'id="([a-zA-Z]+[0-9a-f]{10})"', text))
+    names = dict.fromkeys(re.findall(f'id="({_LONG_ID})"', text))
     plain = {name: f"{name[0]}-{number}" for number, name in enumerate(names)}
-    return re.sub(r"\b[a-zA-Z]+[0-9a-f]{10}\b", lambda m: plain.get(m[0], m[0]), text)
+    return re.sub(rf"\b(?:{_LONG_ID})\b", lambda m: plain.get(m[0], m[0]), text)
 
 
 def save(figure: Figure, folder: Path, name: str, *, anew: bool = False) -> list[Path]:

@@ -22,8 +22,9 @@ STUDY = "batch_size"
 SIGNALS = "proxy, fresh seeds"
 """Origin of the rows of `regimes.BATCHES`."""
 GAINS = (
-    "Below right: Lion - AdamW, 95 %; vit_proxy: each seed as the others pick; else at the "
-    "settings found (thin: of the optimizers)."
+    "Below right: 95 % (Student's t), not corrected for the number of sizes. vit_proxy: each seed "
+    "as the others pick, so not the difference of the means above; else at the settings found "
+    "(thin: of the optimizers)."
 )
 
 
@@ -127,10 +128,11 @@ def _gains(axis: Any, results: Path, runs: pd.DataFrame) -> None:
     first = tuned.differences(runs, "batch_size").assign(experiment=runs.experiment.iloc[0])
     second = regimes.table(results, *regimes.BATCHES)
     second = second[second.n > 0]
-    for gains, marker, shift in ((first, "o", 0.94), (second, "s", 1.06)):
+    parts = ((first, "as the other seeds pick", "o", 0.94), (second, "fresh seeds", "s", 1.06))
+    for gains, how, marker, shift in parts:
         if gains.empty:
             continue
-        name, places = gains.experiment.iloc[0], gains.batch_size * shift
+        name, places = f"{gains.experiment.iloc[0]}, {how}", gains.batch_size * shift
         arms = [gains.difference - gains.low, gains.high - gains.difference]
         colour = figure_style.colour_of("Lion")
         filled = colour if marker == "o" else "white"
@@ -144,7 +146,7 @@ def _gains(axis: Any, results: Path, runs: pd.DataFrame) -> None:
     axis.set_xticks(sizes, [f"{size:g}" for size in sizes])
     axis.minorticks_off()
     axis.grid(axis="y")
-    axis.legend(frameon=False, fontsize=9)
+    axis.legend(frameon=False, fontsize=9, loc="upper right", bbox_to_anchor=(1, 0.94))
     axis.set_xlabel("batch size (examples per optimizer step)")
     axis.set_ylabel("Lion - AdamW (points)")
     figure_style.panel_title(axis, "Ours, proxies: Lion - AdamW")

@@ -16,8 +16,8 @@ TITLE = "Beta ablation: sign momentum (one beta) against Lion's two betas"
 CAPTION = (
     "Paper: arXiv:2302.06675, Table 7 (ViT-S/16 and B/16 from scratch with RandAugment and Mixup) "
     "and the text of the early version (JFT-300M, fine-tuned on ImageNet), transcribed (rounding "
-    "0.005); number of runs not stated. Bold: best of a panel. Every panel has a scale of its own "
-    "that does not start at 0."
+    "0.005); number of runs not stated. Bold: best of a panel, which is no "
+    "test. Every panel has a scale of its own that does not start at 0."
 )
 STUDY = "betas"
 ARMS = {

@@ -16,8 +16,9 @@ TITLE = "Optimizers, each with its own learning rate and weight decay"
 CAPTION = (
     "Paper: arXiv:2302.06675, Table 7 (ten optimizers), transcribed (rounding 0.005); ViTs trained "
     "on ImageNet with RandAugment and Mixup; learning rate and weight decay tuned per optimizer "
-    "(values not published); number of runs not stated. Bold: best of a panel. Sorted by the mean "
-    "of the two models on ImageNet. Every panel has a scale of its own that does not start at 0."
+    "(values not published); number of runs not stated. Bold: best of a panel, which is no test. "
+    "Sorted by the mean of the two models on ImageNet. Every panel has a scale of its own that "
+    "does not start at 0."
 )
 STUDY = "optimizers"
 ABLATIONS = {"Ablation_0.9": "sign momentum 0.9", "Ablation_0.99": "sign momentum 0.99"}

@@ -29,8 +29,9 @@ PAPER = (
     "runs not stated."
 )
 OURS = (
-    "Ours: a proxy in each panel below, no result of the paper's models, and short runs; to the "
-    "right is ahead of AdamW, each panel in its own unit. Validation picks one of {settings} "
+    "Ours: a proxy in each panel below, no result of the paper's models, and short runs, of as "
+    "many steps for each; to the right is ahead of AdamW, each panel in its own unit. Validation "
+    "picks one of {settings} "
     "settings (learning rate, weight decay) for each optimizer on n = {tuning} other {seeds}; mean "
     "over n = {fresh} fresh seeds in pairs. Thick: 95 % at the settings found; thin: of the "
     "optimizers, with the luck of tuning in it. Filled: shown, after Holm's correction over "
@@ -38,7 +39,8 @@ OURS = (
     "on an edge."
 )
 COST = (
-    "Cost: scripts/bench_optimizers.py on {cpu}, torch's threads: {threads}; the median of the "
+    "Cost: scripts/bench_optimizers.py on {cpu}, torch's threads: {threads}; of AdamW torch's "
+    "default, tensor by tensor, and its fused path, of Lion the fused one; the median of the "
     "ratios to AdamW's step in one process, with quartiles, on the weights of {model}; state from "
     "the state dict."
 )
@@ -47,6 +49,10 @@ NO_COST = "Cost of a step: not measured yet (python scripts/bench_optimizers.py)
 COMMAND = "python run.py -m experiment=vit_signals_proxy sweep=optimizers_since_2023 train.epochs=2"
 COST_MODEL = "vit_s16_imagenet"
 ROW_INCHES = 0.27
+FUSED = "adamw, fused"
+"""Torch's, beside which Lion's fused step is to be seen."""
+PATHS = {THEIRS: "AdamW, tensor by tensor", "lion": "Lion, fused"}
+"""What rows of the cost are called where the path matters."""
 
 
 def table(results: Path = RESULTS) -> pd.DataFrame:
@@ -76,7 +82,7 @@ def draw(results: Path = RESULTS) -> Figure:
     cells = cells[cells.theirs == THEIRS]
     costs = values[(values.origin == "measured") & (values.model == COST_MODEL)]
     ours = _order(cells)
-    timed = [THEIRS, *ours, *sorted(set(costs.optimizer) - {THEIRS, *ours})]
+    timed = [THEIRS, *sorted(set(costs.optimizer) - {THEIRS, *ours}), *ours]
     rows = [10, len(ours), len(timed)] if len(costs) else [10, len(ours)]
     inches = [ROW_INCHES * number + 0.8 for number in rows]
     caption = f"{PAPER} {dot_panels.with_counts(OURS, cells)} {_cost(costs)}"
@@ -159,11 +165,12 @@ def _say(axis: Any, height: int, said: str, colour: str) -> None:
 
 
 def _cost_row(axes: Any, costs: pd.DataFrame, order: list[str]) -> None:
-    names = [figure_style.name_of(name) for name in order]
+    names = [PATHS.get(name, figure_style.name_of(name)) for name in order]
     dot_panels.rules(axes[0], names)
     dot_panels.rules(axes[1], names)
     for item in costs[costs.optimizer.isin(order)].itertuples():
-        height, colour = order.index(item.optimizer), figure_style.colour_of(item.optimizer)
+        height = order.index(item.optimizer)
+        colour = figure_style.colour_of(THEIRS if item.optimizer == FUSED else str(item.optimizer))
         look: Any = {"color": colour, "marker": "o", "markersize": 7}
         reach = [[item.ratio - item.ratio_low], [item.ratio_high - item.ratio]]
         axes[0].errorbar([item.ratio], [height], xerr=reach, linewidth=1.6, **look)

@@ -172,7 +172,9 @@ def _shares(axis: Any, curves: pd.DataFrame, results: Path) -> None:
 
 def _meta(axis: Any, meta: pd.DataFrame) -> None:
     """The best so far on search data, and the same program on fresh data of each family."""
-    figure_style.panel_title(axis, "Meta-overfitting: the best so far, elsewhere")
+    arms = " and ".join(dict.fromkeys(meta.arm)) if "arm" in meta else ""
+    whose = f", {arms}" if arms else ""
+    figure_style.panel_title(axis, f"Meta-overfitting{whose}: the best so far, elsewhere")
     if meta.empty:
         return search_panels.nothing(axis, "not measured yet (scripts/search.py meta)")
     dot_panels.as_proxy(axis)

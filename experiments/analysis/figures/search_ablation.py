@@ -26,7 +26,7 @@ from experiments.store import UserError
 TITLE = "What each statement of a program does: trained without it"
 QUANTITIES = ("simplification steps", "raw program length", "program after redundancy removal")
 PROGRAMS = {
-    "found": "the only program of our searches that came through the funnel",
+    "found": "the only one of our finalists that came through the funnel",
     "raw": "the program that the paper's search ended with",
 }
 """Programs of the table, and what their panels are called."""

@@ -184,3 +184,10 @@ def test_the_figure_fits_its_page_and_right_is_ahead(tmp_path: Path, is_measured
             for theirs, b in boxes[number + 1 :]:
                 wide = min(a.x1, b.x1) - max(a.x0, b.x0)
                 assert wide < 1.5 or min(a.y1, b.y1) - max(a.y0, b.y0) < 1.5, (ours, theirs)
+
+
+def test_the_fused_step_of_lion_is_seen_beside_the_fused_step_of_adamw() -> None:
+    """Of the committed costs; the first row is torch's default, tensor by tensor on a CPU."""
+    names = [label.get_text() for label in optimizers_since_2023.draw().axes[4].get_yticklabels()]
+    assert names[:2] == ["AdamW, tensor by tensor", "AdamW, fused"]
+    assert "Lion, fused" in names and "Lion" not in names

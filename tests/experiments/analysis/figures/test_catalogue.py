@@ -153,6 +153,16 @@ def test_another_processors_last_digits_do_not_change_a_file() -> None:
     assert one == '<g id="p-0"/><g id="m-1"/><use clip="url(#p-0)" id="other"/>'
 
 
+def test_letters_have_short_names_in_a_file_and_no_line_is_indented() -> None:
+    figure = figure_style.canvas("Bold", "plain − caption", (3, 2), [1], [1])[0]
+    text = figure_style.svg(figure).decode()
+    names = re.findall(r'id="([^"]+)"', text)
+    links = set(re.findall(r'href="#([^"]+)"', text))
+    assert links <= set(names) and len(names) == len(set(names))
+    assert "<!-- plain − caption -->" in text and "DejaVu" not in text
+    assert not re.search(r"^\s", text, flags=re.MULTILINE)
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_the_committed_figure_shows_the_committed_tables(gallery: Drawn, name: str) -> None:
     path = FOLDER / f"{name}.svg"

@@ -1,0 +1,198 @@
+"""Numbers that are typed in README.md and RESULTS.md, recomputed with pandas and scipy alone."""
+
+from __future__ import annotations
+
+import functools
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+ROOT = Path(__file__).resolve().parent.parent
+STUDIES = ROOT / "results" / "studies"
+SETTING = ["lr", "weight_decay", "beta1", "beta2"]
+LUCK = 0.9  # of tuning, in standard deviations of one run
+TIE = 5e-4  # of validation, %
+
+
+COLUMNS = {*SETTING, "optimizer", "seed", "val", "test", "test_loss", "batch_size", "steps", "unit",
+           "label_noise", "init_optimizer"}  # fmt: skip
+
+
+@functools.cache
+def runs_of(study: str) -> pd.DataFrame:
+    return pd.read_csv(STUDIES / study / "runs.csv", usecols=COLUMNS.__contains__)
+
+
+def said(name: str) -> str:
+    return " ".join((ROOT / name).read_text().split())
+
+
+def interval(ours: np.ndarray, theirs: np.ndarray, wide: bool = False) -> tuple[float, ...]:
+    """Mean difference of pairs and its 95 % interval, wide with the luck of tuning."""
+    differences = ours - theirs
+    n = len(differences)
+    luck = LUCK * math.sqrt((ours.var(ddof=1) + theirs.var(ddof=1)) / 2) if wide else 0.0
+    error = math.hypot(differences.std(ddof=1) / math.sqrt(n), luck)
+    reach = float(stats.t.ppf(0.975, n - 1)) * error
+    return differences.mean(), differences.mean() - reach, differences.mean() + reach
+
+
+def number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def ends(found: tuple[float, ...], digits: int) -> str:
+    return f"[{number(found[1], digits)}, {number(found[2], digits)}]"
+
+
+def fresh_arms(study: str, without: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Test values of Lion and AdamW, paired by seed."""
+    runs = runs_of(study)
+    table = runs[runs.seed != without].pivot(index="seed", columns="optimizer", values="test")
+    return table.lion.to_numpy(), table.adamw.to_numpy()
+
+
+def held_out(runs: pd.DataFrame, optimizer: str, column: str) -> np.ndarray:
+    """Of each seed the run of the setting that is best on validation for the other seeds."""
+    mine = runs[runs.optimizer == optimizer].fillna({key: -1.0 for key in SETTING})
+    val, own = (mine.pivot(index=SETTING, columns="seed", values=key) for key in ("val", column))
+    values = []
+    for seed in val:
+        means = val.drop(columns=seed).mean(axis=1)
+        values.append(own[seed][means > means.max() - TIE].iloc[0])
+    return np.array(values)
+
+
+def test_without_the_seed_that_placed_the_grid_only_the_settings_found_are_told_apart() -> None:
+    text = said("RESULTS.md")
+    arms = fresh_arms("lm_proxy/fresh", without=100)
+    found, wide = interval(*arms), interval(*arms, wide=True)
+    assert found[1] > 0 > wide[1]
+    of_optimizers = f"[{number(wide[1], 4)}, {number(wide[2], 3)}]"
+    assert f"+{found[0]:.3f} {ends(found, 3)} (causal; of the optimizers {of_optimizers}" in text
+    arms = fresh_arms("t5_proxy/fresh", without=100)
+    found, wide = interval(*arms), interval(*arms, wide=True)
+    assert f"+{found[0]:.3f} {ends(found, 3)} (T5; {ends(wide, 3)};" in text
+    assert interval(*fresh_arms("lm_proxy/fresh"), wide=True)[1] > 0, "with it both are"
+
+
+def test_the_lengths_of_the_causal_model_are_no_second_evidence() -> None:
+    """At 1,500 steps the picks are those of the study above, and nine seeds are the same runs."""
+    above, lengths = runs_of("lm_proxy/fresh"), runs_of("lm_proxy/horizon_fresh")
+    both = above.merge(lengths[lengths.steps == 1500], on=["optimizer", "seed", *SETTING])
+    assert len(both) == 2 * 9 and (both.test_x == both.test_y).all()
+    assert "Nine of their ten seeds are those above" in said("RESULTS.md")
+
+
+@pytest.mark.parametrize("rival", ["sgd", "addsign", "lion_single_beta_99"])
+def test_with_the_luck_of_tuning_losses_tell_optimizers_apart_and_accuracies_do_not(
+    rival: str,
+) -> None:
+    runs = runs_of("vit_proxy/optimizers")
+    for column, is_shown in (("test", False), ("test_loss", True)):
+        found = interval(held_out(runs, "lion", column), held_out(runs, rival, column), wide=True)
+        assert (found[1] > 0 or found[2] < 0) == is_shown, (column, found)
+    assert "accuracy shows neither, the three losses stay" in said("RESULTS.md")
+
+
+def test_of_batch_256_too() -> None:
+    runs = runs_of("vit_proxy/batch_size")
+    mine = runs[runs.batch_size == 256]
+    found = interval(held_out(mine, "lion", "test"), held_out(mine, "adamw", "test"), wide=True)
+    assert found[1] < 0 < found[2]
+    assert f"with the luck of tuning counted in ({ends(found, 2)})" in said("RESULTS.md")
+
+
+def test_fashion_stays_with_the_luck_of_tuning() -> None:
+    runs = pd.read_csv(ROOT / "results" / "proxies" / "fashion.csv")
+    arms = (held_out(runs, name, "test") for name in ("lion", "adamw"))
+    assert interval(*arms, wide=True)[1] > 0
+
+
+def test_ties_of_picks_that_were_trained_with_fresh_seeds_are_all_told() -> None:
+    ties = set()
+    for path in sorted(STUDIES.glob("*/*_fresh")) + sorted(STUDIES.glob("*/fresh")):
+        name = path.name.removesuffix("fresh").rstrip("_") or "tuning"
+        runs = runs_of(f"{path.parent.name}/{name}")
+        if runs.unit.iloc[0] != "%":  # of a loss no two values are equal
+            continue
+        known = ("label_noise", "init_optimizer")
+        apart = ["optimizer", "batch_size", *(key for key in known if key in runs)]
+        if name == "betas":
+            apart += ["beta1", "beta2"]
+        for arm, mine in runs.groupby(apart, dropna=False):
+            means = mine.groupby(SETTING, dropna=False).val.mean()
+            if (means > means.max() - TIE).sum() > 1:
+                ties.add((path.parent.name, name, *arm[:3]))
+    assert ties == {
+        ("cnn_proxy", "regimes", "adamw", 16, 0.0),
+        ("cnn_proxy", "regimes", "adamw", 64, 0.0),
+        ("verses_proxy", "regimes", "adamw", 1, 0.0),
+        ("lit_proxy", "batch_size", "lion", 32),
+        ("vit_proxy", "discovered", "lion", 64),
+    }
+    text = said("RESULTS.md")
+    assert "AdamW's for the CNN (true labels, batch 16 and 64) and for rare words" in text
+    assert "Lion's on `lit_proxy` at 32 pairs and on `vit_proxy` beside the discovered" in text
+
+
+def test_diverged_runs_are_all_told() -> None:
+    lost = []
+    for path in sorted(STUDIES.glob("*/*/runs.csv")):
+        runs = pd.read_csv(path, usecols=["optimizer", "state"])
+        gone = runs[runs.state != "finished"]
+        lost += [(path.parts[-3], path.parts[-2], name) for name in gone.optimizer]
+    count = pd.Series(lost).value_counts().to_dict()
+    beside = {
+        name: sum(n for key, n in count.items() if key[1:] == ("discovered", name))
+        for name in ("lion", "adamw")
+    }
+    assert not any(study.endswith("fresh") for _, study, _ in count)
+    tiny = [count["mlp_proxy", "tiny", name] for name in ("lion", "adamw")]
+    lamb = count["lm_proxy", "since_2023", "lamb"]
+    assert sum(count.values()) == sum(tiny) + lamb + sum(beside.values())
+    assert (
+        f"{len(lost)} of these runs diverged, all of them while tuning, where learning rate or "
+        f"weight decay is large: {lamb} of LAMB on `lm_proxy`; {tiny[0]} of Lion and {tiny[1]} of "
+        "AdamW with 200 examples on `mlp_proxy`; and beside the discovered program "
+        f"{beside['lion']} of Lion and {beside['adamw']} of AdamW."
+    ) in said("RESULTS.md")
+
+
+def test_betas_of_the_optimizers_since_2023() -> None:
+    runs = runs_of("vit_signals_proxy/since_2023")
+    pairs = runs.groupby("optimizer")[["beta1", "beta2"]].first()
+    others = pairs[~((pairs.beta1 == 0.9) & (pairs.beta2 == 0.99))]
+    assert others.T.to_dict() == {
+        "adopt": {"beta1": 0.9, "beta2": 0.9999},
+        "muon": {"beta1": 0.9, "beta2": 0.95},
+    }
+    text = said("RESULTS.md")
+    assert "but ADOPT its authors' (0.9, 0.9999)" in text
+    assert "trains what is no matrix by AdamW with (0.9, 0.95)" in text
+
+
+def test_the_funnel_had_the_finalists_of_five_searches() -> None:
+    folder = STUDIES / "program_search"
+    funnel = pd.read_csv(folder / "funnel.csv")
+    finalists = funnel[["search", "number"]].drop_duplicates()
+    through = funnel[(funnel.gate == "T2") & funnel.promoted].number.unique()
+    assert (len(finalists), finalists.search.nunique(), len(through)) == (25, 5, 1)
+    assert "of the 25 finalists of five of them one came through" in said("README.md")
+
+
+def test_no_search_beats_the_tuned_constants_on_fresh_data() -> None:
+    finals = pd.read_csv(STUDIES / "program_search" / "finals.csv")
+    best = finals[finals.kind == "finalist"].sort_values("on_search_data").groupby("search").last()
+    of_arm = best.groupby("arm")
+    evolved = of_arm["mean"].max()[["laptop", "paper"]]
+    assert evolved.max() < of_arm["mean"].min()["constants"]
+    assert (
+        best.on_search_data[best.arm == "laptop"].mean()
+        > best.on_search_data[best.arm == "constants"].mean()
+    ), "on the data that they search with it is another matter"
+    assert "none beats AdamW's own constants, tuned, on fresh data" in said("README.md")
