@@ -115,6 +115,16 @@ def test_the_text_has_both_intervals_in_the_pages_unit(tmp_path: Path) -> None:
     assert of_discovered(study_folder.make(empty)) == NO_STUDY
 
 
+def test_one_fresh_seed_has_a_difference_and_no_interval(tmp_path: Path) -> None:
+    results = make(tmp_path)
+    path = results / "studies" / "lm_proxy" / "discovered_fresh" / "runs.csv"
+    runs = pd.read_csv(path)
+    runs[runs.seed == 101].assign(test=3 - 0.3 * (runs.optimizer == "program")).to_csv(path)
+    lines = of_discovered(results).splitlines()
+    (row,) = [line for line in lines if line.startswith("| `lm_proxy` | discovered program")]
+    assert "| 2.700 | 3.000 | −0.300 nats per token | – | 1 | not shown | 1 |" in row
+
+
 def test_the_figure_fits_its_page_and_right_is_ahead(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
