@@ -102,6 +102,7 @@ def test_the_map_says_who_is_ahead_where(results: Path) -> None:
     assert cells.loss_difference[TRUE, 64] == pytest.approx(-6 / 50)
     assert np.isnan(cells.loss_difference["200 examples", 64]), "of a diverged cell nothing is said"
     assert (cells.lion_lr[TRUE, 1], cells.num_settings[TRUE, 1], cells.n[TRUE, 1]) == (0.01, 9, 10)
+    assert (cells.num_tuning_seeds == 1).all()
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,7 @@ def test_batch_sizes_on_many_signals_say_how_the_gain_grows(results: Path) -> No
 
 def test_growth_is_told_only_where_every_size_was_compared(results: Path) -> None:
     """A slope is one of two sizes or more; without a comparison at one of them there is none."""
-    gains = {64: 0.0, 128: 3.0, 256: 7.0}
+    gains = {1: 0.0, 2: 3.0, 4: 7.0}
     ran = [row for size, gain in gains.items() for row in fresh(0.0, size, gain)]
     tuned = [row for size in gains for row in tuning(0.0, size)]
     folder = results / "studies" / "vit_signals_proxy"
@@ -232,20 +233,22 @@ def test_growth_is_told_only_where_every_size_was_compared(results: Path) -> Non
     write(results, "vit_signals_proxy", batch_size_fresh=ran)
     assert regimes.growth(*asked) is None, "fresh runs of which no tuning is there"
     assert "not run yet" in text_families.BLOCKS["batch_size_signals"](results)
-    two = [[row for row in rows if row["batch_size"] > 64] for rows in (ran, tuned)]
+    two = [[row for row in rows if row["batch_size"] > 1] for rows in (ran, tuned)]
     said = text(*two)
     assert "grows by +4.00 [" in said and "Without batch" not in said and "nan" not in said
-    assert regimes.growth(*asked, above=128) is None
-    assert "grows by +4.00 [" in text(ran, two[1]), "batch 64 was not tuned"
-    for lost in ([row for row in ran if row["batch_size"] != 128],
+    assert regimes.growth(*asked, above=2) is None
+    assert "grows by +4.00 [" in text(ran, two[1]), "batch 1 was not tuned"
+    for lost in ([row for row in ran if row["batch_size"] != 2],
                  [row | {"state": "diverged", "test": None, "test_loss": None}
-                  if row["batch_size"] == 128 and row["seed"] == 103 else row
+                  if row["batch_size"] == 2 and row["seed"] == 103 else row
                   for row in ran]):  # fmt: skip
         said = text(lost, tuned)
         assert "grows by" not in said and "nan" not in said
-        assert "| 128 | 0.01 | 1 | – | 0.01 | 1 | – | 0 |" in said
+        assert "| 2 | 0.01 | 1 | – | 0.01 | 1 | – | 0 |" in said
+    assert "grows by +3.50 [" in text(ran, tuned), "batch 1 counts"
     said = text([row for row in ran if row["seed"] == 100], tuned)
-    assert "nan" not in said and "| 128 | +2.50 | – | 1 | not shown | −0.050 |" in said
+    assert "nan" not in said
+    assert re.search(r"\| 2 \| \+\d\.\d\d \| – \| 1 \| not shown \| −0\.\d{3} \|", said)
 
 
 def test_the_claim_says_how_the_gain_grows_on_many_signals(results: Path) -> None:
