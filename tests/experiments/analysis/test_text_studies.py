@@ -190,3 +190,22 @@ def test_sharded_plans_in_units_for_people(tmp_path: Path) -> None:
         f"| `lm_7b` (7.5 B) | AdamW | {numbers}",
         f"| `lm_7b` (7.5 B) | Lion, int8 momentum | {numbers}",
     ]
+
+
+def test_a_tie_that_turns_a_verdict_is_said_in_points_and_in_nats(tmp_path: Path) -> None:
+    """AdamW's second of two equals: a point above the first, and 0.2 nats below."""
+    rows = pair()
+    for lr, val, more in ((1e-3, 80.0, 0.0), (2e-2, 90.0, 1.0), (1e-1, 80.0, 0.0)):
+        rows += [
+            row | {"lr": lr, "val": val, "test": row["test"] + more, "test_loss": 1 - more / 5,
+                   "run_id": f"{row['run_id']}-{lr}"}
+            for row in pair() if row["optimizer"] == "adamw"
+        ]  # fmt: skip
+    *_, remark, _, points, _, nats = BLOCKS["optimizers"](
+        make(tmp_path, optimizers=rows)
+    ).splitlines()
+    assert remark.startswith("Picks with a remark: AdamW is tied with lr 0.02, ")
+    said = "Of settings that are equally good on validation the first in order is taken; "
+    said += "with another of them: AdamW"
+    assert points == f"{said} −0.90 [−0.92, −0.88] points, Lion is behind."
+    assert nats == f"{said} +0.190 [0.188, 0.192] nats of test loss, Lion is behind."
