@@ -175,6 +175,12 @@ def test_the_stronger_comparison_has_its_own_correction_and_says_the_picks(resul
     text = text_families.BLOCKS["stronger"](results)
     assert "| true labels | 0.01 | 1 | 80.00 | 0.01 | 1 | 80.00 | 10 |" in text
     assert "| 20 % of labels redrawn | 64 | +6.00 [" in text and text.count("Lion is ahead") == 1
+    each = "lr | weight decay | test %"
+    assert text.startswith(f"|  | AdamW: {each} | Lion: {each} | n |\n")
+    assert (
+        "| family | regime | batch | Lion − AdamW, points [95 %, at the settings found] | of the "
+        "optimizers | p, Holm over the rows |  | in test loss, nats |\n"
+    ) in text
 
 
 def test_batch_sizes_on_many_signals_say_how_the_gain_grows(results: Path) -> None:
