@@ -198,8 +198,9 @@ def test_batch_sizes_on_many_signals_say_how_the_gain_grows(results: Path) -> No
     assert (grown.wide_high - grown.wide_low) / 2 == pytest.approx(2.262157 * error)
     text = text_families.BLOCKS["batch_size_signals"](results)
     assert "| 128 | 0.01 | 1 | 80.00 | 0.01 | 1 | 83.00 | 10 |" in text
-    assert "grows by +3.50 [" in text and "found), of the optimizers [" in text
-    assert "]: it grows. Without batch 64: +4.00 [" in text
+    reach = 2.262157 * error
+    of_both = f"of the optimizers [{3.5 - reach:.2f}, {3.5 + reach:.2f}]: it grows."
+    assert "grows by +3.50 [" in text and f"{of_both} Without batch 64: +4.00 [" in text
     without = regimes.growth(results, "vit_signals_proxy", "batch_size", above=64)
     assert without is not None and without.found.mean == pytest.approx(4.0)
     figure = batch_size.draw(results)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import known_truth
 import pandas as pd
+import pytest
 import study_folder
 from scipy import stats
 
+from experiments.analysis import regimes, text_regimes
+from experiments.analysis.statistics.difference import difference_of
 from experiments.analysis.text_families import BLOCKS
 
 LOSS = {"metric": "loss", "unit": "nats per token", "better": "lower", "digits": 3}
@@ -152,6 +156,23 @@ def test_samples_are_measured_after_the_last_step_and_corrected_over_both(tmp_pa
     kept = [one for one in points if one["run_id"] != ran[-1]["run_id"]]
     pd.DataFrame(kept).to_csv(folder / "fresh" / "curves.csv", index=False)
     assert "(n = 5; " in BLOCKS["diffusion"](results), "a seed of one optimizer is no pair"
+
+
+@pytest.mark.parametrize(
+    ("gains", "wide_low", "untuned", "said"),
+    [
+        (GAINS, 0.02, (), "[0.02, 0.20]: it grows"),
+        (GAINS, -0.02, (), "[−0.02, 0.20]: it grows, at these settings"),
+        ([-gain for gain in GAINS], -0.3, (), "[−0.30, 0.20]: it shrinks, at these settings"),
+        ((0.1, -0.1) * 3, -0.3, (), "[−0.30, 0.20]: neither growth nor loss is shown"),
+        (GAINS, -0.02, ("batch 8",), "[−0.02, 0.20]: no verdict, a size is not tuned"),
+    ],
+)
+def test_growth_in_words(
+    gains: Sequence[float], wide_low: float, untuned: tuple[str, ...], said: str
+) -> None:
+    found = regimes.Growth(difference_of(gains, untuned=untuned), wide_low, 0.2)
+    assert text_regimes._grows(found) == f"of the optimizers {said}"
 
 
 def test_what_rounding_moves_near_the_best_cell_and_away_from_it(tmp_path: Path) -> None:

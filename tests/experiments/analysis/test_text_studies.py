@@ -209,3 +209,7 @@ def test_a_tie_that_turns_a_verdict_is_said_in_points_and_in_nats(tmp_path: Path
     said += "with another of them: AdamW"
     assert points == f"{said} −0.90 [−0.92, −0.88] points, Lion is behind."
     assert nats == f"{said} +0.190 [0.188, 0.192] nats of test loss, Lion is behind."
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    text = BLOCKS["heatmap"](make(alone, heatmap=rows))
+    assert text.endswith("with another of them: −0.90 [−0.92, −0.88], Lion is behind.")
