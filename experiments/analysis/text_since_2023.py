@@ -67,7 +67,8 @@ def _how(picks: pd.DataFrame, found: pd.DataFrame) -> str:
     if len(lost):
         each = (f"{name_of(r.optimizer)} {r.num_diverged:g} (`{r.experiment}`)"
                 for r in lost.itertuples())  # fmt: skip
-        said += f" Settings that diverged while tuning: {', '.join(each)}."
+        what = "Settings" if (lost.num_tuning_seeds == 1).all() else "Runs"
+        said += f" {what} that diverged while tuning: {', '.join(each)}."
     return said
 
 

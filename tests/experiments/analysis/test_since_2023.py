@@ -142,6 +142,19 @@ def test_the_text_has_picks_both_baselines_and_edges(tmp_path: Path) -> None:
     assert "diverged" in row(text, "MARS") and "16 with AdamW and 16 with Lion" in text
 
 
+def test_what_diverged_while_tuning_is_counted(tmp_path: Path) -> None:
+    results = make(tmp_path)
+    assert "while tuning" not in compared(results)
+    path = results / "studies" / LM / "since_2023" / "runs.csv"
+    runs = pd.read_csv(path)
+    lost = (runs.optimizer == "lamb") & (runs.lr == 0.1)
+    runs.loc[lost, ["state", "val", "test"]] = ["diverged", np.nan, np.nan]
+    runs.to_csv(path, index=False)
+    assert compared(results).endswith("Settings that diverged while tuning: LAMB 3 (`lm_proxy`).")
+    pd.concat([runs, runs.assign(seed=1)]).to_csv(path, index=False)
+    assert compared(results).endswith("Runs that diverged while tuning: LAMB 6 (`lm_proxy`).")
+
+
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     nothing, half = tmp_path / "nothing", tmp_path / "half"
     nothing.mkdir(), half.mkdir()
