@@ -183,10 +183,15 @@ def test_sharded_plans_in_units_for_people(tmp_path: Path) -> None:
     plan = {"experiment": "lm_7b", "params_total": 7.49e9, "devices": 1024, "micro_batch_size": 2,
             "ddp_bytes": 119.84e9, "hsdp_bytes": 20.06e9, "fsdp_bytes": 5.0e9,
             "checkpoint_bytes": 89.96e9, "days": 12.345}  # fmt: skip
-    rows = [plan | {"optimizer": name} for name in ("adamw", "adafactor", "lion_int8")]
-    pd.DataFrame(rows).to_csv(tmp_path / "plan_sharded.csv", index=False)
+    plans = [plan | {"optimizer": name} for name in ("adamw", "adafactor", "lion_int8")]
+    pd.DataFrame(plans).to_csv(tmp_path / "plan_sharded.csv", index=False)
     numbers = "1,024 | 2 | 119.8 | 20.1 | 5.0 | 90.0 | 12.3 |"
-    assert BLOCKS["sharded"](tmp_path).splitlines()[2:] == [
+    head, _, *rows = BLOCKS["sharded"](tmp_path).splitlines()
+    assert head == (
+        "| page | optimizer | GPUs | micro-batch | `ddp`, GB | `hsdp`, GB | `fsdp`, GB | "
+        "checkpoint, GB | days |"
+    )
+    assert rows == [
         f"| `lm_7b` (7.5 B) | AdamW | {numbers}",
         f"| `lm_7b` (7.5 B) | Lion, int8 momentum | {numbers}",
     ]
