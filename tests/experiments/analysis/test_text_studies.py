@@ -51,6 +51,7 @@ def make(folder: Path, **studies: list[dict[str, Any]]) -> Path:
 
 def test_the_heatmap_says_its_picks_and_their_difference(tmp_path: Path) -> None:
     lines = BLOCKS["heatmap"](make(tmp_path, heatmap=grid())).splitlines()
+    assert lines[0] == "|  | lr | weight decay | validation | test |"
     assert lines[2:] == [
         f"| AdamW | 0.01 | 0.1 | 90.00 | {MEANS['adamw']} |",
         f"| Lion | 0.001 | 0.1 | 90.00 | {MEANS['lion']} |",
@@ -70,7 +71,13 @@ def test_a_pick_on_an_edge_is_said_and_not_compared(tmp_path: Path) -> None:
 
 def test_batch_sizes_are_corrected_over_the_sizes(tmp_path: Path) -> None:
     rows = [*pair(batch_size=64), *pair(EVEN, batch_size=128), *pair(batch_size=256)]
-    small, middle, large = BLOCKS["batch_size"](make(tmp_path, batch_size=rows)).splitlines()[2:]
+    head, _, small, middle, large = BLOCKS["batch_size"](
+        make(tmp_path, batch_size=rows)
+    ).splitlines()
+    assert head == (
+        "| batch | Lion − AdamW, points [95 %] | p, Holm over the sizes | by accuracy | in test "
+        "loss, nats [95 %] |"
+    )
     assert small == f"| 64 | {GAIN} | {3 * P:.2g} | Lion is ahead | {LOSS} |"
     assert middle.startswith("| 128 | +0.00 [−") and "| 1 | not shown |" in middle
     assert large == f"| 256 | {GAIN} | {3 * P:.2g} | Lion is ahead | {LOSS} |"
@@ -100,7 +107,10 @@ def test_all_optimizers_stand_in_order_and_lion_minus_each(tmp_path: Path) -> No
         for row in pair() if row["optimizer"] == "adamw"
     ]  # fmt: skip
     text = BLOCKS["optimizers"](make(tmp_path, optimizers=pair() + more))
-    sgd, lion, adamw = text.splitlines()[2:]
+    head, _, sgd, lion, adamw = text.splitlines()
+    assert head == (
+        "|  | lr | weight decay | test | Lion − it, points [95 %] |  | in test loss, nats |  |"
+    )
     assert sgd == (
         "| SGD | 0.01 | 0.1 | 82.25 ± 0.08 | −1.90 [−1.92, −1.88] | Lion is behind | "
         "−0.210 [−0.212, −0.208] | Lion is ahead |"
@@ -122,6 +132,8 @@ def test_the_published_comparisons_and_what_each_shows(tmp_path: Path) -> None:
     results = tmp_path
     put_proxies(results, vit_proxy=pair(), fashion=pair(GAINS[:3]), resnet_proxy=pair())
     lines = BLOCKS["demo"](results).splitlines()
+    tried = "optimizer | picked lr | weight decay | validation %"
+    assert lines[0] == f"| {tried} | test %, mean ± s.e. | n |"
     assert lines[2:] == [
         f"| AdamW | 0.01 | 0.1 | 90.00 | {MEANS['adamw']} | 6 |",
         f"| Lion | 0.001 | 0.1 | 90.00 | {MEANS['lion']} | 6 |",
@@ -130,7 +142,10 @@ def test_the_published_comparisons_and_what_each_shows(tmp_path: Path) -> None:
         "**Lion is better**.",
     ]
     # three gains: sd 0.02, error 0.0115, times Student's 4.303: 0.0497
-    assert BLOCKS["proxies"](results).splitlines()[2:] == [
+    head, _, *rows = BLOCKS["proxies"](results).splitlines()
+    tested = "AdamW, test % | Lion, test % | Lion − AdamW, points [95 %]"
+    assert head == f"| proxy | {tested} | in test loss, nats |  |"
+    assert rows == [
         "| `fashion` | 80.10 ± 0.06 | 80.20 ± 0.06 | +0.10 [0.05, 0.15] | −0.010 [−0.015, −0.005] "
         "| not shown (3 seeds show nothing: it takes 4) |",
         f"| `resnet_proxy` | {MEANS['adamw']} | {MEANS['lion']} | {GAIN} | {LOSS} | "
