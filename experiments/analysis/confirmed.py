@@ -153,10 +153,22 @@ def _values(
     found = of_pairs(pairs, resolution=step, better=of_table(runs).better, untuned=edges)
     if not found.n:  # nobody has measured it
         return {"verdict": UNTESTED}
-    low, high = of_optimizers(found, pairs.ours.to_numpy(), pairs.theirs.to_numpy())
     return {
         **{f"{arm}_mean": pairs[arm].mean() for arm in pairs},
         **{f"{arm}_error": pairs[arm].sem() for arm in pairs},
+        **both_intervals(found, pairs),
+    }
+
+
+def both_intervals(found: Difference, pairs: pd.DataFrame) -> dict[str, Any]:
+    """Of a difference what `corrected` takes: both intervals, p before a correction, the verdict.
+
+    Args:
+        found: Over fresh seeds.
+        pairs: The values behind it, with the columns ours and theirs.
+    """
+    low, high = of_optimizers(found, pairs.ours.to_numpy(), pairs.theirs.to_numpy())
+    return {
         **numbers(found),
         "wide_low": _finite(low),
         "wide_high": _finite(high),
@@ -165,6 +177,14 @@ def _values(
         "p_holm": found.p_t,
         "verdict": found.verdict,
     }
+
+
+def mean_of(fresh: pd.DataFrame, name: str) -> tuple[float, float]:
+    """Test mean of an optimizer's fresh runs and its standard error; NaN where one diverged."""
+    mine = fresh[fresh.optimizer == name]
+    if (mine.state == "diverged").any():
+        return math.nan, math.nan
+    return float(mine.test.mean()), float(mine.test.sem())
 
 
 def resolution(runs: pd.DataFrame, column: str, has_own_n: bool) -> float:

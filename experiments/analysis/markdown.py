@@ -25,5 +25,16 @@ def interval(found: Difference, digits: int = 2) -> str:
     return text.replace("-", "−")
 
 
+def number(value: float, form: str = ".2f") -> str:
+    """A value in a cell; a dash where there is none."""
+    return "–" if value != value else f"{value:{form}}"
+
+
+def mean(value: float, error: float, digits: int = 2) -> str:
+    """`80.12 ± 0.34`; without an error where one value tells none, a dash without a value."""
+    text = number(value, f".{digits}f")
+    return text if value != value or error != error else f"{text} ± {error:.{digits}f}"
+
+
 def test_mean(chosen: Any) -> str:
-    return f"{chosen.test_mean:.2f} ± {chosen.test_error:.2f}"
+    return mean(chosen.test_mean, chosen.test_error)

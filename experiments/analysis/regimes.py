@@ -127,14 +127,15 @@ def growth(results: Path, experiment: str, kind: str, above: int = 0) -> Growth 
 
     Returns:
         The slope over log2(batch) of Lion's test value minus that of AdamW's, over paired seeds,
-        and its interval of the optimizers; None where the fresh runs are missing. Not tuned, if a
-        pick at any size lies on an edge.
+        and its interval of the optimizers. Not tuned, if a pick at any size lies on an edge. None
+        where a size has not been compared (no fresh runs, or one diverged), or only one is left.
     """
     cells = table(results, {experiment: ""}, {kind: ""})
+    cells = cells[cells.batch_size > above]
     fresh = study(f"{kind}_fresh", results, experiment)
-    if fresh is None or cells.empty:
+    if fresh is None or len(cells) < 2 or not cells.n.all():
         return None
-    cells, fresh = cells[cells.batch_size > above], fresh[fresh.batch_size > above]
+    fresh = fresh[fresh.batch_size.isin(cells.batch_size)]
     slopes, luck = {}, 0.0
     for name in (THEIRS, OURS):
         wide = fresh[fresh.optimizer == name].pivot(

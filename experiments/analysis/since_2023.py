@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.analysis.confirmed import corrected, judged
+from experiments.analysis.confirmed import corrected, judged, mean_of
 from experiments.analysis.sources import RESULTS, study
 from experiments.analysis.statistics.comparison import SETTING, choose
 from experiments.headline import of_table
@@ -85,8 +85,7 @@ def _pick(experiment: str, name: str, tuning: pd.DataFrame, fresh: pd.DataFrame)
         **{"digits": headline.digits, "unit": headline.points, "metric": headline.metric},
         "report": headline.report,
     }
-    if len(mine) and not (mine.state == "diverged").any():
-        row |= {"test": mine.test.mean(), "test_error": mine.test.sem()}
+    row["test"], row["test_error"] = mean_of(fresh, name)
     try:
         found = choose(tuning, name)
     except ValueError:  # no setting has finished with every seed

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.analysis.confirmed import corrected, judged
-from experiments.analysis.markdown import NO_STUDY, table
+from experiments.analysis.confirmed import corrected, judged, mean_of
+from experiments.analysis.markdown import NO_STUDY, mean, table
 from experiments.analysis.sources import study
 from experiments.analysis.statistics.comparison import choose
 from experiments.analysis.text_confirmed import HEADS, cells
@@ -48,5 +48,4 @@ def _picked(tuning: pd.DataFrame, fresh: pd.DataFrame, pair: str) -> tuple[str, 
         pick = choose(tuning, pair)
     except ValueError:
         return "none finished", "–"
-    test = fresh[fresh.optimizer == pair].test
-    return setting(pick), f"{test.mean():.2f} ± {test.sem():.2f}"
+    return setting(pick), mean(*mean_of(fresh, pair))

@@ -12,7 +12,7 @@ from experiments.analysis import big_vision
 from experiments.analysis.big_vision import ADAFACTOR, FINE_TUNING, IMAGE_TEXT, OURS, THEIRS, TUNING
 from experiments.analysis.confirmed import FRESH
 from experiments.analysis.drawing.names import name_of
-from experiments.analysis.markdown import NO_STUDY, table
+from experiments.analysis.markdown import NO_STUDY, mean, table
 from experiments.analysis.sources import study
 from experiments.analysis.statistics.comparison import choose
 from experiments.analysis.statistics.difference import INCONCLUSIVE
@@ -51,13 +51,7 @@ def _pair(item: Any) -> tuple[str, ...]:
 
 def _means(item: Any, *arms: str) -> tuple[str, ...]:
     values = [(getattr(item, f"{arm}_mean"), getattr(item, f"{arm}_error")) for arm in arms]
-    return tuple(_mean(mean, error) for mean, error in values)
-
-
-def _mean(mean: float, error: float) -> str:
-    if mean != mean:
-        return "–"
-    return f"{mean:.2f} ± {error:.2f}" if error == error else f"{mean:.2f}"
+    return tuple(mean(value, error) for value, error in values)
 
 
 def _how(found: pd.DataFrame, beside: str = "") -> str:

@@ -22,16 +22,17 @@ def cells(item: Any, digits: int = 2, said: Mapping[str, str] = SAID) -> tuple[s
         digits: Of the differences.
         said: Words of the verdicts; by default those on Lion.
     """
-    return gain(item, digits), wide(item, digits), _p(item), verdict(item, said)
+    return gain(item, digits), wide(item, digits), p(item), verdict(item, said)
 
 
-def gain(item: Any, digits: int = 2) -> str:
-    """The difference and its interval, which one seed does not have."""
-    if item.difference != item.difference:
+def gain(item: Any, digits: int = 2, prefix: str = "") -> str:
+    """The difference and its interval, which one seed does not have; `loss_` asks for another."""
+    mean, low, high = (getattr(item, f"{prefix}{key}") for key in ("difference", "low", "high"))
+    if mean != mean:
         return "–"
-    if item.low != item.low:
-        return rounded(item.difference, digits, signed=True).replace("-", "−")
-    return interval(Difference(item.difference, item.low, item.high, item.n), digits)
+    if low != low:
+        return rounded(mean, digits, signed=True).replace("-", "−")
+    return interval(Difference(mean, low, high, item.n), digits)
 
 
 def wide(item: Any, digits: int = 2) -> str:
@@ -41,7 +42,8 @@ def wide(item: Any, digits: int = 2) -> str:
     return ends(item.wide_low, item.wide_high, digits).replace("-", "−")
 
 
-def _p(item: Any) -> str:
+def p(item: Any) -> str:
+    """Of Student's test, corrected; a dash where nothing was judged."""
     is_told = item.verdict != "not tuned" and item.p_holm == item.p_holm
     return f"{item.p_holm:.2g}" if is_told else "–"
 

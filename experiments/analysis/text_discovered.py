@@ -7,9 +7,8 @@ from typing import Any
 
 from experiments.analysis import discovered
 from experiments.analysis.drawing.names import name_of
-from experiments.analysis.markdown import NO_STUDY, interval, table
-from experiments.analysis.statistics.difference import Difference
-from experiments.rounded import ends
+from experiments.analysis.markdown import NO_STUDY, number, table
+from experiments.analysis.text_confirmed import gain, p, wide
 
 SAID = {"better": "ahead", "worse": "behind", "inconclusive": "not shown"}
 
@@ -29,17 +28,13 @@ def of_discovered(results: Path) -> str:
 
 
 def _row(cell: Any) -> tuple[str, ...]:
-    digits, gain, wide, p = int(cell.digits), "–", "–", "–"
-    if cell.difference == cell.difference:
-        gain = interval(Difference(cell.difference, cell.low, cell.high, cell.n), digits)
-        gain += f" {cell.unit}"
-        wide = ends(cell.wide_low, cell.wide_high, digits).replace("-", "−")
-        p = "–" if cell.verdict == "not tuned" else f"{cell.p_holm:.2g}"
+    digits = int(cell.digits)
+    unit = f" {cell.unit}" if cell.difference == cell.difference else ""
     return (
         *(f"`{cell.experiment}`", discovered.ARMS[cell.arm]),
         *(_setting(cell.lr, cell.weight_decay), _setting(cell.their_lr, cell.their_weight_decay)),
-        *(_number(cell.ours, digits), _number(cell.theirs, digits)),
-        *(gain, wide, p, verdict(cell), f"{cell.n}"),
+        *(number(value, f".{digits}f") for value in (cell.ours, cell.theirs)),
+        *(gain(cell, digits) + unit, wide(cell, digits), p(cell), verdict(cell), f"{cell.n}"),
     )
 
 
@@ -55,7 +50,3 @@ def verdict(cell: Any) -> str:
 
 def _setting(lr: float, weight_decay: float) -> str:
     return "–" if lr != lr else f"{lr:g}; {weight_decay:g}"
-
-
-def _number(value: float, digits: int) -> str:
-    return "–" if value != value else f"{value:.{digits}f}"

@@ -13,13 +13,12 @@ import numpy as np
 import pandas as pd
 
 from experiments.analysis import text_twice
-from experiments.analysis.confirmed import corrected, judged, numbers
+from experiments.analysis.confirmed import both_intervals, corrected, judged, mean_of
 from experiments.analysis.drawing.names import name_of
-from experiments.analysis.markdown import NO_STUDY, table
+from experiments.analysis.markdown import NO_STUDY, mean, table
 from experiments.analysis.sources import study
 from experiments.analysis.statistics.comparison import Chosen, choose
 from experiments.analysis.statistics.difference import of_pairs
-from experiments.analysis.statistics.tuning_luck import of_optimizers
 from experiments.analysis.studies import read_study, study_path
 from experiments.analysis.text_confirmed import HEADS, cells, gain, verdict, wide
 from experiments.analysis.text_regimes import batch_size_signals, of_regimes, stronger
@@ -43,19 +42,21 @@ def picks(results: Path, experiments: tuple[str, ...]) -> str:
             continue
         digits = int(of_table(fresh).digits)
         for name in ("adamw", "lion"):
-            rows.append(_row(experiment, choose(tuning, name), choose(fresh, name), digits))
+            rows.append(_row(experiment, choose(tuning, name), fresh, digits))
         said.append(_difference(experiment, tuning, fresh, digits))
     heads = ("", "", "lr", "weight decay", "betas", "validation, tuning seeds", "test, fresh seeds")
     return "\n\n".join([table((*heads, "n"), rows), *said])
 
 
-def _row(experiment: str, picked: Chosen, ran: Chosen, digits: int) -> tuple[str, ...]:
+def _row(experiment: str, picked: Chosen, fresh: pd.DataFrame, digits: int) -> tuple[str, ...]:
     edge = " (edge)" if picked.on_edge else ""
     betas = "" if picked.beta1 is None else f"{picked.beta1:g}, {picked.beta2:g}"
     validation = f"{picked.val_mean:.{digits}f}"
+    test = mean(*mean_of(fresh, picked.optimizer), digits)
+    n = (fresh.optimizer == picked.optimizer).sum()
     return (
         *(f"`{experiment}`", f"{name_of(picked.optimizer)}{edge}", f"{picked.lr:g}"),
-        *(f"{picked.weight_decay:g}", betas, validation, _mean(ran, digits), f"{ran.n}"),
+        *(f"{picked.weight_decay:g}", betas, validation, test, f"{n}"),
     )
 
 
@@ -94,7 +95,7 @@ def diffusion(results: Path) -> str:
         ]
         said.append(
             f"Of samples after the last step, Lion − AdamW at the settings found: "
-            f"{'; '.join(told)} (n = {ends.seed.nunique()}; p is Holm's over these {len(told)})."
+            f"{'; '.join(told)} (n = {rows.n.min()}; p is Holm's over these {len(told)})."
         )
     return "\n\n".join(said)
 
@@ -102,13 +103,8 @@ def diffusion(results: Path) -> str:
 def _end(rows: pd.DataFrame) -> dict[str, Any]:
     """Lion minus AdamW of one metric that falls, over paired seeds: what `corrected` takes."""
     wide = rows.pivot(index="seed", columns="optimizer", values="value")
-    found = of_pairs(pd.DataFrame({"ours": wide.lion, "theirs": wide.adamw}), better="lower")
-    low, high = of_optimizers(found, wide.lion.to_numpy(), wide.adamw.to_numpy())
-    return {
-        **numbers(found),
-        **{"wide_low": low, "wide_high": high, "holds": low > 0 or high < 0, "n": found.n},
-        **{"p_holm": found.p_t, "verdict": found.verdict, "edges": ""},
-    }
+    pairs = pd.DataFrame({"ours": wide.lion, "theirs": wide.adamw}).dropna()
+    return {**both_intervals(of_pairs(pairs, better="lower"), pairs), "edges": ""}
 
 
 def horizon(results: Path) -> str:
@@ -122,7 +118,7 @@ def horizon(results: Path) -> str:
     found = corrected(pd.DataFrame([_judged(parts[steps], ran[steps]) for steps in parts]))
     for steps, row in zip(parts, found.itertuples(), strict=True):
         said = [_setting(choose(parts[steps], name)) for name in ("adamw", "lion")]
-        said += [_mean(choose(ran[steps], name), digits) for name in ("adamw", "lion")]
+        said += [mean(*mean_of(ran[steps], name), digits) for name in ("adamw", "lion")]
         rows.append((f"{steps:,}", *said, *cells(row, digits), f"{row.n}"))
     heads = ("steps", "AdamW's pick", "Lion's pick", "AdamW, test", "Lion, test")
     return table((*heads, f"Lion − AdamW {HEADS[0]}", *HEADS[1:], "n"), rows)
@@ -132,10 +128,6 @@ def _setting(picked: Chosen) -> str:
     betas = "" if picked.beta1 is None else f"; {picked.beta1:g}, {picked.beta2:g}"
     edge = " (edge)" if picked.on_edge else ""
     return f"{picked.lr:g}; {picked.weight_decay:g}{betas}{edge}"
-
-
-def _mean(ran: Chosen, digits: int) -> str:
-    return f"{ran.test_mean:.{digits}f} ± {ran.test_error:.{digits}f}"
 
 
 def rounding(results: Path) -> str:

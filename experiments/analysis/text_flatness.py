@@ -62,8 +62,7 @@ def flatness_signals(results: Path) -> str:
         lines.append(line)
     heads = ("noise", "scale", "AdamW, nats", "Lion, nats", "Lion − AdamW [95 %]",
              "in the rise over no noise", "p, Holm", "")  # fmt: skip
-    n = rows.seed.nunique()
-    said = f"Training loss; n = {n} seeds, at the settings found."
+    said = f"Training loss; n = {len(clean.dropna())} seeds, at the settings found."
     return "\n\n".join([table(heads, lines), said, _hessian(results, SIGNALS)])
 
 
@@ -88,6 +87,7 @@ def _hessian(results: Path, experiment: str) -> str:
     if not path.exists():
         return NO_STUDY
     wide = pd.read_csv(path).pivot(index="seed", columns="optimizer", values="hessian_top")
+    wide = wide[["adamw", "lion"]].dropna()
     found = of_pairs(pd.DataFrame({"ours": wide.lion, "theirs": wide.adamw}))
     larger = int((wide.lion > wide.adamw).sum())
     spans = {n: f"{wide[n].min():.0f} to {wide[n].max():.0f}" for n in ("lion", "adamw")}

@@ -8,9 +8,8 @@ from typing import Any
 import pandas as pd
 
 from experiments.analysis import regimes
-from experiments.analysis.markdown import NO_STUDY, interval, table
-from experiments.analysis.statistics.difference import Difference
-from experiments.analysis.text_confirmed import cells
+from experiments.analysis.markdown import NO_STUDY, interval, number, table
+from experiments.analysis.text_confirmed import cells, gain
 from experiments.rounded import ends
 
 PICKS = ("AdamW: lr", "weight decay", "test %", "Lion: lr", "weight decay", "test %", "n")
@@ -47,12 +46,14 @@ def batch_size_signals(results: Path) -> str:
     grown = regimes.growth(results, experiment, kind)
     least = int(found.batch_size.min())
     rest = regimes.growth(results, experiment, kind, above=least)
-    if grown is not None and rest is not None:
+    if grown is not None:
         said.append(
             f"With each doubling of the batch Lion − AdamW grows by {interval(grown.found, 2)} "
             f"points (slope over all sizes, n = {grown.found.n}, at the settings found), "
-            f"{_grows(grown)}. Without batch {least}: {interval(rest.found, 2)}, {_grows(rest)}."
+            f"{_grows(grown)}."
         )
+    if grown is not None and rest is not None:
+        said[-1] += f" Without batch {least}: {interval(rest.found, 2)}, {_grows(rest)}."
     return "\n\n".join(said)
 
 
@@ -67,7 +68,7 @@ def _grows(growth: regimes.Growth) -> str:
 
 def _picked(cell: Any) -> tuple[str, ...]:
     both = [
-        f"{getattr(cell, name + key):{form}}"
+        number(getattr(cell, name + key), form)
         for name in (regimes.THEIRS, regimes.OURS)
         for key, form in (("_lr", "g"), ("_weight_decay", "g"), ("", ".2f"))
     ]
@@ -84,7 +85,5 @@ def _cells(found: pd.DataFrame) -> str:
 
 
 def _regime(cell: Any) -> tuple[str, ...]:
-    loss = "–"
-    if cell.loss_difference == cell.loss_difference:
-        loss = interval(Difference(cell.loss_difference, cell.loss_low, cell.loss_high, cell.n), 3)
+    loss = gain(cell, 3, "loss_")
     return cell.family, cell.regime, str(cell.batch_size), *cells(cell), loss

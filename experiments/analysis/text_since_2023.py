@@ -10,7 +10,7 @@ import pandas as pd
 
 from experiments.analysis import since_2023
 from experiments.analysis.drawing.names import name_of
-from experiments.analysis.markdown import NO_STUDY, table
+from experiments.analysis.markdown import NO_STUDY, mean, number, table
 from experiments.analysis.since_2023 import PAGES, THEIRS
 from experiments.analysis.text_confirmed import HEADS, cells
 
@@ -43,8 +43,8 @@ def _page(page: str, picks: pd.DataFrame, found: pd.DataFrame) -> str:
 
 def _row(pick: Any, found: pd.DataFrame) -> tuple[str, ...]:
     digits = int(pick.digits)
-    row = [name_of(pick.optimizer), setting(pick), _number(pick.val, digits)]
-    row.append(_mean(pick.test, pick.test_error, digits))
+    row = [name_of(pick.optimizer), setting(pick), number(pick.val, f".{digits}f")]
+    row.append(mean(pick.test, pick.test_error, digits))
     for theirs in THEIRS:
         mine = found[(found.ours == pick.optimizer) & (found.theirs == theirs)]
         gains = [cells(item, digits, SAID) for item in mine.itertuples()]
@@ -59,16 +59,6 @@ def setting(pick: Any) -> str:
     return f"{pick.lr:g}; {pick.weight_decay:g}" + (" (edge)" if pick.on_edge else "")
 
 
-def _number(value: float, digits: int) -> str:
-    return "–" if value != value else f"{value:.{digits}f}"
-
-
-def _mean(mean: float, error: float, digits: int) -> str:
-    if mean != mean or error != error:
-        return _number(mean, digits)
-    return f"{mean:.{digits}f} ± {error:.{digits}f}"
-
-
 def _how(picks: pd.DataFrame, found: pd.DataFrame) -> str:
     judged = found[found.verdict.isin(["better", "worse", "inconclusive"])]
     numbers = [f"{(judged.theirs == name).sum()} with {name_of(name)}" for name in THEIRS]
@@ -77,7 +67,8 @@ def _how(picks: pd.DataFrame, found: pd.DataFrame) -> str:
     if len(lost):
         each = (f"{name_of(r.optimizer)} {r.num_diverged:g} (`{r.experiment}`)"
                 for r in lost.itertuples())  # fmt: skip
-        said += f" Settings that diverged while tuning: {', '.join(each)}."
+        what = "Settings" if (lost.num_tuning_seeds == 1).all() else "Runs"
+        said += f" {what} that diverged while tuning: {', '.join(each)}."
     return said
 
 

@@ -68,7 +68,7 @@ def of_parts(
 def sentence(choices: Mapping[str, Sequence[Difference]], digits: int = 2, unit: str = "") -> str:
     """Which verdicts hang on a tie; empty where none does."""
     lines = [
-        f"{name} {interval(found, digits)}{unit}, {SAID[verdict]}{_why(found)}"
+        f"{name} {interval(found, digits)}{unit}, {SAID[verdict]}{_why(found)}".lstrip()
         for name, (found, verdict) in turned(choices).items()
     ]
     if not lines:

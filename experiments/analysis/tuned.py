@@ -62,7 +62,7 @@ def title(study: pd.DataFrame) -> str:
 
 def caption(arms: pd.DataFrame) -> str:
     """Sentence on how the numbers of `tuned` came about."""
-    counts = sorted(arms.n[arms.n > 0].unique())
+    counts = sorted(arms.n[arms.n > 0].unique()) or [0]
     seeds = f"{counts[0]:g}" if len(counts) == 1 else f"{counts[0]:g} to {counts[-1]:g}"
     tried = sorted(arms.num_settings.unique())
     settings = f"{tried[0]:g}" if len(tried) == 1 else f"{tried[0]:g} to {tried[-1]:g}"

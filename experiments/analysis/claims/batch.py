@@ -99,10 +99,12 @@ def gain_grows(evidence: Evidence) -> Finding:
     if also is not None:
         for name in (kind, f"{kind}_fresh"):
             evidence.study(name, other)  # named among the files that the answer is from
+        untuned = f"not tuned at {', '.join(also.found.untuned)}" if also.found.untuned else ""
+        shown = untuned or also.found.reason or "shown"
         note += (
             f"; {other}, fresh seeds: "
             f"{with_signs(also.found.mean, also.found.low, also.found.high, 2)} "
-            f"(n = {also.found.n}; {also.found.reason or 'shown'}), of the optimizers "
+            f"(n = {also.found.n}; {shown}), of the optimizers "
             f"{ends(also.wide_low, also.wide_high, 2, signed=True)}"
         )
     measure = "growth of the gain of Lion per doubling of the batch"

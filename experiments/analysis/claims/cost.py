@@ -31,7 +31,7 @@ class Cost:
             return self.unit or "unknown"
         return (
             f"{self.amount:,.0f} {self.unit}"
-            if self.amount >= 10
+            if self.amount >= 9.5  # what is rounded to 10 or more
             else f"{self.amount:.1g} {self.unit}"
         )
 

@@ -156,11 +156,23 @@ def test_the_text_has_the_numbers_and_what_stands_in_their_way(tmp_path: Path) -
     made.write(tmp_path, "finetune_proxy", "tuning", made.fine_tuned(), SHIFTED)
     text = text_big_vision.two_stage(tmp_path)
     assert "| AdamW | 0.1 (edge) | 0.1 | 59." in text
+    assert text.startswith(
+        "| pre-training | lr | weight decay | validation % | fine-tuning: lr | v"
+    )
+    heads = (
+        "Lion − AdamW, points [95 %, at the settings found] | of the optimizers | p, Holm |  | n"
+    )
+    assert f"\n|  | AdamW, % | Lion, % | {heads} |\n" in text
     assert "| shifted test | 70." in text and "| +2.00 [" in text
     assert text.count("not tuned (AdamW, Lion on an edge)") == 3  # the pre-training, raw twice
     assert "| test, averaged weights | – | – | – | – | – | not tuned" not in text
     made.image_texts(tmp_path, adamw=30.0, lion=32.0, adafactor=35.0)
     text = text_big_vision.contrastive(tmp_path)
     assert "| Adafactor | 0.2 | 0.2 | 34.1" in text
+    assert text.startswith("|  | lr | weight decay | validation, image to text, recall at 1, % |\n")
+    assert (
+        "\n|  | against | it, % | Lion, % | Lion − it, points [95 %, at the settings found] | "
+        in text
+    )
     assert "| zero-shot, ten scripts | Adafactor | 47." in text and "| −3.0" in text
     assert "Lion is behind" in text and "fresh seeds" in text and "over 6 comparisons" in text

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from experiments.analysis.confirmed import corrected, judged
-from experiments.analysis.tuned import differences, tuned
+from experiments.analysis.tuned import caption, differences, title, tuned
 
 SEEDS = range(100, 110)
 
@@ -127,3 +127,33 @@ def test_arms_of_a_study_and_their_differences_corrected_over_them() -> None:
     assert arms.test_mean["lion", 64] - arms.test_mean["adamw", 64] == pytest.approx(
         np.mean(gains[64])
     )
+
+
+def test_a_caption_says_seeds_settings_edges_and_what_was_lost() -> None:
+    arms = pd.DataFrame({
+        "optimizer": ["lion", "adamw", "lion", "sgd"], "n": [5, 3, 5, 0],
+        "num_settings": [9, 9, 12, 12], "tuned": ["learning rate", "", "learning rate", ""],
+        "on_edge": [True, False, True, False],
+    })  # fmt: skip
+    assert caption(arms) == (
+        "Ours: a proxy, no result of the paper's model; its own axis. Validation picks one of 9 to "
+        "12 settings (learning rate), the test set reports it: mean and standard error over n = 3 "
+        "to 5 seeds. On the edge of its grid, so not tuned (hollow): Lion. No setting finished "
+        "with every seed: SGD."
+    )
+    named = arms[:2].assign(arm=["Lion at 64", "AdamW at 64"], n=5, num_settings=9)
+    assert "one of 9 settings (learning rate)" in caption(named)
+    assert caption(named).endswith("over n = 5 seeds. On the edge of its grid, so not tuned "
+                                   "(hollow): Lion at 64.")  # fmt: skip
+    lost = named.assign(n=0, on_edge=False)
+    assert "over n = 0 seeds. No setting finished with every seed: Lion at 64" in caption(lost)
+    alone = named.assign(num_settings=1, on_edge=False)
+    assert "One setting each, tested: mean" in caption(alone) and "edge" not in caption(alone)
+
+
+def test_a_heading_says_model_and_data_where_the_table_does() -> None:
+    runs = pd.DataFrame([known_truth.run("lion", 0, 90.0, experiment="fashion")])
+    assert title(runs) == "Ours, proxy: fashion (39,322 parameters, digits)"
+    assert "80,586 parameters, 10,000 images" in title(runs.drop(columns="data"))
+    known = runs.drop(columns="num_params").assign(experiment="my_own")
+    assert title(known) == "Ours, proxy: my_own (model and data not recorded)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from experiments.analysis.drawing import figure_style
 from experiments.analysis.figures import search_discovered
 from experiments.analysis.markdown import NO_STUDY
 from experiments.analysis.report import search_page
-from experiments.analysis.text_discovered import of_discovered
+from experiments.analysis.text_discovered import of_discovered, verdict
 
 TOP1 = {"metric": "top1", "unit": "%", "better": "higher", "digits": 2, "n": 20_000}
 LOSS = {"metric": "loss", "unit": "nats per token", "better": "lower", "digits": 3}
@@ -103,6 +104,11 @@ def test_an_edge_is_said_of_the_optimizer_that_lies_on_it(tmp_path: Path) -> Non
     assert cells.verdict["lm_proxy", "lion"] == "worse", "Lion is tuned, and so is AdamW"
     text = of_discovered(results)
     assert text.count("not tuned (discovered program on an edge)") == 2
+    assert text.startswith(
+        "|  |  | lr; weight decay | AdamW's | test | AdamW, test | minus AdamW [95 %, at the "
+        "settings found] | of the optimizers | p, Holm over the pages |  | n |\n"
+    )
+    assert "| `lm_proxy` | discovered program | 0.1; 1 | 0.01; 1 | 2.700 | 3.000 | −0.300 [" in text
     assert "Not run yet: `vit_mnist1d_proxy`, `resnet_proxy`" in text
 
 
@@ -113,6 +119,29 @@ def test_the_text_has_both_intervals_in_the_pages_unit(tmp_path: Path) -> None:
     (row,) = [line for line in lines if line.startswith("| `lm_proxy` | discovered program")]
     assert "−0.300 [−0.3" in row and "nats per token" in row and "| ahead | 10 |" in row
     assert of_discovered(study_folder.make(empty)) == NO_STUDY
+
+
+@pytest.mark.parametrize(
+    ("found", "holds", "edges", "said"),
+    [
+        ("better", True, "", "ahead"), ("better", False, "", "ahead, at these settings"),
+        ("worse", True, "", "behind"), ("worse", False, "", "behind, at these settings"),
+        ("inconclusive", False, "", "not shown"), ("diverged", False, "", "diverged"),
+        ("not tuned", False, "adamw, program", "not tuned (AdamW, discovered program on an edge)"),
+    ],
+)  # fmt: skip
+def test_verdicts_in_words(found: str, holds: bool, edges: str, said: str) -> None:
+    assert verdict(SimpleNamespace(verdict=found, holds=holds, edges=edges)) == said
+
+
+def test_one_fresh_seed_has_a_difference_and_no_interval(tmp_path: Path) -> None:
+    results = make(tmp_path)
+    path = results / "studies" / "lm_proxy" / "discovered_fresh" / "runs.csv"
+    runs = pd.read_csv(path)
+    runs[runs.seed == 101].assign(test=3 - 0.3 * (runs.optimizer == "program")).to_csv(path)
+    lines = of_discovered(results).splitlines()
+    (row,) = [line for line in lines if line.startswith("| `lm_proxy` | discovered program")]
+    assert "| 2.700 | 3.000 | −0.300 nats per token | – | 1 | not shown | 1 |" in row
 
 
 def test_the_figure_fits_its_page_and_right_is_ahead(tmp_path: Path) -> None:

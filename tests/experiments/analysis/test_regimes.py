@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+import known_truth
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +15,8 @@ import study_folder
 from scipy import stats
 
 from experiments.analysis import regimes, text_families
+from experiments.analysis.claims import batch
+from experiments.analysis.claims.evidence import Evidence
 from experiments.analysis.drawing import figure_style
 from experiments.analysis.figures import batch_size, regime_map
 from experiments.analysis.statistics.difference import difference_of
@@ -97,6 +102,7 @@ def test_the_map_says_who_is_ahead_where(results: Path) -> None:
     assert cells.loss_difference[TRUE, 64] == pytest.approx(-6 / 50)
     assert np.isnan(cells.loss_difference["200 examples", 64]), "of a diverged cell nothing is said"
     assert (cells.lion_lr[TRUE, 1], cells.num_settings[TRUE, 1], cells.n[TRUE, 1]) == (0.01, 9, 10)
+    assert (cells.num_tuning_seeds == 1).all()
 
 
 @pytest.mark.parametrize(
@@ -169,6 +175,12 @@ def test_the_stronger_comparison_has_its_own_correction_and_says_the_picks(resul
     text = text_families.BLOCKS["stronger"](results)
     assert "| true labels | 0.01 | 1 | 80.00 | 0.01 | 1 | 80.00 | 10 |" in text
     assert "| 20 % of labels redrawn | 64 | +6.00 [" in text and text.count("Lion is ahead") == 1
+    each = "lr | weight decay | test %"
+    assert text.startswith(f"|  | AdamW: {each} | Lion: {each} | n |\n")
+    assert (
+        "| family | regime | batch | Lion − AdamW, points [95 %, at the settings found] | of the "
+        "optimizers | p, Holm over the rows |  | in test loss, nats |\n"
+    ) in text
 
 
 def test_batch_sizes_on_many_signals_say_how_the_gain_grows(results: Path) -> None:
@@ -186,8 +198,9 @@ def test_batch_sizes_on_many_signals_say_how_the_gain_grows(results: Path) -> No
     assert (grown.wide_high - grown.wide_low) / 2 == pytest.approx(2.262157 * error)
     text = text_families.BLOCKS["batch_size_signals"](results)
     assert "| 128 | 0.01 | 1 | 80.00 | 0.01 | 1 | 83.00 | 10 |" in text
-    assert "grows by +3.50 [" in text and "found), of the optimizers [" in text
-    assert "]: it grows. Without batch 64: +4.00 [" in text
+    reach = 2.262157 * error
+    of_both = f"of the optimizers [{3.5 - reach:.2f}, {3.5 + reach:.2f}]: it grows."
+    assert "grows by +3.50 [" in text and f"{of_both} Without batch 64: +4.00 [" in text
     without = regimes.growth(results, "vit_signals_proxy", "batch_size", above=64)
     assert without is not None and without.found.mean == pytest.approx(4.0)
     figure = batch_size.draw(results)
@@ -209,6 +222,59 @@ def test_batch_sizes_on_many_signals_say_how_the_gain_grows(results: Path) -> No
     assert "hollow): AdamW at 256, Lion at 256." in " ".join(
         batch_size.draw(results).get_supxlabel().split()
     )
+
+
+def test_growth_is_told_only_where_every_size_was_compared(results: Path) -> None:
+    """A slope is one of two sizes or more; without a comparison at one of them there is none."""
+    gains = {1: 0.0, 2: 3.0, 4: 7.0}
+    ran = [row for size, gain in gains.items() for row in fresh(0.0, size, gain)]
+    tuned = [row for size in gains for row in tuning(0.0, size)]
+    folder = results / "studies" / "vit_signals_proxy"
+    asked = results, "vit_signals_proxy", "batch_size"
+
+    def text(fresh: list[dict[str, Any]], tuning: list[dict[str, Any]]) -> str:
+        shutil.rmtree(folder, ignore_errors=True)
+        write(results, "vit_signals_proxy", batch_size_fresh=fresh, batch_size=tuning)
+        return text_families.BLOCKS["batch_size_signals"](results)
+
+    write(results, "vit_signals_proxy", batch_size_fresh=ran)
+    assert regimes.growth(*asked) is None, "fresh runs of which no tuning is there"
+    assert "not run yet" in text_families.BLOCKS["batch_size_signals"](results)
+    two = [[row for row in rows if row["batch_size"] > 1] for rows in (ran, tuned)]
+    said = text(*two)
+    assert "grows by +4.00 [" in said and "Without batch" not in said and "nan" not in said
+    assert regimes.growth(*asked, above=2) is None
+    assert "grows by +4.00 [" in text(ran, two[1]), "batch 1 was not tuned"
+    for lost in ([row for row in ran if row["batch_size"] != 2],
+                 [row | {"state": "diverged", "test": None, "test_loss": None}
+                  if row["batch_size"] == 2 and row["seed"] == 103 else row
+                  for row in ran]):  # fmt: skip
+        said = text(lost, tuned)
+        assert "grows by" not in said and "nan" not in said
+        assert "| 2 | 0.01 | 1 | – | 0.01 | 1 | – | 0 |" in said
+    assert "grows by +3.50 [" in text(ran, tuned), "batch 1 counts"
+    said = text([row for row in ran if row["seed"] == 100], tuned)
+    assert "nan" not in said
+    assert re.search(r"\| 2 \| \+\d\.\d\d \| – \| 1 \| not shown \| −0\.\d{3} \|", said)
+
+
+def test_the_claim_says_how_the_gain_grows_on_many_signals(results: Path) -> None:
+    ran = [row for size in (64, 128) for row in fresh(0.0, size, size / 64)]
+    tuned = [row for size in (64, 128) for row in tuning(0.0, size)]
+    small = [row for size in (16, 32) for row in known_truth.arms(
+        {"lion": 91.0, "adamw": 90.0}, batch_size=size)]  # fmt: skip
+    write(results, "vit_proxy", batch_size=small)
+    write(results, "vit_signals_proxy", batch_size=tuned, batch_size_fresh=ran)
+    note = batch.gain_grows(Evidence(results.parent)).note
+    assert re.search(r"fresh seeds: \+1\.00 \[.*\] \(n = 10; shown\), of the optimizers \[", note)
+    path = results / "studies/vit_signals_proxy"
+    tuned[9:18] = tuning(0.0, 64, best=2)[9:]  # Lion's on an edge
+    for row in ran[10:20]:
+        row["lr"] = 0.1
+    pd.DataFrame(tuned).to_csv(path / "batch_size" / "runs.csv")
+    pd.DataFrame(ran).to_csv(path / "batch_size_fresh" / "runs.csv")
+    note = batch.gain_grows(Evidence(results.parent)).note
+    assert "(n = 10; not tuned at batch 64), of the optimizers [" in note
 
 
 def test_colours_are_the_winners_and_paler_where_only_the_settings_are_shown() -> None:

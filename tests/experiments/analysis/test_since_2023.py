@@ -128,14 +128,31 @@ def row(text: str, name: str, number: int = 0) -> str:
 
 def test_the_text_has_picks_both_baselines_and_edges(tmp_path: Path) -> None:
     text = compared(make(tmp_path))
-    assert "minus AdamW, points [95 %, at the settings found]" in text
-    assert "minus Lion, nats per token [95 %, at the settings found]" in text
+    each = "[95 %, at the settings found] | of the optimizers | p, Holm |  |"
+    assert (
+        "| `lm_proxy` | lr; weight decay | validation | test loss, mean ± s.e. | minus AdamW, "
+        f"nats per token {each} minus Lion, nats per token {each} n |\n"
+    ) in text
+    assert f"minus Lion, points {each}" in text
     muon = row(text, "Muon", 1)
     assert "| 0.01; 1 | 3.000 | 2.950 ± 0.002 | −0.050 [−0.05" in muon
     assert muon.count("| ahead |") == 2 and muon.endswith("| 10 |")
     assert row(text, "AdamW").count("|  |  |  |  |") == 1, "none against itself"
     assert "0.1; 1 (edge)" in row(text, "ADOPT") and "not tuned (ADOPT on an edge)" in text
     assert "diverged" in row(text, "MARS") and "16 with AdamW and 16 with Lion" in text
+
+
+def test_what_diverged_while_tuning_is_counted(tmp_path: Path) -> None:
+    results = make(tmp_path)
+    assert "while tuning" not in compared(results)
+    path = results / "studies" / LM / "since_2023" / "runs.csv"
+    runs = pd.read_csv(path)
+    lost = (runs.optimizer == "lamb") & (runs.lr == 0.1)
+    runs.loc[lost, ["state", "val", "test"]] = ["diverged", np.nan, np.nan]
+    runs.to_csv(path, index=False)
+    assert compared(results).endswith("Settings that diverged while tuning: LAMB 3 (`lm_proxy`).")
+    pd.concat([runs, runs.assign(seed=1)]).to_csv(path, index=False)
+    assert compared(results).endswith("Runs that diverged while tuning: LAMB 6 (`lm_proxy`).")
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
@@ -152,6 +169,7 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
 def test_the_cost_table_has_ratios_and_bytes(tmp_path: Path) -> None:
     text = cost(make(tmp_path))
     assert "| Muon | 41 [40.9, 41.2] | 41 [40.9, 41.2] | 14.00 |" in text
+    assert "state, bytes a parameter (`" in text.splitlines()[0].split(" | ")[-1]
     assert "a processor; torch's threads: 1" in text
     path = tmp_path / "results" / "bench" / "optimizers.csv"
     path.write_text("model,optimizer\n")

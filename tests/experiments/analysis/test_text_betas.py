@@ -40,6 +40,10 @@ def test_every_pair_stands_against_lions_own(tmp_path: Path) -> None:
     block = text_tables.BLOCKS["betas_signals"]
     assert "not run yet" in block(folder)
     make(folder)
+    ran = folder / "studies" / text_betas.PAGE / "betas_fresh" / "runs.csv"
+    ran.rename(ran.with_name("kept.csv"))
+    assert "not run yet" in block(folder), "tuned, and not compared yet"
+    ran.with_name("kept.csv").rename(ran)
     lines = block(folder).splitlines()[2:]
     assert [line.split(" | ")[0] for line in lines] == [
         *("| 0.9, 0.9", "| 0.99, 0.99", "| 0.95, 0.98", "| 0.9, 0.99 (Lion's)")
@@ -48,3 +52,18 @@ def test_every_pair_stands_against_lions_own(tmp_path: Path) -> None:
     assert "| 0.01; 10 |" in single and "| behind |" in single and "−3." in single
     assert "0.001; 10 (edge)" in untuned and "not tuned (0.99, 0.99 on an edge)" in untuned
     assert "| not shown |" in close and own.count("|  ") >= 4
+
+
+def test_a_pair_of_which_a_fresh_run_diverged_has_no_mean(tmp_path: Path) -> None:
+    folder = study_folder.make(tmp_path)
+    make(folder)
+    path = folder / "studies" / text_betas.PAGE / "betas_fresh" / "runs.csv"
+    runs = pd.read_csv(path)
+    lost = (runs.beta2 == 0.9) & (runs.seed == 104)
+    runs.loc[lost, ["state", "val", "test"]] = ["diverged", np.nan, np.nan]
+    runs[runs.beta1 != 0.95].to_csv(path, index=False)
+    single, _, close, own = text_tables.BLOCKS["betas_signals"](folder).splitlines()[2:]
+    assert single == "| 0.9, 0.9 | 0.01; 10 | – | – | – | – | diverged | 0 |"
+    assert close == "| 0.95, 0.98 | 0.01; 10 | – | – | – | – | not run | 0 |"
+    mine = runs[(runs.beta1 == 0.9) & (runs.beta2 == 0.99)].test
+    assert f"| 0.01; 10 | {mine.mean():.2f} ± {mine.std() / 10**0.5:.2f} |" in own

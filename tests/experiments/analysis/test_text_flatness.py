@@ -60,6 +60,15 @@ def test_each_proxy_has_a_row_of_the_figure_the_default_one_first(results: Path)
     assert "n = 6 (vit_proxy) and 10 (vit_signals_proxy) seeds" in words
 
 
+def test_a_seed_of_one_optimizer_alone_is_not_counted(results: Path) -> None:
+    for name in ("noise", "hessian"):
+        path = results / f"studies/vit_signals_proxy/landscape/{name}.csv"
+        rows = pd.read_csv(path)
+        rows[(rows.optimizer == "lion") | (rows.seed > 0)].to_csv(path, index=False)
+    said = BLOCK(results)
+    assert "n = 9 seeds" in said and "Lion's is larger in 9 of 9 seeds" in said
+
+
 def test_nothing_is_said_where_nothing_was_measured(tmp_path: Path) -> None:
     assert "not run yet" in BLOCK(study_folder.make(tmp_path))
 
@@ -70,4 +79,5 @@ def test_what_other_picks_might_turn_is_shown_at_the_settings_found_only(results
     tops.assign(hessian_top=tops.hessian_top + 40 * tops.seed).to_csv(path, index=False)
     said = BLOCK(results).splitlines()[-1]
     assert "in 10 of 10 seeds, by +10.0 [" in said and "of the optimizers [−" in said
+    assert "Hessian: 50 to 410 for Lion's runs, 40 to 400 for AdamW's;" in said
     assert said.endswith(": shown at the settings found only.")

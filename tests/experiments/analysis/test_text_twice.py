@@ -14,7 +14,7 @@ def put(results: Path, study: str, tests: list[float], seconds: list[float]) -> 
     folder.mkdir(parents=True)
     rows = [
         {"run_id": f"run{place}", "experiment": "lm_proxy", "cpu": "a", "seconds": took,
-         "test": test, "unit": "nats", "digits": 3}
+         "test": test, "unit": "nats", "digits": 3, "lr": 0.1}
         for place, (test, took) in enumerate(zip(tests, seconds, strict=True))
     ]  # fmt: skip
     pd.DataFrame(rows).to_csv(folder / "runs.csv", index=False)
@@ -34,5 +34,8 @@ def test_a_run_on_another_kind_of_cpu_is_another_matter(tmp_path: Path) -> None:
     put(tmp_path, "tuning", [1.0], [5.0])
     put(tmp_path, "other", [2.0], [6.0])
     path = tmp_path / "studies/lm_proxy/other/runs.csv"
-    pd.read_csv(path).assign(cpu="b").to_csv(path, index=False)
+    other = pd.read_csv(path)
+    other.assign(cpu="b").to_csv(path, index=False)
     assert text_twice.sentence(tmp_path) == ""
+    other.drop(columns="digits").to_csv(path, index=False)
+    assert text_twice.sentence(tmp_path) == "", "a table of the time before"

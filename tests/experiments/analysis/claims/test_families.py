@@ -10,7 +10,6 @@ import known_truth
 import numpy as np
 import pandas as pd
 import pytest
-import study_folder
 
 from experiments.analysis import text_families
 from experiments.analysis.claims import families
@@ -164,31 +163,6 @@ def test_the_figure_has_our_curves_in_panels_of_their_own(tmp_path: Path) -> Non
     titles = [axis.get_title(loc="left") for axis in figure.axes]
     assert [t for t in titles if "proxy" in t] == ["Ours, proxy: lm_proxy\n(39,322 weights, kjv)"]
     assert "n = 8 fresh seeds" in figure.get_supxlabel()
-
-
-def test_the_text_says_what_was_picked_and_what_fresh_seeds_say(tmp_path: Path) -> None:
-    tuning(tmp_path)
-    fresh(tmp_path, 1.5)
-    text = text_families.picks(tmp_path / "results", ("lm_proxy", "mlm_proxy"))
-    assert "| `lm_proxy` | Lion | 0.001 | 0.1 | 0.9, 0.99 | 2.003 | 1.506 ± 0.003 | 8 |" in text
-    assert "| `mlm_proxy` | *(not run yet)* |" in text
-    assert (
-        " at the settings found, [−0." in text and " of the optimizers (lower is better; Lion is "
-    )
-    assert "Lion is ahead; 3 settings each on 3 seeds, n = 8 fresh ones)" in text
-    tuning(tmp_path, best=1e-2)
-    fresh(tmp_path, 1.5, lr=1e-2)
-    text = text_families.picks(tmp_path / "results", ("lm_proxy",))
-    assert "Lion (edge)" in text and "not tuned" in text
-
-
-def test_the_text_says_what_rounding_alone_moves(tmp_path: Path) -> None:
-    grid = known_truth.grid("lion", 1e-3, 1.0, seeds=range(2))
-    moved = [{**row, "test": row["test"] + (n == 3)} for n, row in enumerate(grid)]
-    results = study_folder.make(tmp_path, heatmap=grid, heatmap_avx2=moved)
-    said = text_families.rounding(results)
-    assert said.startswith(f"{len(grid)} runs of the heatmap were trained twice")
-    assert "In the cells within 2 points of the best" in said and "(largest 1.00)" in said
 
 
 def of_length(steps: int, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -571,15 +571,6 @@ class Shaken(Tables):
         self.read = read  # type: ignore[method-assign]
 
 
-def test_costs_by_hand(root: Path) -> None:
-    evidence, tables = Evidence(root), Tables(ROOT / "results" / "paper")
-    cost = {name: claims_cost.COSTS[name](evidence, tables) for name in claims_cost.COSTS}
-    assert cost["C005"].amount == pytest.approx(6 * 90.2)
-    assert cost["C008"].amount == pytest.approx((783 + 4262) * 1e18 / (0.4 * 312e12) / 3600)
-    assert cost["C028"].amount == pytest.approx(2 * 6 * 731e6 * 262144 * 125000 / 124.8e12 / 3600)
-    assert (str(cost["C079"]), str(cost["C021"])) == ("72,000 TPU-V2-hours", "unknown")
-
-
 def test_damage_is_one_line_and_spoils_only_its_own_claims(root: Path) -> None:
     (_made(root, "studies/vit_proxy/heatmap") / "runs.csv").write_text("")
     (_made(root, "bench") / "lion_x.json").write_text("{")
