@@ -140,7 +140,11 @@ def _one_step(program: Program) -> Program | None:
             lines = list(program.statements)
             lines[index] = instead
             shorter = liveness.prune(without_copies(Program(tuple(lines))))
-            if len(shorter) < len(best or program) and types.is_valid(shorter):
+            if (
+                len(shorter) < len(best or program)
+                and types.is_valid(shorter)
+                and ties.same_updates(program, shorter)  # sign(1e-30) is no 0
+            ):
                 best = shorter
     return best
 

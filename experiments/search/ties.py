@@ -11,12 +11,15 @@ from itertools import permutations
 
 import numpy as np
 
+from experiments.search.execution import numpy_step
 from experiments.search.language import Program
 
 ARRAYS = ("w", "g", "m", "v")
 LARGEST = 8.0
 """Beyond it a sum loses what a small number adds, and powers leave float64."""
 _MOST = 8
+_RELATIVE, _ABSOLUTE, _ROUNDING = 1e-6, 1e-12, 1e-3
+"""What rounding changes of an update, and the share of updates that it changes more: a sign of 0."""
 _TIED = 0.5
 """Share of numbers that are special."""
 
@@ -92,3 +95,21 @@ def step_inputs(program: Program, random: np.random.Generator, t: int, m: np.nda
     g = tied(random, ordinary(random, m.shape), buffers, special)
     w = tied(random, ordinary(random, m.shape), [g, -g, *buffers], special)
     return w, g, float(lrs[t % len(lrs)])
+
+
+def same_updates(one: Program, other: Program, num_weights: int = 128) -> bool:
+    """Whether two programs make the same updates in a training with ties, up to rounding."""
+    random, steps = np.random.default_rng(20230217), (numpy_step(one), numpy_step(other))
+    num_steps, wrong = 2 * len(rates(one)) + 8, 0
+    buffers = [(np.zeros(num_weights), np.zeros(num_weights))] * 2
+    with np.errstate(all="ignore"):
+        for t in range(num_steps):
+            w, g, lr = step_inputs(one, random, t, *buffers[0])
+            (a, *first), (b, *second) = (
+                step(w, g, *of, lr) for step, of in zip(steps, buffers, strict=True)
+            )
+            buffers = [tuple(first), tuple(second)]
+            is_same = np.isclose(a, b, _RELATIVE, _ABSOLUTE, equal_nan=True)
+            is_same |= ~np.isfinite(a) & ~np.isfinite(b)
+            wrong += np.count_nonzero(~is_same)
+    return wrong <= _ROUNDING * num_steps * num_weights
