@@ -15,7 +15,7 @@ import numpy as np
 
 from experiments.search import liveness, proof, ties, types
 from experiments.search.algebra import Algebra, Undecided, Value, execute
-from experiments.search.language import INPUTS, Argument, Program, Statement
+from experiments.search.language import Argument, Program, Statement
 from experiments.search.operations import OPERATIONS
 
 _UNARY = ("sign", "abs", "negative", "square", "cube", "sqrt", "reciprocal")
@@ -165,7 +165,7 @@ def _values(program: Program, algebra: Algebra) -> list[dict[str, Value]]:
 
 
 def _numbers(program: Program) -> list[dict[str, np.ndarray]]:
-    """As `_values`, in float64, to try many functions quickly, also where w / w is not 1: `ties`."""
+    """As `_values`, in float64, to try many functions quickly; `ties`: w / w is no 1 there."""
     values = ties.points(program)
     found = [dict(values)]
     with np.errstate(all="ignore"):

@@ -19,7 +19,7 @@ LARGEST = 8.0
 """Beyond it a sum loses what a small number adds, and powers leave float64."""
 _MOST = 8
 _RELATIVE, _ABSOLUTE, _ROUNDING = 1e-6, 1e-12, 1e-3
-"""What rounding changes of an update, and the share of updates that it changes more: a sign of 0."""
+"""What rounding changes of an update, and in which share of them more: a sign of 0."""
 _TIED = 0.5
 """Share of numbers that are special."""
 
@@ -87,7 +87,8 @@ def points(program: Program, num_weights: int = 48) -> dict[str, np.ndarray]:
     return {**found, "lr": np.concatenate([np.full(16, 0.3), lrs, lrs])[:, None]}
 
 
-def step_inputs(program: Program, random: np.random.Generator, t: int, m: np.ndarray, v: np.ndarray
+def step_inputs(
+    program: Program, random: np.random.Generator, t: int, m: np.ndarray, v: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Weights, gradients and learning rate of step t of a training with these buffers."""
     special, lrs = constants(program), rates(program)

@@ -36,17 +36,18 @@ def test_what_is_nothing_at_a_tie_is_not_rewritten_to_something(
 ) -> None:
     """0 / 0 is 0 in programs, so that the update is; whoever cancels it would step."""
     values = STEP | at
-    arrays = [np.full(3, values[name]) for name in ("w", "g", "m", "v")]
+    w, g, m, v = (np.full(3, values[name]) for name in ("w", "g", "m", "v"))
     one = program(body)
     for version in (one, rewriting.rewrite(one)):
-        update, _, _ = numpy_step(version)(*arrays, values["lr"])
+        update, _, _ = numpy_step(version)(w, g, m, v, values["lr"])
         np.testing.assert_array_equal(update, 0.0)
 
 
 def test_what_is_not_defined_stays_undefined() -> None:
     one = program("x = arcsin(g)\n  x = x - x\n  update = g + x")
     with np.errstate(invalid="ignore"):
-        update, _, _ = numpy_step(rewriting.rewrite(one))(*np.full((4, 3), 1.5), 0.1)
+        x = np.full(3, 1.5)
+        update, _, _ = numpy_step(rewriting.rewrite(one))(x, x, x, x, 0.1)
     assert np.isnan(update).all()
 
 
