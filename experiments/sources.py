@@ -12,7 +12,7 @@ import ast
 import hashlib
 import importlib.util
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,17 +25,19 @@ _OURS = __name__.partition(".")[0]
 
 def hashes(config: RunConfig) -> dict[str, str]:
     """For each section with code of one's own the hash of its files."""
-    found = {}
-    for section in SECTIONS:
-        files: dict[str, bytes] = {}
-        for target in _targets(getattr(config, section)):
-            _collect(_module_of(target), files)
-        if files:
-            whole = hashlib.sha256()
-            for name in sorted(files):
-                whole.update(name.encode() + b"\0" + hashlib.sha256(files[name]).digest())
-            found[section] = whole.hexdigest()[:16]
-    return found
+    found = {section: hash_of(_targets(getattr(config, section))) for section in SECTIONS}
+    return {section: code for section, code in found.items() if code}
+
+
+def hash_of(targets: Iterable[str]) -> str:
+    """Hash of one's own files behind dotted paths; "" where there are none."""
+    files: dict[str, bytes] = {}
+    for target in targets:
+        _collect(_module_of(target), files)
+    whole = hashlib.sha256()
+    for name in sorted(files):
+        whole.update(name.encode() + b"\0" + hashlib.sha256(files[name]).digest())
+    return whole.hexdigest()[:16] if files else ""
 
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
@@ -144,7 +145,8 @@ class ProgramOptimizer(Optimizer):
         inputs: dict[str, Leaves] = {"w": list(params), "g": gradients, "lr": lrs}
         for name in ("m", "v"):  # a buffer that does not matter is always read as zeros, or never
             inputs[name] = [self.state[p].get(name, 0.0) for p in params]
-        values = run(self.program, inputs)
+        with np.errstate(all="ignore"):  # of numbers; the loss shows what is not finite
+            values = run(self.program, inputs)
         for i, (param, lr, decay) in enumerate(zip(params, lrs, decays, strict=True)):
             if decay:
                 param.mul_(1 - lr * decay)

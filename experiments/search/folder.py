@@ -69,6 +69,7 @@ class SearchFolder:
                 if not folder.header.exists():  # nor made by another call, with its first session
                     header = {"schema_version": SCHEMA_VERSION, "probes": probes.VERSION}
                     header |= {"language": fingerprint()}
+                    header |= {"family_code": families.code(settings.family)}
                     header |= {"seed": seed, **programs, "settings": asdict(settings)}
                     folder.write({**header, "sessions": []})
         return folder

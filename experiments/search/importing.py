@@ -42,7 +42,9 @@ def gather(folder: SearchFolder, names: Iterable[str]) -> None:
     for other in others:
         if other.path.resolve() == folder.path.resolve():
             raise UserError(f"search.cache_from: {other.path.name} is this search itself")
-        if other.rules().tier.id != folder.rules().tier.id:
+        is_other = other.rules().tier.id != folder.rules().tier.id
+        codes = [one.read().get("family_code") for one in (other, folder)]
+        if is_other or (codes[0] != codes[1] and None not in codes):
             name = other.path.name
             raise UserError(f"search.cache_from: {name} judged otherwise; take it off the list")
     if others:

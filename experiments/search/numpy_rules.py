@@ -69,8 +69,8 @@ RULES: dict[str, Callable[..., Any]] = {
     "sub": np.subtract,
     "mul": np.multiply,
     "power": np.power,
-    "maximum": np.maximum,
-    "minimum": np.minimum,
+    "maximum": lambda x, y: np.maximum(x, y) + 0.0,  # of 0 and -0 it is 0 in either order
+    "minimum": lambda x, y: np.minimum(x, y) + 0.0,
     "abs": np.abs,
     "negative": np.negative,
     "sign": np.sign,

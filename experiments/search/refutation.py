@@ -7,18 +7,25 @@ zero, and signs that some linear filter explains.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
 
 import numpy as np
 
-from experiments.search import probes
+from experiments.search import probes, ties
+from experiments.search.execution import numpy_step
 from experiments.search.language import Program
+
+Inputs = tuple[np.ndarray, np.ndarray, float]
+"""w, g and lr of a step."""
 
 _RELATIVE = 1e-6
 _FACTOR = 1024.0
 _ROUNDING = 1e-3  # share of signs that rounding may turn
 _DROWNED = 1e-4  # whose sixth powers the epsilon of divisions changes by more than _RELATIVE
+
+_NUM_TIED = 512
 
 
 @cache
@@ -132,19 +139,53 @@ def stays_finite(program: Program) -> bool:
 def agrees(
     program: Program, beta1: Fraction, beta2: Fraction, scale: Fraction, decay: Fraction
 ) -> bool:
-    """Whether the updates on a probe are lr (scale sign(s) + decay w), wherever s is not about 0.
+    """Whether the updates are lr (scale sign(s) + decay w), wherever s is not about 0: on ordinary
+    gradients, and where inputs are equal, or the program's constants.
 
     s = beta1 m + (1 - beta1) g
     """
-    probe = _ordinary_probe()
-    b1, b2, size = float(beta1), float(beta2), float(scale)
-    stream = probes.stream(program, probe)
-    m, wrong = np.zeros(probe.g.shape[1]), 0
-    for t, lr in enumerate(probe.lr):
-        signed = b1 * m + (1 - b1) * probe.g[t]
-        update = lr * (size * np.sign(signed) + float(decay) * probe.w[t])
-        m = b2 * m + (1 - b2) * probe.g[t]
-        far = lr * (size * _RELATIVE + _RELATIVE * abs(float(decay)) * np.abs(probe.w[t]))
-        is_clear = np.abs(signed) > _DROWNED
-        wrong += np.count_nonzero(~(np.abs(update - stream[t]) <= far) & is_clear)
-    return wrong <= _ROUNDING * stream.size
+    claim = tuple(float(x) for x in (beta1, beta2, scale, decay))
+    probe, random = _ordinary_probe(), np.random.default_rng(20230216)
+
+    def ordinary(t: int, m: np.ndarray, v: np.ndarray) -> Inputs:
+        return probe.w[t], probe.g[t], float(probe.lr[t])
+
+    def tied(t: int, m: np.ndarray, v: np.ndarray) -> Inputs:
+        return ties.step_inputs(program, random, t, m, v)
+
+    num_steps = max(len(probe.lr), 3 * len(ties.rates(program)))
+    return (
+        _share_wrong(program, claim, probe.g.shape, ordinary) <= _ROUNDING
+        and _share_wrong(program, claim, (num_steps, _NUM_TIED), tied) <= _ROUNDING
+    )
+
+
+def _share_wrong(
+    program: Program,
+    claim: tuple[float, ...],
+    shape: tuple[int, ...],
+    inputs: Callable[[int, np.ndarray, np.ndarray], Inputs],
+) -> float:
+    """Share of the updates of a training that are not what is claimed.
+
+    Args:
+        program: Of valid types.
+        claim: beta1, beta2, scale, decay.
+        shape: Steps, weights.
+        inputs: w, g and lr of a step, given the program's buffers before it.
+    """
+    beta1, beta2, scale, decay = claim
+    num_steps, num_weights = shape
+    step, wrong = numpy_step(program), 0
+    m = v = momentum = np.zeros(num_weights)
+    with np.errstate(all="ignore"):
+        for t in range(num_steps):
+            w, g, lr = inputs(t, m, v)
+            found, m, v = step(w, g, m, v, lr)
+            signed = beta1 * momentum + (1 - beta1) * g
+            update = lr * (scale * np.sign(signed) + decay * w)
+            momentum = beta2 * momentum + (1 - beta2) * g
+            far = lr * (scale * _RELATIVE + _RELATIVE * abs(decay) * np.abs(w))
+            is_clear = np.abs(signed) > _DROWNED
+            wrong += np.count_nonzero(~(np.abs(update - found) <= far) & is_clear)
+    return wrong / (num_steps * num_weights)

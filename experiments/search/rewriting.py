@@ -13,14 +13,13 @@ from fractions import Fraction
 
 import numpy as np
 
-from experiments.search import liveness, proof, types
+from experiments.search import liveness, proof, ties, types
 from experiments.search.algebra import Algebra, Undecided, Value, execute
-from experiments.search.language import INPUTS, Argument, Program, Statement
+from experiments.search.language import Argument, Program, Statement
 from experiments.search.operations import OPERATIONS
 
 _UNARY = ("sign", "abs", "negative", "square", "cube", "sqrt", "reciprocal")
 _BINARY = ("add", "sub", "mul", "div")
-ARRAYS = ("w", "g", "m", "v")
 _NOTHING = 1e-25
 """What a protected division leaves of 0 / 0."""
 
@@ -141,7 +140,11 @@ def _one_step(program: Program) -> Program | None:
             lines = list(program.statements)
             lines[index] = instead
             shorter = liveness.prune(without_copies(Program(tuple(lines))))
-            if len(shorter) < len(best or program) and types.is_valid(shorter):
+            if (
+                len(shorter) < len(best or program)
+                and types.is_valid(shorter)
+                and ties.same_updates(program, shorter)  # sign(1e-30) is no 0
+            ):
                 best = shorter
     return best
 
@@ -162,14 +165,8 @@ def _values(program: Program, algebra: Algebra) -> list[dict[str, Value]]:
 
 
 def _numbers(program: Program) -> list[dict[str, np.ndarray]]:
-    """As `_values`, in float64 at 21 points, to try many functions quickly: 16 random ones; and
-    one input zero, or all, where w / w is not 1."""
-    random = np.random.default_rng(20230213)
-    values = {name: random.uniform(0.1, 0.9, 21) * random.choice((-1, 1), 21) for name in INPUTS}
-    for place, names in enumerate((*ARRAYS, ARRAYS)):
-        for name in names:
-            values[name][place] = 0.0
-    values["lr"] = np.full(1, 0.3)
+    """As `_values`, in float64, to try many functions quickly; `ties`: w / w is no 1 there."""
+    values = ties.points(program)
     found = [dict(values)]
     with np.errstate(all="ignore"):
         for target, function, arguments in program.statements:

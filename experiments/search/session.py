@@ -21,6 +21,7 @@ from experiments.search.folder import SearchFolder
 from experiments.search.language import Program
 from experiments.search.live import Live
 from experiments.search.operations import fingerprint
+from experiments.search.proxies import families
 from experiments.search.replay import restore
 from experiments.search.screening import Screen
 from experiments.search.settings import SearchSettings
@@ -121,16 +122,23 @@ def gain_text(final: finals.Final) -> str:
 
 
 def _check_probes(folder: SearchFolder, rules: Rules, state: State) -> None:
-    """A search that has yet to screen must do so as it did, with the same functions.
+    """A search that has yet to screen or to judge must do so as it did.
 
     Raises:
-        UserError: if another version of the probes, or of the language, began it.
+        UserError: if another version of the probes, the language or its own family began it.
     """
     header = folder.read()
     if header.get("language", fingerprint()) != fingerprint():
         raise UserError(
             f"{folder.path.name}: begun with other functions of the language than there are here: "
             "start anew under another search.name, or go on with the code that began it"
+        )
+    name = folder.settings.family
+    is_other = header.get("family_code", now := families.code(name)) != now
+    if is_other and not folder.finals.exists():
+        raise UserError(
+            f"{folder.path.name}: the code of {name} has changed since: start anew under another "
+            "search.name, or go on with the code that began it"
         )
     begun = header.get("probes", 1)
     if begun != probes.VERSION and (state.in_flight or may_ask(rules, state)):

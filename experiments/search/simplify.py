@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from experiments.config import UserError
 from experiments.search import ablation, liveness, proof, rewriting
 from experiments.search.language import Program
 from experiments.search.verdict import Verdict
@@ -86,7 +87,7 @@ def proxy_measure(
         num_steps: Of a training; None for the proxy's own.
         first_round: Rounds before it belong to others.
     """
-    from experiments.search.evaluation import Job, Tier, judge
+    from experiments.search.evaluation import Job, Tier, judge, standard_of
     from experiments.search.finals import fresh
     from experiments.search.proxies import families
 
@@ -98,6 +99,13 @@ def proxy_measure(
         tier = replace(tier, num_steps=num_steps)
 
     def measure(programs: list[Program]) -> list[list[float]]:
+        try:
+            standard_of(tier, first_round)
+        except UserError:
+            raise UserError(
+                f"the program itself has no finite loss on {family} at any learning rate tried: "
+                "name another proxy, or shorten it without training (simplify --exact)"
+            ) from None
         rounds = [
             judge([Job(p, tier, first_round + r) for p in programs]) for r in range(num_rounds)
         ]

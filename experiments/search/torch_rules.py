@@ -65,7 +65,8 @@ def _extreme(pick: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def rule(x: Any, y: Any) -> Tensor:
         if not isinstance(x, Tensor):
             x, y = y, x
-        return pick(x, y if isinstance(y, Tensor) else x.new_tensor(y))  # inf if out of range
+        y = y if isinstance(y, Tensor) else x.new_tensor(y)  # inf if out of range
+        return pick(x, y) + 0.0  # of 0 and -0 it is 0 in either order
 
     return rule
 

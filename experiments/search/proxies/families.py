@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from experiments import trust
+from experiments import sources, trust
 from experiments.build import explained, locate
 from experiments.config import ConfigError
 from experiments.search.proxies.proxy import Proxy
@@ -86,6 +86,11 @@ def _made(path: str) -> Family:
     if not isinstance(made, Family):
         raise ConfigError(f"search.family={path}: must return a Family, not {type(made).__name__}")
     return made
+
+
+def code(name: str) -> str:
+    """Hash of the files that a family of one's own is made of; "" for ours."""
+    return "" if name in FAMILIES else sources.hash_of([name])
 
 
 def names(*more: str) -> tuple[str, ...]:

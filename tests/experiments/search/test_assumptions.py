@@ -26,6 +26,10 @@ LION = "c = interp(g, m, 0.9)\n  m = interp(g, m, 0.99)\n  "
         ("update = lr * sign(c * w * w)", "w"),
         ("x = w - 1.0\n  update = lr * sign(c) * (x / x)", "w - 1"),
         ("m = m * (w / w)\n  update = lr * sign(c)", "w"),
+        ("x = w - 0.1\n  update = lr * sign(c) * (x / x)", "w - 1/10"),
+        ("x = 3.0 * w - 2.0\n  update = lr * sign(c) * (x / x)", "w - 2/3"),
+        ("x = g - m\n  update = lr * sign(c) * (x / x)", "g - m"),
+        ("x = lr - 0.01\n  update = lr * sign(c) * (x / x)", "lr - 1/100"),
     ],
 )
 def test_what_is_equal_only_away_from_zeros_is_not_proved(body: str, at: str) -> None:

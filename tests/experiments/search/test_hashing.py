@@ -174,6 +174,8 @@ def test_probes_are_what_they_say() -> None:
         ("update = cube(g)", "x = exp(expm1(w))\n  update = minimum(cube(g), x)"),
         ("update = g\n  m = g", "x = m / m\n  update = g * x\n  m = g"),  # m of zero
         ("update = g / w", "update = g / (w + 1e-22)"),  # biases of zero
+        ("update = g", "x = log(w)\n  x = x / x\n  update = g * x"),  # gains of one
+        ("update = g", "x = w - w * w\n  x = x / x\n  update = g * x"),
         ("update = g * exp(m)", "m = m + 0.01\n  x = minimum(m, 3.0)\n  update = g * exp(x)"),
         ("v = interp(square(g), v, 0.999)\n  x = sqrt(v)\n  update = m / x\n  m = g",
          "v = interp(square(g), v, 0.999)\n  v = minimum(v, 0.58)\n  x = sqrt(v)\n"

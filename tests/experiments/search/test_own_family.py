@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from experiments import trust
-from experiments.config import ConfigError
+from experiments.config import ConfigError, UserError
 from experiments.jobs.search import read_page, start
 from experiments.search import library
 from experiments.search.evaluation import Job, Tier, judge
@@ -57,6 +57,24 @@ def test_its_gradient_is_right_and_lanes_are_apart() -> None:
     lion = library.load("lion")
     alone, beside = judge([Job(lion, tier, 0)])[0], judge([Job(lion, tier, 0)] * 3)
     assert beside == [alone] * 3
+
+
+def test_a_search_is_not_gone_on_with_on_changed_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert start(OWN, 0, tmp_path) == 0
+    folder = SearchFolder(next(tmp_path.glob("smoke-*")))
+    assert folder.read()["family_code"] == families.code("my_family.bowl") != families.code("lm")
+    monkeypatch.setattr(families, "code", lambda name: "other")
+    assert start(OWN, 0, tmp_path) == 0  # nothing is judged any more
+    with pytest.raises(UserError, match="judged otherwise"):
+        start({**OWN, "cache_from": [folder.path.name], "name": "next"}, 0, tmp_path)
+    lines = folder.events.read_text().splitlines(keepends=True)
+    folder.events.write_text("".join(lines[:-10]))
+    folder.finals.unlink()
+    with pytest.raises(UserError, match="the code of my_family.bowl has changed since") as told:
+        start(OWN, 0, tmp_path)
+    assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize(

@@ -294,7 +294,8 @@ def test_other_probes_do_not_go_on_with_a_search(
     folder.header.write_text(json.dumps(old))
     folder.events.write_text("".join(lines[:50]))
     monkeypatch.setattr(session, "build", None)  # no worker may be started
-    with pytest.raises(UserError, match="begun with version 1 of the probes, here is 4: ") as told:
+    said = f"begun with version 1 of the probes, here is {probes.VERSION}: "
+    with pytest.raises(UserError, match=said) as told:
         start(SHORT, 0, tmp_path)
     assert "\n" not in str(told.value) and folder.events.read_text() == "".join(lines[:50])
     folder.events.write_text("".join(lines))

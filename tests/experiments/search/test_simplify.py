@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from programs import from_seed
 
+from experiments.config import UserError
 from experiments.search import ablation, hashing, library, liveness, probes, rewriting, types
 from experiments.search.language import Program, parse
 from experiments.search.simplify import proxy_measure, simplify
@@ -57,6 +58,14 @@ def test_on_a_real_proxy_clip_and_arcsin_are_superfluous() -> None:
     assert any("arcsin(g)" in said for said in removed)
     assert way.verdict is not None and way.verdict.family == "sign-momentum"
     assert way.verdict.weight_decay and way.verdict.beta2  # decay and memory are kept
+
+
+def test_a_program_that_does_not_train_is_named_itself() -> None:
+    """Not its reference, which nobody has chosen here."""
+    broken = program("x = arcsin(2.0)\n  update = g * x * lr")
+    with pytest.raises(UserError, match="the program itself has no finite loss on mlp") as told:
+        simplify(broken, proxy_measure(broken, "mlp", num_rounds=1, num_steps=10))
+    assert "simplify --exact" in str(told.value) and "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("keep", [ablation.KEPT, (ablation.DECAY,), (ablation.BUFFERS,), ()])
