@@ -107,6 +107,10 @@ def test_hidden_labels_cut_and_foreign_files_are_refused(tmp_path: Path) -> None
     path.write_text("index\tquestion\tsentence\n0\ta\tb\n")  # as the test sets are
     with pytest.raises(UserError, match="no column 'label'"):
         glue_files(tmp_path, tmp_path, tasks=["qnli"])
+    good = write_tsv(tmp_path, "qnli", "train").read_bytes()
+    path.write_bytes(good + b"9\t\xff\tb\tentailment\n")  # the rows before it are not enough
+    with pytest.raises(UserError, match=r"train\.tsv is damaged .*: get it again"):
+        glue_files(tmp_path, tmp_path, tasks=["qnli"])
     with pytest.raises(UserError, match="'7' is none of the labels"):
         answer_text("rte", "7", "here")
     with pytest.raises(DataMissing, match=r"neither cola/train-\*\.parquet nor CoLA/train\.tsv"):
