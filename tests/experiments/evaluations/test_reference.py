@@ -69,3 +69,25 @@ def test_what_is_kept_is_taken_where_the_facts_are_the_same(tmp_path: Path) -> N
     for path in (tmp_path / "a" / "b").glob("*.npz"):
         path.write_bytes(b"cut")  # costs time only
     assert asked({"size": 1}) == MEAN and len(calls) == 3
+
+
+def test_processes_measure_together_unless_all_have_the_file(tmp_path: Path) -> None:
+    """One that has it and goes on alone would leave the others waiting."""
+    pixels = Pixels("fd", "Pixels", "0", "none", 1, torch.nn.Identity())
+
+    def asked(world: World) -> tuple[list[float], int]:
+        calls: list[int] = []
+
+        def batches() -> list[torch.Tensor]:
+            calls.append(world.rank)
+            return share(world, 2)
+
+        folder = str(tmp_path / str(world.rank))
+        return reference.reference({}, pixels, batches, folder, world).mean.tolist(), len(calls)
+
+    assert together(2, asked) == [(MEAN, 1)] * 2
+    assert together(2, asked) == [(MEAN, 1)] * 2  # the first one alone keeps it
+    (kept,) = (tmp_path / "0").glob("*.npz")
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / kept.name).write_bytes(kept.read_bytes())
+    assert together(2, asked) == [(MEAN, 0)] * 2
