@@ -30,10 +30,10 @@ def members_of(split: str, members: list[tuple[str, bytes]]) -> Damage:
 CLASSES = [(f"{n}/{v}.png", image(v)) for n, values in VALUES.items() for v in values]
 
 
-def with_a_link(kind: bytes) -> Damage:
+def with_a_link(kind: bytes, name: str = "ant/link.png") -> Damage:
     def do(root: Path) -> None:
         with tarfile.open(root / "val.tar", "a") as file:
-            member = tarfile.TarInfo("ant/link.png")
+            member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, "ant/20.png"
             file.addfile(member)
 
@@ -72,6 +72,7 @@ TARS = {
     "a member twice": (members_of("val", [*CLASSES, CLASSES[0]]), "twice"),
     "two tars in one file": (behind_another, "behind its end"),
     "a symbolic link": (with_a_link(tarfile.SYMTYPE), "--dereference"),
+    "a link of a text": (with_a_link(tarfile.SYMTYPE, "ant/link.txt"), ""),
     "holes": (with_holes, "has holes"),
     "a hard link": (with_a_link(tarfile.LNKTYPE), "--dereference"),
     "an empty image": (members_of("val", [*CLASSES, ("ant/x.png", b"")]), "cannot read"),

@@ -185,6 +185,8 @@ def test_metrics_agree_with_the_examples_of_t5() -> None:
     both = glue.scores("stsb", ["0", "2", "1"], ["0", "1", "2"])
     assert both["spearman"] == pytest.approx(50.0)
     assert glue.scores("stsb", ["0", "2"], ["0", "1"])["pearson"] == pytest.approx(100.0)
+    for constant in (["1", "1", "1"], ["0", "2", "1"]), (["0", "2", "1"], ["1", "1", "1"]):
+        assert glue.scores("stsb", *constant) == {"pearson": 0.0, "spearman": 0.0}
     labels = glue.LABELS["mnli"]
     truth, given = [labels[n] for n in (0, 0, 2, 1)], [labels[n] for n in (0, 1, 2, 1)]
     assert glue.scores("mnli", truth, given) == {"default": 75.0}
