@@ -125,7 +125,9 @@ class StoredTokens:
         if self._first is None:
             return self._joined(start, stop)
         rest = self._joined(max(0, start - 1), stop - 1)
-        return rest if start > 0 else np.concatenate([[self._first], rest]).astype(self._dtype)
+        if start > 0 or stop <= start:
+            return rest
+        return np.concatenate([[self._first], rest]).astype(self._dtype)
 
     def _joined(self, start: int, stop: int) -> np.ndarray:
         first = int(np.searchsorted(self._starts, start, "right")) - 1
@@ -135,7 +137,9 @@ class StoredTokens:
             if begin >= stop:
                 break
             found.append(self._part(part)[max(0, start - begin) : stop - begin])
-        return np.concatenate(found) if len(found) != 1 else np.asarray(found[0])
+        if len(found) == 1:
+            return np.asarray(found[0])
+        return np.concatenate(found) if found else np.zeros(0, self._dtype)
 
     def _part(self, number: int) -> np.ndarray:
         if number not in self._maps:

@@ -58,6 +58,16 @@ def test_entropies_of_text_that_is_known() -> None:
     assert found == pytest.approx([math.log(7)] * 3, abs=0.01)  # nothing to be learnt
 
 
+def test_entropies_by_hand() -> None:
+    """Of 0 0 1 and then of 0 1 1, whose first token is not scored; a context adds 2 / 8."""
+    one = (1 + 0.25 / 2) / (3 + 0.25)  # p(1)
+    behind_0, behind_1 = (1 + 0.25 * one) / (2 + 0.25), one  # 0 was followed twice, 1 never
+    expected = [-math.log(one), -(math.log(behind_0) + math.log(behind_1)) / 2]
+    for kind in (np.uint8, np.int64):
+        found = ngram_entropies(np.array([0, 0, 1], kind), np.array([0, 1, 1], kind), 2, 2)
+        assert found == pytest.approx(expected)
+
+
 def test_the_published_entropies_are_those_of_the_text() -> None:
     source = kjv("kjv")
     train, val = (source.streams[s].read(0, len(source.streams[s])) for s in ("train", "val"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import tarfile
 from pathlib import Path
 
@@ -29,14 +30,26 @@ def members_of(split: str, members: list[tuple[str, bytes]]) -> Damage:
 CLASSES = [(f"{n}/{v}.png", image(v)) for n, values in VALUES.items() for v in values]
 
 
-def with_a_link(kind: bytes) -> Damage:
+def with_a_link(kind: bytes, name: str = "ant/link.png") -> Damage:
     def do(root: Path) -> None:
         with tarfile.open(root / "val.tar", "a") as file:
-            member = tarfile.TarInfo("ant/link.png")
+            member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, "ant/20.png"
             file.addfile(member)
 
     return do
+
+
+def with_holes(root: Path) -> None:
+    """As GNU tar writes a sparse file: a map of what is no hole, then that."""
+    content = image(20)
+    stored = f"1\n0\n{len(content)}\n".encode().ljust(512, b"\0") + content
+    with tarfile.open(root / "val.tar", "a", format=tarfile.PAX_FORMAT) as file:
+        member = tarfile.TarInfo("ant/holes.png")
+        member.size = len(stored)
+        told = {"major": "1", "minor": "0", "name": member.name, "realsize": f"{len(content)}"}
+        member.pax_headers = {f"GNU.sparse.{key}": value for key, value in told.items()}
+        file.addfile(member, io.BytesIO(stored))
 
 
 def behind_another(root: Path) -> None:
@@ -59,6 +72,8 @@ TARS = {
     "a member twice": (members_of("val", [*CLASSES, CLASSES[0]]), "twice"),
     "two tars in one file": (behind_another, "behind its end"),
     "a symbolic link": (with_a_link(tarfile.SYMTYPE), "--dereference"),
+    "a link of a text": (with_a_link(tarfile.SYMTYPE, "ant/link.txt"), ""),
+    "holes": (with_holes, "has holes"),
     "a hard link": (with_a_link(tarfile.LNKTYPE), "--dereference"),
     "an empty image": (members_of("val", [*CLASSES, ("ant/x.png", b"")]), "cannot read"),
     "files of macOS": (members_of("val", [("ant/._20.png", b"x"), *CLASSES]), ""),

@@ -107,6 +107,10 @@ def test_hidden_labels_cut_and_foreign_files_are_refused(tmp_path: Path) -> None
     path.write_text("index\tquestion\tsentence\n0\ta\tb\n")  # as the test sets are
     with pytest.raises(UserError, match="no column 'label'"):
         glue_files(tmp_path, tmp_path, tasks=["qnli"])
+    good = write_tsv(tmp_path, "qnli", "train").read_bytes()
+    path.write_bytes(good + b"9\t\xff\tb\tentailment\n")  # the rows before it are not enough
+    with pytest.raises(UserError, match=r"train\.tsv is damaged .*: get it again"):
+        glue_files(tmp_path, tmp_path, tasks=["qnli"])
     with pytest.raises(UserError, match="'7' is none of the labels"):
         answer_text("rte", "7", "here")
     with pytest.raises(DataMissing, match=r"neither cola/train-\*\.parquet nor CoLA/train\.tsv"):
@@ -181,6 +185,8 @@ def test_metrics_agree_with_the_examples_of_t5() -> None:
     both = glue.scores("stsb", ["0", "2", "1"], ["0", "1", "2"])
     assert both["spearman"] == pytest.approx(50.0)
     assert glue.scores("stsb", ["0", "2"], ["0", "1"])["pearson"] == pytest.approx(100.0)
+    for constant in (["1", "1", "1"], ["0", "2", "1"]), (["0", "2", "1"], ["1", "1", "1"]):
+        assert glue.scores("stsb", *constant) == {"pearson": 0.0, "spearman": 0.0}
     labels = glue.LABELS["mnli"]
     truth, given = [labels[n] for n in (0, 0, 2, 1)], [labels[n] for n in (0, 1, 2, 1)]
     assert glue.scores("mnli", truth, given) == {"default": 75.0}

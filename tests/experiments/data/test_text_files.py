@@ -151,6 +151,7 @@ def section(folder: Path, **changes: Any) -> dict[str, Any]:
         ({"root": None}, "data.root is not set; get c4 from https"),
         ({"root": "/nowhere"}, "data.root=/nowhere is not a folder"),
         ({"val_split": "later"}, "no text for the split 'later'"),
+        ({"val_split": "notes.csv"}, "no text for the split 'notes.csv'"),
         ({"val_split": "train"}, "is in data.train_split, too: name another split"),
         ({"format": "pdf"}, "data.format=pdf: must be one of"),
         ({"tokenizer_file": None}, "data.tokenizer_file is not set"),
@@ -164,6 +165,7 @@ def test_the_quick_check_names_what_is_missing(
 ) -> None:
     for split in ("train", "validation"):
         texts.write(tmp_path, split, ".jsonl")
+    (tmp_path / "notes.csv").write_text("a,b\n")
     check_files(section(tmp_path), "lm_proxy")
     with pytest.raises((DataMissing, ConfigError), match=said.replace(".", r"\.")) as error:
         check_files(section(tmp_path, **changes), "lm_proxy")

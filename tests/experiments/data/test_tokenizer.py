@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 import texts
@@ -13,6 +15,7 @@ from experiments.data.tokenizer import (
     CharacterTokenizer,
     JsonTokenizer,
     SentencePieceTokenizer,
+    WordTokenizer,
     check_fits,
     open_tokenizer,
 )
@@ -85,3 +88,52 @@ def test_a_tokenizer_that_does_not_fit_is_refused() -> None:
         check_fits(tokenizer, 299)
     with pytest.raises(ConfigError, match="has no eos token"):
         check_fits(CharacterTokenizer("ab"), 4, needs=["eos"])
+
+
+def test_words_and_characters_by_hand() -> None:
+    words = WordTokenizer(["Cat", "dog"])
+    assert [row.tolist() for row in words.encode(["a CAT  dog", ""])] == [[2, 3, 4], []]
+    assert words.decode([4, 0, 1, 2, 3, 5]) == "dog cat" and words.vocab_size == 5
+    letters = CharacterTokenizer("ba")
+    assert letters.encode(["abz"])[0].tolist() == [1, 0, 2]
+    assert letters.decode([1, 2, 3, 0]) == "ab" and letters.vocab_size == 4
+    assert (letters.unknown_id, letters.mask_id) == (2, 3)
+
+
+def test_a_tokenizer_json_with_added_tokens_and_habits_of_its_own() -> None:
+    """Ends, cuts and fillings are the tasks' business; added tokens count in the vocabulary."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    made: Any = Tokenizer(models.WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.add_special_tokens(["</s>", "[MASK]", "<pad>", "[CLS]"])
+    made.post_processor = processors.TemplateProcessing(
+        "[CLS] $A </s>", None, [("[CLS]", 6), ("</s>", 3)]
+    )
+    made.enable_truncation(1)
+    made.enable_padding(pad_id=5, pad_token="<pad>", length=4)
+    found = JsonTokenizer(made.to_str().encode())
+    assert [row.tolist() for row in found.encode(["a b a", "b"])] == [[0, 1, 0], [1]]
+    assert found.decode([6, 0, 4, 1, 3, 5]) == "a b"
+    assert (found.eos_id, found.mask_id, found.pad_id, found.start_id) == (3, 4, 5, 6)
+    assert found.vocab_size == 7
+
+
+def test_a_sentencepiece_model_without_an_end_has_the_one_of_its_symbols_or_none() -> None:
+    import sentencepiece
+
+    def trained(*symbols: str) -> SentencePieceTokenizer:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["a b c d e f"] * 9), model_writer=(file := io.BytesIO()),
+            vocab_size=20, hard_vocab_limit=False, minloglevel=2, user_defined_symbols=[*symbols],
+            unk_id=0, bos_id=-1, eos_id=-1, pad_id=-1,
+        )  # fmt: skip
+        return SentencePieceTokenizer(file.getvalue())
+
+    bare = trained()
+    assert (bare.eos_id, bare.pad_id, bare.mask_id, bare.start_id) == (None,) * 4
+    for kind in ("eos", "pad"):
+        with pytest.raises(ConfigError, match=f"the tokenizer has no {kind} token"):
+            check_fits(bare, 20, needs=[kind])
+    named = trained("[PAD]", "<eos>", "<mask>", "<bos>")
+    assert (named.pad_id, named.eos_id, named.mask_id, named.start_id) == (1, 2, 3, 4)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import texts
 import torch
 from torch import nn
 
@@ -24,6 +25,7 @@ from experiments.evaluations.one_shot_tasks import TASKS
 from experiments.identity import run_id
 from experiments.models.rotary_transformer import RotaryTransformer
 from experiments.settings.causal_language import OneShotConfig
+from experiments.tasks import causal_language
 
 lm_eval = pytest.importorskip("lm_eval")
 CONTEXT = Context(World(0, 1, torch.device("cpu")), 0, 3, 10)
@@ -254,6 +256,26 @@ def test_multirc_is_scored_over_all_answers() -> None:
     assert items == [(1, 1), (1, 0), (0, 1)]
     assert prompts.f1a(items) == pytest.approx(0.5)
     assert prompts.f1a([(0, 0)]) == 0.0
+
+
+def test_a_language_model_is_asked_with_its_own_tokens_and_length(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[Any] = []
+
+    def measured(*arguments: Any) -> list[str]:
+        given.extend(arguments)
+        return ["found"]
+
+    monkeypatch.setattr(causal_language, "measure_one_shot", measured)
+    task = causal_language.CausalLanguage(
+        {"_target_": "texts.windows", "length": 20}, texts.OWN, one_shot={"tasks": ["piqa"]}
+    )
+    (asked,) = (e for e in task.evaluations() if e.name == "one_shot")
+    model = nn.Identity()
+    assert asked.when == "asked" and list(asked.measure(model, CONTEXT)) == ["found"]
+    assert given[:3] == [model, CONTEXT, task.source.tokenizer]
+    assert given[3].tasks == ["piqa"] and given[4] == 20
 
 
 def test_what_is_asked_of_a_run_does_not_make_it_another() -> None:

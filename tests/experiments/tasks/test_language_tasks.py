@@ -185,10 +185,10 @@ def test_a_bidirectional_model_sees_both_sides() -> None:
 
 
 @needs_transformers
-def test_chunks_change_neither_the_loss_nor_the_gradients() -> None:
+@pytest.mark.parametrize("case", ["causal nemotron, in chunks", "text to text"])
+def test_chunks_change_neither_the_loss_nor_the_gradients(case: str) -> None:
     results = []
     for chunk in (None, 5, 1000):
-        case = "causal nemotron, in chunks"
         task, data, model, _ = texts.CASES[case]
         texts.CASES["chunked"] = (task, data, model, {"loss_chunk": chunk})
         built = texts.build_task("chunked")
