@@ -75,7 +75,7 @@ class Runner:
         self._clock = clock
         self._gpus = find_gpus() if num_workers > 1 else []
         self._end_leftovers()
-        ledger.forget_failed_pilot()
+        ledger.forget_pilot(only_failed=True)
 
     def run(self, asks: Sequence[Ask], show: Show = lambda now, done, remark: None) -> list[Answer]:
         """Runs what is not known yet.

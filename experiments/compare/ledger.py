@@ -44,8 +44,13 @@ class Ledger:
         self.known: dict[Key, dict[str, Any]] = {}
 
     @contextlib.contextmanager
-    def opened(self, about: dict[str, Any]) -> Iterator[Ledger]:
+    def opened(self, about: dict[str, Any], may_change: bool = False) -> Iterator[Ledger]:
         """Holds the folder for one process, and reads what is known.
+
+        Args:
+            about: What is compared.
+            may_change: Whether it may be another than before while no run has gone well: a slip in
+                a command costs a run, not a name.
 
         Raises:
             UserError: if another process is at it, or another comparison has the name.
@@ -62,17 +67,19 @@ class Ledger:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UserError(f"{self.path}: another process is at this comparison") from None
-            self._check_same(about)
             self._mend()
             self._read()
+            self._check_same(about, may_change)
             yield self
         finally:
             os.close(handle)
 
-    def _check_same(self, about: dict[str, Any]) -> None:
+    def _check_same(self, about: dict[str, Any], may_change: bool) -> None:
         before = read_json(self.path / "about.json")
         about = json.loads(json.dumps(about))
-        if before and before != about:
+        if before and before != about and may_change and self.finished() is None:
+            self.forget([_ask(event) for event in self.known.values()])
+        elif before and before != about:
             names = [key for key in {*before, *about} if before.get(key) != about.get(key)]
             raise UserError(
                 f"{self.path} holds a comparison with another {', '.join(sorted(names))}: give "
@@ -138,11 +145,11 @@ class Ledger:
             self.known.pop(ask.identity, None)
             self.note("forgotten", ask)
 
-    def forget_failed_pilot(self) -> None:
-        """Has failed runs of the pilot run again, once mended, while nothing rests on them yet."""
+    def forget_pilot(self, only_failed: bool = False) -> None:
+        """Has the pilot run again, once the program is mended, while nothing rests on it yet."""
         known = list(self.known.values())
         if all(event["phase"] in ("pilot", "check") for event in known):
-            self.forget(_ask(event) for event in known if event["state"] == "failed")
+            self.forget(_ask(e) for e in known if e["state"] == "failed" or not only_failed)
 
     def refuse_hopeless(self, asks: Iterable[Ask]) -> None:
         """Raises: UserError where an optimizer of this batch does nothing but fail.
