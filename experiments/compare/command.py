@@ -23,7 +23,7 @@ from typing import Any
 from experiments.compare.asking import Answer, Ask
 from experiments.compare.ledger import NUM_FAILURES_AT_FIRST, Ledger, writing_to
 from experiments.compare.metric import Metric, MetricError, last_lines
-from experiments.compare.placeholders import filled_for_shell
+from experiments.compare.placeholders import filled_for_shell, in_full
 from experiments.compare.processes import POLL_SECONDS, Run, end_all, stopping_on_signals
 from experiments.compare.time_limit import TimeLimit
 from experiments.config import UserError
@@ -172,8 +172,8 @@ class Runner:
 
     def _values(self, ask: Ask, folder: Path) -> dict[str, Any]:
         texts = {"optimizer": ask.optimizer, "run_dir": str(folder.resolve())}
-        numbers = {"lr": f"{ask.lr:g}", "weight_decay": f"{ask.weight_decay:g}", "seed": ask.seed}
-        return texts | numbers
+        numbers = {"lr": in_full(ask.lr), "weight_decay": in_full(ask.weight_decay)}
+        return {**texts, **numbers, "seed": ask.seed}
 
     def _ended(self, one: Run) -> bool:
         """Notes the end of a run; False where it is to be tried once more.

@@ -5,9 +5,10 @@ import math
 import os
 
 import pytest
+import yaml
 
 from experiments.compare.metric import Metric, MetricError
-from experiments.compare.placeholders import check_command, filled
+from experiments.compare.placeholders import check_command, filled, in_full
 from experiments.config import UserError
 
 ACC = "acc=([0-9.]+)"
@@ -130,6 +131,17 @@ def test_only_placeholders_are_filled():
     assert filled(text, {"lr": "0.1", "weight_decay": "2"}) == (
         "python t.py --cfg '{a: 1}' ${HOME} 0.1 2"
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(5e-05, "0.00005"), (1e-3, "0.001"), (3e-4 * 0.2, "0.00006"), (0.0, "0"), (2.0, "2"),
+     (1.234e-9, "0.000000001234"), (100.0, "100"), (1e6, "1000000"), (0.00123456789, "0.00123456789")],
+)  # fmt: skip
+def test_a_number_is_one_to_every_reader(value, text):
+    """PyYAML takes 5e-05 for text, and such a run would count as one that fails at a small lr."""
+    assert in_full(value) == text
+    assert type(yaml.safe_load(text)) in (float, int) and float(text) == pytest.approx(value)
 
 
 def test_a_command_without_a_placeholder_is_refused():
