@@ -134,9 +134,12 @@ class Ledger:
             os.fsync(file.fileno())
         return row
 
-    def end(self, ask: Ask, answer: Answer, state: str, message: str = "", tries: int = 1) -> None:
-        """Notes what became of a run: finished, diverged or failed."""
-        facts = {**vars(answer), "state": state, "message": message, "tries": tries}
+    def end(self, ask: Ask, answer: Answer, state: str, message: str = "", **more: Any) -> None:
+        """Notes what became of a run: finished, diverged or failed.
+
+        `more`: tries, and the limit in seconds where it was ended for its time.
+        """
+        facts = {**vars(answer), "state": state, "message": message, "tries": 1, **more}
         self.known[ask.identity] = self.note("ended", ask, **facts)
 
     def forget(self, asks: Iterable[Ask]) -> None:
@@ -176,6 +179,11 @@ class Ledger:
                 break
             found.append(_ask(event))
         return found
+
+    def ended_early(self) -> list[tuple[Ask, float]]:
+        """The runs that were ended for their time, and after how many seconds."""
+        told = [(e, e.get("limit")) for e in self.known.values() if e["state"] == "failed"]
+        return [(_ask(event), limit) for event, limit in told if isinstance(limit, int | float)]
 
     def finished(self) -> Ask | None:
         """A run that went well."""

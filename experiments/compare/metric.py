@@ -63,7 +63,9 @@ class Metric:
         if self._kind is None:
             self._compiled()
         elif not self._under:
-            raise UserError(f"{self.option} {self.text}: say under which name, e.g. {self._kind}:acc")
+            raise UserError(
+                f"{self.option} {self.text}: say under which name, e.g. {self._kind}:acc"
+            )
 
     @property
     def file(self) -> str | None:

@@ -86,10 +86,13 @@ def noisy(noise, *heeds, seed=0):
     draw = random.Random(seed)
 
     def run(asks):
-        level = [10.0 * ("lr" in heeds) * math.log10(ask.lr)
-                 + 5.0 * ("optimizer" in heeds) * (ask.optimizer == "lion") for ask in asks]  # fmt: skip
-        return [Answer(draw.gauss(mean + random.Random(ask.seed).gauss(0, 1), noise))
-                for ask, mean in zip(asks, level, strict=True)]  # fmt: skip
+        answers = []
+        for ask in asks:
+            mean = random.Random(ask.seed).gauss(0, 1)
+            mean += 10 * math.log10(ask.lr) if "lr" in heeds else 0
+            mean += 5 if "optimizer" in heeds and ask.optimizer == "lion" else 0
+            answers.append(Answer(draw.gauss(mean, noise)))
+        return answers
 
     sd = math.hypot(1, noise)
     pilot = replace(PILOT, sd=sd, rounding=noise / sd)

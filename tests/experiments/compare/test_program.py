@@ -87,7 +87,9 @@ def test_several_contestants_are_named_and_the_first_ones_verdict_stands_on_top(
     assert "Comparing Lion and SGD with AdamW in" in said
     row = json.loads(said.splitlines()[-1])
     assert [one["optimizer"] for one in row["comparisons"]] == ["lion", "sgd"]
-    assert row["comparisons"][0] == {k: v for k, v in row.items() if k not in ("comparisons", "remarks")}
+    assert row["comparisons"][0] == {
+        k: v for k, v in row.items() if k not in ("comparisons", "remarks")
+    }
     most = int(said.split("(up to ")[1].split()[0])
     assert int(said.split("about ")[2].split()[0]) + 3 * 2 * 9 == most
 
@@ -171,6 +173,33 @@ def test_a_mended_program_is_run_again(script, tmp_path, capsys):
     assert compare.main(options(script)) == 2
     (tmp_path / "train.py").write_text(FOREIGN)
     assert compare.main(options(script)) == 0
+
+
+def test_a_program_that_ignored_its_seed_and_is_mended_is_run_again(script, tmp_path, capsys):
+    """Nor does a slip in the command itself cost the name, while no run has gone well."""
+    once = [text for text in options(script) if text != "--yes"]
+    (tmp_path / "train.py").write_text(FOREIGN.replace("{a.seed}", ""))
+    assert compare.main(once) == 2 and "{seed} is not used" in capsys.readouterr().err
+    (tmp_path / "train.py").write_text(FOREIGN.replace("{a.lr}", "").replace("float(a.lr)", "1e-3"))
+    assert compare.main(once) == 2 and "does not use {lr}" in capsys.readouterr().err
+    assert compare.main([*once, "--metric", "acc_val=(.*)"]) == 2
+    assert "no line of the output matches" in capsys.readouterr().err
+    (tmp_path / "train.py").write_text(FOREIGN)
+    assert compare.main(once) == 2 and "--yes to go on" in capsys.readouterr().err
+    assert compare.main([*once, "--metric", "val_acc=(.*)"]) == 2  # now there is something to lose
+    assert "with another metric: give this one a name" in capsys.readouterr().err
+
+
+def test_two_numbers_of_one_name_are_told_apart(script, capsys):
+    once = [text for text in options(script) if text != "--yes"]
+    (Path.cwd() / "train.py").write_text(FOREIGN.replace("val_acc", "acc").replace("test_acc", ","))
+    both = ["--metric", "acc=([0-9.]+)", "--test-metric", ",=([0-9.]+)", "--better", "higher"]
+    assert compare.main([*once, *both]) == 2
+    assert "acc decides the tuning, the metric gives the verdict" in capsys.readouterr().out
+    both = ["--metric", "epoch 2 acc=([0-9.]+)", "--test-metric", "acc=([0-9.]+)"]
+    assert compare.main([*once, *both, "--name", "other"]) == 2
+    said = capsys.readouterr().out
+    assert "acc decides the tuning, acc (--test-metric) gives the verdict" in said
 
 
 def test_an_optimizer_that_only_fails_stops_the_comparison(script, tmp_path, capsys):
