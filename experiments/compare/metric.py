@@ -138,7 +138,7 @@ class Metric:
         """
         where = "the output"
         if self.file is not None:
-            path = Path(filled(self.file, values))
+            path = Path(filled(self.file, values)).absolute()  # a command may go elsewhere
             where = str(path)
             if before and stamp(path) == before:
                 raise MetricError(

@@ -78,7 +78,8 @@ def _pilot(plan: Plan) -> Dialogue:
     if sd <= 1e-12 * max(1.0, float(np.abs(own).max())):
         raise Unheeding(
             f"seeds {', '.join(map(str, PILOT_SEEDS))} all gave {own[0]:g}: either {{seed}} is not "
-            "used by the program, or the metric is too coarse to show it; use it, or take the loss"
+            "used by the program (or it goes on from what a run before has left: {run_dir} is an "
+            "empty folder), or the metric is too coarse to show it; use it, or take the loss"
         )
     again = abs(values[-1] - values[0])
     took = [a.seconds for a in answers if math.isfinite(a.seconds)]

@@ -84,6 +84,13 @@ def test_a_file_must_be_of_this_run(tmp_path):
     assert metric.read("", values, before) == 4
 
 
+def test_a_file_that_is_missing_is_named_in_full(monkeypatch, tmp_path):
+    """The command may have gone to another folder."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MetricError, match=f"{tmp_path}/out/x.csv is not there"):
+        Metric("file:out/x.csv:csv:acc").read("", {})
+
+
 @pytest.mark.parametrize(
     "text", ["", "acc=[0-9.]+", "(a)(b)", "acc=(", "file:x.txt", "json:", "csv: "]
 )
