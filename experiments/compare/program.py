@@ -99,7 +99,8 @@ def main(args: argparse.Namespace) -> int:
             check_size(plan, pilot.report, words.unit)
             yield from check_heeded(plan, pilot, run, ledger.states)
 
-        session.welcome(path, plan, program.tune.name, words.metric)
+        tuned = program.tune.name
+        session.welcome(path, plan, tuned, words.metric if words.held_out else tuned)
         remarks = sources.remarks(
             sources.changed(ledger, sources.files_of(program.command, program.folder))
         )

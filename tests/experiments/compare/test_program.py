@@ -80,7 +80,9 @@ def test_from_a_foreign_script_to_the_verdict_and_again_without_a_run(script, ca
 
 
 def test_several_contestants_are_named_and_the_first_ones_verdict_stands_on_top(script, capsys):
+    """What to beware of stands below all: this program uses no weight decay."""
     more = FOREIGN.replace('"lion": (4e-4', '"sgd": (2e-4, 0.3, 90), "lion": (4e-4')
+    more = more.replace(" {a.wd} ", " ").replace(" - v * v", "")
     Path("train.py").write_text(more)
     assert compare.main(options(script, "--optimizers", "lion,sgd")) == 0
     said = capsys.readouterr().out
@@ -90,6 +92,9 @@ def test_several_contestants_are_named_and_the_first_ones_verdict_stands_on_top(
     assert row["comparisons"][0] == {
         k: v for k, v in row.items() if k not in ("comparisons", "remarks")
     }
+    (beware,) = row["remarks"]
+    assert beware.startswith("Beware: 0.05 and 0.5 gave the very same numbers")
+    assert Path("results/comparisons/mine/verdict.txt").read_text().endswith(f"{beware}\n")
     most = int(said.split("(up to ")[1].split()[0])
     assert int(said.split("about ")[2].split()[0]) + 3 * 2 * 9 == most
 
@@ -200,6 +205,9 @@ def test_two_numbers_of_one_name_are_told_apart(script, capsys):
     assert compare.main([*once, *both, "--name", "other"]) == 2
     said = capsys.readouterr().out
     assert "acc decides the tuning, acc (--test-metric) gives the verdict" in said
+    same = [*both[:2], "--test-metric", both[1], "--metric-name", "test accuracy"]
+    assert compare.main([*once, *same, "--name", "same"]) == 2
+    assert "acc decides the tuning, and gives the verdict, too" in capsys.readouterr().out
 
 
 def test_an_optimizer_that_only_fails_stops_the_comparison(script, tmp_path, capsys):
