@@ -8,6 +8,7 @@ differ by no more than they do among themselves, that is said.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
@@ -31,7 +32,9 @@ HUNDREDTHS = ("points", "point", "percent", "%", "pp", "percentage points")
 def check_heeded(
     plan: Plan, pilot: Pilot, run: Run, states: Callable[[str], list[str]]
 ) -> Iterator[str]:
-    """Runs the baseline and the others at a lower lr, and the baseline with more weight decay.
+    """Runs all at a lower lr, and with more weight decay; the others at the baseline's lr, too.
+
+    A setting may be heeded for one optimizer alone, as where a default was left in its call.
 
     Args:
         plan: What is compared.
@@ -75,22 +78,28 @@ def check_heeded(
     for name in names[1:]:
         if set(states(name)) == {"failed"}:  # all of three, and the run is refused
             run([ask(name, lower / 4, decay), ask(name, lower / 16, decay)])
-        found = compared((name, lower, decay), (base, lower, decay))
-        if found == "same":
-            raise Unheeding(_unused("optimizer", f"{base} and {name}"))
-        if found == "close":
-            yield f"Beware: {_unclear('optimizer', f'{base} and {name}')}"
-    found = compared((base, lower, decay), (base, start.lr, decay))
-    if found == "same":
-        raise Unheeding(_unused("lr", f"{lower:g} and {start.lr:g}"))
-    if found == "close":
-        yield f"Beware: {_unclear('lr', f'{lower:g} and {start.lr:g}')}"
-    if reach > pilot.sd:  # three seeds would hardly show a weight decay
-        return
-    found = compared((base, start.lr, more), (base, start.lr, decay))
-    if found != "apart":
-        said = _unused if found == "same" else _unclear
-        yield f"Beware: {said('weight_decay', f'{decay:g} and {more:g}')}"
+    others = [name for name in names[1:] if set(states(name)) != {"failed"}]
+    run([ask(name, *at) for name in others for at in ((start.lr, decay), (lower, more))])
+    rates, decays = f"{lower:g} and {start.lr:g}", f"{decay:g} and {more:g}"
+    pairs = [
+        ("optimizer", f"{one} and {two}", (one, lower, decay), (two, lower, decay))
+        for one, two in itertools.combinations([base, *others], 2)
+    ]
+    pairs.append(("lr", rates, (base, lower, decay), (base, start.lr, decay)))
+    for name in others:
+        said = f"{rates} with {name}"
+        pairs.append(("lr", said, (name, lower, decay), (name, start.lr, decay)))
+    if reach <= pilot.sd:  # else three seeds would hardly show a weight decay
+        pairs.append(("weight_decay", decays, (base, start.lr, decay), (base, start.lr, more)))
+        for name in others:
+            said = f"{decays} with {name}"
+            pairs.append(("weight_decay", said, (name, lower, decay), (name, lower, more)))
+    for setting, values, one, other in pairs:
+        found = compared(one, other)
+        if found == "same" and setting != "weight_decay":
+            raise Unheeding(_unused(setting, values))
+        if found != "apart":
+            yield f"Beware: {(_unused if found == 'same' else _unclear)(setting, values)}"
 
 
 def _unused(name: str, values: str) -> str:

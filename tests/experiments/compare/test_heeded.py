@@ -31,12 +31,14 @@ def checked(*heeds, plan=PLAN, failing=()):
     return asked, list(check_heeded(plan, PILOT, run, states))
 
 
-def test_a_program_that_heeds_all_costs_one_run_each_and_one():
+def test_a_program_that_heeds_all_costs_two_runs_of_the_baseline_and_three_of_the_other():
     asked, said = checked("optimizer", "lr", "weight_decay")
-    assert said == [] and len(asked[:3]) == 3
+    assert said == []
     known = {ask.identity for ask in asked}
     assert {one[:4] for one in known} == {
         *{("adamw", 2e-4, 0.1, 0), ("lion", 2e-4, 0.1, 0), ("adamw", 1e-3, 1.0, 0)},
+        ("lion", 1e-3, 0.1, 0),
+        ("lion", 2e-4, 1.0, 0),
         ("adamw", 1e-3, 0.1, 0),  # of the pilot
     }
 
@@ -56,7 +58,7 @@ def test_a_setting_that_is_swallowed_is_refused(heeds, said):
 def test_a_weight_decay_that_changes_nothing_is_said_alone():
     """A short training may hardly show it."""
     _, said = checked("optimizer", "lr")
-    assert len(said) == 1 and "does not use {weight_decay}" in said[0]
+    assert len(said) == 2 and all("does not use {weight_decay}" in one for one in said)
     none = replace(PLAN, start=Setting(1e-3, 0.0))
     assert "0 and 0.1 gave" in checked("optimizer", "lr", plan=none)[1][0]
 
@@ -73,6 +75,32 @@ def test_a_contestant_that_fails_is_tried_at_three_rates_and_diverged_ones_are_n
     asked, said = checked("optimizer", "lr", "weight_decay", failing=("lion",))
     rates = [ask.lr for ask in asked if ask.optimizer == "lion"]
     assert said == [] and sorted(set(rates)) == pytest.approx([1.25e-5, 5e-5, 2e-4])
+
+
+@pytest.mark.parametrize(
+    ("name", "constant", "said"),
+    [
+        ("lion", "lr", "0.0002 and 0.001 with lion gave the very same numbers"),
+        ("lion", "weight_decay", "0.1 and 1 with lion gave the very same numbers"),
+        ("sgd", "optimizer", "lion and sgd gave the very same numbers"),  # no branch of its own
+    ],
+)
+def test_a_setting_that_is_swallowed_for_one_optimizer_alone_is_seen(name, constant, said):
+    """A default that was left in its call: it would be tuned in vain, and called worse."""
+    plan = replace(PLAN, others=(*PLAN.others, Contestant("sgd", "SGD")))
+    fixed = {"lr": 3.0, "weight_decay": 3.0, "optimizer": "lion"}[constant]
+
+    def run(asks):
+        heard = [replace(a, **{constant: fixed}) if a.optimizer == name else a for a in asks]
+        return [Answer(float(hash((a.seed, a.optimizer, a.lr, a.weight_decay)))) for a in heard]
+
+    check = check_heeded(plan, PILOT, run, lambda name: ["finished"])
+    if constant == "weight_decay":
+        (beware,) = check
+        assert said in beware
+    else:
+        with pytest.raises(UserError, match=said):
+            list(check)
 
 
 def test_failures_of_two_optimizers_are_not_the_same_number():

@@ -69,7 +69,7 @@ def test_from_a_foreign_script_to_the_verdict_and_again_without_a_run(script, ca
     assert {"lr_ratio", "weight_decay_ratio", "reason", "tau", "margin"} <= set(row)
     assert row["verdict"] == "better" and row["low"] < 5 < row["high"] and row["trials"] == 10
     assert "Quick look (10 trials each): Lion is better than AdamW by" in said
-    assert len(events()) == 4 + 3 + 2 * (10 + 5)
+    assert len(events()) == 4 + 5 + 2 * (10 + 5)
     table = ledgers.read_table("results/comparisons/mine")
     assert len(table) == len(events()) and set(table.state) == {"finished"}
     assert sorted(p.name for p in Path().iterdir()) == sorted([*before, "results"])
@@ -92,9 +92,12 @@ def test_several_contestants_are_named_and_the_first_ones_verdict_stands_on_top(
     assert row["comparisons"][0] == {
         k: v for k, v in row.items() if k not in ("comparisons", "remarks")
     }
-    (beware,) = row["remarks"]
-    assert beware.startswith("Beware: 0.05 and 0.5 gave the very same numbers")
-    assert Path("results/comparisons/mine/verdict.txt").read_text().endswith(f"{beware}\n")
+    of = ["", " with lion", " with sgd"]
+    assert [text.partition(" gave")[0] for text in row["remarks"]] == [
+        f"Beware: 0.05 and 0.5{name}" for name in of
+    ]
+    kept = Path("results/comparisons/mine/verdict.txt").read_text()
+    assert kept.endswith("\n".join(row["remarks"]) + "\n")
     most = int(said.split("(up to ")[1].split()[0])
     assert int(said.split("about ")[2].split()[0]) + 3 * 2 * 9 == most
 
@@ -276,7 +279,7 @@ def test_bad_options_are_one_clear_line_and_start_nothing(case, script, capsys):
 def test_nobody_to_ask_stops_after_the_pilot(script, capsys):
     without = [text for text in options(script) if text != "--yes"]
     assert compare.main(without) == 2
-    assert len(events()) == 4 + 3
+    assert len(events()) == 4 + 5
     captured = capsys.readouterr()
     assert "--yes" in captured.err and "about 30 runs" in captured.out
 
@@ -285,7 +288,7 @@ def test_an_effect_far_below_the_noise_stops_after_the_pilot(script, capsys):
     """In the metric's unit it is known only then; --yes is no answer to that."""
     assert compare.main(options(script, "--effect", "0.05")) == 2
     assert "cannot be found with any number of seeds" in capsys.readouterr().err
-    assert len(events()) == 4 + 3
+    assert len(events()) == 4 + 5
 
 
 def test_another_comparison_needs_another_name(script, capsys):
