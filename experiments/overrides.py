@@ -40,6 +40,7 @@ _WITH_VALUE += (
     "--budget",
     "--effect",
     "--margin",
+    "--timeout",
     "--name",
     "--dir",
     "--optimizers",

@@ -10,7 +10,8 @@ tells the noise and the price, and asks whether to go on. The same command goes 
 stopped. Your program needs no change but to take its settings and to print its number:
 
     val_acc=([0-9.]+)      the last line of its output that matches
-    json:val.accuracy      the last line that is a JSON object with that key
+    json:val.accuracy      the last line that is a JSON object, or a printed dict, with that key
+    csv:val_acc            the last row with a number in that column
     file:{run_dir}/log.txt:acc ([0-9.]+)      the same in a file; {run_dir} is a folder of the run
 
 The same options can stand in a YAML file: python scripts/compare.py my_comparison.yaml

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from experiments.compare.plan import Judged, Result
 from experiments.compare.verdict import Words, raw_interval
 
 
-def as_json(result: Result, words: Words, seconds: float) -> str:
-    """The verdict on the first contestant as one line.
+def as_json(result: Result, words: Words, seconds: float, remarks: Sequence[str] = ()) -> str:
+    """The verdict on the first contestant as one line, with what to beware of.
 
     With several contestants, `comparisons` has one entry for each, the first one's, too.
     """
     rows = [_row(result, judged, words, seconds) for judged in result.judged]
     others = {"comparisons": rows} if len(rows) > 1 else {}
-    return json.dumps(rows[0] | others)
+    return json.dumps(rows[0] | {"remarks": list(remarks)} | others)
 
 
 def _row(result: Result, judged: Judged, words: Words, seconds: float) -> dict[str, Any]:

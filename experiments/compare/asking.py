@@ -7,6 +7,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from experiments.config import UserError
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -47,6 +49,10 @@ class Answer:
     report: float = math.nan  # decides the verdict: test
     beside: float = math.nan  # shown beside it, e.g. the loss; NaN: not asked for
     seconds: float = math.nan
+
+
+class Unheeding(UserError):
+    """The program does not do what it is told; once it is mended, its runs are those of another."""
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from typing import Any
 from experiments.compare.asking import Answer, Ask
 from experiments.compare.ledger import NUM_FAILURES_AT_FIRST, Ledger, writing_to
 from experiments.compare.metric import Metric, MetricError, last_lines
-from experiments.compare.placeholders import filled_for_shell
+from experiments.compare.placeholders import filled_for_shell, in_full
 from experiments.compare.processes import POLL_SECONDS, Run, end_all, stopping_on_signals
-from experiments.compare.time_limit import TimeLimit
+from experiments.compare.time_limit import TimeLimit, tried_again
 from experiments.config import UserError
 from experiments.sweep.holders import holder, machine, process_start
 from experiments.sweep.local import find_gpus
@@ -75,7 +75,9 @@ class Runner:
         self._clock = clock
         self._gpus = find_gpus() if num_workers > 1 else []
         self._end_leftovers()
-        ledger.forget_failed_pilot()
+        ledger.forget_pilot(only_failed=True)
+        for line in tried_again(ledger, self._limit):
+            say(line)
 
     def run(self, asks: Sequence[Ask], show: Show = lambda now, done, remark: None) -> list[Answer]:
         """Runs what is not known yet.
@@ -117,7 +119,7 @@ class Runner:
         over = [one for one in running if one.is_over(now)]
         for one in running:
             if one not in over and one.ended_at is None and now - one.began > limit:
-                one.end(now, self._limit.reason(slowest))
+                one.end(now, self._limit.reason(slowest), limit)
                 self._say(_said_of_ended(one))
         return over
 
@@ -172,8 +174,8 @@ class Runner:
 
     def _values(self, ask: Ask, folder: Path) -> dict[str, Any]:
         texts = {"optimizer": ask.optimizer, "run_dir": str(folder.resolve())}
-        numbers = {"lr": f"{ask.lr:g}", "weight_decay": f"{ask.weight_decay:g}", "seed": ask.seed}
-        return texts | numbers
+        numbers = {"lr": in_full(ask.lr), "weight_decay": in_full(ask.weight_decay)}
+        return {**texts, **numbers, "seed": ask.seed}
 
     def _ended(self, one: Run) -> bool:
         """Notes the end of a run; False where it is to be tried once more.
@@ -191,7 +193,8 @@ class Runner:
         if state == "failed" and one.number < MAX_TRIES:
             self._ledger.note("retried", one.ask, message=message)
             return False
-        self._ledger.end(one.ask, answer, state, message, one.number)
+        limit = {} if one.limit is None else {"limit": one.limit}
+        self._ledger.end(one.ask, answer, state, message, tries=one.number, **limit)
         return True
 
     def _read(self, one: Run) -> tuple[Answer, str, str]:

@@ -1,16 +1,19 @@
 """Whether a user's program heeds what it is told, before anything is tuned.
 
 A flag that is swallowed unread would have one optimizer tuned twice, or none: the verdict would be
-about nothing. Three seeds must agree to the last digit, since coarse metrics agree by chance.
+about nothing. Three seeds must agree to the last digit, since coarse metrics agree by chance. Of a
+program that gives another number for the same seed it cannot be seen like this: where three seeds
+differ by no more than they do among themselves, that is said.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from experiments.compare.asking import Answer, Ask
-from experiments.compare.plan import Plan
+from experiments.compare.asking import Answer, Ask, Unheeding
+from experiments.compare.plan import Pilot, Plan
 from experiments.compare.protocol import FIRST_DECAY, PILOT_SEEDS
 from experiments.config import UserError
 
@@ -18,14 +21,24 @@ Run = Callable[[Sequence[Ask]], Sequence[Answer]]
 LOWER = 0.2
 """Times the baseline's lr: where every contestant trains, if it trains at all."""
 HIGHER_DECAY = 10.0
+APART, APART_ON_AVERAGE = 4.0, 1.6
+"""Times the pilot's sd: two runs of one seed that differ by more heed what differs in them, and so
+do three such pairs whose mean does, which is about 2 of its standard errors."""
+MANY_ROUNDINGS = 10.0
+"""Times the difference of one seed run twice: the same where that is a small part of the sd."""
 HUNDREDTHS = ("points", "point", "percent", "%", "pp", "percentage points")
 
 
-def check_heeded(plan: Plan, run: Run, states: Callable[[str], list[str]]) -> Iterator[str]:
-    """Runs the baseline and the others at a lower lr, and the baseline with more weight decay.
+def check_heeded(
+    plan: Plan, pilot: Pilot, run: Run, states: Callable[[str], list[str]]
+) -> Iterator[str]:
+    """Runs all at a lower lr, and with more weight decay; the others at the baseline's lr, too.
+
+    A setting may be heeded for one optimizer alone, as where a default was left in its call.
 
     Args:
-        plan: Whose pilot is known.
+        plan: What is compared.
+        pilot: Its runs are known.
         run: Answers asks; what is known is not run again.
         states: How the runs of an optimizer have ended.
 
@@ -33,20 +46,31 @@ def check_heeded(plan: Plan, run: Run, states: Callable[[str], list[str]]) -> It
         What to beware of.
 
     Raises:
-        UserError: for a setting that changes nothing, or an optimizer that only fails.
+        Unheeding: for a setting that changes nothing.
+        UserError: for an optimizer that only fails.
     """
     base, start = plan.baseline.name, plan.start
+    rounding = 0.0 if math.isnan(pilot.rounding) else pilot.rounding  # NaN: nobody knows
+    reach = pilot.sd * min(APART, MANY_ROUNDINGS * rounding)
     lower, more = start.lr * LOWER, (start.weight_decay or FIRST_DECAY) * HIGHER_DECAY
 
     def ask(name: str, lr: float, decay: float, seed: int = PILOT_SEEDS[0]) -> Ask:
         return Ask(f"{name}/check/{lr:g}-{decay:g}-{seed}", name, "check", lr, decay, seed)
 
-    def same(one: tuple[str, float, float], other: tuple[str, float, float]) -> bool:
+    def compared(one: tuple[str, float, float], other: tuple[str, float, float]) -> str:
+        """same, apart, or close: too close to be told from noise."""
+        same, total = True, 0.0
         for seed in PILOT_SEEDS:
             a, b = run([ask(*one, seed), ask(*other, seed)])
-            if (a.tune, a.report) != (b.tune, b.report):  # nor is NaN equal to NaN
-                return False
-        return True
+            same &= (a.tune, a.report) == (b.tune, b.report)
+            total += a.tune - b.tune
+            is_noise = 0 < reach >= abs(a.tune - b.tune)
+            if not (same or is_noise) or not math.isfinite(a.tune):
+                return "apart"
+        if same:
+            return "same"
+        mean = abs(total) / len(PILOT_SEEDS)
+        return "close" if mean <= APART_ON_AVERAGE * pilot.sd else "apart"
 
     decay = start.weight_decay
     names = [one.name for one in plan.contestants]
@@ -54,12 +78,28 @@ def check_heeded(plan: Plan, run: Run, states: Callable[[str], list[str]]) -> It
     for name in names[1:]:
         if set(states(name)) == {"failed"}:  # all of three, and the run is refused
             run([ask(name, lower / 4, decay), ask(name, lower / 16, decay)])
-        if same((name, lower, decay), (base, lower, decay)):
-            raise UserError(_unused("optimizer", f"{base} and {name}"))
-    if same((base, lower, decay), (base, start.lr, decay)):
-        raise UserError(_unused("lr", f"{lower:g} and {start.lr:g}"))
-    if same((base, start.lr, more), (base, start.lr, decay)):
-        yield f"Beware: {_unused('weight_decay', f'{decay:g} and {more:g}')}"
+    others = [name for name in names[1:] if set(states(name)) != {"failed"}]
+    run([ask(name, *at) for name in others for at in ((start.lr, decay), (lower, more))])
+    rates, decays = f"{lower:g} and {start.lr:g}", f"{decay:g} and {more:g}"
+    pairs = [
+        ("optimizer", f"{one} and {two}", (one, lower, decay), (two, lower, decay))
+        for one, two in itertools.combinations([base, *others], 2)
+    ]
+    pairs.append(("lr", rates, (base, lower, decay), (base, start.lr, decay)))
+    for name in others:
+        said = f"{rates} with {name}"
+        pairs.append(("lr", said, (name, lower, decay), (name, start.lr, decay)))
+    if reach <= pilot.sd:  # else three seeds would hardly show a weight decay
+        pairs.append(("weight_decay", decays, (base, start.lr, decay), (base, start.lr, more)))
+        for name in others:
+            said = f"{decays} with {name}"
+            pairs.append(("weight_decay", said, (name, lower, decay), (name, lower, more)))
+    for setting, values, one, other in pairs:
+        found = compared(one, other)
+        if found == "same" and setting != "weight_decay":
+            raise Unheeding(_unused(setting, values))
+        if found != "apart":
+            yield f"Beware: {(_unused if found == 'same' else _unclear)(setting, values)}"
 
 
 def _unused(name: str, values: str) -> str:
@@ -67,6 +107,13 @@ def _unused(name: str, values: str) -> str:
     return (
         f"{values} gave the very same numbers with seeds {seeds}: the program does not use "
         f"{{{name}}} (look how its flag is called, and whether a file overrides it)"
+    )
+
+
+def _unclear(name: str, values: str) -> str:
+    return (
+        f"{values} differ by no more than two runs of one setting, so it cannot be seen "
+        f"whether the program uses {{{name}}}: make sure, or the verdict is about nothing."
     )
 
 

@@ -9,6 +9,7 @@ by Lan and DeMets (1983); Welch (1947); equivalence as two one-sided tests, Schu
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,6 +62,14 @@ def seeds_needed(
         if stats.nct.sf(stats.t.isf(alpha / 2, df), df, lag) >= power:
             return n
     return most
+
+
+def effect_for(n: int, tau: float) -> float | None:
+    """The largest effect, in sd with two places, for which so many seeds are planned; None where
+    it would drown in the luck of tuning."""
+    hundredths = range(math.ceil(100 * MIN_EFFECT * tau), 1000)
+    at = bisect.bisect_right(hundredths, -n, key=lambda one: -seeds_needed(one / 100, tau, most=n))
+    return hundredths[at - 1] / 100 if at else None
 
 
 def looks(n: int) -> tuple[int, ...]:

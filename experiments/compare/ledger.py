@@ -44,8 +44,13 @@ class Ledger:
         self.known: dict[Key, dict[str, Any]] = {}
 
     @contextlib.contextmanager
-    def opened(self, about: dict[str, Any]) -> Iterator[Ledger]:
+    def opened(self, about: dict[str, Any], may_change: bool = False) -> Iterator[Ledger]:
         """Holds the folder for one process, and reads what is known.
+
+        Args:
+            about: What is compared.
+            may_change: Whether it may be another than before while no run has gone well: a slip in
+                a command costs a run, not a name.
 
         Raises:
             UserError: if another process is at it, or another comparison has the name.
@@ -62,17 +67,19 @@ class Ledger:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UserError(f"{self.path}: another process is at this comparison") from None
-            self._check_same(about)
             self._mend()
             self._read()
+            self._check_same(about, may_change)
             yield self
         finally:
             os.close(handle)
 
-    def _check_same(self, about: dict[str, Any]) -> None:
+    def _check_same(self, about: dict[str, Any], may_change: bool) -> None:
         before = read_json(self.path / "about.json")
         about = json.loads(json.dumps(about))
-        if before and before != about:
+        if before and before != about and may_change and self.finished() is None:
+            self.forget([_ask(event) for event in self.known.values()])
+        elif before and before != about:
             names = [key for key in {*before, *about} if before.get(key) != about.get(key)]
             raise UserError(
                 f"{self.path} holds a comparison with another {', '.join(sorted(names))}: give "
@@ -127,9 +134,12 @@ class Ledger:
             os.fsync(file.fileno())
         return row
 
-    def end(self, ask: Ask, answer: Answer, state: str, message: str = "", tries: int = 1) -> None:
-        """Notes what became of a run: finished, diverged or failed."""
-        facts = {**vars(answer), "state": state, "message": message, "tries": tries}
+    def end(self, ask: Ask, answer: Answer, state: str, message: str = "", **more: Any) -> None:
+        """Notes what became of a run: finished, diverged or failed.
+
+        `more`: tries, and the limit in seconds where it was ended for its time.
+        """
+        facts = {**vars(answer), "state": state, "message": message, "tries": 1, **more}
         self.known[ask.identity] = self.note("ended", ask, **facts)
 
     def forget(self, asks: Iterable[Ask]) -> None:
@@ -138,11 +148,11 @@ class Ledger:
             self.known.pop(ask.identity, None)
             self.note("forgotten", ask)
 
-    def forget_failed_pilot(self) -> None:
-        """Has failed runs of the pilot run again, once mended, while nothing rests on them yet."""
+    def forget_pilot(self, only_failed: bool = False) -> None:
+        """Has the pilot run again, once the program is mended, while nothing rests on it yet."""
         known = list(self.known.values())
         if all(event["phase"] in ("pilot", "check") for event in known):
-            self.forget(_ask(event) for event in known if event["state"] == "failed")
+            self.forget(_ask(e) for e in known if e["state"] == "failed" or not only_failed)
 
     def refuse_hopeless(self, asks: Iterable[Ask]) -> None:
         """Raises: UserError where an optimizer of this batch does nothing but fail.
@@ -169,6 +179,11 @@ class Ledger:
                 break
             found.append(_ask(event))
         return found
+
+    def ended_early(self) -> list[tuple[Ask, float]]:
+        """The runs that were ended for their time, and after how many seconds."""
+        told = [(e, e.get("limit")) for e in self.known.values() if e["state"] == "failed"]
+        return [(_ask(event), limit) for event, limit in told if isinstance(limit, int | float)]
 
     def finished(self) -> Ask | None:
         """A run that went well."""

@@ -1,14 +1,16 @@
-"""Where a program's output holds its number: in the last matching line, a JSON line, or a file.
+"""Where a program's output holds its number: in the last matching line, a record, or a file.
 
 val_acc=([0-9.]+)               regular expression with one group; the last line that matches
-json:val.accuracy               the last line that is a JSON object with that key
-file:{run_dir}/out.txt:acc ([0-9.]+)    the same two, in a file that the run has written
+json:val.accuracy               the last line that is a JSON object (or a dict as Python prints it)
+                                with that key
+csv:val_acc                     the last row of CSV with a number in that column
+file:{run_dir}/out.txt:acc ([0-9.]+)    these three, in a file that the run has written
 file:{run_dir}/out.json:json:acc
+file:{run_dir}/metrics.csv:csv:val_acc
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.compare import records
 from experiments.compare.placeholders import filled
 from experiments.config import UserError
 from experiments.files import stamp
@@ -57,8 +60,12 @@ class Metric:
             raise UserError(f"{self.option} is empty: give e.g. 'val_acc=([0-9.]+)'")
         if self.file is not None and not self._inner:
             raise UserError(f"{self.option} {self.text}: write file:PATH:PATTERN")
-        if not self.is_json:
+        if self._kind is None:
             self._compiled()
+        elif not self._under:
+            raise UserError(
+                f"{self.option} {self.text}: say under which name, e.g. {self._kind}:acc"
+            )
 
     @property
     def file(self) -> str | None:
@@ -70,18 +77,25 @@ class Metric:
         return self.text[5:].partition(":")[2] if self.text.startswith("file:") else self.text
 
     @property
-    def is_json(self) -> bool:
-        """Whether a key of a JSON object is looked up."""
-        return self._inner.startswith("json:")
+    def _kind(self) -> str | None:
+        """json or csv, where a name is looked up; None: a pattern."""
+        kind = self._inner.partition(":")[0]
+        return kind if kind in ("json", "csv") else None
+
+    @property
+    def _under(self) -> str:
+        """The name that is looked up."""
+        return self._inner.partition(":")[2].strip()
 
     @property
     def name(self) -> str:
         """What people would call it: val_acc."""
-        if self.is_json:
-            return _name_of(self._inner[5:].split("."), with_split=False)
+        if self._kind is not None:
+            keys = self._under.split(".") if self._kind == "json" else [self._under]
+            return _name_of(keys) or self._under
         before, after = _around_group(self._inner)
         words, others = (re.findall(r"[A-Za-z_][\w/@-]*", _plain(t)) for t in (before, after))
-        return _name_of(words or others[:2], with_split=True) or "the metric"
+        return _name_of(words or others[:2]) or "the metric"
 
     @property
     def looks_lower(self) -> bool:
@@ -124,7 +138,7 @@ class Metric:
         """
         where = "the output"
         if self.file is not None:
-            path = Path(filled(self.file, values))
+            path = Path(filled(self.file, values)).absolute()  # a command may go elsewhere
             where = str(path)
             if before and stamp(path) == before:
                 raise MetricError(
@@ -135,20 +149,22 @@ class Metric:
             except OSError:
                 raise MetricError(f"{path} is not there") from None
         output = _COLOURS.sub("", output)
-        if self.is_json:
-            return self._from_json(output, where)
+        if self._kind is not None:
+            return self._from_records(output, where)
         return self._from_lines(output, where)
 
-    def _from_json(self, output: str, where: str) -> float:
-        keys = self._inner[5:].split(".")
-        whole = [output] if self.file else []
-        for line in [*whole, *reversed(output.splitlines())]:
-            try:
-                value = _looked_up(json.loads(line), keys)
-            except (ValueError, KeyError, TypeError, IndexError):
-                continue
-            return _number(value, self._inner)
-        raise MetricError(f"no JSON line with {'.'.join(keys)} in {where}")
+    def _from_records(self, output: str, where: str) -> float:
+        lines = output.splitlines()
+        try:
+            if self._kind == "csv":
+                value = records.in_column(lines, self._under)
+            else:
+                whole = [output] if self.file else []
+                value = records.in_objects([*whole, *reversed(lines)], self._under.split("."))
+        except KeyError:
+            what = "no column of CSV" if self._kind == "csv" else "no JSON line with"
+            raise MetricError(f"{what} {self._under} in {where}") from None
+        return _number(value, self._inner)
 
     def _from_lines(self, output: str, where: str) -> float:
         pattern = self._compiled()
@@ -164,16 +180,6 @@ class Metric:
         raise MetricError(f"no line of {where} matches {self._inner!r}")
 
 
-def _looked_up(value: Any, keys: Sequence[str]) -> Any:
-    """`val.acc` is the key "val.acc" (or "val/acc") of a flat object, or "acc" within "val"."""
-    for name in (".".join(keys), "/".join(keys)):
-        if isinstance(value, dict) and name in value:
-            return value[name]
-    for key in keys:
-        value = value[key]
-    return value
-
-
 def _around_group(pattern: str) -> tuple[str, str]:
     """What stands before the first group that is kept, and after it."""
     for match in re.finditer(r"\\.|\[\]?[^\]]*\]|\((?!\?)|\(\?P<", pattern):
@@ -187,14 +193,14 @@ def _plain(pattern: str) -> str:
     return re.sub(r"\(\?[a-zA-Z-]+[:)]|\[\]?[^\]]*\]|\\[a-zA-Z]", " ", pattern)
 
 
-def _name_of(words: Sequence[str], with_split: bool) -> str:
+def _name_of(words: Sequence[str]) -> str:
     """The last word that says what is measured, with its split where that stands beside it."""
     words = [word.strip("_") for word in words if word.strip("_")]
     plain = [word.lower() in (*_SPLITS, *_PLAIN) for word in words]
     if not words or all(plain):
         return words[-1] if words else ""
     last = max(place for place, one in enumerate(plain) if not one)
-    beside = words[last + 1 :] or (words[last - 1 : last] if with_split else [])
+    beside = [*words[max(last - 1, 0) : last], *words[last + 1 :]]
     split = next((word for word in reversed(beside) if word.lower() in _SPLITS), None)
     return f"{split} {words[last]}" if split else words[last]
 

@@ -26,6 +26,7 @@ from experiments.compare.asking import Answer, Ask, Setting
 from experiments.compare.ledger import Ledger
 from experiments.compare.plan import Plan, check
 from experiments.compare.session import Options
+from experiments.compare.time_limit import TimeLimit, tried_again
 from experiments.compare.verdict import Words
 from experiments.compose import compose_cells
 from experiments.config import ConfigError, RunConfig, UserError
@@ -68,6 +69,8 @@ def main(arguments: Sequence[str]) -> int:
     path = session.folder_of(root, options.text(settings, "name"), page.name)
     with Ledger(path).opened(page.about) as ledger:
         own = page.headline
+        for line in tried_again(ledger, page.limit):
+            print(line, flush=True)
         session.welcome(path, page.plan, f"{own.tune} {own.metric}", page.words.metric)
 
         def run(asks: Sequence[Ask]) -> list[Answer]:
@@ -142,7 +145,7 @@ class Page:
     ) -> None:
         self._overrides = overrides
         self._config_dir = config_dir
-        self.num_workers = 1
+        self.num_workers, self.limit = 1, TimeLimit.parse(settings["timeout"])
         name = str(settings["baseline"])
         others = [one for one in options.names(settings["optimizers"]) if one != name]
         baseline, contestants = session.contestants(name, others)
@@ -207,9 +210,9 @@ class Page:
         missing = [ask for ask in asks if ledger.answer(ask) is None and not ask.copy]
         if missing:
             cells = [self.cell(ask) for ask in missing]
-            sweep = writing.write(
-                ledger.path / "sweep", cells, fixed=self._overrides, equal_budget=False, quiet=True
-            )
+            how: dict[str, Any] = {"fixed": self._overrides, "equal_budget": False, "quiet": True}
+            how["limit"] = self.limit.facts(ledger.slowest())
+            sweep = writing.write(ledger.path / "sweep", cells, **how)
             for run, state in sweep.states().items():
                 if state == "failed" and run in {cell.run_id for cell in cells}:
                     sweep.leases.forgive(run)  # mended meanwhile, or it fails again
@@ -245,14 +248,17 @@ class Page:
             values.append(max(least_seconds, float(row.get("seconds", 0.0))))
             if state == "finished" and not math.isfinite(values[0]):
                 raise UserError(f"run {cell.run_id} has measured no {self.headline.metric}")
-            message = _last_message(sweep, cell) if state == "failed" else cell.run_id
-            ledger.end(ask, Answer(*values), state, message)
+            said = _last_said(sweep, cell) if state == "failed" else {"message": cell.run_id}
+            ledger.end(ask, Answer(*values), state, **said)
         ledger.refuse_hopeless(asks)
 
 
-def _last_message(sweep: Sweep, cell: Cell) -> str:
+def _last_said(sweep: Sweep, cell: Cell) -> dict[str, Any]:
+    """Of a cell that has failed: the message, and the limit where it was ended for its time."""
     leases = sweep.leases.of(cell.run_id)
-    return (leases[-1].facts.get("message") if leases else "") or "see its log"
+    facts = leases[-1].facts if leases else {}
+    limit = {"limit": facts["limit"]} if "limit" in facts else {}
+    return {"message": facts.get("message") or "see its log", **limit}
 
 
 def _headline(config: RunConfig) -> Headline:

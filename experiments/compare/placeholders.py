@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from experiments.config import UserError
@@ -52,6 +53,12 @@ def _quoted(value: str, quote: str) -> str:
     if quote == "'":
         return value.replace("'", "'\"'\"'")
     return re.sub(r'([\\"$`])', r"\\\1", value) if quote else shlex.quote(value)
+
+
+def in_full(value: float) -> str:
+    """A number that every reader takes for one: to YAML 1.1 the word 5e-05 is text."""
+    text = f"{Decimal(f'{value:.12g}'):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def check_command(text: str) -> None:

@@ -32,15 +32,16 @@ class Run:
     stamps: dict[str, tuple[int, ...]]  # of the files with its numbers, from before it
     ended_at: float | None = None  # when it was told to end
     ended_since: str = ""  # why
+    limit: float | None = None  # seconds, after which it was
 
     def signal(self, number: int) -> None:
         """To all processes of the run that have not left its group."""
         with contextlib.suppress(OSError):
             os.killpg(self.process.pid, number)
 
-    def end(self, now: float, why: str) -> None:
+    def end(self, now: float, why: str, limit: float) -> None:
         """Tells it to end; `is_over` makes it."""
-        self.ended_at, self.ended_since = now, why
+        self.ended_at, self.ended_since, self.limit = now, why, limit
         self.signal(signal.SIGTERM)
 
     def is_over(self, now: float) -> bool:

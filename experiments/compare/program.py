@@ -84,7 +84,7 @@ def main(args: argparse.Namespace) -> int:
     path = session.folder_of(root, options.text(given, "name"), default)
     how = Options(_workers(given, program), bool(given.get("yes")), bool(given.get("json")))
     limit = TimeLimit.parse(given.get("timeout"))
-    with Ledger(path).opened(about) as ledger:
+    with Ledger(path).opened(about, may_change=True) as ledger:
         runner, progress = Runner(program, ledger, how.num_workers, limit), Progress()
 
         def run(asks: Sequence[Ask]) -> list[Answer]:
@@ -97,9 +97,10 @@ def main(args: argparse.Namespace) -> int:
 
         def checked(pilot: Pilot) -> Iterator[str]:
             check_size(plan, pilot.report, words.unit)
-            yield from check_heeded(plan, run, ledger.states)
+            yield from check_heeded(plan, pilot, run, ledger.states)
 
-        session.welcome(path, plan, program.tune.name, program.report.name)
+        tuned = program.tune.name
+        session.welcome(path, plan, tuned, words.metric if words.held_out else tuned)
         remarks = sources.remarks(
             sources.changed(ledger, sources.files_of(program.command, program.folder))
         )
@@ -193,12 +194,18 @@ def prepared(given: Mapping[str, Any]) -> tuple[Plan, Words, Program]:
     )
     check(plan)
     words = Words(
-        metric=str(given.get("metric_name") or report.name),
+        metric=str(given.get("metric_name") or _name_of(report, tune)),
         unit=str(given.get("unit") or ""),
         beside=beside.name if beside else "",
         held_out=report != tune,
     )
     return plan, words, Program(str(given["command"]), tune, report, beside, Path.cwd())
+
+
+def _name_of(report: Metric, tune: Metric) -> str:
+    """What people call the reported number; never as the tuned one where it is another."""
+    alike = report != tune and report.name == tune.name
+    return f"{report.name} ({report.option})" if alike else report.name
 
 
 def _direction(said: Any, tune: Metric, report: Metric) -> str:

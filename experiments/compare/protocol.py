@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.compare.asking import Answer, Ask, Dialogue, Notice, Setting
+from experiments.compare.asking import Answer, Ask, Dialogue, Notice, Setting, Unheeding
 from experiments.compare.final import finish
 from experiments.compare.fit import Fit
 from experiments.compare.plan import (
@@ -24,7 +24,6 @@ from experiments.compare.plan import (
     smallest_effect,
 )
 from experiments.compare.search import EXTENSION, Guess, Search, extend, top_up, tune
-from experiments.config import UserError
 
 PILOT_SEEDS = (0, 1, 2)
 MAX_EXTENSIONS = 2
@@ -47,8 +46,9 @@ def compare(plan: Plan) -> Dialogue:
     """The whole protocol; returns a `Result`.
 
     Raises:
-        UserError: where a comparison would mean nothing (no spread over seeds, a baseline that
+        Unheeding: where a comparison would mean nothing (no spread over seeds, a baseline that
             does not train).
+        UserError: for an effect that cannot be found.
     """
     check(plan)
     pilot = yield from _pilot(plan)
@@ -69,16 +69,17 @@ def _pilot(plan: Plan) -> Dialogue:
     values = np.array([a.tune for a in answers])
     own = values[:-1][np.isfinite(values[:-1])]
     if len(own) < 2:
-        raise UserError(
+        raise Unheeding(
             f"the baseline gave a number in {len(own)} of {len(PILOT_SEEDS)} runs "
             f"with lr {start.lr:g}, weight decay {start.weight_decay:g}: start from a setting "
             "that trains"
         )
     sd = float(own.std(ddof=1))
     if sd <= 1e-12 * max(1.0, float(np.abs(own).max())):
-        raise UserError(
+        raise Unheeding(
             f"seeds {', '.join(map(str, PILOT_SEEDS))} all gave {own[0]:g}: either {{seed}} is not "
-            "used by the program, or the metric is too coarse to show it; use it, or take the loss"
+            "used by the program (or it goes on from what a run before has left: {run_dir} is an "
+            "empty folder), or the metric is too coarse to show it; use it, or take the loss"
         )
     again = abs(values[-1] - values[0])
     took = [a.seconds for a in answers if math.isfinite(a.seconds)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.compare import as_json, cost, protocol, verdict
-from experiments.compare.asking import Answer, Ask, Notice, converse
+from experiments.compare.asking import Answer, Ask, Notice, Unheeding, converse
 from experiments.compare.ledger import Ledger, writing_to
 from experiments.compare.plan import Contestant, Pilot, Plan, Result
 from experiments.compare.search import Search
@@ -84,28 +84,34 @@ def lead(
     """Runs the protocol; prints as it goes, and the verdict in the end.
 
     `check`: is told of the pilot before anything is asked; says what to beware of, or refuses.
-    `remarks`: stand below the verdict.
+    Both, and `remarks`, stand below the verdict.
 
     Raises:
         Declined: where the user does not want to go on.
         UserError: where the comparison would mean nothing.
     """
-    started = time.monotonic()
+    started, warnings = time.monotonic(), list[str]()
 
     def hear(notice: Notice) -> None:
         for line in said_of(notice, words, options):
             print(line, flush=True)
         if notice.kind == "pilot":
             for line in check(notice.facts["pilot"]):
+                warnings.append(line)
                 print(line, flush=True)
             _ask(options, plan, notice.facts["pilot"], ledger)
 
-    result: Result = converse(protocol.compare(plan), run, hear)
+    try:
+        result: Result = converse(protocol.compare(plan), run, hear)
+    except Unheeding:
+        ledger.forget_pilot()
+        raise
     seconds = sum(e.get("seconds") or 0.0 for e in ledger.known.values())
     seconds = seconds or time.monotonic() - started
+    remarks = [*warnings, *remarks]
     lines = [*verdict.sentences(result, words), *remarks]
     text = "\n".join(lines) + "\n"
-    row = as_json.as_json(result, words, seconds)
+    row = as_json.as_json(result, words, seconds, remarks)
     with writing_to(ledger.path):
         write_text(ledger.path / "verdict.txt", text)
         write_text(ledger.path / "verdict.json", row + "\n")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from experiments.compare.cost import duration
+from experiments.compare.ledger import Ledger
 from experiments.config import UserError
 
 MANY = 10.0
@@ -56,6 +58,18 @@ class TimeLimit:
             return self.told
         return math.inf if math.isnan(slowest) else max(MANY * slowest, LEAST_SECONDS)
 
+    def is_raised(self, before: float, slowest: float) -> bool:
+        """Whether a run that was ended after `before` seconds may take longer now; of limits that
+        nobody has told, which grow by and by, only where it is twice as long."""
+        return self.seconds(slowest) > before * (1 if self.told is not None else 2)
+
+    def facts(self, slowest: float) -> dict[str, Any] | None:
+        """The same for `experiments.sweep.overtime`; None: no limit."""
+        seconds = self.seconds(slowest)
+        if math.isinf(seconds):
+            return None
+        return {"seconds": seconds, "reason": self.reason(slowest)}
+
     def reason(self, slowest: float) -> str:
         """Why a run was ended."""
         if self.told is not None:
@@ -80,3 +94,16 @@ class TimeLimit:
         if self.told is None:
             said += ", no limit before a run has ended (--timeout sets one)"
         return said
+
+
+def tried_again(ledger: Ledger, limit: TimeLimit) -> Iterator[str]:
+    """Has runs that were ended for their time run again where there is more of it now; says so."""
+    slowest = ledger.slowest()
+    asks = [ask for ask, before in ledger.ended_early() if limit.is_raised(before, slowest)]
+    ledger.forget(asks)
+    if asks:
+        runs = "run that was" if len(asks) == 1 else "runs that were"
+        yield (
+            f"{len(asks)} {runs} ended for the time taken may take longer now: tried again, and "
+            "what the tuning asked for after that may be another setting."
+        )

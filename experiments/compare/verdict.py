@@ -15,7 +15,7 @@ import numpy as np
 
 from experiments.compare import judging
 from experiments.compare.asking import digits
-from experiments.compare.final import gained
+from experiments.compare.final import MOST_SEEDS, gained
 from experiments.compare.judging import Interval
 from experiments.compare.plan import Judged, Result
 from experiments.compare.ratios import Ratio
@@ -138,12 +138,25 @@ def _seeds(found: Interval) -> str:
 def _remedy(result: Result, judged: Judged, found: Interval) -> str:
     if judged.more_seeds is not None:
         seeds = "seed" if judged.more_seeds == 1 else "seeds"
-        return f"About {judged.more_seeds} more {seeds} each would decide if it stays so."
+        said = f"About {judged.more_seeds} more {seeds} each would decide if it stays so"
+        return (
+            f"{said}{_how_to_run(result, max(found.n_ours, found.n_theirs) + judged.more_seeds)}."
+        )
     for budget in sorted(b for b in judging.TAU if b > result.budget):
         luck = judging.TAU[budget]
         if judging.more_seeds(found.mean, found.sd, luck, result.margin, 2) is not None:
             return f"More seeds cannot decide this; {budget} trials each could."
     return "More seeds cannot decide this."
+
+
+def _how_to_run(result: Result, n: int) -> str:
+    """The options that plan so many seeds and leave all else as it is; nothing where none do."""
+    budget = result.plan.budget
+    effect = judging.effect_for(n, judging.tau_of(budget)) if n <= MOST_SEEDS else None
+    if effect is None:
+        return ""
+    margin = _numbers(result)(result.margin)
+    return f" (--budget {budget} --effect {effect:g}sd --margin {margin} runs them)"
 
 
 def _edge(result: Result, who: str, where: str, pick: Any) -> str:

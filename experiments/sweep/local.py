@@ -113,7 +113,7 @@ class Crew:
                 worker.kill()
         show()
         states = set(self._sweep.states().values())
-        if "failed" in states:
+        if "failed" in states and not self._sweep.manifest.get("quiet"):
             say(f"some cells have failed for good; {self._sweep.cure} tries again\n", sys.stdout)
         if states <= {"finished", "diverged"}:
             return 0

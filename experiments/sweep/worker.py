@@ -25,6 +25,7 @@ from experiments.files import FULL, say
 from experiments.store import FINAL_STATES, Folder, HeldError
 from experiments.sweep.leases import FAILED, LOST, Keeper, Lease
 from experiments.sweep.manifest import Cell, Sweep
+from experiments.sweep.overtime import watched
 from experiments.sweep.picking import Picker
 from experiments.sweep.pool import Finished
 from experiments.sweep.signals import Listener
@@ -76,6 +77,8 @@ class Worker:
         with contextlib.ExitStack() as stack:
             for _, lease in taken:
                 stack.enter_context(self._keeper.holding(lease))
+            limit = self.sweep.manifest.get("limit")
+            stack.enter_context(watched([lease for _, lease in taken], limit))
             configs = [self.sweep.config(cell) for cell, _ in taken]
             for ended in self._run(configs, listener):
                 cell, lease = taken[ended.index]

@@ -35,6 +35,7 @@ def write(
     about: str = "",
     quiet: bool = False,
     then: dict[str, Any] | None = None,
+    limit: dict[str, Any] | None = None,
 ) -> Sweep:
     """Makes a sweep's folder, or adds what is new to it.
 
@@ -48,6 +49,7 @@ def write(
         lease_seconds: See `experiments.sweep.leases`.
         about: One line for people.
         quiet: Whether launchers leave the speaking to the caller.
+        limit: Of the time of a run; see `experiments.sweep.overtime`. Of this call alone.
         then: Stage two, which starts from what this sweep chooses; see `experiments.sweep.stages`.
 
     Raises:
@@ -80,6 +82,8 @@ def write(
         }
         if quiet:
             content["quiet"] = True
+        if limit:
+            content["limit"] = limit
         if then or before.get("then"):
             content["then"] = then or before["then"]
         write_text(path / "manifest.json", json.dumps(content, indent=1) + "\n", durable=True)

@@ -1,16 +1,18 @@
 """A program that does not heed what it is told, or whose number is of another size, is refused."""
 
 import math
+import random
 from dataclasses import replace
 
 import pytest
 
 from experiments.compare.asking import Answer, Setting
 from experiments.compare.heeded import check_heeded, check_size
-from experiments.compare.plan import Contestant, Plan
+from experiments.compare.plan import Contestant, Pilot, Plan
 from experiments.config import UserError
 
 PLAN = Plan(Contestant("adamw", "AdamW"), (Contestant("lion", "Lion"),), Setting(1e-3, 0.1))
+PILOT = Pilot(sd=1.0, report=(), rounding=0.0, seconds=1.0)
 
 
 def checked(*heeds, plan=PLAN, failing=()):
@@ -26,15 +28,17 @@ def checked(*heeds, plan=PLAN, failing=()):
     def states(name):
         return ["failed" if name in failing else "finished"]
 
-    return asked, list(check_heeded(plan, run, states))
+    return asked, list(check_heeded(plan, PILOT, run, states))
 
 
-def test_a_program_that_heeds_all_costs_one_run_each_and_one():
+def test_a_program_that_heeds_all_costs_two_runs_of_the_baseline_and_three_of_the_other():
     asked, said = checked("optimizer", "lr", "weight_decay")
-    assert said == [] and len(asked[:3]) == 3
+    assert said == []
     known = {ask.identity for ask in asked}
     assert {one[:4] for one in known} == {
         *{("adamw", 2e-4, 0.1, 0), ("lion", 2e-4, 0.1, 0), ("adamw", 1e-3, 1.0, 0)},
+        ("lion", 1e-3, 0.1, 0),
+        ("lion", 2e-4, 1.0, 0),
         ("adamw", 1e-3, 0.1, 0),  # of the pilot
     }
 
@@ -54,7 +58,7 @@ def test_a_setting_that_is_swallowed_is_refused(heeds, said):
 def test_a_weight_decay_that_changes_nothing_is_said_alone():
     """A short training may hardly show it."""
     _, said = checked("optimizer", "lr")
-    assert len(said) == 1 and "does not use {weight_decay}" in said[0]
+    assert len(said) == 2 and all("does not use {weight_decay}" in one for one in said)
     none = replace(PLAN, start=Setting(1e-3, 0.0))
     assert "0 and 0.1 gave" in checked("optimizer", "lr", plan=none)[1][0]
 
@@ -64,13 +68,74 @@ def test_equal_by_chance_at_one_seed_is_no_reason():
         return [Answer(90.0, 90.0 + ask.seed * (ask.lr + (ask.optimizer == "lion"))
                        + ask.seed * ask.weight_decay) for ask in asks]  # fmt: skip
 
-    assert list(check_heeded(PLAN, run, lambda name: ["finished"])) == []
+    assert list(check_heeded(PLAN, PILOT, run, lambda name: ["finished"])) == []
 
 
 def test_a_contestant_that_fails_is_tried_at_three_rates_and_diverged_ones_are_not_equal():
     asked, said = checked("optimizer", "lr", "weight_decay", failing=("lion",))
     rates = [ask.lr for ask in asked if ask.optimizer == "lion"]
     assert said == [] and sorted(set(rates)) == pytest.approx([1.25e-5, 5e-5, 2e-4])
+
+
+@pytest.mark.parametrize(
+    ("name", "constant", "said"),
+    [
+        ("lion", "lr", "0.0002 and 0.001 with lion gave the very same numbers"),
+        ("lion", "weight_decay", "0.1 and 1 with lion gave the very same numbers"),
+        ("sgd", "optimizer", "lion and sgd gave the very same numbers"),  # no branch of its own
+    ],
+)
+def test_a_setting_that_is_swallowed_for_one_optimizer_alone_is_seen(name, constant, said):
+    """A default that was left in its call: it would be tuned in vain, and called worse."""
+    plan = replace(PLAN, others=(*PLAN.others, Contestant("sgd", "SGD")))
+    fixed = {"lr": 3.0, "weight_decay": 3.0, "optimizer": "lion"}[constant]
+
+    def run(asks):
+        heard = [replace(a, **{constant: fixed}) if a.optimizer == name else a for a in asks]
+        return [Answer(float(hash((a.seed, a.optimizer, a.lr, a.weight_decay)))) for a in heard]
+
+    check = check_heeded(plan, PILOT, run, lambda name: ["finished"])
+    if constant == "weight_decay":
+        (beware,) = check
+        assert said in beware
+    else:
+        with pytest.raises(UserError, match=said):
+            list(check)
+
+
+def test_failures_of_two_optimizers_are_not_the_same_number():
+    """As in a ledger, where every run without a number has the very same NaN."""
+    asked, said = checked("optimizer", "lr", "weight_decay", failing=("lion", "adamw"))
+    assert said == [] and len({ask.lr for ask in asked if ask.optimizer == "lion"}) == 3
+
+
+def noisy(noise, *heeds, seed=0):
+    """Of a program that gives another number every time, by so much of the sd over seeds."""
+    draw = random.Random(seed)
+
+    def run(asks):
+        answers = []
+        for ask in asks:
+            mean = random.Random(ask.seed).gauss(0, 1)
+            mean += 10 * math.log10(ask.lr) if "lr" in heeds else 0
+            mean += 5 if "optimizer" in heeds and ask.optimizer == "lion" else 0
+            answers.append(Answer(draw.gauss(mean, noise)))
+        return answers
+
+    sd = math.hypot(1, noise)
+    pilot = replace(PILOT, sd=sd, rounding=noise / sd)
+    return list(check_heeded(PLAN, pilot, run, lambda name: ["finished"]))
+
+
+@pytest.mark.parametrize("noise", [1e-9, 0.05, 1.0])
+def test_a_program_that_repeats_nothing_exactly_may_not_heed_what_it_is_told(noise):
+    """An equality test sees nothing there, and the verdict would be about nothing."""
+    said = [noisy(noise, "lr", seed=seed) for seed in range(20)]
+    assert sum("whether the program uses {optimizer}" in " ".join(one) for one in said) >= 17
+    said = [noisy(noise, "optimizer", seed=seed) for seed in range(20)]
+    assert sum("whether the program uses {lr}" in " ".join(one) for one in said) >= 17
+    said = [noisy(noise, "lr", "optimizer", seed=seed) for seed in range(20)]
+    assert not any("{lr}" in one or "{optimizer}" in one for lines in said for one in lines)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ import math
 import os
 
 import pytest
+import yaml
 
 from experiments.compare.metric import Metric, MetricError
-from experiments.compare.placeholders import check_command, filled
+from experiments.compare.placeholders import check_command, filled, in_full
 from experiments.config import UserError
 
 ACC = "acc=([0-9.]+)"
@@ -35,6 +36,16 @@ ACC = "acc=([0-9.]+)"
         ("json:acc", '\x1b]0;title\x07\x1b[36m{"acc": 4}\x1b[0m', 4.0),
         ("json:val.acc", '{"val.acc": 3}', 3.0),
         ("json:eval.acc", '{"epoch": 1, "eval/acc": 4}', 4.0),
+        ("json:eval_acc", "{'eval_acc': '0.25'}\r{'eval_acc': '0.5', 'epoch': 1}", 0.5),
+        ("json:val.acc", "{'val': {'acc': np.float64(0.5)}}", 0.5),
+        ("json:acc", "{'acc': 1}\n{'acc': tensor(-2., device='cuda:0')}", -2.0),
+        ("json:loss", "{'loss': 1.0}\n{'loss': nan}", math.nan),
+        ("json:loss", "{'loss': 1.0}\n{'loss': -inf}", -math.inf),
+        ("json:acc", "{'acc': 1}\n{'acc': open('x', 'w').close()}\n{half", 1.0),  # nothing is run
+        ("csv:acc", 'say "\nstep,acc,loss\n1,5,\n2,6,\n,,3\nbye, all\n', 6.0),
+        ("csv:acc", "acc;step\n5;1\nacc;step\n7;1", 7.0),
+        ("csv:val acc", 'step\t"val acc"\n1\t5e-1\n', 0.5),
+        ("csv:acc", "acc\n1\nnan\n", math.nan),
     ],
 )
 def test_the_last_one_counts(pattern, output, value):
@@ -48,6 +59,9 @@ def test_the_last_one_counts(pattern, output, value):
         ("acc=(.*)", "acc=good", "no number"),
         ("json:acc", "acc=3", "no JSON line with acc"),
         ("json:acc", '{"acc": true}', "no number"),
+        ("csv:acc", "step,acc\n", "no column of CSV acc"),
+        ("csv:acc", "acc=1", "no column of CSV acc"),
+        ("csv:acc", "step,acc\n1,good", "no number"),
         ("file:{run_dir}/x.txt:acc=(.*)", "acc=3", "is not there"),
     ],
 )
@@ -70,7 +84,16 @@ def test_a_file_must_be_of_this_run(tmp_path):
     assert metric.read("", values, before) == 4
 
 
-@pytest.mark.parametrize("text", ["", "acc=[0-9.]+", "(a)(b)", "acc=(", "file:x.txt"])
+def test_a_file_that_is_missing_is_named_in_full(monkeypatch, tmp_path):
+    """The command may have gone to another folder."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MetricError, match=f"{tmp_path}/out/x.csv is not there"):
+        Metric("file:out/x.csv:csv:acc").read("", {})
+
+
+@pytest.mark.parametrize(
+    "text", ["", "acc=[0-9.]+", "(a)(b)", "acc=(", "file:x.txt", "json:", "csv: "]
+)
 def test_patterns_that_cannot_work_are_refused(text):
     with pytest.raises(UserError):
         Metric(text)
@@ -94,6 +117,9 @@ def test_patterns_that_cannot_work_are_refused(text):
         ("([0-9.]+) val_loss", "val_loss", True),
         ("loss: train (?:[0-9.]+) val ([0-9.]+)", "val loss", True),
         ("json:loss.val", "val loss", True),
+        ("json:test.acc", "test acc", False),
+        ("json:val.loss.mean", "val loss", True),
+        ("file:{run_dir}/log.csv:csv:val_loss", "val_loss", True),
         ("json:metrics.val_loss.mean", "val_loss", True),
         ("train_loss=[0-9.]+ val_acc=([0-9.]+)", "val_acc", False),
         (r"Loss: [0-9.]+ Acc@1: [0-9.]+ \(\s*([0-9.]+)\)", "Acc@1", False),
@@ -114,6 +140,18 @@ def test_only_placeholders_are_filled():
     assert filled(text, {"lr": "0.1", "weight_decay": "2"}) == (
         "python t.py --cfg '{a: 1}' ${HOME} 0.1 2"
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(5e-05, "0.00005"), (1e-3, "0.001"), (3e-4 * 0.2, "0.00006"), (0.0, "0"), (2.0, "2"),
+     (1.234e-9, "0.000000001234"), (100.0, "100"), (1e6, "1000000"),
+     (0.00123456789, "0.00123456789")],
+)  # fmt: skip
+def test_a_number_is_one_to_every_reader(value, text):
+    """PyYAML takes 5e-05 for text, and such a run would count as one that fails at a small lr."""
+    assert in_full(value) == text
+    assert type(yaml.safe_load(text)) in (float, int) and float(text) == pytest.approx(value)
 
 
 def test_a_command_without_a_placeholder_is_refused():

@@ -1,5 +1,7 @@
 """`job=compare`: what is asked of a page, and its runs in the ledger."""
 
+from dataclasses import replace
+
 import pytest
 
 from experiments.compare import cost, page
@@ -7,8 +9,10 @@ from experiments.compare.asking import Answer, Ask
 from experiments.compare.ledger import Ledger
 from experiments.compare.page import Page
 from experiments.compare.session import page as defaults
+from experiments.compare.time_limit import TimeLimit, tried_again
 from experiments.config import UserError
 from experiments.overrides import quoted_arguments
+from experiments.sweep.manifest import Sweep
 from experiments.sweep.worker import Worker
 
 QUICK = ["experiment=vit_proxy", "train.epochs=null", "train.steps=2", "eval.every_epochs=null"]
@@ -46,6 +50,35 @@ def test_runs_are_cells_in_the_ledger_and_are_not_run_twice(one, tmp_path, monke
         assert ledger.states("lion") == ["finished"]
 
 
+def test_a_run_that_was_ended_for_its_time_is_tried_again_with_more(one, tmp_path):
+    """Its cell has failed for good in the sweep; another ended because of its settings."""
+    asks = [Ask(f"lion/search/{n}", "lion", "grow", 2e-3, 0.3, 1000 + n) for n in range(2)]
+    limits = []
+
+    def launch():
+        sweep = Sweep(tmp_path / "c/sweep")
+        limits.append(sweep.manifest.get("limit"))
+        for cell in sweep.cells:
+            more = {"limit": 5400.0} if cell.seed == 1000 else {}
+            for _ in range(sweep.max_tries):
+                sweep.leases.claim(cell.run_id, sweep.leases.of(cell.run_id)).release(
+                    "failed", "it took longer than --timeout 90min" if more else "no", **more
+                )
+        return 1
+
+    with Ledger(tmp_path / "c").opened(one.about) as ledger:
+        assert not list(tried_again(ledger, one.limit))
+        ledger.end(replace(asks[0], seed=1), Answer(1.0, seconds=80.0), "finished")
+        one.run(asks, ledger, launch)
+        assert not list(tried_again(ledger, one.limit))
+        assert ledger.write_table().read_text().count("longer than --timeout 90min") == 1
+        (said,) = tried_again(ledger, TimeLimit.parse("2h"))
+        assert said.startswith("1 run that was ended") and ledger.answer(asks[0]) is None
+        assert ledger.answer(asks[1]) is not None
+    seconds, reason = limits[0]["seconds"], limits[0]["reason"]
+    assert seconds == 800 and "10 times the slowest before; --timeout sets another" in reason
+
+
 BAD = {
     "optimizer=sgd": "the comparison sets it",
     "seed=3": "the comparison sets it",
@@ -58,6 +91,8 @@ BAD = {
     "compare.lr=-1": "an lr above 0",
     "compare.optimizers=5": "optimizer=5",
     "compare.name=a/b": "not a path",
+    "compare.timeout=soon": "--timeout soon: give seconds, or a time like",
+    "--timeout=0": "--timeout 0: give seconds",
     "--budget=5": "at least 10",
     "--optimizers=adamw": "at least two",
     "compare.optimizers=[adamw]": "at least two",

@@ -69,7 +69,7 @@ def test_from_a_foreign_script_to_the_verdict_and_again_without_a_run(script, ca
     assert {"lr_ratio", "weight_decay_ratio", "reason", "tau", "margin"} <= set(row)
     assert row["verdict"] == "better" and row["low"] < 5 < row["high"] and row["trials"] == 10
     assert "Quick look (10 trials each): Lion is better than AdamW by" in said
-    assert len(events()) == 4 + 3 + 2 * (10 + 5)
+    assert len(events()) == 4 + 5 + 2 * (10 + 5)
     table = ledgers.read_table("results/comparisons/mine")
     assert len(table) == len(events()) and set(table.state) == {"finished"}
     assert sorted(p.name for p in Path().iterdir()) == sorted([*before, "results"])
@@ -80,14 +80,24 @@ def test_from_a_foreign_script_to_the_verdict_and_again_without_a_run(script, ca
 
 
 def test_several_contestants_are_named_and_the_first_ones_verdict_stands_on_top(script, capsys):
+    """What to beware of stands below all: this program uses no weight decay."""
     more = FOREIGN.replace('"lion": (4e-4', '"sgd": (2e-4, 0.3, 90), "lion": (4e-4')
+    more = more.replace(" {a.wd} ", " ").replace(" - v * v", "")
     Path("train.py").write_text(more)
     assert compare.main(options(script, "--optimizers", "lion,sgd")) == 0
     said = capsys.readouterr().out
     assert "Comparing Lion and SGD with AdamW in" in said
     row = json.loads(said.splitlines()[-1])
     assert [one["optimizer"] for one in row["comparisons"]] == ["lion", "sgd"]
-    assert row["comparisons"][0] == {k: v for k, v in row.items() if k != "comparisons"}
+    assert row["comparisons"][0] == {
+        k: v for k, v in row.items() if k not in ("comparisons", "remarks")
+    }
+    of = ["", " with lion", " with sgd"]
+    assert [text.partition(" gave")[0] for text in row["remarks"]] == [
+        f"Beware: 0.05 and 0.5{name}" for name in of
+    ]
+    kept = Path("results/comparisons/mine/verdict.txt").read_text()
+    assert kept.endswith("\n".join(row["remarks"]) + "\n")
     most = int(said.split("(up to ")[1].split()[0])
     assert int(said.split("about ")[2].split()[0]) + 3 * 2 * 9 == most
 
@@ -173,6 +183,36 @@ def test_a_mended_program_is_run_again(script, tmp_path, capsys):
     assert compare.main(options(script)) == 0
 
 
+def test_a_program_that_ignored_its_seed_and_is_mended_is_run_again(script, tmp_path, capsys):
+    """Nor does a slip in the command itself cost the name, while no run has gone well."""
+    once = [text for text in options(script) if text != "--yes"]
+    (tmp_path / "train.py").write_text(FOREIGN.replace("{a.seed}", ""))
+    assert compare.main(once) == 2 and "{seed} is not used" in capsys.readouterr().err
+    (tmp_path / "train.py").write_text(FOREIGN.replace("{a.lr}", "").replace("float(a.lr)", "1e-3"))
+    assert compare.main(once) == 2 and "does not use {lr}" in capsys.readouterr().err
+    assert compare.main([*once, "--metric", "acc_val=(.*)"]) == 2
+    assert "no line of the output matches" in capsys.readouterr().err
+    (tmp_path / "train.py").write_text(FOREIGN)
+    assert compare.main(once) == 2 and "--yes to go on" in capsys.readouterr().err
+    assert compare.main([*once, "--metric", "val_acc=(.*)"]) == 2  # now there is something to lose
+    assert "with another metric: give this one a name" in capsys.readouterr().err
+
+
+def test_two_numbers_of_one_name_are_told_apart(script, capsys):
+    once = [text for text in options(script) if text != "--yes"]
+    (Path.cwd() / "train.py").write_text(FOREIGN.replace("val_acc", "acc").replace("test_acc", ","))
+    both = ["--metric", "acc=([0-9.]+)", "--test-metric", ",=([0-9.]+)", "--better", "higher"]
+    assert compare.main([*once, *both]) == 2
+    assert "acc decides the tuning, the metric gives the verdict" in capsys.readouterr().out
+    both = ["--metric", "epoch 2 acc=([0-9.]+)", "--test-metric", "acc=([0-9.]+)"]
+    assert compare.main([*once, *both, "--name", "other"]) == 2
+    said = capsys.readouterr().out
+    assert "acc decides the tuning, acc (--test-metric) gives the verdict" in said
+    same = [*both[:2], "--test-metric", both[1], "--metric-name", "test accuracy"]
+    assert compare.main([*once, *same, "--name", "same"]) == 2
+    assert "acc decides the tuning, and gives the verdict, too" in capsys.readouterr().out
+
+
 def test_an_optimizer_that_only_fails_stops_the_comparison(script, tmp_path, capsys):
     wrong = FOREIGN.replace('"lion": (4e-4, 0.5, 95)', '"sgd": 0')
     (tmp_path / "train.py").write_text(wrong)
@@ -239,7 +279,7 @@ def test_bad_options_are_one_clear_line_and_start_nothing(case, script, capsys):
 def test_nobody_to_ask_stops_after_the_pilot(script, capsys):
     without = [text for text in options(script) if text != "--yes"]
     assert compare.main(without) == 2
-    assert len(events()) == 4 + 3
+    assert len(events()) == 4 + 5
     captured = capsys.readouterr()
     assert "--yes" in captured.err and "about 30 runs" in captured.out
 
@@ -248,7 +288,7 @@ def test_an_effect_far_below_the_noise_stops_after_the_pilot(script, capsys):
     """In the metric's unit it is known only then; --yes is no answer to that."""
     assert compare.main(options(script, "--effect", "0.05")) == 2
     assert "cannot be found with any number of seeds" in capsys.readouterr().err
-    assert len(events()) == 4 + 3
+    assert len(events()) == 4 + 5
 
 
 def test_another_comparison_needs_another_name(script, capsys):

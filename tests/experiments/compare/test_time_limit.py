@@ -150,6 +150,37 @@ def test_a_pilot_that_failed_is_run_again_by_the_next_call(tmp_path):
         assert ledger.states("lion") == ["finished", "finished", "failed", "finished"]
 
 
+@pytest.mark.parametrize(
+    ("then", "now", "slowest", "again"),
+    [
+        ("30min", "1h", 9.0, True),
+        ("30min", "none", 9.0, True),
+        ("30min", "30min", 9.0, False),
+        ("30min", "20min", 9.0, False),
+        ("1min", None, 9.0, True),  # 10 minutes of its own
+        ("30min", None, 9.0, False),
+        (None, "2h", 200.0, True),
+        (None, None, 300.0, False),  # it grows by and by
+        (None, None, 900.0, True),
+    ],
+)
+def test_what_was_ended_is_tried_again_where_there_is_more_time(
+    then, now, slowest, again, tmp_path
+):
+    """Also in the tuning: a setting that was cut off is none that failed."""
+    with runner(tmp_path, HANGS, then) as (one, ledger, _):
+        ledger.end(replace(ASK, seed=7), Answer(2.0, 2.0, seconds=200.0), "finished")
+        ledger.end(replace(ASK, seed=8), Answer(), "failed", "exit code 1")
+        one.run([ASK])
+        ledger.end(replace(ASK, seed=9), Answer(2.0, 2.0, seconds=slowest), "finished")
+    with runner(tmp_path, "echo acc=4", now) as (one, ledger, said):
+        assert (ledger.answer(ASK) is None) == again == bool(said)
+        assert ledger.states("lion").count("failed") == (1 if again else 2)
+        assert one.run([ASK])[0].tune == 4 or not again
+    with runner(tmp_path, "echo acc=4", now) as (_, _, said):
+        assert not said
+
+
 class Stubborn:
     """A process that not even SIGKILL ends: it waits for a disk."""
 
@@ -164,7 +195,7 @@ def test_what_cannot_be_killed_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(os, "killpg", lambda _, number: sent.append(number))
     one = processes.Run(ASK, 1, Stubborn(), Path(), Path(), 0.0, 0, {})
     assert not one.is_over(1e9) and not sent
-    one.end(100.0, "it took long")
+    one.end(100.0, "it took long", 90.0)
     assert not one.is_over(104.0) and sent == [signal.SIGTERM]
     assert not one.is_over(106.0) and sent[1:] == [signal.SIGKILL]
     assert one.is_over(111.0)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.compare import as_json, final, judging, verdict
+from experiments.compare import as_json, cost, final, judging, verdict
 from experiments.compare.asking import Answer, Setting
 from experiments.compare.fit import Fit
 from experiments.compare.plan import Contestant, Judged, Pilot, Plan, Result, Tuned
@@ -86,6 +86,14 @@ def test_undecided_says_what_would_decide():
     said = first(shifted(1.2), EVEN)
     assert said.startswith("Undecided: Lion minus AdamW is 1.2 points [")
     assert "a difference of 2.0 is neither shown nor excluded. About " in said
+    more, budget, effect, margin = re.search(
+        r"About (\d+) more seeds? .* \(--budget (\d+) --effect (\S+) --margin (\S+) runs", said
+    ).groups()
+    size, in_sd, trials = cost.choose(effect, int(budget))
+    assert in_sd and trials == 25 and float(margin) == 2.0
+    assert judging.seeds_needed(size, judging.tau_of(trials)) == len(EVEN) + int(more)
+    many = first(shifted(1.2), EVEN, more_seeds=50)
+    assert many.endswith("About 50 more seeds each would decide if it stays so.")
     luck = first(shifted(0.4), EVEN, verdict="undecided", more_seeds=None, reason="luck")
     assert "More seeds cannot decide this" in luck
 
