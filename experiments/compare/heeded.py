@@ -18,6 +18,8 @@ from experiments.compare.protocol import FIRST_DECAY, PILOT_SEEDS
 from experiments.config import UserError
 
 Run = Callable[[Sequence[Ask]], Sequence[Answer]]
+At = tuple[str, float, float]
+"""Optimizer, lr, weight decay."""
 LOWER = 0.2
 """Times the baseline's lr: where every contestant trains, if it trains at all."""
 HIGHER_DECAY = 10.0
@@ -50,56 +52,56 @@ def check_heeded(
         UserError: for an optimizer that only fails.
     """
     base, start = plan.baseline.name, plan.start
-    rounding = 0.0 if math.isnan(pilot.rounding) else pilot.rounding  # NaN: nobody knows
-    reach = pilot.sd * min(APART, MANY_ROUNDINGS * rounding)
-    lower, more = start.lr * LOWER, (start.weight_decay or FIRST_DECAY) * HIGHER_DECAY
-
-    def ask(name: str, lr: float, decay: float, seed: int = PILOT_SEEDS[0]) -> Ask:
-        return Ask(f"{name}/check/{lr:g}-{decay:g}-{seed}", name, "check", lr, decay, seed)
-
-    def compared(one: tuple[str, float, float], other: tuple[str, float, float]) -> str:
-        """same, apart, or close: too close to be told from noise."""
-        same, total = True, 0.0
-        for seed in PILOT_SEEDS:
-            a, b = run([ask(*one, seed), ask(*other, seed)])
-            same &= (a.tune, a.report) == (b.tune, b.report)
-            total += a.tune - b.tune
-            is_noise = 0 < reach >= abs(a.tune - b.tune)
-            if not (same or is_noise) or not math.isfinite(a.tune):
-                return "apart"
-        if same:
-            return "same"
-        mean = abs(total) / len(PILOT_SEEDS)
-        return "close" if mean <= APART_ON_AVERAGE * pilot.sd else "apart"
-
-    decay = start.weight_decay
+    decay, lower = start.weight_decay, start.lr * LOWER
+    more = (decay or FIRST_DECAY) * HIGHER_DECAY
     names = [one.name for one in plan.contestants]
-    run([*(ask(name, lower, decay) for name in names), ask(base, start.lr, more)])
+    run([*(_ask(name, lower, decay) for name in names), _ask(base, start.lr, more)])
     for name in names[1:]:
         if set(states(name)) == {"failed"}:  # all of three, and the run is refused
-            run([ask(name, lower / 4, decay), ask(name, lower / 16, decay)])
+            run([_ask(name, lower / 4, decay), _ask(name, lower / 16, decay)])
     others = [name for name in names[1:] if set(states(name)) != {"failed"}]
-    run([ask(name, *at) for name in others for at in ((start.lr, decay), (lower, more))])
+    run([_ask(name, *at) for name in others for at in ((start.lr, decay), (lower, more))])
+
+    rounding = 0.0 if math.isnan(pilot.rounding) else pilot.rounding  # NaN: nobody knows
+    reach = pilot.sd * min(APART, MANY_ROUNDINGS * rounding)
     rates, decays = f"{lower:g} and {start.lr:g}", f"{decay:g} and {more:g}"
     pairs = [
         ("optimizer", f"{one} and {two}", (one, lower, decay), (two, lower, decay))
         for one, two in itertools.combinations([base, *others], 2)
     ]
-    pairs.append(("lr", rates, (base, lower, decay), (base, start.lr, decay)))
-    for name in others:
-        said = f"{rates} with {name}"
+    for name in (base, *others):
+        said = rates if name == base else f"{rates} with {name}"
         pairs.append(("lr", said, (name, lower, decay), (name, start.lr, decay)))
     if reach <= pilot.sd:  # else three seeds would hardly show a weight decay
-        pairs.append(("weight_decay", decays, (base, start.lr, decay), (base, start.lr, more)))
-        for name in others:
-            said = f"{decays} with {name}"
-            pairs.append(("weight_decay", said, (name, lower, decay), (name, lower, more)))
+        for name in (base, *others):
+            said = decays if name == base else f"{decays} with {name}"
+            lr = start.lr if name == base else lower
+            pairs.append(("weight_decay", said, (name, lr, decay), (name, lr, more)))
     for setting, values, one, other in pairs:
-        found = compared(one, other)
+        found = _compared(one, other, run, pilot.sd, reach)
         if found == "same" and setting != "weight_decay":
             raise Unheeding(_unused(setting, values))
         if found != "apart":
             yield f"Beware: {(_unused if found == 'same' else _unclear)(setting, values)}"
+
+
+def _ask(name: str, lr: float, decay: float, seed: int = PILOT_SEEDS[0]) -> Ask:
+    return Ask(f"{name}/check/{lr:g}-{decay:g}-{seed}", name, "check", lr, decay, seed)
+
+
+def _compared(one: At, other: At, run: Run, sd: float, reach: float) -> str:
+    """same, apart, or close: too close to be told from noise; with as few seeds as tell it."""
+    same, total = True, 0.0
+    for seed in PILOT_SEEDS:
+        a, b = run([_ask(*one, seed), _ask(*other, seed)])
+        same &= (a.tune, a.report) == (b.tune, b.report)
+        total += a.tune - b.tune
+        is_noise = 0 < reach >= abs(a.tune - b.tune)
+        if not (same or is_noise) or not math.isfinite(a.tune):
+            return "apart"
+    if same:
+        return "same"
+    return "close" if abs(total) / len(PILOT_SEEDS) <= APART_ON_AVERAGE * sd else "apart"
 
 
 def _unused(name: str, values: str) -> str:
