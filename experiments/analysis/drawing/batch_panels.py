@@ -32,7 +32,7 @@ def panel(
         colour = style.colour_of(name)
         axis.errorbar(mine.batch_size, mine.value, yerr=mine.uncertainty.fillna(0), color=colour,
                       linestyle=style.dash_of(name), marker="o", capsize=3)  # fmt: skip
-        hollow = mine[mine.on_edge.fillna(False).astype(bool)]
+        hollow = mine[mine.on_edge.eq(True)]
         axis.plot(hollow.batch_size, hollow.value, "o", color=colour, markerfacecolor="white")
         for number, item in enumerate([] if decimals is None else mine.itertuples()):
             side = 1 if upper[item.batch_size] == name else -1

@@ -91,7 +91,7 @@ def draw(results: Path = RESULTS) -> Figure:
     if runs is not None:
         axis = figure_style.one_panel(figure, axes[1])
         dot_panels.as_proxy(axis)
-        hollow = ours.on_edge.fillna(False).astype(bool)
+        hollow = ours.on_edge.eq(True)
         ours = ours.assign(error=ours.uncertainty, hollow=hollow)
         is_double = ours.beta1 != ours.beta2  # single betas first, as above; then by their size
         ordered = ours.assign(is_double=is_double).sort_values(["is_double", "beta1", "beta2"])

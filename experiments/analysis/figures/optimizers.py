@@ -78,7 +78,7 @@ def _ours(axis: Any, ours: pd.DataFrame, title: str) -> None:
 def _panel(axis: Any, values: pd.DataFrame, order: list[str]) -> None:
     rows = values.assign(row=values.optimizer, colour=values.optimizer.map(figure_style.colour_of))
     if "on_edge" in rows:
-        rows = rows.assign(hollow=rows.on_edge.fillna(False).astype(bool), error=rows.uncertainty)
+        rows = rows.assign(hollow=rows.on_edge.eq(True), error=rows.uncertainty)
     if (values.origin == "paper").all():
         rows = rows.assign(error=float("nan"), hollow=False)
     dot_panels.dots(axis, rows, order)
