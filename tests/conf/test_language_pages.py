@@ -126,7 +126,7 @@ def test_length_batch_and_schedule_are_those_of_the_text(page: str, composed: Co
         assert config.task["per_word"] == unit.startswith("word")
 
 
-@pytest.mark.skipif(find_spec("transformers") is None, reason="transformers needs Python 3.11")
+@pytest.mark.skipif(find_spec("transformers") is None, reason="needs transformers")
 @pytest.mark.parametrize("page", PARAMS)
 def test_model_has_the_parameter_count_of_the_paper(page: str, composed: Compose) -> None:
     config = composed(f"experiment={page}", "optimizer=lion")

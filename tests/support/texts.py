@@ -192,7 +192,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
     "text to text": ("Answers", "pairs", T5, {}),
 }
 """Task, data, model and settings of each kind."""
-if find_spec("transformers") is None:  # it needs Python 3.11
+if find_spec("transformers") is None:
     CASES = {case: found for case, found in CASES.items() if found[2]["_target_"] != TRANSFORMERS}
 
 
