@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tarfile
 import warnings
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from experiments.data.order import BatchPlan
 from experiments.settings.image import ImageTaskConfig
 
 STILL = ImageTaskConfig(crop_scale_min=1.0, horizontal_flip=0.0, eval_crop_fraction=1.0)
+EMPTY_TAR = "no images" if sys.version_info >= (3, 11) else "tar file"
+"""What is said of a tar file without a member, which Python 3.10 takes for none."""
 VALUES = {"ant": (20, 40), "bee": (120, 140)}
 REMEDY = re.compile(
     r"get it again|restore|mend|complete the copy|set data\.|write |name |take it away|cast it|"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from data_trees import (
+    EMPTY_TAR,
     Damage,
     at_a_member,
     check_damage,
@@ -67,7 +68,7 @@ SHARDS = {
     "empty": (written("toy-val-0.tar", b""), "tar file"),
     "none": (written("toy-val-0.tar", None), "no WebDataset shards"),
     "a folder": (folder_as_shard, "no shard"),
-    "no member": (lambda root: tar(root / "toy-val-0.tar", []), "no images"),
+    "no member": (lambda root: tar(root / "toy-val-0.tar", []), EMPTY_TAR),
     "no label": (shard(lambda c: c.pop("kant20.cls")), "1 images and no label"),
     "no image": (shard(lambda c: c.pop("kant20.png")), "0 images and a label"),
     "another image": (renamed("kant20.png", "kant20.heic"), ".heic is not"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from data_trees import (
+    EMPTY_TAR,
     VALUES,
     Damage,
     at_a_member,
@@ -64,7 +65,7 @@ TARS = {
     "a damaged first header": (damaged_header("train.tar", 0), "tar file"),
     "compressed": (compressed("val.tar"), "uncompressed"),
     "empty file": (written("val.tar", b""), "tar file"),
-    "no member": (members_of("val", []), "no images"),
+    "no member": (members_of("val", []), EMPTY_TAR),
     "no image": (members_of("val", [("ant/a.txt", b"x")]), "no images"),
     "compressed inside": (members_of("val", [("ant.tar.gz", gzip.compress(b"x"))]), "no images"),
     "a compressed tar inside": (members_of("val", [("ant.tar", gzip.compress(b"x"))]), "tar"),
