@@ -251,6 +251,20 @@ def test_hooks_of_a_step_in_order(name):
     assert len(seen) == 4
 
 
+def test_hooks_run_once_where_a_subclass_steps_in_its_own_way():
+    class Noted(Lion):
+        def step(self, closure=None):
+            return super().step(closure)
+
+    param, seen = torch.nn.Parameter(torch.zeros(2)), []
+    param.grad = torch.ones(2)
+    optimizer = Noted([param], lr=0.5)
+    optimizer.register_step_pre_hook(lambda *_: seen.append("pre"))
+    optimizer.register_step_post_hook(lambda *_: seen.append("post"))
+    optimizer.step()
+    assert seen == ["pre", "post"] and param.eq(-0.5).all()
+
+
 @EVERY
 def test_a_profiler_sees_the_step_by_torchs_name(name):
     _, optimizer = stepped(name)
