@@ -38,7 +38,8 @@ def panel(
             side = 1 if upper[item.batch_size] == name else -1
             shift = _aside(list(mine.value), number, side), 11 * side
             if beside:
-                shift = 17 * (side if number else 1), (8 if number else 13) * side
+                is_end = number in (0, len(mine) - 1)  # the last must be clear of the name
+                shift = 17 * (side if number else 1), (13 if is_end else 8) * side
             axis.annotate(f"{item.value:.{decimals}f}", (item.batch_size, item.value),
                           xytext=shift, textcoords="offset points", ha="center",
                           va="center", fontsize=8.5, color=colour,
