@@ -2,7 +2,8 @@
 
     python scripts/calibrate_grids.py                   # a minute
     python scripts/calibrate_grids.py --pairs 300 --out /tmp/grids.csv
-    python scripts/calibrate_grids.py --factors 2.5 5 --out /tmp/grids.csv   # another spacing
+    python scripts/calibrate_grids.py --factors 2.5 5 --pairs 500 \
+        --out results/compare_calibration/grids_2.5_5.csv    # another spacing
 
 The made-up models are those of `calibrate_compare`. Each of two optimizers that are equally good at
 their best settings is run on a grid with factors of 2 in lr and of 10 in weight decay (the

@@ -196,3 +196,25 @@ def test_no_search_beats_the_tuned_constants_on_fresh_data() -> None:
         > best.on_search_data[best.arm == "constants"].mean()
     ), "on the data that they search with it is another matter"
     assert "none beats AdamW's own constants, tuned, on fresh data" in said("README.md")
+
+
+def wrong_calls(name: str, kind: str, alone: bool) -> pd.DataFrame:
+    """% of pairs of equal optimizers that are called different; a column per number of seeds."""
+    table = pd.read_csv(ROOT / "results" / "compare_calibration" / f"{name}.csv")
+    return table[table.num_weight_decays.eq(1) == alone].filter(regex=f"{kind}_.*_percent")
+
+
+def test_how_often_equal_optimizers_come_out_as_different() -> None:
+    text = said("RESULTS.md")
+    most = max(wrong_calls("grids", "of_optimizers", alone).max().max() for alone in (False, True))
+    assert f"different in 0 to {most:.1f} % of comparisons" in text
+    for alone, place in ((False, "the grids"), (True, "learning rates alone")):
+        found = wrong_calls("grids", "at_settings", alone)
+        assert f"in {found.min().min():.0f} to {found.max().max():.0f} % on {place}" in text
+    wide = [wrong_calls("grids_2.5_5", "of_optimizers", a).max().max() for a in (False, True)]
+    assert f"at most {wide[0]:.1f} % on the grids and {wide[1]:.1f} % alone" in text
+    table = pd.read_csv(ROOT / "results/compare_calibration/grids.csv")
+    row = table.query("world == 'made up' and num_lrs == 5 and num_weight_decays == 5").iloc[0]
+    assert row.num_seeds == 1
+    each = " / ".join(f"{row[f'at_settings_{n}_percent']:.0f}" for n in (5, 9, 17))
+    assert f"different in {each} % of comparisons at 5 / 9 / 17 fresh seeds" in said("README.md")
