@@ -146,3 +146,9 @@ def costs(results: Path = RESULTS) -> pd.DataFrame:
     except (KeyError, ValueError) as error:
         message = f"{path} is no such table ({error}): run scripts/bench_optimizers.py again"
         raise UserError(message) from None
+
+
+def places(costs: pd.DataFrame) -> str:
+    """The processors on which costs were measured, and with how many threads."""
+    found = costs[["cpu", "threads"]].drop_duplicates()
+    return ", and on ".join(f"{x.cpu}; torch's threads: {x.threads}" for x in found.itertuples())

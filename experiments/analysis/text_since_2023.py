@@ -87,8 +87,7 @@ def cost(results: Path) -> str:
         last = mine.loc[models[-1]] if models[-1] in mine.index else None
         state = "–" if last is None else f"{last.state_bytes_per_param:.2f}"
         rows.append((name_of(str(name)), *times, state))
-    first = found.iloc[0]
-    return f"{table(heads, rows)}\n\nOn {first.cpu}; torch's threads: {first.threads}."
+    return f"{table(heads, rows)}\n\nOn {since_2023.places(found)}."
 
 
 def _time(row: Any) -> str:

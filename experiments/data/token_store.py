@@ -26,12 +26,12 @@ VERSION = 1
 PART_BYTES = 64 << 20
 """Of text files that make a part, about; a larger file is a part of its own."""
 EDGE_BYTES, NUM_EDGES = 1 << 16, 256
-"""What of the files' content a fingerprint takes in: first and last bytes of so many of them."""
+"""What of the files' content a fingerprint takes in: first and last bytes of so many or more."""
 Reader = Callable[[Path], Iterator[Piece]]
 
 
 def fingerprint(files: Sequence[Path], root: Path) -> str:
-    """Hash of names, sizes, and the first and last bytes of up to `NUM_EDGES` of the files."""
+    """Hash of names, sizes, and first and last bytes of every n-th file (`NUM_EDGES` or more)."""
     digest = hashlib.sha256()
     stride = max(1, len(files) // NUM_EDGES)
     for number, path in enumerate(files):

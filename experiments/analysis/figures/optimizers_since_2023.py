@@ -39,7 +39,7 @@ OURS = (
     "on an edge."
 )
 COST = (
-    "Cost: scripts/bench_optimizers.py on {cpu}, torch's threads: {threads}; of AdamW torch's "
+    "Cost: scripts/bench_optimizers.py on {places}; of AdamW torch's "
     "default, tensor by tensor, and its fused path, of Lion the fused one; the median of the "
     "ratios to AdamW's step in one process, with quartiles, on the weights of {model}; state from "
     "the state dict."
@@ -108,8 +108,7 @@ def _order(cells: pd.DataFrame) -> list[str]:
 def _cost(costs: pd.DataFrame) -> str:
     if costs.empty:
         return NO_COST
-    first = costs.iloc[0]
-    return COST.format(cpu=first.cpu, threads=int(first.threads), model=COST_MODEL)
+    return COST.format(places=since_2023.places(costs), model=COST_MODEL)
 
 
 def _paper_row(axes: Any, values: pd.DataFrame) -> None:

@@ -172,6 +172,11 @@ def test_the_cost_table_has_ratios_and_bytes(tmp_path: Path) -> None:
     assert "state, bytes a parameter (`" in text.splitlines()[0].split(" | ")[-1]
     assert "a processor; torch's threads: 1" in text
     path = tmp_path / "results" / "bench" / "optimizers.csv"
+    rows = costs()
+    rows[-1] |= {"cpu": "another", "threads": 2}
+    pd.DataFrame(rows).to_csv(path, index=False)
+    both = "On a processor; torch's threads: 1, and on another; torch's threads: 2."
+    assert cost(tmp_path / "results").endswith(both)
     path.write_text("model,optimizer\n")
     with pytest.raises(UserError, match=r"bench_optimizers\.py again"):
         cost(tmp_path / "results")
