@@ -139,6 +139,8 @@ def main() -> int:
     if args.measure:
         print(json.dumps(measure(*json.loads(args.measure))))
         return 0
+    from experiments.surroundings import measured_on
+
     rows = []
     for case in CASES:
         predicted, measured = predict(*case), _fresh(case)
@@ -146,7 +148,8 @@ def main() -> int:
             off = (size - measured[part]) / measured[part]
             names = dict(zip(("experiment", "optimizer", "batch_size"), case, strict=True))
             numbers = {"predicted_bytes": size, "measured_bytes": measured[part]}
-            rows.append({**names, "part": part, **numbers, "deviation_percent": f"{100 * off:.1f}"})
+            numbers["deviation_percent"] = f"{100 * off:.1f}"
+            rows.append({**names, "part": part, **numbers, **measured_on()})
             print(rows[-1], flush=True)
     with OUT.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")

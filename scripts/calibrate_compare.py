@@ -200,6 +200,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the tables."""
     import pandas as pd
 
+    from experiments.surroundings import measured_on
+
     summary = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=summary)
     parser.add_argument(
@@ -223,8 +225,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             workers=args.workers,
         )
         facts = {"scenario": name, "budget": scenario.plan.budget, "effect": scenario.plan.effect}
-        tuning.append(facts | summary_of_tuning(rows))
-        verdicts += [facts | row for row in summary_of_verdicts(rows)]
+        tuning.append(facts | summary_of_tuning(rows) | measured_on())
+        verdicts += [facts | row | measured_on() for row in summary_of_verdicts(rows)]
         print(name, tuning[-1], *verdicts[-4:], sep="\n", flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
     for name, table in {"tuning": tuning, "verdicts": verdicts}.items():

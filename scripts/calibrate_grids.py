@@ -144,6 +144,8 @@ def main() -> int:
     """Writes the table."""
     import pandas as pd
 
+    from experiments.surroundings import measured_on
+
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--pairs", type=int, default=2000, help="of a design (2000)")
@@ -162,7 +164,7 @@ def main() -> int:
                 flush=True,
             )
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows).round(3).to_csv(args.out, index=False)
+    pd.DataFrame([row | measured_on() for row in rows]).round(3).to_csv(args.out, index=False)
     return 0
 
 

@@ -104,13 +104,15 @@ def read(cells: dict[tuple[str, str, int], RunConfig], runs: Path) -> pd.DataFra
     import pandas as pd
 
     from experiments.analysis.statistics.comparison import final_results
+    from experiments.outcomes import MACHINE
     from experiments.table import read_runs
 
     index = pd.DataFrame(
         [(run_id(config), *key) for key, config in cells.items()],
         columns=["run_id", "experiment", "variant", "seed"],
     )
-    results = final_results(read_runs(runs))[["run_id", "state", "val", "test", "seconds"]]
+    told = ["run_id", "state", "val", "test", "seconds", *MACHINE]
+    results = final_results(read_runs(runs))[told]
     return index.merge(results, on="run_id", validate="one_to_one")
 
 

@@ -19,11 +19,11 @@ from experiments.search.language import Program
 from experiments.search.simplify import proxy_measure
 from experiments.store import write_text
 
-FIRST_ROUND = 1000
-"""Of the fresh data; the rounds before it have picked finalists, or simplified them."""
+FIRST_ROUND = 5000
+"""Of the fresh data; rounds before it pick finalists, simplify them and take them through gates."""
 
 ERROR = "standard_error"
-SURROUNDINGS = ("commit", "cpu", "versions", "command")
+SURROUNDINGS = ("commit", "cpu", "versions", "launcher", "command")
 
 
 def versions(program: Program) -> Iterator[tuple[int, str, Program]]:
@@ -80,6 +80,17 @@ def measure(
     return rows
 
 
+def measured_by() -> dict[str, Any]:
+    """What stands beside a number that this process has measured: `SURROUNDINGS`."""
+    import torch
+
+    from experiments.distributed import World
+    from experiments.surroundings import surroundings
+
+    facts = surroundings(World(0, 1, torch.device("cpu")))
+    return {key: facts[key] for key in SURROUNDINGS}
+
+
 def add_to(folder: Path, name: str, rows: Sequence[dict[str, Any]]) -> Path:
     """Writes a program's rows to `ablation.csv` of a study, in place of those that it has there.
 
@@ -92,13 +103,8 @@ def add_to(folder: Path, name: str, rows: Sequence[dict[str, Any]]) -> Path:
         The file.
     """
     import pandas as pd
-    import torch
 
-    from experiments.distributed import World
-    from experiments.surroundings import surroundings
-
-    facts = surroundings(World(0, 1, torch.device("cpu")))
-    where = {key: facts[key] for key in SURROUNDINGS}
+    where = measured_by()
     table = pd.DataFrame([{"program": name, **row, **where} for row in rows])
     path = folder / "ablation.csv"
     if path.exists():

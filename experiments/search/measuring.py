@@ -170,7 +170,7 @@ def show_worth(args: argparse.Namespace) -> int:
     """Prints the gain of programs over the reference, the best first."""
     import pandas as pd
 
-    from experiments.search import finals, library
+    from experiments.search import contributions, finals, library
     from experiments.search.evaluation import Tier
     from experiments.search.proxies import families
     from experiments.search.session import gain_text
@@ -190,7 +190,9 @@ def show_worth(args: argparse.Namespace) -> int:
         said = {"mean": final.mean, "standard_error": final.standard_error, "n": args.rounds}
         rows.append({"program": name, "family": args.family, "num_steps": args.steps, **said})
     if args.out is not None:
-        write(args.out, pd.DataFrame(rows).to_csv(index=False, float_format="%.7g"))
+        where = contributions.measured_by()
+        table = pd.DataFrame([{**row, **where} for row in rows])
+        write(args.out, table.to_csv(index=False, float_format="%.7g"))
     return 0
 
 
