@@ -218,3 +218,16 @@ def test_how_often_equal_optimizers_come_out_as_different() -> None:
     assert row.num_seeds == 1
     each = " / ".join(f"{row[f'at_settings_{n}_percent']:.0f}" for n in (5, 9, 17))
     assert f"different in {each} % of comparisons at 5 / 9 / 17 fresh seeds" in said("README.md")
+
+
+def test_which_statements_of_the_found_program_are_missed() -> None:
+    rows = pd.read_csv(STUDIES / "program_search/ablation.csv")
+    mine = rows[rows.program == "found"]
+    missed = mine["mean"] + stats.t.ppf(0.975, mine.n - 1) * mine.standard_error < 0
+    by_statement = mine[missed].groupby("statement").family.apply(list)
+    assert "g2 = arctanh(g2)" not in by_statement
+    assert by_statement["update = arcsinh(update)"] == ["mlp"]
+    (row,) = mine.query("family == 'mlp' and statement == 'update = arcsinh(update)'").itertuples()
+    text = said("RESULTS.md")
+    assert f"the perceptron loses {-row.mean:.3f} ± {row.standard_error:.3f} nats" in text
+    assert f"one of {len(mine)} such numbers" in text
