@@ -1,0 +1,67 @@
+"""Every committed number can be traced: to a commit, a processor and versions, or to such a row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+TABLES = sorted(
+    str(path.relative_to(RESULTS))
+    for path in RESULTS.rglob("*.csv")
+    if path.relative_to(RESULTS).parts[0] not in ("paper", "runs", "sweeps", "searches")
+)
+COMPUTED = {  # by the code that is committed, from tables or pages that are; nothing was measured
+    "claims.csv",
+    "plan.csv",
+    "plan_claim.csv",
+    "plan_sharded.csv",
+    "studies/lm_proxy/kjv_entropies.csv",
+}
+OLDER = {  # rows that were made before their scripts wrote the commit, too
+    "bench/optimizers.csv": 36,
+    "bench/search.csv": 12,
+    "bench/search_training.csv": 26,
+    "bench/sweep.csv": 13,
+    "bench/take.csv": 4,
+    "bench/telemetry.csv": 4,
+    "compare_calibration/tuning.csv": 10,
+    "compare_calibration/verdicts.csv": 37,
+    "lean_state/runs.csv": 140,
+}
+VERSIONS = {"conformance/matrix.csv": "version"}  # of each library; the README beside has torch's
+
+
+def parents(name: str) -> tuple[str, str] | None:
+    """The column that names a traced row, and the table with that row."""
+    path = Path(name)
+    if path.parent.name == "program_search" and path.name != "searches.csv":
+        return "search", str(path.with_name("searches.csv"))
+    if path.name in ("curves.csv", "other_weights.csv"):
+        return "run_id", str(path.with_name("runs.csv"))
+    return None
+
+
+@pytest.mark.parametrize("name", sorted({*TABLES} - COMPUTED - {*VERSIONS}))
+def test_rows_name_their_commit_or_a_row_that_does(name: str) -> None:
+    table = pd.read_csv(RESULTS / name)
+    assert len(table)
+    above = parents(name)
+    if "commit" not in table and above is not None and above[0] in table:
+        key, other = above
+        known = pd.read_csv(RESULTS / other)
+        assert known.commit.notna().all()
+        assert set(table[key]) <= set(known[key])
+        return
+    commits = table.commit if "commit" in table else pd.Series([None] * len(table))
+    assert commits.isna().sum() == OLDER.get(name, 0), "run its script again, on a clean commit"
+    told = table[commits.notna()]
+    if len(told):
+        assert told.commit.str.fullmatch(r"[0-9a-f]{12}\+?").all()
+        assert told.cpu.notna().all() and {*told} & {"torch", "versions"}
+
+
+def test_only_the_older_tables_are_excused() -> None:
+    assert {*OLDER, *COMPUTED, *VERSIONS} <= {*TABLES}
