@@ -182,7 +182,7 @@ def test_the_funnel_had_the_finalists_of_five_searches() -> None:
     finalists = funnel[["search", "number"]].drop_duplicates()
     through = funnel[(funnel.gate == "T2") & funnel.promoted].number.unique()
     assert (len(finalists), finalists.search.nunique(), len(through)) == (25, 5, 1)
-    assert "of the 25 finalists of five of them one came through" in said("README.md")
+    assert "Of the 25 finalists of five of them one came through" in said("README.md")
 
 
 def test_no_search_beats_the_tuned_constants_on_fresh_data() -> None:
