@@ -40,8 +40,10 @@ def test_a_changed_run_changes_the_text(tmp_path: Path) -> None:
     table = pd.read_csv(path)
     table.loc[table.optimizer == "lion", "test"] -= 5.0
     table.to_csv(path, index=False)
-    text = (ROOT / "README.md").read_text()
-    new = fill(text, results)
+    text = (ROOT / "RESULTS.md").read_text()
+    found = re.search(r"<!-- numbers: proxies -->.*?<!-- end -->", text, re.DOTALL)
+    assert found
+    new = fill(found[0], results)
     assert "| `fashion` | 77.31 ± 0.15 | 73.48 ± 0.14 | −3.83" in new and "Lion is behind" in new
     with pytest.raises(UserError, match="no block of numbers nothing"):
         fill("<!-- numbers: nothing -->\n<!-- end -->", results)
@@ -78,7 +80,7 @@ def test_two_measures_contradict_only_on_opposite_sides(
 
 
 def test_typed_ratios_of_speed_are_those_of_the_benchmarks() -> None:
-    """README: ours without a compiler against the quicker of timm's two and against optimi's."""
+    """RESULTS: ours without a compiler against the quicker of timm's two and against optimi's."""
     over_timm, over_optimi = [], []
     for name in ("micro", "tiny", "vit_small", "vit_base"):
         rows = json.loads((ROOT / f"results/bench/lion_{name}.json").read_text())["rows"]
@@ -86,7 +88,7 @@ def test_typed_ratios_of_speed_are_those_of_the_benchmarks() -> None:
         ours = min(ms["Lion (ours, loop)"], ms["Lion (ours, foreach)"])
         over_timm.append(ours / min(ms["Lion (timm, foreach)"], ms["Lion (timm, loop)"]))
         over_optimi.append(ours / ms["Lion (optimi, loop)"])
-    text = " ".join((ROOT / "README.md").read_text().split())
+    text = " ".join((ROOT / "RESULTS.md").read_text().split())
     micro, tiny, small, base = (f"{ratio:.2f}" for ratio in over_timm)
     assert f"it takes {micro} (micro), {tiny} (tiny), {small} (ViT-S) and {base} (ViT-B)" in text
     micro, tiny, small, base = (f"{ratio:.2f}" for ratio in over_optimi)

@@ -27,7 +27,8 @@ def body(claims: pd.DataFrame, is_judged: bool) -> str:
         '<p class="lead">Each line is a claim of '
         '<a href="https://arxiv.org/abs/2302.06675">arXiv:2302.06675</a> (the paper of the Lion '
         "optimizer) in our words. A <b>proxy</b> is a small model on small data: its verdict is "
-        "about the proxy, and it never stands in for a run at the paper's scale.</p>",
+        "about the proxy, and it never stands in for a run at the paper's scale. "
+        "<b>Inconclusive</b>: the runs do not tell, which is not the same as equal.</p>",
     ]
     if not is_judged:
         parts.append(not_run_yet("Verdicts", "python scripts/claims.py"))

@@ -218,7 +218,8 @@ def body(studies: Sequence[Study], slugs: Sequence[str]) -> str:
     return f"""<h1>Sweeps</h1>
 <p class="lead">A cell is the mean validation value over the seeds of one learning rate and weight
 decay. Choose a cell to see its curves, seeds, settings and commands. A ring marks the best cell
-that every seed has finished; on the edge of its grid it is not tuned.</p>
+that every seed has finished; on the edge of its grid it counts as not tuned, as a better one may
+lie beyond.</p>
 <div id="studies">{chooser}</div>
 <noscript><p class="missing">The explorer needs JavaScript; the tables are in data/.</p></noscript>
 {missing}

@@ -90,7 +90,9 @@ def body(
     data = {f"{f.name}-{i}": _data(p) for f in figures for i, p in enumerate(f.panels)}
     return f"""<h1>Figures</h1>
 <p class="lead">Hover or tap for values, drag to zoom, double-click to zoom out. Every plot's values
-are also a table below it. What a proxy shows is about the proxy alone.</p>
+are also a table below it. What a proxy shows is about the proxy alone. An interval <b>at the
+settings found</b> has only the noise of seeds in it; the wider one, <b>of the optimizers</b>, has
+the luck of tuning, too.</p>
 <ul class="contents">{contents}<li><a href="#drawn">Drawn figures</a></li></ul>
 <noscript><p class="missing">The plots need JavaScript; captions link tables.</p></noscript>
 {"".join(_section(figure) for figure in figures)}

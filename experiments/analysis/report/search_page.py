@@ -21,7 +21,9 @@ MAX_ROWS = 60
 LEAD = """<h1>The program search</h1>
 <p class="lead">Half of the paper is how Lion was found: programs are changed at random, trained on
 a small task, and the best are kept. These are searches of ours on a <b>proxy</b>, models of some
-thousand weights: what they find is good there, and may be bad anywhere else.</p>"""
+thousand weights: what they find is good there, and may be bad anywhere else. <b>Gain</b> is how far
+the loss lies below AdamW's; <b>search data</b> have picked a program, <b>fresh data</b> have not.
+The <b>funnel</b> tries finalists on other small tasks.</p>"""
 
 
 def body(
@@ -203,7 +205,8 @@ def _compared(cells: pd.DataFrame | None) -> str:
     return (
         f"{table(heads, lines, title)}"
         '<p class="note">Proxies, each with a number of its own; of a loss less is better. Each '
-        "tuned with as many settings; fresh seeds in pairs; Holm over the pages.</p>"
+        "tuned with as many settings; fresh seeds in pairs; Holm over the pages. At the settings "
+        "found: without the luck of tuning.</p>"
     )
 
 
