@@ -45,12 +45,15 @@ def accumulate(
     Returns:
         This process's part of the loss, detached: its mean over the processes is the loss.
     """
+    statistics = [(buffer, buffer.clone()) for buffer in model.buffers()]
     with torch.no_grad():
         rows = []
         for number, batch in enumerate(micro_batches):
             before(number)
             with cast():
                 rows.append(task.encode(model, batch))
+        for buffer, before_it in statistics:  # batch norm takes each micro-batch once, below
+            buffer.copy_(before_it)
     encoded = tuple(torch.cat(parts).requires_grad_() for parts in zip(*rows, strict=True))
     with cast():
         loss = _share_of(task.couple(model, encoded, world), world)

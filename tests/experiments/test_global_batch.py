@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,6 +61,19 @@ def test_micro_batches_with_noise_and_locked_parts_have_the_gradients_of_one_bat
         torch.testing.assert_close(parameter.grad, gradient)
     assert all(p.grad is None for p in model["locked"].parameters())
     assert all(p.grad is None or not p.grad.any() for p in model["idle"].parameters())
+
+
+def test_running_statistics_take_each_micro_batch_once() -> None:
+    seed_all(0)
+    model = nn.ModuleDict({name: nn.Linear(4, 3) for name in ("locked", "idle")})
+    model["own"] = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    alike = copy.deepcopy(model)
+    micro_batches, task = [(torch.randn(5, 4),) for _ in range(3)], Noisy()
+    global_batch.accumulate(task, model, micro_batches, WORLD, seed_all)  # type: ignore[arg-type]
+    for (x,) in micro_batches:
+        alike["own"](x)
+    for name, buffer in alike.named_buffers():
+        assert torch.equal(model.get_buffer(name), buffer), name
 
 
 def test_under_bf16_what_is_float32_in_one_batch_is_float32_in_micro_batches(

@@ -79,6 +79,26 @@ def test_a_small_one_trains(checkpointing: bool) -> None:
     assert losses[0] == pytest.approx(1.1, abs=0.4) and losses[-1] < 0.3 * losses[0]
 
 
+def test_what_is_computed_again_has_the_same_gradients_and_is_counted_once() -> None:
+    models = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        model = CoAtNet(
+            **SMALL, num_classes=3, img_size=64, drop_path_rate=0.3,
+            activation_checkpointing=checkpointing,
+        )  # fmt: skip
+        for seed in range(2):
+            torch.manual_seed(seed)
+            model(torch.randn(4, 3, 64, 64)).square().mean().backward()
+        models.append(model)
+    plain, again = models
+    assert any("running" in name for name, _ in plain.named_buffers())
+    for name, buffer in plain.named_buffers():
+        assert torch.equal(again.get_buffer(name), buffer), name
+    for name, parameter in plain.named_parameters():
+        torch.testing.assert_close(again.get_parameter(name).grad, parameter.grad)
+
+
 def test_relative_positions_are_resampled_for_larger_images() -> None:
     small, large = (CoAtNet(**SMALL, num_classes=0, img_size=side) for side in (64, 128))
     state = small.state_dict()
