@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint, noop_context_fn
+from torch.utils.checkpoint import checkpoint
 
 
 class CoAtNet(nn.Module):
@@ -123,11 +123,15 @@ def _stage_class(activation_checkpointing: bool) -> type[Any]:
         return MaxxVitStage
 
     class CheckpointedStage(MaxxVitStage):
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, **settings)
+            self.grad_checkpointing = True
+
         def forward(self, x: Tensor) -> Tensor:
+            if torch.compiler.is_compiling():  # it computes nothing again that has side effects
+                return super().forward(x)
             for block in self.blocks:
-                # The compiler computes again what has no side effects, and takes no contexts.
-                is_traced = torch.compiler.is_compiling()
-                contexts = noop_context_fn if is_traced else partial(_counted_once, block)
+                contexts = partial(_counted_once, block)
                 found: Any = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
                 x = found
             return x
