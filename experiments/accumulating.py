@@ -79,9 +79,9 @@ def _accumulate_coupled(parts: Parts, step: int, batch: list[Batch]) -> Tensor:
     def before(index: int) -> None:
         seed_all(parts.plan.noise_seed(step, numbers[index]))
 
-    with autocast(parts.config, parts.world.device):
-        on_device = [_on_device(parts, micro) for micro in batch]
-        loss = global_batch.accumulate(task, parts.model, on_device, parts.world, before)
+    on_device = [_on_device(parts, micro) for micro in batch]
+    cast = functools.partial(autocast, parts.config, parts.world.device)
+    loss = global_batch.accumulate(task, parts.model, on_device, parts.world, before, cast)
     average_gradients(parts.model, parts.world)
     return loss
 

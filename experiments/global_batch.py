@@ -9,8 +9,10 @@ Source: Gao et al., arXiv:2101.06983 (GradCache).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
-from typing import TypeGuard
+from contextlib import AbstractContextManager
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +28,7 @@ def accumulate(
     micro_batches: Sequence[Batch],
     world: World,
     before: Callable[[int], None],
+    cast: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
 ) -> Tensor:
     """Adds this process's gradients of the global batch's loss to the parameters'.
 
@@ -36,23 +39,31 @@ def accumulate(
         world: The processes.
         before: Called with the number of a micro-batch before each of its two passes, to set the
             random numbers.
+        cast: Gives the precision of forward passes. Backward passes stay outside, where each
+            operation has the precision of its forward: within, what was float32 would be rounded.
 
     Returns:
         This process's part of the loss, detached: its mean over the processes is the loss.
     """
+    statistics = [(buffer, buffer.clone()) for buffer in model.buffers()]
     with torch.no_grad():
         rows = []
         for number, batch in enumerate(micro_batches):
             before(number)
-            rows.append(task.encode(model, batch))
+            with cast():
+                rows.append(task.encode(model, batch))
+        for buffer, before_it in statistics:  # batch norm takes each micro-batch once, below
+            buffer.copy_(before_it)
     encoded = tuple(torch.cat(parts).requires_grad_() for parts in zip(*rows, strict=True))
-    loss = _share_of(task.couple(model, encoded, world), world)
+    with cast():
+        loss = _share_of(task.couple(model, encoded, world), world)
     loss.backward()
     sizes = [len(parts[0]) for parts in rows]
     shares = zip(*(torch.split(_gradient(e), sizes) for e in encoded), strict=True)
     for number, (batch, share) in enumerate(zip(micro_batches, shares, strict=True)):
         before(number)
-        again = task.encode(model, batch)
+        with cast():
+            again = task.encode(model, batch)
         wanted = [(e, g) for e, g in zip(again, share, strict=True) if e.requires_grad]
         torch.autograd.backward([e for e, _ in wanted], [g for _, g in wanted])
     return loss.detach()

@@ -1,6 +1,8 @@
 """Draws images from a diffusion model, with the samplers of diffusers.
 
-Every sample has a generator of its own, so it does not depend on which process draws it.
+Every sample has a generator of its own, so it does not depend on which process draws it. Where an
+image is clipped, DDIM steps along the model's own noise, as diffusers does unless told otherwise;
+ADM's code derives the noise anew from the clipped image (`ddim_sample` of openai/guided-diffusion).
 Source: arXiv:2006.11239 (DDPM), arXiv:2010.02502 (DDIM), arXiv:2207.12598 (guidance),
 arXiv:2205.11487, section 2.3 (dynamic thresholding).
 """

@@ -9,11 +9,15 @@ Source: arXiv:2106.04803, Tables 3 and A.1; the split of stage 3 as three public
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache, partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 
 class CoAtNet(nn.Module):
@@ -66,12 +70,11 @@ class CoAtNet(nn.Module):
             widths, depths, block_types, strides, rates, strict=True
         ):
             side = -(-side // stride)
+            stage = _stage_class(activation_checkpointing)
             stages.append(
-                _stage((width, new), depth, (kind, stride), side, rate, (conv, attention))
+                _stage(stage, (width, new), depth, (kind, stride), side, rate, (conv, attention))
             )
             width = new
-        for stage in stages:
-            stage.grad_checkpointing = activation_checkpointing
         self.stages = nn.Sequential(*stages)
         self.num_features = width
         norm = partial(LayerNorm2d, eps=1e-6)
@@ -111,7 +114,54 @@ def coatnet7(num_classes: int = 1000, hidden_head: bool = True, **settings: Any)
     )
 
 
+@cache
+def _stage_class(activation_checkpointing: bool) -> type[Any]:
+    """timm's; with checkpointing by its own switch, batch norm would take each batch twice."""
+    from timm.models.maxxvit import MaxxVitStage
+
+    if not activation_checkpointing:
+        return MaxxVitStage
+
+    class CheckpointedStage(MaxxVitStage):
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, **settings)
+            self.grad_checkpointing = True
+
+        def forward(self, x: Tensor) -> Tensor:
+            if torch.compiler.is_compiling():  # it computes nothing again that has side effects
+                return super().forward(x)
+            for block in self.blocks:
+                contexts = partial(_counted_once, block)
+                found: Any = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
+                x = found
+            return x
+
+    return CheckpointedStage
+
+
+def _counted_once(
+    block: nn.Module,
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """For a block that is computed twice: its running statistics move the first time alone."""
+    return nullcontext(), _still(block)
+
+
+@contextmanager
+def _still(block: nn.Module) -> Iterator[None]:
+    """Batch norm takes its statistics in, which it keeps for the backward pass, with weight 0."""
+    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
+
+
 def _stage(
+    kind_of_stage: type[Any],
     widths: tuple[int, int],
     depth: int,
     kind: tuple[str, int],
@@ -120,12 +170,10 @@ def _stage(
     settings: tuple[Any, Any],
 ) -> Any:
     """timm's stage; where it keeps the image's size, without what would halve it."""
-    from timm.models.maxxvit import MaxxVitStage
-
     (before, width), (block_type, stride), (conv, attention) = widths, kind, settings
     types: Any = (block_type,) * depth
     must_widen = stride == 1 and block_type == "T" and before != width
-    stage: Any = MaxxVitStage(
+    stage: Any = kind_of_stage(
         before,
         width,
         stride=2 if must_widen else stride,

@@ -84,7 +84,9 @@ def deferred(model: nn.Module) -> Iterator[DeferredLinear]:
 def chunked_token_loss(hidden: Tensor, head: nn.Linear, targets: Tensor, chunk: int) -> Tensor:
     """Nats per scored token, a scalar; the logits of `chunk` tokens are held at a time.
 
-    They are computed again in the backward pass, which costs one more product with the head.
+    They are computed again in the backward pass, which costs one more product with the head. Under
+    bf16 the gradient of the head is summed over the chunks in bfloat16: its error was measured as
+    0.4 % with 8 of them, 0.7 % with 32 and 2 % with 128, where whole logits have 0.24 %.
 
     Args:
         hidden: (..., D).

@@ -125,7 +125,9 @@ class ImageClassification(Task):
                 "images of this data have several labels: set task.loss=sigmoid, without Mixup"
             )
         if self._mixup is not None:
-            images, labels = self._mixup(images, labels)
+            # It writes into the images; those of memory may be asked for their loss once more.
+            own = images.clone() if images is batch[0] else images
+            images, labels = self._mixup(own, labels)
             smoothing = 0.0  # it is in the labels
         scores = model(images)
         if scores.dim() != 2 or scores.shape[1] != self.source.num_classes:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pairs
 import pytest
 import torch
 from torch import Tensor, nn
 
 from experiments import global_batch
+from experiments.accumulating import accumulate
+from experiments.build import build
 from experiments.config import ConfigError
 from experiments.data.order import seed_all
-from experiments.tasks.task import Loss
+from experiments.distributed import joined
+from experiments.parts import build_parts
+from experiments.tasks.task import Loss, check_task
 
 WEIGHT, OTHERS = 5.0, 15.0
 """What this process's loss is over, and that of the other one."""
@@ -54,6 +61,44 @@ def test_micro_batches_with_noise_and_locked_parts_have_the_gradients_of_one_bat
         torch.testing.assert_close(parameter.grad, gradient)
     assert all(p.grad is None for p in model["locked"].parameters())
     assert all(p.grad is None or not p.grad.any() for p in model["idle"].parameters())
+
+
+def test_running_statistics_take_each_micro_batch_once() -> None:
+    seed_all(0)
+    model = nn.ModuleDict({name: nn.Linear(4, 3) for name in ("locked", "idle")})
+    model["own"] = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    alike = copy.deepcopy(model)
+    micro_batches, task = [(torch.randn(5, 4),) for _ in range(3)], Noisy()
+    global_batch.accumulate(task, model, micro_batches, WORLD, seed_all)  # type: ignore[arg-type]
+    for (x,) in micro_batches:
+        alike["own"](x)
+    for name, buffer in alike.named_buffers():
+        assert torch.equal(model.get_buffer(name), buffer), name
+
+
+def test_under_bf16_what_is_float32_in_one_batch_is_float32_in_micro_batches(
+    tmp_path: Path,
+) -> None:
+    """The loss is; so are the gradients of the scale, the norms and what is looked up."""
+
+    def gradients(micro: int | None) -> dict[str, Tensor]:
+        changes = {"train__precision": "bf16", "train__micro_batch_size": micro}
+        config = pairs.config(tmp_path, **changes)
+        with joined(config.launch) as world:
+            task = check_task(build(config.task, "task", data=config.data, model=config.model))
+            parts = build_parts(config, task, world)
+            accumulate(parts, 0, next(iter(task.batches(parts.plan, 0, 1))))
+        return {n: p.grad for n, p in parts.model.named_parameters() if p.grad is not None}
+
+    whole, cut = gradients(None), gradients(8)
+    assert whole.keys() == cut.keys()
+    exact = [
+        name for name in whole if "norm" in name or name in ("log_scale", "text.embedding.weight")
+    ]
+    for name, gradient in whole.items():
+        error = float((cut[name] - gradient).norm() / gradient.norm())
+        assert error < (1e-5 if name in exact else 0.01), name
+    assert not torch.allclose(cut["text_head.weight"], whole["text_head.weight"], rtol=1e-4)
 
 
 CUT: dict[str, tuple[str, int | None, int, int, bool]] = {

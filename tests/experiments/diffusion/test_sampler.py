@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from experiments.config import ConfigError
 from experiments.diffusion.losses import Objective
@@ -116,6 +119,58 @@ def test_a_predicted_image_is_clipped_before_the_next_step() -> None:
     start, generators = torch.zeros(1, 1, 1, 1), [torch.Generator()]
     found = sample(predict, None, objective, SamplingConfig("ddim", 2), start, generators)
     assert float(found) == pytest.approx(0.5 + float(noise[0] / signal[0] * eps), abs=1e-4)
+
+
+def by_hand(
+    predict: Any, without: Any, objective: Objective, sampling: SamplingConfig, x: Tensor, seed: int
+) -> Tensor:
+    """The papers' formulas in float64, for one image."""
+    schedule, generator = objective.schedule, torch.Generator().manual_seed(seed)
+    kept = torch.cumprod(1 - schedule.betas, 0)
+    times = range(0, schedule.num_steps, schedule.num_steps // sampling.num_steps)[::-1]
+    x = x.double()
+    for time, before in zip(times, [*times[1:], None], strict=True):
+        now, then = kept[time], torch.ones(()).double() if before is None else kept[before]
+        at = torch.tensor([time])
+        eps, v = predict(x.float(), at).double().chunk(2, 1)
+        other, _ = without(x.float(), at).double().chunk(2, 1)
+        eps = other + sampling.guidance * (eps - other)
+        clean = (x - (1 - now).sqrt() * eps) / now.sqrt()
+        most = clean.abs().flatten().quantile(sampling.threshold).clamp(min=1)
+        clean = clean.clamp(-most, most) / most
+        if sampling.sampler == "ddim":
+            x = then.sqrt() * clean + (1 - then).sqrt() * eps
+            continue
+        beta = 1 - now / then
+        x = then.sqrt() * beta * clean + (now / then).sqrt() * (1 - then) * x
+        x = x / (1 - now)
+        if before is not None:
+            log_variance = (1 + v) / 2 * beta.log()
+            log_variance += (1 - v) / 2 * (beta * (1 - then) / (1 - now)).log()
+            noise = torch.randn(x.shape[1:], generator=generator)[None].double()
+            x = x + (log_variance / 2).exp() * noise
+    return x.clamp(-1, 1)
+
+
+@pytest.mark.parametrize("steps", [10, 200])
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_steps_are_the_papers_formulas(sampler: str, steps: int) -> None:
+    """With guidance, thresholds and learned variances, at every step or at every so-manieth."""
+    objective = Objective(NoiseSchedule("cosine", 200), learned_variance=True)
+    torch.manual_seed(0)
+    nets = [torch.nn.Conv2d(1, 2, 3, padding=1) for _ in range(2)]
+
+    def told(net: torch.nn.Module) -> Any:
+        return lambda x, t: torch.tanh(3 * net(x)) * (1 + t.view(-1, 1, 1, 1) / 200)
+
+    sampling = SamplingConfig(sampler, steps, guidance=2.0, threshold=0.9)
+    start, seeds = torch.randn(3, 1, 5, 5), range(3)
+    generators = [torch.Generator().manual_seed(k) for k in seeds]
+    with torch.no_grad():
+        found = sample(*map(told, nets), objective, sampling, start, generators)
+        for row, x, seed in zip(found, start, seeds, strict=True):
+            wanted = by_hand(*map(told, nets), objective, sampling, x[None], seed)
+            torch.testing.assert_close(row[None], wanted.float(), rtol=0, atol=3e-4)
 
 
 def test_names_say_number_and_sampler() -> None:

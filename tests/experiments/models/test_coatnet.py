@@ -79,6 +79,37 @@ def test_a_small_one_trains(checkpointing: bool) -> None:
     assert losses[0] == pytest.approx(1.1, abs=0.4) and losses[-1] < 0.3 * losses[0]
 
 
+def trained(settings: dict[str, Any], compiled: bool = False, **more: Any) -> CoAtNet:
+    """A model after two forward and backward passes."""
+    torch.manual_seed(0)
+    model = CoAtNet(**settings, num_classes=3, **more)
+    call: Any = torch.compile(model, backend="aot_eager") if compiled else model
+    for seed in range(2):
+        torch.manual_seed(seed)
+        call(torch.randn(4, 3, more["img_size"], more["img_size"])).square().mean().backward()
+    return model
+
+
+ONE_BLOCK = {**SMALL, "widths": (8,), "depths": (1,), "block_types": "C", "strides": (2,)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "more", "compiled"),
+    [(SMALL, {"img_size": 64, "drop_path_rate": 0.3}, False), (ONE_BLOCK, {"img_size": 8}, True)],
+    ids=["all blocks", "compiled"],
+)
+def test_what_is_computed_again_has_the_same_gradients_and_is_counted_once(
+    settings: dict[str, Any], more: dict[str, Any], compiled: bool
+) -> None:
+    plain = trained(settings, **more)
+    again = trained(settings, compiled, **more, activation_checkpointing=True)
+    assert any("running" in name for name, _ in plain.named_buffers())
+    for name, buffer in plain.named_buffers():
+        torch.testing.assert_close(again.get_buffer(name), buffer)
+    for name, parameter in plain.named_parameters():
+        torch.testing.assert_close(again.get_parameter(name).grad, parameter.grad)
+
+
 def test_relative_positions_are_resampled_for_larger_images() -> None:
     small, large = (CoAtNet(**SMALL, num_classes=0, img_size=side) for side in (64, 128))
     state = small.state_dict()
