@@ -57,7 +57,9 @@ UNDECIDED = ("undecided", "seeds")
     ],
 )
 def test_several_contestants_are_corrected_by_holm(lion, third, expected):
-    assert settled(result({"lion": lion, "third": third})) == dict(zip(("lion", "third"), expected))
+    assert settled(result({"lion": lion, "third": third})) == dict(
+        zip(("lion", "third"), expected, strict=True)
+    )
 
 
 def test_who_was_shown_at_an_earlier_look_leaves_the_whole_level_to_the_others():
@@ -123,7 +125,10 @@ def test_what_stands_beside_takes_two_values_of_each():
     assert final._judge(whole, LION, 1, 1).beside is None
     for name, values in (("lion", (1.0, 3.0)), ("adamw", (0.0, 2.0))):
         runs = whole.final[name]
-        whole.final[name] = [*(replace(a, beside=v) for a, v in zip(runs, values)), *runs[2:]]
+        whole.final[name] = [
+            *(replace(a, beside=v) for a, v in zip(runs, values, strict=False)),
+            *runs[2:],
+        ]
     beside = final._judge(whole, LION, 1, 1).beside
     assert beside is not None and (beside.mean, beside.n_ours, beside.n_theirs) == (1.0, 2, 2)
 
