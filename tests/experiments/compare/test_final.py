@@ -151,7 +151,7 @@ def test_a_baseline_that_tuning_has_made_worse_can_still_be_lost_to(shift, expec
 
 def planned(sds, effect, **facts):
     plan = Plan(ADAMW, (LION,), START, effect=effect, **facts)
-    arms = {one.name: tuned(one, sd) for one, sd in zip(plan.contestants, sds)}
+    arms = {one.name: tuned(one, sd) for one, sd in zip(plan.contestants, sds, strict=True)}
     return next(final.finish(plan, Pilot(1.0, (), 0.0, 1.0), arms, 25)).facts["result"]
 
 
