@@ -196,7 +196,8 @@ def test_the_step_of_a_table() -> None:
     assert resolution_of(table) == pytest.approx(STEP, abs=2e-4)
     assert resolution_of(table.assign(n=359)) == pytest.approx(STEP)
     assert resolution_of(table.assign(n=[359] + [1000] * 19)) == pytest.approx(STEP), "the largest"
-    assert resolution_of(table.iloc[:3]) == 0.0, "too few values tell nothing"
+    assert resolution_of(table.iloc[:9]) == 0.0, "too few values tell nothing"
+    assert resolution_of(table.iloc[:10]) == pytest.approx(STEP, abs=2e-4)
     loss = Headline("loss", "lower", "nats").columns()
     assert resolution_of(table.assign(n=359, **loss)) == 0.0
 
