@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from experiments.compare import final
-from experiments.compare.asking import Answer, Setting
+from experiments.compare.asking import Answer, Setting, converse
 from experiments.compare.fit import Fit
 from experiments.compare.plan import Contestant, Pilot, Plan, Result, Tuned
 from experiments.compare.search import Guess, Search
@@ -123,6 +123,9 @@ def test_undecided_is_for_seeds_or_for_luck():
 def test_what_stands_beside_takes_two_values_of_each():
     whole = result({"lion": 5.0}, others=(LION,))
     assert final._judge(whole, LION, 1, 1).beside is None
+    for name in ("lion", "adamw"):
+        whole.final[name][0] = replace(whole.final[name][0], beside=1.0)
+    assert final._judge(whole, LION, 1, 1).beside is None
     for name, values in (("lion", (1.0, 3.0)), ("adamw", (0.0, 2.0))):
         runs = whole.final[name]
         whole.final[name] = [
@@ -174,3 +177,26 @@ def test_an_edge_names_its_axis_and_end(rising, said):
     decay = tuned(LION, rising=(0, -1))
     decay.search.x = np.zeros((25, 2))
     assert final._edge(decay)[1] == "weight_decay smallest"
+
+
+@pytest.mark.parametrize(("step", "expected"), [(None, 0.25), (0.1, 0.1)])
+def test_all_are_run_with_the_same_fresh_seeds_and_the_step_is_seen_in_the_values(step, expected):
+    plan = Plan(ADAMW, (LION, THIRD), START, effect=3.0, step=step)
+    arms = {one.name: tuned(one) for one in plan.contestants}
+    arms["third"] = tuned(THIRD, rising=(1, 0))  # on an edge: it is not run
+    asked = []
+
+    def answer(asks):
+        asked.extend(asks)
+        return [
+            Answer(report=0.25 * (ask.seed % 7) + 9 * (ask.optimizer == "lion")) for ask in asks
+        ]
+
+    found = converse(final.finish(plan, Pilot(1.0, (), 0.0, 1.0), arms, 25), answer)
+    assert [(a.optimizer, a.seed) for a in asked] == [
+        (name, 10_000 + number) for number in range(5) for name in ("adamw", "lion")
+    ]
+    assert found.step == expected
+    assert [(j.contestant.name, j.verdict, j.reason) for j in found.judged] == [
+        ("lion", "better", None), ("third", "undecided", "edge"),
+    ]  # fmt: skip
