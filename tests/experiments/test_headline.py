@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from experiments.config import UserError
-from experiments.headline import Headline, of_rows, of_table, usual_splits, with_metric
+from experiments.headline import IMAGE, Headline, of_rows, of_table, usual_splits, with_metric
 
 OWN = Headline("top1", "higher", "%", margin=0.5)
 OTHERS = [
@@ -48,3 +49,27 @@ def test_the_usual_splits() -> None:
     assert usual_splits(["books", "val"]) == ("val", "val")
     assert usual_splits(["dev", "test"]) == ("dev", "test")
     assert usual_splits([]) == ("val", "val")
+
+
+def test_a_table_of_before_is_of_images_and_an_empty_unit_survives_a_file(tmp_path: Path) -> None:
+    runs = pd.DataFrame({"optimizer": ["lion", "adamw"], "metric": [None, None]})
+    assert of_table(runs) == of_table(runs[["optimizer"]]) == IMAGE
+    ratio = Headline("f1", "higher", digits=3, weights="ema")
+    pd.DataFrame([ratio.columns()] * 2).to_csv(tmp_path / "runs.csv", index=False)
+    assert of_table(pd.read_csv(tmp_path / "runs.csv")) == ratio
+    both = pd.DataFrame([ratio.columns(), {**ratio.columns(), "metric": None}])
+    with pytest.raises(UserError, match="does not say its metric and better"):
+        of_table(both)
+
+
+def test_a_number_in_words() -> None:
+    loss = Headline("loss", "lower", "nats", report="books", weights="ema", digits=3)
+    assert (OWN.text(93.456), loss.text(1.23456), loss.text(float("nan"))) == (
+        "93.46%", "1.235 nats", "-",
+    )  # fmt: skip
+    assert OWN.phrase == "test top1 (%), higher is better"
+    assert loss.phrase == "books loss (nats), ema weights, lower is better"
+    assert (OWN.reported, loss.reported) == ("test top1 (%)", "books loss (nats), ema weights")
+    assert Headline("f1", "higher").reported == "test f1"
+    assert (OWN.points, loss.points) == ("points", "nats")
+    assert (OWN.resolution(250), OWN.resolution(None), loss.resolution(250)) == (0.4, 0.0, 0.0)

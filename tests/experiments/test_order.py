@@ -84,6 +84,9 @@ def test_all_generators_are_set(seed: int) -> None:
     assert all(a != b for a, b in zip(first, draws(), strict=True))
     seed_all(seed)
     assert draws() == first
+    generator = torch.Generator().manual_seed(seed)  # each by the seed, whatever the others do
+    numbers = np.random.RandomState(seed % 2**32).rand(), torch.rand((), generator=generator)
+    assert first == (random.Random(seed).random(), numbers[0], float(numbers[1]))
 
 
 def test_a_batch_larger_than_the_data_is_refused_with_the_largest_that_fits() -> None:

@@ -57,6 +57,26 @@ def test_an_unbalanced_table_gives_the_same_pick(name: str) -> None:
     assert bool(lacking) == any("lack a run" in remark for remark in chosen.remarks)
 
 
+def test_the_seed_of_a_single_cell_comes_first_by_number_and_counts_least() -> None:
+    """Seed 0 was tried at one cell before the others began at 5."""
+    rows = grid(seeds=(5, 6)) + [row(1.0, 0, 99.0)]
+    assert shared_seeds(pd.DataFrame(rows), ["lr"]) == [5, 6]
+    assert of(rows).setting["lr"] == 3.0 and of(rows).incomplete == ()
+
+
+def test_one_seed_has_no_error_and_so_nobody_is_close() -> None:
+    assert of(grid(seeds=(0,))).num_close == 0
+    whole = of(grid())  # means 90.1, 89.1, ...; the error is 0.1 / sqrt(3)
+    assert whole.num_close == 0
+    near = [r | {"val": r["val"] + 0.95} if r["lr"] == 2.0 else r for r in grid()]
+    assert of(near).num_close == 1 and of(near).setting["lr"] == 3.0
+
+
+def test_without_keys_all_runs_are_of_one_setting() -> None:
+    found = pick(pd.DataFrame(grid(lrs=(3.0,))), [], IMAGE)
+    assert (found.setting, found.num_settings, found.seeds) == ({}, 1, SEEDS)
+
+
 def test_the_winner_must_have_every_shared_seed() -> None:
     rows = [r for r in grid() if (r["lr"], r["seed"]) != (3.0, 1)]
     found = of(rows)

@@ -103,6 +103,15 @@ def test_runs_that_are_gone_are_gone_from_the_table(runs: Path) -> None:
     assert set(check(runs).seed) == {0, 1, 3, 4}
     table.compact(runs)
     assert set(check(runs).seed) == {0, 1, 3, 4}
+    assert parquet.read_metadata(runs / table.COMPACTED).num_rows == 8, "nor stay in the copy"
+
+
+def test_a_copy_that_is_true_is_not_written_again(runs: Path) -> None:
+    (runs / "a folder of something else").mkdir()
+    before = (runs / table.COMPACTED).stat()
+    assert table.compact(runs) == 0
+    after = (runs / table.COMPACTED).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1 nonsense", None])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from experiments.analysis.statistics.difference import CONFIDENCE, Difference, difference_of
+from experiments.analysis.statistics.difference import CONFIDENCE, Difference, of_pairs
 from experiments.analysis.statistics.uncertainty import NUM_RESAMPLES, Interval, mean_interval
 from experiments.headline import of_table
 from experiments.store import UserError
@@ -112,6 +112,8 @@ def sensitivity_difference(
 ) -> tuple[Difference, Difference]:
     """Ours minus theirs over paired seeds: in the share of cells within `points`, and in spread.
 
+    A seed of which every cell of one diverged has no spread: it is left out there.
+
     Raises:
         UserError: where the grids are not alike: as many cells, and the same factors between the
             smallest and the largest learning rate and weight decay.
@@ -126,18 +128,20 @@ def sensitivity_difference(
         )
     seeds = _shared_seeds(scores)
     ours_of, theirs_of = (_per_seed(table[seeds], points) for table in scores)
-    return (
-        difference_of(ours_of[0] - theirs_of[0], (ours_of[0], theirs_of[0])),
-        difference_of(ours_of[1] - theirs_of[1], (ours_of[1], theirs_of[1])),
+    share, spread = (
+        of_pairs(pd.DataFrame({"ours": mine, "theirs": other}))
+        for mine, other in zip(ours_of, theirs_of, strict=True)
     )
+    return share, spread
 
 
 def _per_seed(scores: pd.DataFrame, points: float) -> tuple[np.ndarray, np.ndarray]:
     values = scores.to_numpy()
-    finished = np.where(values == _DIVERGED, np.nan, values)
-    shares = (values >= values.max(axis=0) - points).mean(axis=0)
-    shares = np.where(np.isnan(finished).all(axis=0), 0.0, shares)
-    return shares, np.nanmax(finished, axis=0) - np.nanmin(finished, axis=0)
+    is_diverged = values == _DIVERGED
+    best, none = values.max(axis=0), is_diverged.all(axis=0)
+    shares = np.where(none, 0.0, (values >= best - points).mean(axis=0))
+    worst = np.where(is_diverged, np.inf, values).min(axis=0)
+    return shares, np.where(none, np.nan, best - worst)
 
 
 def _scores(results: pd.DataFrame, optimizer: str) -> pd.DataFrame:

@@ -105,6 +105,8 @@ def test_twice_as_quick_saves_half() -> None:
     others = [curves.assign(value=5.0, **other) for other in ({"weights": "raw"}, {"split": "x"})]
     shuffled = pd.concat([curves, *others]).sample(frac=1, random_state=0)
     assert held.compute_saving(shuffled, runs, "a", "b") == found
+    both = pd.concat([curves.assign(split="books"), curves.assign(value=5.0)])  # another says none
+    assert held.compute_saving(both, runs, "a", "b", split="books") == found
 
 
 def test_distances_that_were_not_measured_alike_are_refused() -> None:

@@ -70,3 +70,66 @@ def test_runs_that_explode_neither_bend_the_top_nor_pass_for_noise():
 def test_too_few_values_say_that_nothing_is_known():
     found = fit(GRID[:4], bowl(GRID[:4], (0, 0)))
     assert found.rising.all() and np.isnan(found.spread)
+
+
+WIDE = np.array([(u, v) for u in (-0.4, -0.2, 0, 0.2, 0.4) for v in (-0.6, 0, 0.6)])
+
+
+def ridge(x, y, prior_sd):
+    """Least squares with the prior as six more rows, thrice; weights, closeness, solution."""
+    u, v = x.T
+    design = np.stack([u**0, u, v, u * u, v * v, u * v], 1)
+    near = np.exp(-0.5 * ((u / 0.45) ** 2 + (v / 0.6) ** 2)) + 1e-3
+    certain = np.ones(len(y))
+    for _ in range(3):
+        used, root = near * certain, np.sqrt(near * certain)
+        rows = np.vstack([design * root[:, None], np.diag(1 / prior_sd)])
+        prior = np.array([0, 0, 0, -15.0, -2.0, 0]) / prior_sd
+        found = np.linalg.lstsq(rows, np.append(np.maximum(y - y.max(), -15) * root, prior))[0]
+        certain = 1 / (1 + 0.3 * np.clip(found[0] - design @ found, 0, 10)) ** 2
+    return used, near, found, design
+
+
+def test_it_is_least_squares_with_a_prior():
+    """Of a bowl whose top is a cell: the center stays there, and three turns are all."""
+    y = bowl(WIDE, (0, 0), 15, 3)
+    found = fit(WIDE, y)
+    sd = np.array([1e3, 1e3, 1e3, 10, 2, 3])
+    used, near, expected, design = ridge(WIDE, y, sd)
+    assert found.coefficients == pytest.approx(expected, abs=1e-6)
+    assert found.curvature == pytest.approx(-expected[3:5])
+    residual = (used * (y - y.max() - design @ expected) ** 2).sum() / near.sum() * 15 / (15 - 6)
+    assert found.spread == pytest.approx(np.sqrt(residual))
+    sd[4] = 1e3  # what the data alone say of weight decay
+    weighted = np.vstack([design * np.sqrt(used)[:, None], np.diag(1 / sd)])
+    alone = np.append(np.sqrt(used) * (y - y.max()), np.array([0, 0, 0, -15, 0, 0]) / sd)
+    solution = np.linalg.lstsq(weighted, alone)[0]
+    error = np.sqrt(np.linalg.inv(weighted.T @ weighted)[4, 4])
+    assert found.own_decay == pytest.approx(-solution[4] - error, abs=1e-6)
+
+
+def test_losses_beside_a_top_that_lies_off_the_start():
+    found = fit(WIDE + (0.7, -0.4), bowl(WIDE, (0, 0)))
+    away = np.array([(0.9, -0.4), (0.7, 0.1)])
+    assert found.top == pytest.approx((0.7, -0.4))
+    assert found.loss_at(away) == pytest.approx((15 * 0.2**2, 2 * 0.5**2), abs=0.15)
+
+
+def test_the_tops_of_the_bootstrap_scatter_as_those_of_new_runs():
+    """The noise grows by 0.3 sd for each sd below the top."""
+    rng = np.random.default_rng(1)
+    x = rng.uniform((-0.6, -0.9), (0.6, 0.9), (30, 2))
+    y = bowl(x, (0, 0), 15, 3)
+    noisy = [y + (1 + 0.3 * np.minimum(-y, 10)) * rng.normal(size=30) for _ in range(150)]
+    anew = np.std([fit(x, one).top for one in noisy], 0)
+    drawn = np.mean([fit(x, one, rng, 100).draws.std(0) for one in noisy[:30]], 0)
+    assert drawn == pytest.approx(anew, rel=0.5) and (drawn > 0.03).all()
+    assert len(fit(x, y).draws) == 1, "none without a generator"
+
+
+def test_no_top_lies_farther_from_the_middle_than_trials_count():
+    """A slope that goes on and on: 1.5 decades of it in one turn would be a guess."""
+    x = np.array([(u, v) for u in np.linspace(-3, 3, 13) for v in (-0.5, 0, 0.5)])
+    found = fit(x, 0.1 * x[:, 0], np.random.default_rng(0), 200)
+    assert (np.abs(found.draws - found.center) <= 2 * np.array([0.45, 0.6])).all()
+    assert np.ptp(found.draws[:, 0]) > 0

@@ -1,6 +1,7 @@
 """The final test: Welch with the luck of tuning, two looks, equivalence."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -41,6 +42,29 @@ def test_without_luck_and_step_it_is_welch(ours, theirs):
     assert (found.low_settings, found.high_settings) == pytest.approx((found.low, found.high))
 
 
+def test_the_luck_of_tuning_by_hand():
+    """Variances 4 and 2: 4/3 + 2/2 = 7/3, with Welch's 49/17 degrees of freedom; and tau^2 3."""
+    found = judging.interval([2, 4, 6], [1, 3], tau=0.5, level=0.05, wide=0.10)
+    narrow, wide = (stats.t.ppf(p, 49 / 17) for p in (0.975, 0.95))
+    own, error = math.sqrt(7 / 3), math.sqrt(7 / 3 + 0.25 * 3)
+    assert (found.mean, found.sd) == pytest.approx((2.0, math.sqrt(3)))
+    assert (found.n_ours, found.n_theirs, found.varied) == (3, 2, True)
+    assert found.low_settings == pytest.approx(2 - narrow * own)
+    assert (found.low, found.high) == pytest.approx((2 - narrow * error, 2 + narrow * error))
+    assert found.high_wide == pytest.approx(2 + wide * error)
+    step = judging.interval([1.0] * 3, [0.0] * 3, tau=0.0, step=0.4)
+    assert step.sd == pytest.approx(0.2), "half a step for each run"
+    assert step.high == pytest.approx(1 + stats.t.ppf(0.975, 4) * 0.2 * math.sqrt(2 / 3))
+
+
+def test_where_each_line_lies():
+    at = judging.interval([1, 2, 3], [1, 2, 3], tau=0.0)
+    at = replace(at, low=-1.0, high=1.0, low_wide=-0.5, high_wide=0.4)
+    assert at.verdict(0.51) == "equivalent" and at.verdict(0.5) == "undecided"
+    assert replace(at, low_wide=-0.4, high_wide=0.5).verdict(0.5) == "undecided"
+    assert replace(at, low=0.0).verdict(0.1) == replace(at, high=0.0).verdict(0.1) == "undecided"
+
+
 @settings(max_examples=50, deadline=None)
 @given(SAMPLE, SAMPLE, st.floats(0, 1), st.floats(0, 2), st.floats(0.01, 5))
 def test_luck_widens_and_swapping_turns_the_sign(ours, theirs, tau, step, margin):
@@ -69,6 +93,21 @@ def test_diverged_runs_are_left_out():
     assert judging.interval([1, 2, math.nan, 3], [1, 2, 4], tau=0.0).n_ours == 3
 
 
+@pytest.mark.parametrize(
+    ("facts", "total"),
+    [
+        # t(0.975, 14) sqrt(2 / 8) = 1.072 and t(0.975, 16) sqrt(2 / 9) = 0.999
+        ((1.06, 1.0, 0.0, 0.001), 9),
+        # t(0.95, 10) sqrt(2 / 6) = 1.046 and t(0.95, 12) sqrt(2 / 7) = 0.953
+        ((0.0, 1.0, 0.0, 1.03), 7),
+        # twice t(0.975, 14) sqrt(2 / 8 + 0.25) = 3.033 and t(0.975, 16) sqrt(2 / 9 + .25) = 2.914
+        ((-3.0, 2.0, 0.5, 0.001), 9),
+    ],
+)
+def test_how_many_more_seeds_by_hand(facts, total):
+    assert judging.more_seeds(*facts, 5) == total - 5
+
+
 def test_more_seeds_that_would_decide_do_decide():
     more = judging.more_seeds(1.0, 1.0, 0.1, 0.2, 5)
     assert more is not None and more > 0
@@ -82,6 +121,8 @@ def test_more_seeds_that_would_decide_do_decide():
         ([round(100 * k / 360, 2) for k in (340, 341, 343, 344, 348)], 100 / 360),
         ([0.123, 0.4871, 0.9034, 0.3127, 0.77], 0.0),
         ([1.0, 1.0], 0.0),
+        ([1.0, 2.0, 3.0, 5.0], 1.0),  # three gaps are enough
+        ([1000.25, 1000.25 + 5e-7, 1000.5, 1000.75, 1001.0], 0.25),  # one is what rounding leaves
     ],
 )
 def test_the_step_of_a_metric_is_read_from_its_values(values, step):

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import forked
@@ -138,6 +139,38 @@ def test_a_lease_that_a_full_disk_left_empty_runs_out(tmp_path: Path) -> None:
     assert take(leases) is None
     age(leases.of("run")[0], 31)
     assert take(leases) is not None
+
+
+def test_a_lease_that_could_not_be_written_is_free_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases = Leases(tmp_path, 3600)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(module.json, "dump", full)
+    with pytest.raises(OSError, match="no space"):
+        take(leases)
+    monkeypatch.undo()
+    second = take(leases)
+    assert second is not None and second.number == 2
+
+
+def test_a_keeper_comes_six_times_within_the_time_of_a_lease(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+
+    class Waits(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            pauses.append(timeout or 0.0)
+            return True
+
+    watched = SimpleNamespace(Event=Waits, Thread=threading.Thread)
+    monkeypatch.setattr(module, "threading", watched)
+    Keeper(90, lambda lease: None).close()
+    assert pauses == [15.0]
 
 
 def test_a_taker_that_was_asleep_cannot_win_late(tmp_path: Path) -> None:

@@ -29,6 +29,14 @@ def fair(root: Path, seeds: int = 1) -> list[Cell]:
     return [cell(root, n, lr, s) for n in names for lr in (1e-3, 2e-3) for s in range(seeds)]
 
 
+def test_a_seed_is_no_setting_and_seeds_try_the_same(tmp_path: Path) -> None:
+    one, other = (cell(tmp_path, "lion", 1e-3, seed) for seed in (0, 1))
+    seeded = Cell.of(tiny.config(tmp_path / "runs", seed=1), {"optimizer.lr": 1e-3, "seed": 1})
+    assert one.run_id != other.run_id and one.trial == other.trial
+    assert seeded.settings == {"optimizer.lr": 1e-3} and seeded.seed == 1
+    assert cell(tmp_path, "lion", 2e-3).trial != one.trial
+
+
 def test_what_is_written_is_what_the_table_readers_get(tmp_path: Path) -> None:
     swept.sweep(tmp_path, fair(tmp_path, seeds=2), conditions=["batch_size"], about="a trial")
     read = read_sweep(tmp_path / "sweeps" / "trial")

@@ -15,10 +15,14 @@ from scipy import stats
 from experiments import runner
 from experiments.analysis.statistics.comparison import (
     choose,
+    compare,
+    compare_equals,
     final_results,
+    has_loss,
     leave_one_out,
     paired_difference,
 )
+from experiments.headline import Headline
 from experiments.store import SCHEMA
 from experiments.table import read_runs
 
@@ -204,6 +208,37 @@ def test_other_settings_of_the_same_optimizer_stay_out() -> None:
     table = pd.concat([LION, adamw])
     found = paired_difference(table, choose(table, "lion"), choose(table, "adamw"))
     assert found.mean == pytest.approx(29.0)
+
+
+# --- equals ---------------------------------------------------------------------------------------
+
+
+def test_every_choice_among_equals_gives_its_difference() -> None:
+    """Two settings of lion are equal on validation for every seed; on test one is 10 higher."""
+    lion = grid(
+        "lion",
+        {lr: [(9.0, 50.0 + more + s) for s in range(4)] for lr, more in ((1.0, 0), (2.0, 10))},
+    )
+    adamw = grid("adamw", {1.0: [(9.0, 48.0 + s) for s in range(4)]})
+    table = pd.concat([lion, adamw])
+    found = [round(one.mean, 6) for one in compare_equals(table, "lion", "adamw")]
+    assert found[0] == compare(table, "lion", "adamw").mean == 2.0
+    assert sorted(found) == [2.0] + [4.5] * 4 + [7.0] * 6 + [9.5] * 4 + [12.0]
+    less = table[(table.optimizer == "lion") | (table.seed < 3)]  # the last seed has no pair
+    assert sorted(round(one.mean, 6) for one in compare_equals(less, "lion", "adamw")) == [
+        pytest.approx(2 + 10 * k / 3, abs=1e-6) for k in (0, 1, 1, 1, 2, 2, 2, 3)
+    ]
+    back = [round(one.mean, 6) for one in compare_equals(table, "adamw", "lion")]
+    assert sorted(back) == sorted(-mean for mean in found)
+    clear = LION.replace({"lr": {1e-4: 5e-4}})
+    alone = pd.concat([clear, grid("adamw", {1.0: [(9.0, 48.0)] * 3})])
+    assert compare_equals(alone, "lion", "adamw") == [compare(alone, "lion", "adamw")]
+
+
+def test_the_loss_is_looked_at_beside_another_number_only() -> None:
+    table = LION.assign(test_loss=[math.nan] * 8 + [0.5])
+    assert has_loss(table) and not has_loss(LION) and not has_loss(table.assign(test_loss=math.nan))
+    assert not has_loss(table.assign(**Headline("loss", "lower", "nats").columns()))
 
 
 # --- from the ledger ------------------------------------------------------------------------------

@@ -76,10 +76,34 @@ def test_where_each_line_lies() -> None:
     shown = Difference(1.0, 0.1, 1.9, 4, p_exact=0.05, resolution=1.0)
     assert shown.verdict == "better", "on the line of the exact test, and as large as one step"
     beyond = ({"low": 0.0}, {"n": 3}, {"p_exact": 0.0625}, {"resolution": 1.01})
+    beyond += ({"mean": -1.0, "low": -1.9, "high": 0.0},)
     assert {replace(shown, **one).verdict for one in beyond} == {"inconclusive"}  # type: ignore[arg-type]
     found = difference_of([1.0] * 5 + [-0.05])  # only turning the last sign gives a larger sum
     assert found.low > 0 and found.p_exact == pytest.approx(4 / 2**6)
     assert found.reason == "an exact test says p 0.062"
+
+
+def test_two_differences_have_an_interval_and_no_exact_test() -> None:
+    found = difference_of([1.0, 3.0], ([1.0, 3.0], [0.0, 0.0]))
+    assert (found.low, found.high) == pytest.approx((2 - 12.7062, 2 + 12.7062), abs=1e-4)
+    ours, theirs = [7.0, 8.0, 9.0], [1.0, 2.0, 4.0]  # of 20 ways to divide these, 2 are as far
+    assert p_exact(np.array([6.0, 6.0, 5.0]), (ours, theirs)) == 1.0
+
+
+def test_equal_differences_of_large_values_have_no_spread_but_rounding() -> None:
+    """Losses of millions: the last digits of a double are at 1e-10, and sums lose some more."""
+    found = difference_of([1e6, 1e6 + 1e-5, 1e6 - 1e-5, 1e6, 1e6, 1e6])
+    assert found.low == -math.inf and found.verdict == "inconclusive"
+    assert difference_of([1e6, 1e6 + 1, 1e6 - 1, 1e6, 1e6, 1e6]).verdict == "better"
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_correlation_of_the_pairs_by_hand() -> None:
+    ours, theirs = [1.0, 2.0, 3.0], [1.0, 3.0, 2.0]
+    found = difference_of(np.subtract(ours, theirs).tolist(), (ours, theirs))
+    assert found.correlation == pytest.approx(0.5)
+    for arms in ((ours, [2.0] * 3), ([2.0] * 3, ours)):  # nothing varies with a constant
+        assert math.isnan(difference_of(np.subtract(*arms).tolist(), arms).correlation)
 
 
 def test_a_falling_metric_turns_the_verdict() -> None:
@@ -172,7 +196,8 @@ def test_the_step_of_a_table() -> None:
     assert resolution_of(table) == pytest.approx(STEP, abs=2e-4)
     assert resolution_of(table.assign(n=359)) == pytest.approx(STEP)
     assert resolution_of(table.assign(n=[359] + [1000] * 19)) == pytest.approx(STEP), "the largest"
-    assert resolution_of(table.iloc[:3]) == 0.0, "too few values tell nothing"
+    assert resolution_of(table.iloc[:9]) == 0.0, "too few values tell nothing"
+    assert resolution_of(table.iloc[:10]) == pytest.approx(STEP, abs=2e-4)
     loss = Headline("loss", "lower", "nats").columns()
     assert resolution_of(table.assign(n=359, **loss)) == 0.0
 

@@ -34,6 +34,8 @@ def test_a_peak_is_the_best_and_not_the_last() -> None:
     assert list(table.index) == ["acc", "loss"]  # nobody says which way "valid" is better
     assert (table.peak["acc"], table.step["acc"], table["last"]["acc"]) == (5.0, 20, 3.0)
     assert (table.peak["loss"], table.step["loss"]) == (0.5, 20)
+    (only,) = peaks(rows({("a", "loss"): [2.0]})).to_dict("records")
+    assert (only["peak"], only["last"], only["step"]) == (2.0, 2.0, 10), "of a single evaluation"
 
 
 def test_the_mean_is_that_of_the_peaks_of_whole_runs() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 import known_truth
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from experiments.analysis.statistics.tuning import best_ratio, sensitivity, sensitivity_difference
 from experiments.headline import Headline
@@ -52,6 +54,23 @@ def test_the_interval_of_three_seeds_by_hand() -> None:
     both = pd.DataFrame(rows_of("adamw", pulled) + rows_of("lion", pulled))
     both = best_ratio(both)  # a draw is the same for both, so their ratio never moves
     assert (both.low, both.high) == (pytest.approx(0.5), pytest.approx(2.0))
+
+
+def test_two_seeds_and_unlike_grids_by_hand() -> None:
+    """Of two draws in four both are seed 0, or seed 1; steps of 4 and of 9: half of each."""
+    pulled = {1.0: [9.0, 0.0], 4.0: [5.0, 5.0], 16.0: [0.0, 0.0]}
+    calm = {1.0: [0.0] * 2, 9.0: [4.0] * 2, 81.0: [0.0] * 2}
+    found = best_ratio(pd.DataFrame(rows_of("adamw", pulled) + rows_of("lion", calm)))
+    assert (found.n, found.grid_factor) == (2, pytest.approx(2 * 3))
+    assert (found.low, found.high) == (pytest.approx(1 / 9 / 6), pytest.approx(4 / 9 * 6))
+
+
+def test_a_table_without_weight_decay_has_the_decay_0() -> None:
+    table = study()
+    smallest = table.optimizer.map({"lion": 0.1, "adamw": 0.01})
+    none = table.weight_decay.mask(table.weight_decay == smallest)
+    assert none.isna().sum() == 60
+    assert best_ratio(table.assign(weight_decay=none)) == best_ratio(table)
 
 
 def test_noise_between_cells_widens_the_interval() -> None:
@@ -152,7 +171,7 @@ def test_share_and_spread_by_hand() -> None:
     assert (found.share_within.low, found.spread.high) == (0.75, 10.0)  # no spread over seeds
 
 
-@pytest.mark.filterwarnings("ignore:All-NaN slice")
+@pytest.mark.filterwarnings("error")
 def test_a_diverged_cell_is_not_within_and_not_in_the_spread() -> None:
     table = pd.DataFrame(flat("lion", [90.0, 89.5, 89.0, 80.0]))
     table.loc[table.lr == 1000.0, "state"] = "diverged"
@@ -175,6 +194,44 @@ def test_the_less_sensitive_optimizer_shows() -> None:
     assert (share.verdict, spread.verdict) == ("better", "worse")  # a larger share, a smaller range
     back = sensitivity_difference(pd.DataFrame(rows), "adamw", "lion")
     assert back[0].mean == pytest.approx(-share.mean)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_difference_of_sensitivities_by_hand() -> None:
+    """Of four cells each; the best of a seed is 90, and who lies at 89.5 is within a point."""
+
+    def rows(optimizer: str, near: list[int], worst: list[float]) -> list[dict]:
+        values = [
+            [90.0, *[89.5] * k, *[85.0] * (2 - k), w] for k, w in zip(near, worst, strict=True)
+        ]
+        return [
+            known_truth.run(optimizer, seed, value, lr=10.0**cell)
+            for seed, of_seed in enumerate(values)
+            for cell, value in enumerate(of_seed)
+        ]
+
+    table = pd.DataFrame(
+        rows("lion", [2, 1, 2, 2, 0], [80.0, 79.0, 78.0, 81.0, 75.0])
+        + rows("adamw", [0, 0, 1, 0, 0], [70.0, 68.0, 71.0, 69.0, 60.0])
+    )
+    share, spread = sensitivity_difference(table, "lion", "adamw")
+    ours, theirs = np.array([0.75, 0.5, 0.75, 0.75, 0.25]), np.array([0.25, 0.25, 0.5, 0.25, 0.25])
+    for found, one, other in (
+        (share, ours, theirs),
+        (spread, np.array([10.0, 11, 12, 9, 15]), np.array([20.0, 22, 19, 21, 30])),
+    ):
+        expected = stats.ttest_rel(one, other)
+        assert found.n == 5 and found.p_t == pytest.approx(expected.pvalue)
+        assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval()))
+        assert found.correlation == pytest.approx(stats.pearsonr(one, other).statistic)
+        divided = stats.permutation_test(
+            (one, other), lambda a, b: a.mean() - b.mean(), n_resamples=np.inf
+        )
+        assert found.p_exact == pytest.approx(divided.pvalue)
+    table.loc[(table.optimizer == "lion") & (table.seed == 4), "state"] = "diverged"
+    share, spread = sensitivity_difference(table, "lion", "adamw")
+    assert (share.n, share.mean) == (5, pytest.approx((0.5 + 0.25 + 0.25 + 0.5 - 0.25) / 5))
+    assert (spread.n, spread.mean) == (4, pytest.approx(-10.0)), "a seed that has no spread"
 
 
 def test_unlike_grids_are_not_compared() -> None:

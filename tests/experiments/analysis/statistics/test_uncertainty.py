@@ -22,6 +22,17 @@ def test_few_values_get_students_interval() -> None:
     assert (found.low, found.high) == pytest.approx((3 - reach, 3 + reach), rel=1e-6)
 
 
+def test_two_values_have_an_interval_already() -> None:
+    found = mean_interval([1.0, 3.0])  # t(0.975, 1) = 12.7062, standard error 1
+    assert (found.low, found.high) == pytest.approx((2 - 12.7062, 2 + 12.7062), abs=1e-4)
+
+
+def test_shares_get_a_bootstrap_however_narrow_and_from_twenty_on() -> None:
+    shares = np.linspace(0.90, 0.95, 20)
+    assert mean_interval(shares).method == "BCa bootstrap"
+    assert mean_interval(shares[:19]).method == "Student's t"
+
+
 def test_many_values_get_a_bootstrap_that_says_so() -> None:
     values = np.random.default_rng(0).exponential(size=MIN_BOOTSTRAP)
     found = mean_interval(values)

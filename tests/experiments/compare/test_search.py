@@ -1,0 +1,128 @@
+"""The steps of a search, one by one: the noise of a run, what has exploded, where to go next."""
+
+import math
+
+import numpy as np
+import pytest
+
+from experiments.compare import search as module
+from experiments.compare.asking import Answer, Setting, converse
+from experiments.compare.fit import fit
+from experiments.compare.search import Guess, Search
+
+CELLS = np.array([(i, j) for i in (-0.5, 0, 0.5) for j in (-0.5, 0, 0.5)])
+X = np.concatenate([CELLS, 0.6 * CELLS + 0.05])
+
+
+def searched(guess, noise=2.0, top=(0.0, 0.0)):
+    found = Search("lion", Setting(1e-3, 0.1), guess)
+    u, v = (X - top).T
+    found.x = X
+    found.y = 90 - guess.sd * (15 * u**2 + 2 * v**2) + np.random.default_rng(2).normal(0, noise, 18)
+    return found
+
+
+def test_the_noise_of_a_run_is_the_mean_of_squares_by_degrees_of_freedom():
+    """18 runs and 6 coefficients leave 12 degrees beside the 3 of the first guess."""
+    found = searched(Guess(2.0, 3.0, at_start=False))
+    spread = fit(X, found.y / 2.0).spread * 2.0
+    fitted = found.fitted()
+    assert found.sd == pytest.approx(math.sqrt((3 * 2.0**2 + 12 * spread**2) / 15))
+    assert fitted.top == pytest.approx(fit(X, found.y / 2.0).top)
+
+
+def test_a_guess_from_a_start_below_the_top_is_freed_of_its_noise():
+    """A run d sd below the top has 1 + 0.3 d of its noise."""
+    found = searched(Guess(2.0, 3.0, at_start=True), top=(0.3, 0.0))
+    one = fit(X, found.y / 2.0)
+    below = one.loss_at(np.zeros((1, 2)))[0]
+    assert 0.5 < below < 10
+    found.fitted()
+    first = 2.0 / (1 + 0.3 * below)
+    squares = 3 * first**2 + 12 * (one.spread * 2.0) ** 2
+    assert found.sd == pytest.approx(math.sqrt(squares / 15))
+
+
+def test_the_noise_is_never_less_than_a_tenth_of_the_guess():
+    """A bowl as the prior of the fit has it, without noise, and a guess that weighs nothing."""
+    found = searched(Guess(2.0, 1e-9, at_start=False), noise=0.0)
+    found.fitted()
+    assert fit(X, found.y / 2.0).spread * 2.0 < 0.2 and found.sd == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("sd", "num_alive"), [(1.0, 5), (1.7, 6)])
+def test_what_lies_far_below_most_and_by_many_sd_has_exploded(sd, num_alive):
+    """The median run lies 2.5 below the best: 15 times that is 37.5; 60 sd are 60, or 102."""
+    found = Search("lion", Setting(1e-3, 0.1), Guess(sd, 2, False))
+    found.y = np.array([10.0, 9.0, 8.0, 7.0, 6.0, -91.0, np.nan])
+    assert found._alive().sum() == num_alive
+    found.y = np.array([10.0, 0.0, -10.0, -200.0, -300.0, -289.0])  # the median run: 114 below
+    assert found._alive().all()
+    found.y = np.full(3, np.nan)
+    assert not found._alive().any()
+
+
+def test_before_a_fit_the_best_run_is_the_top_and_of_equals_the_smallest_lr():
+    found = Search("lion", Setting(1e-3, 0.1), Guess(1.0, 2, False))
+    found.x, found.y = CELLS[:5], np.array([1.0, 2.0, np.nan, 2.0, 1.5])
+    assert found.top().tolist() == [-0.5, 0.0]
+    found.y = np.full(5, np.nan)
+    assert found.top()[0] == -0.5
+
+
+def test_points_in_decades_as_settings_and_within_the_budget():
+    found = Search("lion", Setting(1e-3, 0.1), Guess(1.0, 2, False), sign=-1)
+    assert found.setting(np.array([0.5, -1.0])) == Setting(0.003162, 0.01)
+    assert found.setting(np.array([0.5, -1.0]), 2) == Setting(0.0032, 0.01)
+    found.left = 2
+    asked = []
+    scores = converse(
+        found.run([(0, 0), (1, 0), (2, 0)], "grow"),
+        lambda asks: asked.extend(asks) or [Answer(tune=ask.lr) for ask in asks],
+    )
+    assert scores.tolist() == [-1e-3, -1e-2] and (found.left, found.num_trials) == (0, 2)
+    assert [(a.key, a.seed) for a in asked] == [("lion/search/0", 1000), ("lion/search/1", 1001)]
+    assert found.num_near(np.array([0.49, 0.84])) == 1, "0.25 and 0.6, and a quarter of a decade"
+    assert found.num_near(np.array([0.51, 0.84])) == 1  # of the other one, at 1
+    assert found.num_near(np.array([0.49, 0.86])) == 0
+
+
+@pytest.mark.parametrize(
+    ("top", "expected"),
+    [(0.8, 1.2), (0.71, 1.2), (-0.31, -0.8), (0.3, 0.5), (0.0, -0.2), (0.45, 0.45)],
+)
+def test_where_a_line_in_lr_goes_next(top, expected):
+    """Inside, of the top and half a step to either side that which lies farthest from the tried."""
+    tried = np.array([-0.4, 0.0, 0.1, 0.8])
+    assert module._next_on_line(tried, top) == pytest.approx(expected)
+
+
+def test_the_top_of_a_line_is_that_of_its_parabola():
+    found = Search("lion", Setting(1e-3, 0.1), Guess(2.0, 2, False))
+    found.x = np.array([(u, 0.0) for u in (-0.4, 0.0, 0.4, 0.8)])
+    found.y = 50 - 2.0 * 15 * (found.x[:, 0] - 0.2) ** 2
+    assert module._top_of_line(found) == pytest.approx(0.2, abs=0.02)
+    found.y = np.array([np.nan, 1.0, 2.0, np.nan])
+    assert module._top_of_line(found) == 0.4, "of two the better"
+    found.y = np.full(4, np.nan)
+    assert module._top_of_line(found) == -0.4, "where all diverge, the smallest"
+
+
+@pytest.mark.parametrize(
+    ("falls", "num_runs"),
+    [((1.9, 0.0, 0.0, 0.0), 8), ((3.1,), 2), ((0.0, math.nan), 4)],
+)
+def test_the_probe_goes_up_until_the_value_has_fallen(falls, num_runs):
+    """By 3 sd below the mean of the three best, for two runs each half a decade."""
+    found = searched(Guess(1.0, 2, False), noise=0.0)
+    found.left, asked = 20, []
+    best = np.sort(found.y)[-3:].mean()
+
+    def answer(asks):
+        asked.extend(asks)
+        return [Answer(tune=best - falls[len(asked) // 2 - 1] * found.sd)] * 2
+
+    converse(module._probe(found), answer)
+    assert len(asked) == num_runs
+    steps = np.diff([math.log10(ask.weight_decay) for ask in asked[::2]])
+    assert steps == pytest.approx(0.5, abs=1e-3)
