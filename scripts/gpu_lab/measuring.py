@@ -112,10 +112,20 @@ def times(work: Callable[[], Any], rounds: int = 30, warm_up: int = 5) -> tuple[
 
 def copy_roof() -> float:
     """Bytes per second that a plain copy on the device reads and writes together."""
-    source = torch.zeros(1 << (20 if IS_REHEARSAL else 28), device=DEVICE)
-    target = torch.empty_like(source)
+    source, target = _twins(20 if IS_REHEARSAL else 28)
     _, span = times(lambda: target.copy_(source), rounds=10)
     return 2 * source.numel() * source.element_size() / (1e-3 * span)
+
+
+def _twins(power: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two tensors of 2^power numbers, or of fewer where others use the card, too."""
+    try:
+        return torch.zeros(1 << power, device=DEVICE), torch.empty(1 << power, device=DEVICE)
+    except torch.OutOfMemoryError:
+        if power <= 22:
+            raise
+    emptied()
+    return _twins(power - 2)
 
 
 def matmul_roof() -> float:

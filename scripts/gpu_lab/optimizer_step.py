@@ -75,6 +75,8 @@ def step(rows: Rows) -> None:
                 return
             try:
                 rows.add(part="step", size=size, what=name, **_measured(make, num_bytes, roof))
+            except torch.OutOfMemoryError as error:  # a small card, a slice of one, a shared one
+                rows.add(part="step", size=size, what=name, skipped=in_a_line(error))
             except Exception as error:  # of any library; the next one may still be measured
                 rows.add(part="step", size=size, what=name, error=in_a_line(error))
             check_alive()
@@ -125,9 +127,16 @@ def _contestants(shapes: list[tuple[int, ...]]) -> dict[str, tuple[Callable[[], 
         ("lion-pytorch", 20, "lion_pytorch", "Lion", {}),
         *([("bitsandbytes Lion, 8 bit", 14, "bitsandbytes.optim", "Lion8bit", {})] * is_cuda),
     ):
-        if importlib.util.find_spec(module.partition(".")[0]):
+        if _is_there(module.partition(".")[0]):
             found[name] = (_maker(module, attribute, shapes, {**rule, **options}), bytes_each)
     return found
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):  # half of an installation
+        return False
 
 
 def _maker(
