@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import json
 import math
 import statistics
@@ -72,6 +73,14 @@ def emptied() -> int:
 def in_a_line(error: BaseException) -> str:
     """What went wrong, for a row."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
+
+
+def is_installed(package: str) -> bool:
+    """Whether it can be found; half of an installation counts as none."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def check_alive() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +17,7 @@ from gpu_lab.measuring import (
     copy_roof,
     emptied,
     in_a_line,
+    is_installed,
     times,
     wait,
 )
@@ -127,16 +127,9 @@ def _contestants(shapes: list[tuple[int, ...]]) -> dict[str, tuple[Callable[[], 
         ("lion-pytorch", 20, "lion_pytorch", "Lion", {}),
         *([("bitsandbytes Lion, 8 bit", 14, "bitsandbytes.optim", "Lion8bit", {})] * is_cuda),
     ):
-        if _is_there(module.partition(".")[0]):
+        if is_installed(module.partition(".")[0]):
             found[name] = (_maker(module, attribute, shapes, {**rule, **options}), bytes_each)
     return found
-
-
-def _is_there(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except (ImportError, ValueError):  # half of an installation
-        return False
 
 
 def _maker(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 import time
 from dataclasses import replace
@@ -10,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_lab.measuring import DEVICE, IS_REHEARSAL, Rows, check_alive, emptied, in_a_line
+from gpu_lab.measuring import (
+    DEVICE,
+    IS_REHEARSAL,
+    Rows,
+    check_alive,
+    emptied,
+    in_a_line,
+    is_installed,
+)
 
 from experiments import runner
 from experiments.build import build
@@ -39,7 +46,7 @@ class _Stopped(Exception):
 
 def runs(rows: Rows) -> None:
     """Small proxies from end to end, with averages, clipping, telemetry and every evaluation."""
-    if importlib.util.find_spec("hydra") is None:
+    if not is_installed("hydra"):
         rows.add(part="runs", what="skipped: pages need hydra-core")
         return
     for page in PAGES[:1] if IS_REHEARSAL else PAGES:

@@ -102,10 +102,8 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
     held_args, held = pytree.tree_map_only(OnGPU, lambda x: x.held, (args, kwargs))
     if asked is not None:
         held = {k: v for k, v in held.items() if k != "pin_memory"} | {"device": "cpu"}
-    if name == "_thnn_fused_lstm_cell":
-        found = _lstm_cell(*held_args)
-    else:
-        found = func(*held_args, **held)
+    kernel = _lstm_cell if name == "_thnn_fused_lstm_cell" else func
+    found = kernel(*held_args, **held)
     if name == "copy_":
         return args[0]
     if not (_is_gpu(asked) if asked is not None else ours):
@@ -143,9 +141,8 @@ class _Streams:
 
     def copy(self, targets: Sequence[Tensor], sources: Sequence[Tensor], after: Any) -> None:
         for target, source in zip(targets, sources, strict=True):
-            assert not any(s == 0 and n > 1 for s, n in zip(source.stride(), source.shape)), (
-                "cannot be pinned: several elements share a place"
-            )
+            steps = zip(source.stride(), source.shape, strict=True)
+            assert all(step or n == 1 for step, n in steps), "places that are shared"  # no pinning
             target.copy_(source)
 
     def wait(self, event: Any) -> None:
