@@ -17,11 +17,14 @@ import tiny
 import torch
 from omegaconf import OmegaConf
 from stand_in_gpu import GPU, OnGPU, plugged_in
+from torch import Tensor
 
 from experiments import runner
 from experiments.compose import compose
 from experiments.config import RunConfig
 from experiments.pages import CONF
+from experiments.sweep import graph_rewriting, vectorised
+from experiments.sweep.stack import Stack
 
 SHORT: dict[str, Any] = {
     "train__epochs": None, "train__steps": 4, "eval__every_epochs": None,
@@ -117,6 +120,29 @@ def test_each_optimizer_steps_and_goes_on(
     with plugged_in(monkeypatch, plain=True):
         broken_off(config, monkeypatch)
         assert runner.run(config).state == "finished"
+
+
+def test_runs_that_are_trained_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their settings are columns on the host; steps, evaluations and checkpoints on the GPU."""
+
+    def gradients(self: Stack, weights: Any, *_: Any) -> tuple[dict[str, Tensor], Tensor]:
+        named = {n: w for g, f in zip(self._groups, weights, strict=True)
+                 for n, w in g.split(f).items()}  # fmt: skip
+        losses = sum(w.flatten(1).square().sum(1) for w in named.values())
+        return {n: 0.01 * torch.sin(100 * w) for n, w in named.items()}, losses  # type: ignore[return-value]
+
+    changes = {"train__ema_decay": None, "model__batch_norm": False, "model__dropout": 0.0}
+    config = tiny.config(tmp_path, **SHORT, **changes, train__precision="fp32")
+    configs = [
+        replace(config, optimizer={**config.optimizer, "lr": lr, "weight_decay": decay}, seed=seed)
+        for lr, decay, seed in ((1e-3, 0.1, 0), (2e-3, 0.2, 0), (1e-3, 0.1, 1))
+    ]
+    monkeypatch.setattr(Stack, "_differentiate", gradients)  # autograd wants a driver
+    monkeypatch.setattr(vectorised, "find_unused", lambda _: frozenset())
+    monkeypatch.setattr(graph_rewriting, "rewrite", lambda *_: False)  # it looks at addresses
+    with plugged_in(monkeypatch):
+        ended = vectorised.run_group(configs, compile=False)
+    assert [(one.state, one.message) for one in ended] == [("finished", "")] * 3
 
 
 def test_what_a_gpu_would_refuse_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
