@@ -4,46 +4,56 @@
     python scripts/gpu_check.py --minutes 4 --only correct step
     python scripts/gpu_check.py --out /tmp/check.json # without a card: a small rehearsal on the CPU
 
-Needs torch, timm and hydra-core; what else is installed (lion-pytorch, bitsandbytes, transformers)
-is measured beside it. Each part is a process with a budget of its own, and writes every row at
-once: what is cut short leaves what it had, and what a part does not need the next ones get. A model
-too large for the card is tried with fewer images at a time, then left out. Exit code 1 where a step
-is wrong, the Triton kernel does not work on a card that it is for, or a part failed.
+Needs torch and timm; what else is installed (hydra-core, lion-pytorch, bitsandbytes, transformers)
+is used or measured beside it. Each part is a process with a budget of its own, and each row is on
+the disk at once: what is cut short leaves what it had, what a part does not need the next ones get,
+and all together end within `--minutes`. A model too large for the card is tried with fewer images
+at a time, then left out. Exit code 1 where a step is wrong, the Triton kernel does not work on a
+card that it is for, or a part failed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
-import platform
 import re
+import signal
 import subprocess
 import sys
-import tempfile
 import time
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-PARTS = {  # share of the time, and the file in gpu_lab
+PARTS = {  # share of the time, and the file in gpu_lab; in the order of what they are worth
     "correct": (0.2, "correctness"),
-    "step": (0.25, "optimizer_step"),
-    "sync": (0.08, "observing"),
-    "train": (0.27, "training"),
-    "memory": (0.1, "observing"),
-    "language": (0.1, "language"),
+    "runs": (0.15, "whole_runs"),
+    "step": (0.2, "optimizer_step"),
+    "sync": (0.07, "observing"),
+    "train": (0.22, "training"),
+    "memory": (0.08, "observing"),
+    "language": (0.08, "language"),
 }
 FACTS = "facts"
 """What is asked first, in a process of its own: this one must not hold a part of the card."""
-FACTS_SECONDS = 180.0
+FACTS_SECONDS = 120.0
 GRACE_SECONDS = 30.0
-"""How long a part may be over its budget before it is ended."""
+"""How long a part may be over its budget before it is ended, while there is time at all."""
+END_SECONDS = 5.0
+"""How long the last part may be over the whole time."""
+LEAST_SECONDS = 5.0
+"""Below it a part is not begun: importing torch takes as much."""
+POLL_SECONDS = 0.5
 CUT = 75
 """Exit code of a part that has left something out for want of time."""
-PACKAGES = ("torch", "triton", "timm", "lion-pytorch", "bitsandbytes", "transformers")
+NODES = ("/dev/nvidiactl", "/dev/dxg")
+"""There where a machine has an NVIDIA card, or one under WSL."""
+
+Rows = list[dict[str, Any]]
 
 
 def main() -> int:
@@ -58,28 +68,42 @@ def main() -> int:
     args = parser.parse_args()
     if args.part:
         return run_part(args.part, args.rows, args.ends - time.time())
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, _interrupt)
     ends = time.time() + 60 * args.minutes
-    state, found = _in_process(FACTS, FACTS_SECONDS)
-    if not found or state != "done":
-        print(f"error: torch cannot look at the card ({state})", file=sys.stderr)
-        return 2
+    folder = args.out.parent if args.out else ROOT / "results" / "bench"
+    if problem := _why_not_written(folder):
+        return _refused(f"cannot write to {folder} ({problem}): give another --out FILE")
+    state, found = _in_process(FACTS, min(FACTS_SECONDS, ends - time.time()), ends, folder)
+    if not found:
+        return _refused(f"torch cannot look at the card ({state})")
     facts = found[0]
-    out = args.out or ROOT / "results" / "bench" / f"gpu_{_plain(facts['device'])}.json"
-    if facts["device"] == "cpu" and args.out is None:
-        print("error: no CUDA card is visible; --out FILE makes a rehearsal on the CPU",
-              file=sys.stderr)  # fmt: skip
-        return 2
+    if problem := _why_no_card(facts, args.out is not None):
+        return _refused(problem)
+    out = args.out or folder / f"gpu_{_plain(facts['device'])}.json"
     content: dict[str, Any] = {**facts, "parts": {}, "rows": []}
-    names = list(dict.fromkeys(args.only))
+    _run_all(list(dict.fromkeys(args.only)), ends, out, content)
+    return _judged(out, content)
+
+
+def _run_all(names: list[str], ends: float, out: Path, content: dict[str, Any]) -> None:
+    """Each part with its share of the time that is left; whatever it finds is written at once."""
+    before: Rows = []
+
+    def write(rows: Rows) -> None:
+        content["rows"] = [*before, *rows]
+        _write(out, content)
+
     for number, name in enumerate(names):
         whole = sum(PARTS[other][0] for other in names[number:])
-        state, rows = _in_process(name, (ends - time.time()) * PARTS[name][0] / whole)
+        content["parts"][name] = "running"
+        seconds = (ends - time.time()) * PARTS[name][0] / whole
+        state, rows = _in_process(name, seconds, ends, out.parent, write)
         content["parts"][name] = state
-        content["rows"] += rows
-        _write(out, content)
+        write(rows)
+        before += rows
         if state == "interrupted":
             break
-    return _judged(out, content)
 
 
 def _judged(out: Path, content: dict[str, Any]) -> int:
@@ -99,29 +123,119 @@ def _judged(out: Path, content: dict[str, Any]) -> int:
     return 1 if wrong or failed or ours else 0
 
 
+def _refused(problem: str) -> int:
+    print(f"error: {problem}", file=sys.stderr)
+    return 2
+
+
+def _why_not_written(folder: Path) -> str:
+    """What is wrong with a folder, now and not after minutes of measuring; "" where nothing is."""
+    probe = folder / f"gpu-check-{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_text("a row\n")
+        probe.unlink()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _why_no_card(facts: dict[str, Any], may_rehearse: bool) -> str:
+    """Why not to go on without a card; "" where there is one, or a rehearsal is wanted.
+
+    A machine that has one, which torch does not see, would pass a rehearsal for a check.
+    """
+    if facts["device"] != "cpu":
+        return ""
+    is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if not is_hidden and any(Path(node).exists() for node in NODES):
+        said = facts.get("why_no_card") or "it says nothing"
+        return (
+            f"this machine has a card, and torch {facts.get('torch')} sees none ({said}): mend "
+            'that, or rehearse on the CPU with CUDA_VISIBLE_DEVICES=""'
+        )
+    if may_rehearse:
+        return ""
+    return "no CUDA card is visible; --out FILE makes a rehearsal on the CPU"
+
+
 def _write(out: Path, content: dict[str, Any]) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_suffix(".tmp")
     draft.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     draft.replace(out)
 
 
-def _in_process(name: str, seconds: float) -> tuple[str, list[dict[str, Any]]]:
-    """A part in a process of its own; its state (done, cut, or what went wrong) and its rows."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "rows.json"
-        command = [sys.executable, __file__, "--part", name, "--rows", str(path)]
-        command += ["--ends", str(time.time() + seconds)]
-        began = time.monotonic()
-        try:
-            code = subprocess.run(command, timeout=max(seconds, 0) + GRACE_SECONDS).returncode
-            state = {0: "done", CUT: "cut"}.get(code, f"exit code {code}")
-        except subprocess.TimeoutExpired:
-            state = "cut"
-        except KeyboardInterrupt:
-            state = "interrupted"
-        print(f"{name}: {state} after {time.monotonic() - began:.0f} s", flush=True)
-        return state, json.loads(path.read_text()) if path.exists() else []
+def _in_process(
+    name: str,
+    seconds: float,
+    ends: float,
+    folder: Path,
+    on_rows: Callable[[Rows], None] = lambda rows: None,
+) -> tuple[str, Rows]:
+    """A part in a process of its own.
+
+    Args:
+        name: Of the part.
+        seconds: Its budget.
+        ends: When all parts must be over.
+        folder: For its rows, while it runs.
+        on_rows: Told of all of them, each time that there are more.
+
+    Returns:
+        Its state (done, cut, or what went wrong) and its rows.
+    """
+    if seconds < LEAST_SECONDS:
+        return "cut", []
+    path = folder / f"gpu-check-{name}-{os.getpid()}.tmp"
+    command = [sys.executable, __file__, "--part", name, "--rows", str(path)]
+    command += ["--ends", str(time.time() + seconds)]
+    began = time.monotonic()
+    stop = began + max(0.0, min(seconds + GRACE_SECONDS, ends + END_SECONDS - time.time()))
+    process = subprocess.Popen(command, start_new_session=True, env=_environment(folder))
+    rows: Rows = []
+    try:
+        while process.poll() is None and time.monotonic() < stop:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(POLL_SECONDS)
+            if len(more := _read(path)) > len(rows):
+                on_rows(rows := more)
+        code = process.poll()
+        state = {0: "done", CUT: "cut", None: "cut"}.get(code, f"exit code {code}")
+    except KeyboardInterrupt:
+        state = "interrupted"
+    _end(process)
+    rows = _read(path) or rows
+    path.unlink(missing_ok=True)
+    print(f"{name}: {state} after {time.monotonic() - began:.0f} s", flush=True)
+    return state, rows
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a part and what it has started, compilers above all."""
+    with contextlib.suppress(OSError):  # nothing of it is left
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Of a part. Compilers want room to write, which a home or /tmp may not have."""
+    found = dict(os.environ)
+    home = Path(found.get("HOME") or "/")
+    if not os.access(home, os.W_OK):
+        found.setdefault("TRITON_CACHE_DIR", str(folder / "triton-cache"))
+        found.setdefault("LION_CACHE_DIR", str(folder / "lion-cache"))
+    return found
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _read(path: Path) -> Rows:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):  # none yet
+        return []
 
 
 def run_part(name: str, path: Path, seconds: float) -> int:
@@ -130,51 +244,16 @@ def run_part(name: str, path: Path, seconds: float) -> int:
     import importlib
 
     began = time.monotonic()
-    from gpu_lab.measuring import Rows
+    from gpu_lab.measuring import Rows, in_a_line
 
-    if name == FACTS:
-        Rows(path, seconds).add(**_facts())
-        return 0
-    room = importlib.import_module(f"gpu_lab.{PARTS[name][1]}")
     rows = Rows(path, seconds - (time.monotonic() - began))  # importing is part of it
     try:
+        room = importlib.import_module(f"gpu_lab.{PARTS[name][1] if name in PARTS else FACTS}")
         getattr(room, name)(rows)
     except Exception as error:
-        rows.add(part=name, what="the part failed", error=f"{type(error).__name__}: {error}"[:400])
+        rows.add(part=name, what="the part failed", error=in_a_line(error))
         raise
     return CUT if rows.is_cut else 0
-
-
-def _facts() -> dict[str, Any]:
-    """What was measured on what."""
-    import torch
-
-    from experiments.surroundings import commit
-
-    is_cuda = torch.cuda.is_available()
-    card = torch.cuda.get_device_properties(0) if is_cuda else None
-    return {
-        "device": card.name if card else "cpu",
-        "capability": [card.major, card.minor] if card else None,
-        "memory_mebibytes": card.total_memory >> 20 if card else None,
-        "multiprocessors": card.multi_processor_count if card else None,
-        "cards": torch.cuda.device_count() if is_cuda else 0,
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
-        "python": platform.python_version(),
-        "cpus": os.cpu_count(),
-        "commit": commit(ROOT),
-        "date": time.strftime("%Y-%m-%d"),
-        "is_rehearsal": not is_cuda,
-    }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
 
 
 def _plain(text: str) -> str:

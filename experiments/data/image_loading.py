@@ -135,7 +135,7 @@ def load(
         batch_size=None,  # a request is a whole batch
         sampler=requests,
         num_workers=num_workers,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=torch.cuda.is_initialized(),  # by a run on the CPU beside a GPU it never is
         worker_init_fn=_prepare_worker,
         generator=torch.Generator(),  # otherwise it draws from the run's own generator
     )

@@ -28,6 +28,7 @@ MAX_IDLE_DEATHS = 3
 """How often a worker may die before it has taken a cell."""
 POLL_SECONDS = 0.5
 SETTLED = {"finished", "diverged", "failed"}
+DEVICES = Path("/dev")
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """What ends a process that is not at fault; a crash has other signals."""
 
@@ -224,8 +225,8 @@ def find_gpus() -> list[str]:
         names = [name.strip() for name in given.split(",")]
         ends = next((i for i, name in enumerate(names) if name.startswith("-")), len(names))
         return [name for name in names[:ends] if name]  # CUDA stops at the first that is none: -1
-    if not shutil.which("nvidia-smi"):
-        return []
+    if not shutil.which("nvidia-smi"):  # containers may lack it; a card that they see has a file
+        return [str(number) for number in range(len(list(DEVICES.glob("nvidia[0-9]*"))))]
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
     return _listed(listed.stdout)
 

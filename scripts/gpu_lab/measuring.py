@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import json
 import math
 import statistics
@@ -74,6 +75,14 @@ def in_a_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
 
 
+def is_installed(package: str) -> bool:
+    """Whether it can be found; half of an installation counts as none."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
+
+
 def check_alive() -> None:
     """Raises where an earlier error has left the device unusable, so that a part ends there."""
     if DEVICE.type == "cuda":
@@ -112,10 +121,20 @@ def times(work: Callable[[], Any], rounds: int = 30, warm_up: int = 5) -> tuple[
 
 def copy_roof() -> float:
     """Bytes per second that a plain copy on the device reads and writes together."""
-    source = torch.zeros(1 << (20 if IS_REHEARSAL else 28), device=DEVICE)
-    target = torch.empty_like(source)
+    source, target = _twins(20 if IS_REHEARSAL else 28)
     _, span = times(lambda: target.copy_(source), rounds=10)
     return 2 * source.numel() * source.element_size() / (1e-3 * span)
+
+
+def _twins(power: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two tensors of 2^power numbers, or of fewer where others use the card, too."""
+    try:
+        return torch.zeros(1 << power, device=DEVICE), torch.empty(1 << power, device=DEVICE)
+    except torch.OutOfMemoryError:
+        if power <= 22:
+            raise
+    emptied()
+    return _twins(power - 2)
 
 
 def matmul_roof() -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +17,7 @@ from gpu_lab.measuring import (
     copy_roof,
     emptied,
     in_a_line,
+    is_installed,
     times,
     wait,
 )
@@ -75,6 +75,8 @@ def step(rows: Rows) -> None:
                 return
             try:
                 rows.add(part="step", size=size, what=name, **_measured(make, num_bytes, roof))
+            except torch.OutOfMemoryError as error:  # a small card, a slice of one, a shared one
+                rows.add(part="step", size=size, what=name, skipped=in_a_line(error))
             except Exception as error:  # of any library; the next one may still be measured
                 rows.add(part="step", size=size, what=name, error=in_a_line(error))
             check_alive()
@@ -125,7 +127,7 @@ def _contestants(shapes: list[tuple[int, ...]]) -> dict[str, tuple[Callable[[], 
         ("lion-pytorch", 20, "lion_pytorch", "Lion", {}),
         *([("bitsandbytes Lion, 8 bit", 14, "bitsandbytes.optim", "Lion8bit", {})] * is_cuda),
     ):
-        if importlib.util.find_spec(module.partition(".")[0]):
+        if is_installed(module.partition(".")[0]):
             found[name] = (_maker(module, attribute, shapes, {**rule, **options}), bytes_each)
     return found
 

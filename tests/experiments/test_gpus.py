@@ -15,6 +15,7 @@ import torch.distributed as dist
 from experiments import distributed, precision
 from experiments.build import build
 from experiments.config import ConfigError, LaunchConfig
+from experiments.data import image_loading
 from experiments.distributed import World, joined
 from experiments.launch import STORE_VARIABLE
 from experiments.parts import build_parts
@@ -125,3 +126,17 @@ def test_deterministic_products_have_their_memory(
     finally:
         torch.use_deterministic_algorithms(False)
     assert found == (":4096:8" if wanted else None)
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+def test_only_beside_a_gpu_in_use_memory_is_pinned(
+    monkeypatch: pytest.MonkeyPatch, is_used: bool
+) -> None:
+    """A run with launch.device=cpu would take a part of the card, and time for the copies."""
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(image_loading, "DataLoader", lambda *_, **how: asked.update(how) or ())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: is_used)
+    nothing: Any = None
+    assert list(image_loading.load(nothing, [], 0)) == []
+    assert asked["pin_memory"] is is_used

@@ -6,34 +6,21 @@ import json
 import runpy
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from card_lab import SCRIPTS, fail, rows_of, written
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the rehearsal is of the CPU")
-
-
-@pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import gpu_lab.correctness
-    import gpu_lab.observing
-    import gpu_lab.optimizer_step
-
-    yield gpu_lab
-    for name in [name for name in sys.modules if name.startswith("gpu_lab")]:
-        del sys.modules[name]
 
 
 @pytest.mark.parametrize(
     ("room", "part"),
     [("correctness", "correct"), ("optimizer_step", "step"), ("observing", "sync"),
-     ("training", "train"), ("observing", "memory")],
+     ("training", "train"), ("observing", "memory"), ("facts", "facts")],
 )  # fmt: skip
 def test_a_part_writes_its_rows(lab: Any, tmp_path: Path, room: str, part: str) -> None:
     from gpu_lab.measuring import Rows
@@ -41,7 +28,7 @@ def test_a_part_writes_its_rows(lab: Any, tmp_path: Path, room: str, part: str) 
     path = tmp_path / "rows.json"
     getattr(getattr(lab, room), part)(Rows(path, 600.0))
     rows = json.loads(path.read_text())
-    assert rows and {row["part"] for row in rows} == {part}
+    assert rows and {row.get("part", "facts") for row in rows} == {part}
     assert all(row.get("bit_equal", True) for row in rows)
     assert not [row for row in rows if "error" in row]
 
@@ -56,18 +43,6 @@ def test_a_wrong_step_is_seen(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(lab.correctness.Lion, "step", twice)
     assert not lab.correctness._agrees(torch.float32, {}, "from the start")
-
-
-def rows_of(lab: Any, folder: Path, seconds: float = 600.0) -> Any:
-    return lab.measuring.Rows(folder / "rows.json", seconds)
-
-
-def written(folder: Path) -> list[dict[str, Any]]:
-    return json.loads((folder / "rows.json").read_text())
-
-
-def fail(error: Exception) -> Any:
-    raise error
 
 
 def test_a_comparison_that_fails_costs_its_own_row_alone(lab: Any, tmp_path: Path) -> None:
@@ -105,6 +80,43 @@ def test_a_library_that_cannot_be_imported_costs_its_own_row(
     found = {row["what"]: row for row in written(tmp_path)}
     assert found.pop("lion-pytorch")["error"] == "OSError: libcudart.so.12 is missing"
     assert "timm Lion, foreach" in found and not [row for row in found.values() if "error" in row]
+
+
+def test_a_model_too_large_for_a_card_is_no_error(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slice of a card, or one that others use: what fits is measured."""
+    full = torch.OutOfMemoryError("CUDA out of memory")
+    cases = {"Lion, fp32": (lambda: fail(full), 20.0), "AdamW": (lambda: fail(ValueError()), 28.0)}
+    monkeypatch.setattr(lab.optimizer_step, "_contestants", lambda _: cases)
+    lab.optimizer_step.step(rows_of(lab, tmp_path))
+    _, ours, theirs = written(tmp_path)
+    assert "skipped" in ours and "error" not in ours and "error" in theirs
+
+
+def test_the_copy_is_as_large_as_the_memory_allows(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, zeros = [], torch.zeros
+
+    def small(count: int, **where: Any) -> torch.Tensor:
+        made.append(count)
+        return fail(torch.OutOfMemoryError()) if count > 1 << 24 else zeros(8, **where)
+
+    monkeypatch.setattr(torch, "zeros", small)
+    monkeypatch.setattr(torch, "empty", small)
+    lab.measuring._twins(28)
+    assert made == [1 << 28, 1 << 26, 1 << 24, 1 << 24]
+    with pytest.raises(torch.OutOfMemoryError):
+        monkeypatch.setattr(torch, "zeros", lambda *_, **__: fail(torch.OutOfMemoryError()))
+        lab.measuring._twins(28)
+
+
+def test_half_an_installation_is_none(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = ModuleType("lion_pytorch")
+    odd.__spec__ = None
+    monkeypatch.setitem(sys.modules, "lion_pytorch", odd)
+    assert not lab.measuring.is_installed("lion_pytorch") and lab.measuring.is_installed("torch")
 
 
 def test_numbers_that_are_not_finite_are_valid_json(lab: Any, tmp_path: Path) -> None:
@@ -231,38 +243,3 @@ def test_a_part_that_is_cut_is_named(capsys: pytest.CaptureFixture[str]) -> None
     assert judged({"rows": [], "parts": {"train": "cut", "sync": "done"}}) == 0
     assert "cut short: ['train']" in capsys.readouterr().out
     assert judged({"rows": [], "parts": {"train": "exit code -11"}}) == 1
-
-
-def test_without_a_card_nothing_is_measured(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["gpu_check.py"])
-    main = runpy.run_path(str(SCRIPTS / "gpu_check.py"))["main"]
-    main.__globals__["_in_process"] = lambda *_: ("done", [{"device": "cpu"}])
-    assert main() == 2
-    assert "error: no CUDA card is visible" in capsys.readouterr().err
-    main.__globals__["_in_process"] = lambda *_: ("exit code 1", [])
-    assert main() == 2
-
-
-def test_time_that_a_part_leaves_is_the_next_ones(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """And what one takes too much, the next ones have less: the whole keeps its time."""
-    script = runpy.run_path(str(SCRIPTS / "gpu_check.py"))
-    names, now, given = script["main"].__globals__, [0.0], {}
-    takes = {"facts": 10.0, "correct": 5.0, "step": 400.0}
-
-    def in_process(name: str, seconds: float) -> tuple[str, list[dict[str, Any]]]:
-        given[name] = seconds
-        now[0] += takes.get(name, seconds)
-        return "done", [{"device": "cpu"}] if name == "facts" else []
-
-    monkeypatch.setattr(names["time"], "time", lambda: now[0])
-    names["_in_process"] = in_process
-    out = tmp_path / "check.json"
-    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--out", str(out), "--minutes", "10"])
-    assert script["main"]() == 0
-    assert now[0] == pytest.approx(600.0)
-    assert given["correct"] == pytest.approx(118.0) and given["step"] == pytest.approx(585 / 3.2)
-    assert list(json.loads(out.read_text())["parts"]) == list(script["PARTS"])

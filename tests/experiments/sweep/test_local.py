@@ -230,7 +230,20 @@ def test_gpus_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch
     assert find_gpus() == []
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr(local.shutil, "which", lambda _: None)
+    monkeypatch.setattr(local, "DEVICES", Path("/nowhere"))
     assert find_gpus() == []
+
+
+def test_gpus_of_a_machine_without_nvidia_smi_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else as many workers as cores would share the first. CUDA counts from 0 what it sees."""
+    for name in ("nvidia2", "nvidia5", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(local.shutil, "which", lambda _: None)
+    monkeypatch.setattr(local, "DEVICES", tmp_path)
+    assert find_gpus() == ["0", "1"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,61 @@
+"""Whole runs in the check of a card, rehearsed on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from card_lab import fail, rows_of, written
+
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the rehearsal is of the CPU")
+
+
+def test_a_whole_run_ends_starts_alike_and_goes_on(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = lab.whole_runs
+    monkeypatch.setattr(runs, "PAGES", ("digits_classifier_proxy",))
+    monkeypatch.setattr(runs, "RESUMED", runs.PAGES)
+    runs.runs(rows_of(lab, tmp_path))
+    found = {row["what"]: row for row in written(tmp_path)}
+    assert list(found) == ["ends", "starts as on a CPU", "goes on exactly"]
+    assert all(row["as_expected"] for row in found.values())
+    assert "test top1 ema" in found["ends"]["measured"]
+
+
+def test_a_run_that_starts_otherwise_or_does_not_go_on_is_seen(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, count = lab.whole_runs, [0]
+
+    def drifting(*_: Any) -> list[float]:
+        count[0] += 1
+        return [2.3, 2.0 + 0.1 * count[0]]
+
+    monkeypatch.setattr(runs, "_first_losses", drifting)
+    monkeypatch.setattr(runs, "_config", lambda *_, **__: None)
+    monkeypatch.setattr(runs, "_losses", drifting)
+    monkeypatch.setattr(runs, "_broken_off", lambda _: None)
+    monkeypatch.setattr(runs.runner, "run", lambda _: None)
+    assert not runs._starts_as_on_a_cpu("page", tmp_path)["as_expected"]
+    assert not runs._goes_on("page", tmp_path)["as_expected"]
+
+
+def test_data_that_a_machine_lacks_are_no_error_of_ours(lab: Any, tmp_path: Path) -> None:
+    from experiments.config import UserError
+
+    rows = rows_of(lab, tmp_path)
+    for text in ("the data need mnist1d: pip install mnist1d", "the model and the data differ"):
+        lab.whole_runs._add(rows, "page", "ends", lambda *_, t=text: fail(UserError(t)))
+    skipped, wrong = written(tmp_path)
+    assert "skipped" in skipped and "error" not in skipped and "error" in wrong
+
+
+def test_without_hydra_there_are_no_pages(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lab.whole_runs, "is_installed", lambda _: False)
+    lab.whole_runs.runs(rows_of(lab, tmp_path))
+    assert written(tmp_path) == [{"part": "runs", "what": "skipped: pages need hydra-core"}]
