@@ -25,7 +25,7 @@ from experiments.config import JOBS, WITHOUT_DATA, RunConfig, UserError
 from experiments.data import locate
 from experiments.explain import check_flags, explain
 from experiments.overrides import quoted_arguments
-from experiments.pages import CONF, list_pages, proxy_of, script
+from experiments.pages import CONF, as_called, list_pages, proxy_of, script
 
 HELP = """\
 Train one model with one optimizer; record it, resume it, compare it.
@@ -68,7 +68,7 @@ def main() -> int:
         The exit code: see `HELP`.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(HELP.format(pages="\n".join(list_pages()), sweep=script("sweep")))
+        print(as_called(HELP).format(pages="\n".join(list_pages()), sweep=script("sweep")))
         return 0
     if _report(_read_trust):
         return 2

@@ -172,7 +172,7 @@ def test_a_process_keeps_the_commit_that_it_began_with(monkeypatch: pytest.Monke
 def test_an_installed_package_has_a_hash_for_a_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the files that change a run, whatever else pip lists; a repository around it says nothing."""
+    """Of the files that change a run, not of all that pip lists, nor of a repository around it."""
     subprocess.run(["git", "-C", str(tmp_path), "init", "-q"], check=True)
     code = tmp_path / "experiments" / "surroundings.py"
     code.parent.mkdir()

@@ -10,6 +10,7 @@ import pandas as pd
 
 from experiments.analysis.report.claims import NOT_RUN, SCALES, TOPICS, VERDICTS, word
 from experiments.analysis.report.page import command, esc, is_missing, not_run_yet, number
+from experiments.pages import script
 
 Row = Mapping[str, Any]
 STYLES = {
@@ -30,7 +31,7 @@ def body(claims: pd.DataFrame, is_judged: bool) -> str:
         "about the proxy, and it never stands in for a run at the paper's scale.</p>",
     ]
     if not is_judged:
-        parts.append(not_run_yet("Verdicts", "python scripts/claims.py"))
+        parts.append(not_run_yet("Verdicts", script("claims")))
     parts += [_answers_first(rows), _summary(rows), _filters(rows), _list(rows)]
     return "\n".join(parts)
 
