@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
+from experiments.config import UserError
+
 OPTIONAL = {
     "accelerate": "accelerate>=1.10",
     "datasets": "datasets>=3",
@@ -23,6 +27,20 @@ OPTIONAL = {
     "wandb": "wandb>=0.18",
 }
 """What is imported -> what pip is told, as in pyproject.toml; a test holds the two together."""
+
+
+def need(package: str, why: str) -> None:
+    """Says at the start, in place of hours later, that a package is missing.
+
+    Args:
+        package: As it is imported; it is not imported for this.
+        why: What it is for, and how to do without.
+
+    Raises:
+        UserError: where it is not there.
+    """
+    if find_spec(package) is None:
+        raise UserError(f"{why}: pip install '{OPTIONAL[package]}'")
 
 
 def remedy(error: BaseException | None) -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from experiments import packages
 from experiments.build import build, locate
-from experiments.config import ConfigError
-from experiments.packages import OPTIONAL, remedy
+from experiments.config import ConfigError, UserError
+from experiments.packages import OPTIONAL, need, remedy
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "pyproject.toml").read_text()
@@ -52,3 +53,10 @@ def test_errors_of_other_kinds_have_no_remedy():
     error = RuntimeError("x")
     error.__cause__ = cause
     assert remedy(error) == remedy(cause) == "pip install 'ray>=2.40'"
+
+
+def test_what_is_needed_hours_later_is_said_at_the_start(monkeypatch: pytest.MonkeyPatch):
+    need("torchmetrics", "distances")
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="^distances: pip install 'torchmetrics>=1.6'$"):
+        need("torchmetrics", "distances")
