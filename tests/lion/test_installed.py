@@ -91,8 +91,8 @@ def messages(path: Path) -> list[str]:
     """Every text of a file but its doc strings."""
     nodes = list(ast.walk(ast.parse(path.read_text())))
     alone = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
-    texts = [n for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
-    return [node.value for node in texts if id(node) not in alone]
+    values = [n.value for n in nodes if isinstance(n, ast.Constant) and id(n) not in alone]
+    return [value for value in values if isinstance(value, str)]
 
 
 def test_every_optimizer_steps_from_the_package(installed):
