@@ -25,7 +25,7 @@ from experiments.config import JOBS, WITHOUT_DATA, RunConfig, UserError
 from experiments.data import locate
 from experiments.explain import check_flags, explain
 from experiments.overrides import quoted_arguments
-from experiments.pages import CONF, list_pages, proxy_of, script
+from experiments.pages import CONF, as_called, list_pages, proxy_of, script
 
 HELP = """\
 Train one model with one optimizer; record it, resume it, compare it.
@@ -68,8 +68,7 @@ def main() -> int:
         The exit code: see `HELP`.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(HELP.format(pages="\n".join(list_pages()), sweep=script("sweep")))
-        return 0
+        return _show(as_called(HELP).format(pages="\n".join(list_pages()), sweep=script("sweep")))
     if _report(_read_trust):
         return 2
     sys.argv[1:] = quoted_arguments(sys.argv[1:])
@@ -128,6 +127,15 @@ def run_job(config: RunConfig) -> int:
 
         return launch.run(config)
     return importlib.import_module(JOBS[config.job]).main(config)
+
+
+def _show(text: str) -> int:
+    """Prints; that `head` or a pager has read enough is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _report(work: Callable[[], int], is_composing: Callable[[], bool] = lambda: False) -> int:

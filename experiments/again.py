@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.pages import script
+
 
 def command_of(
     experiment: str,
@@ -23,7 +25,7 @@ def command_of(
         seed: Of the run.
         fixed: Overrides that hold for every cell, as the manifest has them.
     """
-    words = ["python", "run.py", f"experiment={experiment}", f"optimizer={optimizer}", *fixed]
+    words = [*script("run").split(), f"experiment={experiment}", f"optimizer={optimizer}", *fixed]
     words += [f"{key}={as_override(value)}" for key, value in settings.items()]
     return shlex.join([*words, f"seed={seed}"])
 

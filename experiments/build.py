@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from experiments.config import ConfigError, RunConfig, UserError
+from experiments.packages import remedy
 
 TRACEBACK_VARIABLE = "LION_TRACEBACK"
 """Environment variable; set, what goes wrong while building keeps its traceback."""
@@ -73,6 +74,8 @@ def _in_words(error: Exception) -> str:
     said = said if len(said) <= 300 else f"{said[:297]}..."
     if "out of memory" in said or "can't allocate memory" in said or isinstance(error, MemoryError):
         return f"out of memory ({said}); set a smaller train.micro_batch_size or eval.batch_size"
+    if get := remedy(error):
+        return f"{said}: {get}"
     if isinstance(error, _SAYS_ENOUGH) and said:
         return said
     frame = traceback.extract_tb(error.__traceback__)[-1]
@@ -158,7 +161,8 @@ def _import(module: str, path: str, name: str, optional: bool = False) -> Any:
         is_missing = isinstance(error, ModuleNotFoundError) and error.name == module
         if optional and is_missing:
             return None
-        raise ConfigError(f"{name}._target_={path}: {error}; is its package installed?") from error
+        hint = remedy(error) or "is its package installed?"
+        raise ConfigError(f"{name}._target_={path}: {error}; {hint}") from error
 
 
 @contextlib.contextmanager

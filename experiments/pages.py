@@ -26,10 +26,23 @@ def shipped(path: str) -> str:
 
 
 def script(name: str) -> str:
-    """What people type for `scripts/NAME.py` or `run.py`: an installed package lacks both."""
+    """What people type for `scripts/NAME.py` or `run.py`: an installed package lacks both.
+
+    A room with a command of its own is called by its name there; other scripts are in a checkout.
+    """
     if CONF.parent != _HERE:
         return "python run.py" if name == "run" else f"python scripts/{name}.py"
-    return "lion-experiments" if name == "run" else f"python -m experiments.{name}"
+    if name == "run":
+        return "lion-experiments"
+    is_room = (_HERE / name / "__main__.py").is_file()
+    return f"python -m experiments.{name}" if is_room else f"python CHECKOUT/scripts/{name}.py"
+
+
+def as_called(text: str) -> str:
+    """A text that tells of `run.py`, as it is called here."""
+    if CONF.parent != _HERE:
+        return text
+    return text.replace("python run.py", script("run")).replace(" run.py ", " -m run ")
 
 
 def help_of(name: str, doc: str | None) -> dict[str, Any]:

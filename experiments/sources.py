@@ -50,7 +50,13 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     theirs, ours = before.get("sources"), now["sources"]
     if isinstance(theirs, dict) and theirs != ours:
         changed = [name for name in SECTIONS if theirs.get(name) != ours.get(name)]
-        return f"the code of its {', '.join(changed)} has changed since"
+        is_gone = not set(changed) & set(ours)
+        what = (
+            "is an installed one now, or not found (PYTHONPATH?)"
+            if is_gone
+            else "has changed since"
+        )
+        return f"the code of its {', '.join(changed)} {what}"
     if before.get("commit") and now["commit"] and before["commit"] != now["commit"]:
         return f"it was trained at commit {before['commit']}, and this is {now['commit']}"
     return ""

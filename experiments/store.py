@@ -74,7 +74,7 @@ SCHEMA = {
     "seconds": "training time so far, without evaluation and checkpoints",
     "session": "which start or resume of the run measured this",
     "state": "running, interrupted, finished, diverged or failed",
-    "commit": "of this repository; + marks uncommitted changes outside results/",
+    "commit": "of this repository (+: changed outside results/); of an installed package its hash",
     "versions": "of the packages that matter, as JSON",
     "device": "that the session ran on, and how many processes",
     "cpu": "model and instruction set of the processor; they move the last digits",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,10 @@ from experiments.launch import LAUNCHER_VARIABLE
 
 if TYPE_CHECKING:
     from experiments.distributed import World
+
+PROJECT = "lion-experiments"
+CODE = ("lion/", "experiments/", "run.py,")
+"""The distribution that pip installs, and how its files begin in pip's list."""
 
 
 def surroundings(world: World, together: int = 1) -> dict[str, Any]:
@@ -86,16 +91,42 @@ def commit(root: Path | None = None) -> str:
 
     Files below results/ do not count: what runs have written changes no run. Of this repository git
     is asked until it answers, once a process: what is committed later the process has not loaded.
+    An installed package has a hash of its files instead, of which `pip` keeps a list; that it may
+    lie in somebody's repository, as below .venv, says nothing of its code.
     """
     if root is not None:
         return _commit_of(root)
     if not _own:
-        found = _commit_of(Path(__file__).resolve().parent.parent)
+        here = Path(__file__).resolve()
+        found = installed(here) or (_commit_of(here.parent.parent) if _is_tracked(here) else "")
         _own.extend([found] if found else [])
     return _own[0] if _own else ""
 
 
 _own: list[str] = []
+
+
+def installed(file: Path) -> str:
+    """What stands for the commit where `file` came with the installed package; else empty."""
+    try:
+        package = distribution(PROJECT)
+    except PackageNotFoundError:
+        return ""
+    place = f"{file.parent.name}/{file.name}"
+    lines = (package.read_text("RECORD") or "").splitlines()
+    listed = sorted(line for line in lines if line.startswith(CODE) and ".pyc," not in line)
+    is_here = any(line.startswith(f"{place},") for line in listed)
+    if not is_here or Path(str(package.locate_file(place))).resolve() != file:
+        return ""
+    return f"installed-{hashlib.sha256(chr(10).join(listed).encode()).hexdigest()[:12]}"
+
+
+def _is_tracked(file: Path) -> bool:
+    """Whether git keeps the file, so that the commit tells of it."""
+    try:
+        return bool(_git(file.parent, ["ls-files", "--", file.name]))
+    except (OSError, subprocess.SubprocessError):
+        return False
 
 
 def _commit_of(root: Path) -> str:

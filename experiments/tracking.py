@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import RunConfig, TrackingConfig, to_dict
+from experiments.packages import remedy
 from experiments.store import Folder, read_rows
 
 CLOSE_SECONDS = 60.0
@@ -53,7 +54,8 @@ class Mirror:
                     write(step, values)
             finish()
         except Exception as error:  # a service must never stop a run
-            warnings.warn(f"{self.name} is off: {type(error).__name__}: {error}", stacklevel=2)
+            said = f"{self.name} is off: {type(error).__name__}: {error}"
+            warnings.warn(": ".join(filter(None, [said, remedy(error)])), stacklevel=2)
 
 
 def open_mirrors(

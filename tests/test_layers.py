@@ -19,6 +19,7 @@ LEVELS = [
         "experiments.settings",
         "experiments.headline",
         "experiments.pages",
+        "experiments.packages",
         "experiments.explain",
         "experiments.compose",
         "experiments.checks",
@@ -92,16 +93,19 @@ MAY_READ = {
         "experiments.outcomes",
         "experiments.selection",
         "experiments.again",
+        "experiments.pages",
         "experiments.analysis",
     }
 }
-"""Rooms with a list of their own: analysis reads the ledger and nothing else of ours."""
+"""Rooms with a list of their own: analysis reads the ledger and nothing else of ours, but that
+it names commands as they are called here (`pages.script`)."""
 QUICK = (
     "run",
     "experiments.config",
     "experiments.settings.image",
     "experiments.settings.diffusion",
     "experiments.pages",
+    "experiments.packages",
     "experiments.compose",
     "experiments.checks",
     "experiments.identity",

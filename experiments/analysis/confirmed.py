@@ -33,6 +33,7 @@ from experiments.analysis.statistics.difference import (
 from experiments.analysis.statistics.tuning_luck import of_optimizers
 from experiments.analysis.statistics.uncertainty import holm
 from experiments.headline import of_table
+from experiments.pages import script
 from experiments.store import UserError
 
 DIVERGED, UNTESTED = "diverged", "not run"
@@ -119,13 +120,13 @@ def check_fresh(tuning: pd.DataFrame, fresh: pd.DataFrame, picked: Sequence[Chos
         ):
             raise UserError(
                 f"{page}, {one.optimizer}: the fresh runs have another setting than the tuning "
-                "picks; train the picks again (scripts/sweep.py confirm)"
+                f"picks; train the picks again ({script('sweep')} confirm)"
             )
     own = [set(runs.seed[runs.optimizer.isin(names)]) for runs in (tuning, fresh)]
     if shared := sorted(own[0] & own[1]):
         raise UserError(
             f"{page}: seed {shared[0]} of the fresh runs had a part in picking; train the picks "
-            "with others (scripts/sweep.py confirm)"
+            f"with others ({script('sweep')} confirm)"
         )
 
 

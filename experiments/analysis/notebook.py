@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from experiments.analysis import sources
 from experiments.analysis.drawing import figure_style
 from experiments.analysis.figures.catalogue import FIGURES
 from experiments.analysis.sources import RESULTS
@@ -45,10 +46,9 @@ def table(name: str, results: Path = RESULTS) -> pd.DataFrame:
 
 def claims(results: Path = RESULTS) -> pd.DataFrame:
     """The paper's claims, with our verdict on each where `scripts/claims.py` has written them."""
-    with_verdicts = results / "claims.csv"
-    path = with_verdicts if with_verdicts.exists() else results / "paper" / "claims.csv"
-    rows = pd.read_csv(path)
-    return rows.filter(CLAIM_COLUMNS)
+    if (results / "claims.csv").exists():
+        return sources.claims(results).reset_index().filter(CLAIM_COLUMNS)
+    return sources.claims(results, with_verdicts=False).filter(CLAIM_COLUMNS)
 
 
 def claims_table(results: Path = RESULTS) -> pd.DataFrame:
@@ -57,10 +57,7 @@ def claims_table(results: Path = RESULTS) -> pd.DataFrame:
     Raises:
         UserError: where it has not been written.
     """
-    path = results / "claims.csv"
-    if not path.exists():
-        raise UserError(f"{path} is missing: python scripts/claims.py writes it")
-    return pd.read_csv(path).set_index("claim_id")
+    return sources.claims(results)
 
 
 def shown(rows: pd.DataFrame, digits: int = 2) -> Markdown:

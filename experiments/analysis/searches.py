@@ -17,11 +17,12 @@ import pandas as pd
 
 from experiments.analysis.sources import RESULTS, paper
 from experiments.analysis.statistics.difference import MIN_SEEDS
+from experiments.pages import script
 from experiments.store import UserError
 
 STUDY = "program_search"
-COMMAND = f"python scripts/search.py collect NAME ... --study {STUDY}"
-START = "python run.py -m job=search search=laptop seed=0,1,2,3,4"
+COMMAND = f"{script('search')} collect NAME ... --study {STUDY}"
+START = f"{script('run')} -m job=search search=laptop seed=0,1,2,3,4"
 HEAD = ("search", "arm", "seed")
 NEEDED: dict[str, tuple[str, ...]] = {
     "searches": (
@@ -71,7 +72,8 @@ def read(folder: Path) -> dict[str, pd.DataFrame]:
     found = {name: _table(path, NEEDED[name]) for name, path in paths.items() if path.exists()}
     if missing := {"searches", "curves"} - set(found):
         raise UserError(
-            f"{folder}: no searches there ({min(missing)}.csv); scripts/search.py collect writes it"
+            f"{folder}: no searches there ({min(missing)}.csv); {script('search')} collect "
+            "writes it"
         )
     return found
 

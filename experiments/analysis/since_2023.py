@@ -19,6 +19,7 @@ from experiments.analysis.confirmed import corrected, judged, mean_of
 from experiments.analysis.sources import RESULTS, study
 from experiments.analysis.statistics.comparison import SETTING, choose
 from experiments.headline import of_table
+from experiments.pages import script
 from experiments.store import UserError
 
 PAGES = {"vit_signals_proxy": "ViT, MNIST-1D signals", "lm_proxy": "language model, characters"}
@@ -144,7 +145,7 @@ def costs(results: Path = RESULTS) -> pd.DataFrame:
     try:
         return pd.read_csv(path)[list(COSTS)]
     except (KeyError, ValueError) as error:
-        message = f"{path} is no such table ({error}): run scripts/bench_optimizers.py again"
+        message = f"{path} is no such table ({error}): run {script('bench_optimizers')} again"
         raise UserError(message) from None
 
 

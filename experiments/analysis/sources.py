@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.analysis.studies import DEFAULT_EXPERIMENT, read_study, study_path
+from experiments.pages import script
 from experiments.store import UserError
 
 RESULTS = Path(__file__).resolve().parent.parent.parent / "results"
@@ -103,20 +104,37 @@ def proxies(results: Path = RESULTS) -> dict[str, pd.DataFrame]:
     """
     paths = sorted((results / "proxies").glob("*.csv"))
     if not paths:
-        raise UserError(f"{results / 'proxies'} is missing or empty: check it out from git again")
+        raise _missing(results / "proxies")
     return {path.stem: read_study(path) for path in paths}
+
+
+def claims(results: Path = RESULTS, with_verdicts: bool = True) -> pd.DataFrame:
+    """The ledger of claims as it has been written, by claim; or the paper's list alone.
+
+    Raises:
+        UserError: where it is not there, or damaged.
+    """
+    if with_verdicts:
+        return _read(results / "claims.csv", ("claim_id",)).set_index("claim_id")
+    return _read(results / "paper" / "claims.csv", ("id",))
+
+
+def _missing(path: Path) -> UserError:
+    """What to do about a table that is not there."""
+    if path.is_relative_to(RESULTS) and not RESULTS.is_dir():
+        return UserError(
+            f"{path} is missing: an installed package has no results/; name the folder of a "
+            "checkout (results=), or work in one"
+        )
+    what = f"{script('claims')} writes it" if path.name == "claims.csv" else ""
+    return UserError(f"{path} is missing or empty: {what or 'check it out from git again'}")
 
 
 def _read(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
     try:
         table = pd.read_csv(path)
     except FileNotFoundError:
-        if not RESULTS.is_dir():
-            raise UserError(
-                f"{path} is missing: an installed package has no results/; name the folder of a "
-                "checkout (results=), or work in one"
-            ) from None
-        raise UserError(f"{path} is missing: check it out from git again") from None
+        raise _missing(path) from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no table ({error}): check it out or collect it anew") from None
     if missing := [column for column in needed if column not in table]:

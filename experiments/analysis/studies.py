@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.headline import of_table
+from experiments.pages import script
 from experiments.store import UserError
 
 NEEDED = ("optimizer", "lr", "weight_decay", "seed", "state", "val", "test", "seconds")
@@ -38,7 +39,7 @@ def read_study(path: Path, needed: Sequence[str] = NEEDED) -> pd.DataFrame:
     try:
         table = pd.read_csv(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such study; scripts/sweep.py collect writes it") from None
+        raise UserError(f"{path}: no such study; {script('sweep')} collect writes it") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no table: {error}; write it anew or delete it") from None
     if missing := [column for column in needed if column not in table]:

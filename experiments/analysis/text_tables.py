@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.analysis import text_ties, tuned
+from experiments.analysis import sources, text_ties, tuned
 from experiments.analysis.drawing.names import name_of
 from experiments.analysis.markdown import NO_STUDY, SAID, interval, table, test_mean
 from experiments.analysis.sources import RESULTS, proxies, study
@@ -196,7 +196,7 @@ ANSWERS = {"supported": "Yes", "contradicted": "No", "inconclusive": "Not shown"
 
 def short(results: Path) -> str:
     """The main questions, answered by results/claims.csv."""
-    claims = pd.read_csv(results / "claims.csv").set_index("claim_id")
+    claims = sources.claims(results)
     rows = []
     for name, question, theirs in ASKED:
         row = claims.loc[name]

@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.config import ConfigError
 from experiments.data.tokenizer import Tokenizer
+from experiments.pages import script
 
 
 class CaptionTokens:
@@ -28,7 +29,7 @@ class CaptionTokens:
         if tokenizer.pad_id is None:
             raise ConfigError(
                 "the tokenizer has no padding token (<pad> or [PAD]): make one with "
-                "scripts/train_tokenizer.py"
+                f"{script('train_tokenizer')}"
             )
         self.tokenizer, self.num_tokens = tokenizer, num_tokens
         self._before = [] if tokenizer.start_id is None else [tokenizer.start_id]

@@ -21,6 +21,7 @@ from experiments.data.text_readers import Piece, UnreadableText, parquet_rows
 from experiments.data.token_store import StoredTokens, plan_of
 from experiments.data.tokenising import tokenise
 from experiments.data.tokenizer import Tokenizer, check_fits, open_tokenizer
+from experiments.pages import script
 
 VERSION = 1
 """To be raised whenever the texts change: it is part of a cache's name."""
@@ -108,7 +109,7 @@ def check_answers(tokenizer: Tokenizer, tasks: Iterable[str]) -> None:
                 raise UserError(
                     f"data.tokenizer_file: the answer {answer!r} of {task} comes back as {back!r}, "
                     "so answers could not be graded: take T5's spiece.model, or one that "
-                    "scripts/train_tokenizer.py makes"
+                    f"{script('train_tokenizer')} makes"
                 )
 
 

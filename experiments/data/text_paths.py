@@ -14,6 +14,7 @@ from typing import Any
 from experiments.config import ConfigError
 from experiments.data.bundled_paths import package_folder
 from experiments.data.locate import DataMissing
+from experiments.pages import script
 from experiments.ranges import NAME, PATH, SEED, Range, check_all, choice, count, number, optional
 
 FORMATS = ("wiki40b", "pg19", "c4", "text")
@@ -89,7 +90,7 @@ def check_tokenizer(section: Mapping[str, Any]) -> None:
         )
         raise DataMissing(
             f"{problem}: give the path of a SentencePiece model or a tokenizer.json; "
-            "python scripts/train_tokenizer.py makes one from text"
+            f"{script('train_tokenizer')} makes one from text"
         )
 
 

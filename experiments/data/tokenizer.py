@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from experiments.config import ConfigError, UserError
+from experiments.pages import script
 
 _NAMES = {
     "eos": ("</s>", "<|endoftext|>", "<eos>", "[SEP]", "<|end_of_text|>"),
@@ -230,5 +231,5 @@ def check_fits(tokenizer: Tokenizer, vocab_size: int, needs: Sequence[str] = ())
             names = " or ".join(_NAMES[kind])
             raise ConfigError(
                 f"the tokenizer has no {kind} token ({names}): add it, e.g. with "
-                f"scripts/train_tokenizer.py --symbol '{_NAMES[kind][0]}'"
+                f"{script('train_tokenizer')} --symbol '{_NAMES[kind][0]}'"
             )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.doctor.evidence import Finding
 from experiments.headline import Headline
+from experiments.pages import script
 from experiments.selection import pick, text_of
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _unequal(table: pd.DataFrame) -> Iterator[Finding]:
         yield Finding(
             "unequal budgets",
             f"settings tried: {said}",
-            "give every optimizer as many trials (sweeps of run.py -m do)",
+            f"give every optimizer as many trials (sweeps of {script('run')} -m do)",
             "arXiv:2007.01547 (Descending through a Crowded Valley): the budget decides the rank",
         )
 

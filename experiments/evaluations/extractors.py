@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from experiments.build import build
 from experiments.config import ConfigError
-from experiments.pages import shipped
+from experiments.pages import script, shipped
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_URL = (
@@ -124,7 +124,7 @@ def classifier(path: str | None, model: Mapping[str, Any], sha256: str | None = 
     if path is None:
         raise ConfigError(
             "task.judge.extractor.path is not set: export a trained classifier with "
-            "scripts/extractor.py, or draw no samples while training: "
+            f"{script('extractor')}, or draw no samples while training: "
             "task.judge.sampling.quick=null"
         )
     where = Path(shipped(path))

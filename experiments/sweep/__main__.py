@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _takes_launcher(command: argparse.ArgumentParser) -> None:
     command.add_argument("--launcher", default="local", help="page of conf/launcher")
-    command.add_argument("--trust", default="", help="code of somebody else's sweep, see run.py")
+    command.add_argument("--trust", default="", help="code of somebody else's sweep, as of a run")
     command.add_argument("changes", nargs="*", help="launcher settings, e.g. num_workers=4")
 
 

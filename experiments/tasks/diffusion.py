@@ -27,9 +27,12 @@ from experiments.evaluations.frechet import Statistics
 from experiments.evaluations.generation import Generation, TextMatch, judge
 from experiments.evaluations.reference import reference
 from experiments.headline import Headline, usual_splits
+from experiments.packages import need
 from experiments.settings.diffusion import DiffusionTaskConfig, JudgeConfig, SamplingConfig
 from experiments.settings.image import ImageTaskConfig
 from experiments.tasks.task import Batch, Context, Evaluation, Loss, Measurement, Task
+
+NEEDS = "distances of samples need torchmetrics (task.judge.sampling.quick=null draws none)"
 
 
 class Diffusion(Task):
@@ -147,6 +150,8 @@ class Diffusion(Task):
             Evaluation(self._metric(sampling), partial(self._judge, sampling), sampling.when)  # type: ignore[arg-type]
             for sampling in self.samplings
         ]
+        if any(one.when != "asked" for one in drawn):
+            need("torchmetrics", NEEDS)
         return [Evaluation("denoising", self._denoise), *drawn]
 
     def _denoise(self, model: nn.Module, context: Context) -> Iterator[Measurement]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -208,3 +211,14 @@ def test_several_values_without_multirun_are_one_line(
     assert run.main() == 2
     said = capsys.readouterr().err
     assert said == "error: seed=0,1: several values need -m (a sweep); one list is seed=[0,1]\n"
+
+
+def test_help_may_be_cut_by_a_pager() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "run.py", "--help"]
+    done = subprocess.run(
+        command, cwd=pages.CONF.parent, stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -153,11 +154,47 @@ def test_the_commit_says_what_changes_a_run_and_no_more(tmp_path: Path) -> None:
     assert surroundings.commit(tmp_path / "nowhere") == ""
 
 
+def test_code_that_is_not_found_is_not_called_changed() -> None:
+    before = {"sources": {"data": "a", "model": "b"}}
+    said = sources.difference(before, {"sources": {"model": "b"}, "commit": ""})
+    assert said == "the code of its data is an installed one now, or not found (PYTHONPATH?)"
+
+
 def test_a_process_keeps_the_commit_that_it_began_with(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter(["", "aaaa", "bbbb"])
     monkeypatch.setattr(surroundings, "_own", [])
     monkeypatch.setattr(surroundings, "_commit_of", lambda root: next(answers))
+    monkeypatch.setattr(surroundings, "installed", lambda file: "")
+    monkeypatch.setattr(surroundings, "_is_tracked", lambda file: True)
     assert [surroundings.commit() for _ in range(4)] == ["", "aaaa", "aaaa", "aaaa"]
+
+
+def test_an_installed_package_has_a_hash_for_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the files that change a run, not of all that pip lists, nor of a repository around it."""
+    subprocess.run(["git", "-C", str(tmp_path), "init", "-q"], check=True)
+    code = tmp_path / "experiments" / "surroundings.py"
+    code.parent.mkdir()
+    code.write_text("1")
+    listed = tmp_path / "lion_experiments-0.1.0.dist-info" / "RECORD"
+    listed.parent.mkdir()
+    (listed.parent / "METADATA").write_text("Metadata-Version: 2.1\nName: lion-experiments\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(surroundings, "__file__", str(code))
+
+    def commit(*lines: str) -> str:
+        listed.write_text("\n".join(lines))
+        monkeypatch.setattr(surroundings, "_own", [])
+        return surroundings.commit()
+
+    ours, rule = "experiments/surroundings.py,sha256=abc,1", "lion/rule.py,sha256=abc,1"
+    first = commit(ours, rule)
+    assert re.fullmatch("installed-[0-9a-f]{12}", first)
+    compiled = "experiments/__pycache__/surroundings.cpython-313.pyc,,"
+    assert commit("../../bin/lion-experiments,sha256=a,1", rule, compiled, ours) == first
+    assert commit(ours, rule.replace("abc", "abd")) not in ("", first)
+    assert commit(rule) == ""  # an editable installation: its files lie elsewhere
 
 
 @pytest.mark.parametrize("key", ["root", "eval_roots"])

@@ -1,6 +1,8 @@
 """Wheel and sdist carry all that is needed: unpacked in an empty folder, they step and compose."""
 
+import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +18,11 @@ from experiments.pages import script
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("lion", "experiments", "conf", "run.py", "setup.py", "pyproject.toml", "MANIFEST.in")
 NAMED = ("results/extractors", "results/studies/program_search/programs")
+
+CODE = [*(ROOT / "experiments").rglob("*.py"), *(ROOT / "lion").rglob("*.py"), ROOT / "run.py"]
+TYPED = r"scripts/\w|python run\.py"
+SOURCES = ("Our measurement, scripts/", "Cost: scripts/")
+"""How captions begin that say with what their numbers were measured."""
 
 STEP_ALL = """
 import torch, lion, warnings
@@ -80,6 +87,14 @@ def run_there(site: Path, *command: str) -> str:
     return done.stdout
 
 
+def messages(path: Path) -> list[str]:
+    """Every text of a file but its doc strings."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    alone = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    values = [n.value for n in nodes if isinstance(n, ast.Constant) and id(n) not in alone]
+    return [value for value in values if isinstance(value, str)]
+
+
 def test_every_optimizer_steps_from_the_package(installed):
     file, loaded = run_there(installed, "-c", STEP_ALL).split()
     assert Path(file).is_relative_to(installed)
@@ -101,6 +116,26 @@ def test_commands_come_with_the_package(name, installed):
     assert helped.startswith(f"usage: python -m experiments.{name} ")
     assert "python scripts/" not in helped
     assert script(name) == f"python scripts/{name}.py" and (ROOT / f"scripts/{name}.py").is_file()
+
+
+def test_help_tells_what_can_be_typed_where_the_package_is_installed(installed):
+    helped = run_there(installed, "-m", "run", "--help")
+    assert "run.py" not in helped and "scripts/" not in helped
+    assert "\n  lion-experiments experiment=vit_proxy" in helped
+    assert "torchrun --nproc_per_node=8 -m run ..." in helped
+
+
+def test_what_only_a_checkout_has_is_named_as_of_a_checkout(installed):
+    program = "from experiments.pages import script; print(script('claims'), script('sweep'))"
+    said = run_there(installed, "-c", program).strip()
+    assert said == "python CHECKOUT/scripts/claims.py python -m experiments.sweep"
+
+
+def test_no_message_names_a_script_by_itself():
+    """`pages.script` says how it is called; a doc string may, and so may where a figure is from."""
+    named = [(path, text) for path in CODE for text in messages(path) if re.search(TYPED, text)]
+    left = {str(path.relative_to(ROOT)) for path, text in named if not text.startswith(SOURCES)}
+    assert left <= {"run.py", "experiments/pages.py"}
 
 
 def test_every_file_of_the_packages_is_in_the_wheel(installed):

@@ -28,6 +28,7 @@ from experiments.analysis.claims.families import of_picks
 from experiments.analysis.claims.scale import widest
 from experiments.analysis.claims.tuned_pairs import Tuned, tuned_difference
 from experiments.analysis.statistics.comparison import held_out_pairs
+from experiments.pages import script
 from experiments.rounded import with_signs
 
 STAGES = {measure.column: measure for measure in big_vision.TWO_STAGE}
@@ -80,7 +81,7 @@ def _gain(tuning: pd.DataFrame, fresh: pd.DataFrame | None, theirs: str, measure
         found = of_picks(tuning, fresh, OURS, theirs)
     pairs = held_out_pairs(table, OURS, theirs, measure.column)
     if pairs.empty:
-        raise NotRun(f"python scripts/sweep.py collect --curves (for {measure.column})")
+        raise NotRun(f"{script('sweep')} collect --curves (for {measure.column})")
     step = confirmed.resolution(table, measure.column, measure.has_own_n)
     return replace(found, pairs=pairs, resolution=step)
 

@@ -17,6 +17,7 @@ from experiments.analysis.statistics.difference import MIN_SEEDS, Difference
 from experiments.analysis.statistics.power import POWER, seeds_needed
 from experiments.analysis.studies import read_study, study_path
 from experiments.outcomes import OTHER_WEIGHTS
+from experiments.pages import script
 from experiments.store import UserError
 
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
@@ -66,7 +67,7 @@ class Evidence:
             UserError: if its table is damaged, or has runs of another scale.
         """
         path = study_path(self.root / "results", name, experiment)
-        command = f"python scripts/sweep.py collect (the study {name} on {experiment or 'a proxy'})"
+        command = f"{script('sweep')} collect (the study {name} on {experiment or 'a proxy'})"
         if path is None:
             raise NotRun(command)
         return _checked(self._table(path, command), path, COLUMNS.get(name, ()), PROXY)
@@ -79,7 +80,7 @@ class Evidence:
             UserError: if a table is damaged, or has runs of another scale.
         """
         names = ",".join(experiments)
-        command = f"python run.py -m experiment={names} optimizer=lion,adamw seed=0,1,2,3"
+        command = f"{script('run')} -m experiment={names} optimizer=lion,adamw seed=0,1,2,3"
         tables = []
         for name in experiments:
             path = self.root / "results" / "studies" / name / "paper" / "runs.csv"
@@ -100,7 +101,7 @@ class Evidence:
     def _ends(
         self, file: str, name: str, experiment: str | None, columns: Sequence[str]
     ) -> pd.DataFrame:
-        command = f"python scripts/sweep.py collect --curves (of the study {name})"
+        command = f"{script('sweep')} collect --curves (of the study {name})"
         path = study_path(self.root / "results", name, experiment)
         if path is None:
             raise NotRun(command)
@@ -110,13 +111,13 @@ class Evidence:
     def proxy(self, name: str) -> pd.DataFrame:
         """One of the published comparisons. Raises NotRun if it is not there."""
         path = self.root / "results" / "proxies" / f"{name}.csv"
-        return self._table(path, f"python scripts/demo.py --experiment {name} --publish")
+        return self._table(path, f"{script('demo')} --experiment {name} --publish")
 
     def noise(self) -> pd.DataFrame:
         """The landscape study, as `analysis.landscape.noise_table` writes it."""
         path = noise_path(self.root / "results")
         if path is None:
-            raise NotRun("python scripts/landscape.py RUN_ID ... (the chosen runs of both)")
+            raise NotRun(f"{script('landscape')} RUN_ID ... (the chosen runs of both)")
         return self._noise(path)
 
     def other_noises(self) -> dict[str, pd.DataFrame]:
@@ -144,7 +145,7 @@ class Evidence:
         """Every results/bench/lion_*.json; raises NotRun if there is none."""
         files = sorted((self.root / "results" / "bench").glob("lion_*.json"))
         if not files:
-            raise NotRun("python scripts/bench_lion.py --json > results/bench/lion_NAME.json")
+            raise NotRun(f"{script('bench_lion')} --json > results/bench/lion_NAME.json")
         found = []
         for path in files:
             self._found(path, "")

@@ -26,6 +26,7 @@ from experiments.analysis.claims.evidence import (
 )
 from experiments.analysis.statistics.difference import ALPHA, CONFIDENCE, MIN_SEEDS, p_exact
 from experiments.analysis.statistics.uncertainty import mean_interval
+from experiments.pages import script
 from experiments.rounded import with_signs
 from experiments.store import UserError
 
@@ -237,7 +238,7 @@ def onset(meta: pd.DataFrame, family: str) -> tuple[float, float]:
     means = others["mean"].astype(float).fillna(-math.inf)  # failed in a round
     worst = means.groupby(others.told).min()
     if worst.empty or not math.isfinite(worst.max()):
-        raise UserError("meta.csv has no gain on another family; run scripts/search.py meta again")
+        raise UserError(f"meta.csv has no gain on another family: {script('search')} meta again")
     return float(worst.idxmax()) / float(meta.told.max()), float(worst.max())
 
 

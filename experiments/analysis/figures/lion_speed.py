@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from experiments.analysis.drawing import figure_style
 from experiments.analysis.sources import RESULTS
+from experiments.pages import script
 from experiments.store import UserError
 
 TITLE = "Time of one optimizer step on a CPU, by implementation and model size"
@@ -48,8 +49,8 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
             rows += [{"params": size, **machine, **row} for row in measured["rows"]]
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
-                f"{path}: no measurement ({error}): check it out, or run scripts/bench_lion.py "
-                f"--params {size} --json"
+                f"{path}: no measurement ({error}): check it out, or run "
+                f"{script('bench_lion')} --params {size} --json"
             ) from None
     columns = ["params", "name", "ms", "roof_percent", "state_bytes_per_param"]
     return pd.DataFrame(rows)[[*columns, "cpu", "threads", "torch"]]

@@ -21,6 +21,7 @@ from experiments.analysis.figures.optimizers import ABLATIONS
 from experiments.analysis.sources import RESULTS, paper
 from experiments.analysis.text_confirmed import verdict
 from experiments.analysis.text_since_2023 import SAID
+from experiments.pages import script
 
 TITLE = "Lion, AdamW and the optimizers since 2023, equally tuned, beside the paper's ten"
 PAPER = (
@@ -45,8 +46,10 @@ COST = (
     "the state dict."
 )
 THEIRS = since_2023.THEIRS[0]
-NO_COST = "Cost of a step: not measured yet (python scripts/bench_optimizers.py)."
-COMMAND = "python run.py -m experiment=vit_signals_proxy sweep=optimizers_since_2023 train.epochs=2"
+NO_COST = f"Cost of a step: not measured yet ({script('bench_optimizers')})."
+COMMAND = (
+    f"{script('run')} -m experiment=vit_signals_proxy sweep=optimizers_since_2023 train.epochs=2"
+)
 COST_MODEL = "vit_s16_imagenet"
 ROW_INCHES = 0.27
 FUSED = "adamw, fused"

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from experiments.analysis import searches
 from experiments.analysis.drawing import dot_panels, figure_style, search_panels
 from experiments.analysis.sources import RESULTS
+from experiments.pages import script
 
 TITLE = "Searching for an optimizer: programs evolved on a small proxy"
 QUANTITIES = ("cache hit rate", "redundant statements at the end", "programs generated per run",
@@ -176,7 +177,7 @@ def _meta(axis: Any, meta: pd.DataFrame) -> None:
     whose = f", {arms}" if arms else ""
     figure_style.panel_title(axis, f"Meta-overfitting{whose}: the best so far, elsewhere")
     if meta.empty:
-        return search_panels.nothing(axis, "not measured yet (scripts/search.py meta)")
+        return search_panels.nothing(axis, f"not measured yet ({script('search')} meta)")
     dot_panels.as_proxy(axis)
     once = meta.drop_duplicates(["search", "told"])
     lines = [("search data", once.assign(value=once.best), figure_style.INK)]

@@ -21,6 +21,7 @@ from experiments.analysis import searches
 from experiments.analysis.drawing import dot_panels, figure_style, search_panels
 from experiments.analysis.figures.search_lineage import rounded
 from experiments.analysis.sources import RESULTS
+from experiments.pages import script
 from experiments.store import UserError
 
 TITLE = "What each statement of a program does: trained without it"
@@ -68,7 +69,7 @@ def draw_study(tables: searches.Tables, results: Path = RESULTS) -> Figure:
     """
     rows = tables.get("ablation", searches.no_rows("ablation"))
     if rows.empty:
-        raise UserError("no ablation yet; run scripts/search.py ablate FILE --study NAME")
+        raise UserError(f"no ablation yet; run {script('search')} ablate FILE --study NAME")
     rows = rows.assign(name=[_name(row) for row in rows.itertuples()])
     programs = list(dict.fromkeys(rows.program))
     parts = [rows[rows.program == name] for name in programs]

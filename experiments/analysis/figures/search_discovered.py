@@ -20,11 +20,12 @@ from experiments.analysis import discovered
 from experiments.analysis.drawing import dot_panels, figure_style, search_panels
 from experiments.analysis.sources import RESULTS, paper
 from experiments.analysis.text_discovered import verdict
+from experiments.pages import script
 
 TITLE = "The program of our searches that came through the funnel, beside Lion and AdamW"
 QUOTED = "C005"
 """The paper's claim on what its search ended with: Lion against AdamW."""
-COMMAND = "python run.py -m experiment=vit_proxy sweep=discovered seed=0"
+COMMAND = f"{script('run')} -m experiment=vit_proxy sweep=discovered seed=0"
 WIDTH = 3
 OURS = (
     "Ours: a proxy in each panel, no result of the paper's models; every panel has a unit of its "

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from experiments.analysis import searches
 from experiments.analysis.drawing import dot_panels, figure_style, search_panels
 from experiments.analysis.sources import RESULTS
+from experiments.pages import script
 from experiments.store import UserError
 
 TITLE = "Which finalists hold on other models"
@@ -53,7 +54,7 @@ def draw_study(tables: searches.Tables, results: Path = RESULTS) -> Figure:
     """
     rows = tables.get("funnel", searches.no_rows("funnel"))
     if rows.empty:
-        raise UserError("no funnel yet; run scripts/search.py funnel, then collect again")
+        raise UserError(f"no funnel yet; run {script('search')} funnel, then collect again")
     names = [f"{searches.plain(r.arm)}, seed {r.seed:g}, {r.number:g}" for r in rows.itertuples()]
     rows = rows.assign(name=names)
     gates = list(dict.fromkeys(rows.gate))

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from experiments.analysis import searches
 from experiments.analysis.drawing import dot_panels, figure_style, search_panels
 from experiments.analysis.sources import RESULTS
+from experiments.pages import script
 from experiments.store import UserError
 
 TITLE = "Is Lion found again? Trainings until each milestone"
@@ -57,7 +58,9 @@ def milestones(tables: searches.Tables) -> pd.DataFrame:
     """
     rows = tables.get("rediscovery", searches.no_rows("rediscovery"))
     if rows.empty:
-        raise UserError("no milestones yet; run scripts/search.py rediscovery, then collect again")
+        raise UserError(
+            f"no milestones yet; run {script('search')} rediscovery, then collect again"
+        )
     heads = tables["searches"].set_index("search")[["strategy", "family", "num_steps", "trained"]]
     rows = rows.join(heads.rename(columns={"trained": "spent"}), on="search")
     rows = rows[rows.strategy == "evolution"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.analysis.report.page import is_missing
+from experiments.pages import script
 from experiments.store import UserError
 
 NOT_RUN = "not run"
@@ -71,7 +72,7 @@ def read_claims(results: Path) -> tuple[pd.DataFrame, bool]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a table: {error}") from None
     if "claim" not in table:
-        raise UserError(f"{path} has no column 'claim': run `python scripts/claims.py` again")
+        raise UserError(f"{path} has no column 'claim': run `{script('claims')}` again")
     table = table.reindex(columns=[*COLUMNS]).astype(object)
     for scale in SCALES:
         verdicts = table[f"{scale}_verdict"]

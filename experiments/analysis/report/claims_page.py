@@ -10,6 +10,7 @@ import pandas as pd
 
 from experiments.analysis.report.claims import NOT_RUN, SCALES, TOPICS, VERDICTS, word
 from experiments.analysis.report.page import command, esc, is_missing, not_run_yet, number
+from experiments.pages import script
 
 Row = Mapping[str, Any]
 STYLES = {
@@ -31,7 +32,7 @@ def body(claims: pd.DataFrame, is_judged: bool) -> str:
         "<b>Inconclusive</b>: the runs do not tell, which is not the same as equal.</p>",
     ]
     if not is_judged:
-        parts.append(not_run_yet("Verdicts", "python scripts/claims.py"))
+        parts.append(not_run_yet("Verdicts", script("claims")))
     parts += [_answers_first(rows), _summary(rows), _filters(rows), _list(rows)]
     return "\n".join(parts)
 

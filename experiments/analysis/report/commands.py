@@ -11,6 +11,7 @@ import yaml
 
 from experiments.again import as_override, command_of
 from experiments.analysis.report.page import is_missing
+from experiments.pages import script
 
 SWEEP_PAGES = Path(__file__).resolve().parents[3] / "conf" / "sweep"
 
@@ -37,8 +38,8 @@ STUDY_SWEEPS = {
 def make_study(name: str) -> str:
     """The commands that run a committed study and tabulate it."""
     page, more = STUDY_SWEEPS[name]
-    run = f"python run.py -m experiment=vit_proxy sweep={page} {more}seed=0,1,2,3,4,5"
-    return f"{run} && python scripts/sweep.py collect vit_proxy-{page} --study {name} --curves"
+    run = f"{script('run')} -m experiment=vit_proxy sweep={page} {more}seed=0,1,2,3,4,5"
+    return f"{run} && {script('sweep')} collect vit_proxy-{page} --study {name} --curves"
 
 
 def run_cell(cell: Mapping[str, Any]) -> str:
@@ -58,7 +59,7 @@ def run_again(run: Mapping[str, Any]) -> str:
     Args:
         run: A row with columns of `studies.COLUMNS`; what is missing is left to the pages.
     """
-    words = ["python", "run.py"]
+    words = script("run").split()
     fixed = set_by_page(run.get("sweep"), run.get("experiment"))
     for column, key in (("experiment", "experiment"), ("optimizer", "optimizer"), *KEYS.items()):
         if not is_missing(run.get(column)):

@@ -14,6 +14,7 @@ import pandas as pd
 
 from experiments.analysis.report.page import command, esc, table
 from experiments.analysis.report.studies import KINDS, Study
+from experiments.pages import script
 
 PACKAGES = ("torch", "torchvision", "timm", "hydra-core", "numpy", "pandas", "scipy", "plotly")
 COMMIT_COLUMNS = ("commit", "versions", "device", "scale")
@@ -46,7 +47,7 @@ def body(studies: Sequence[Study], ledger: pd.DataFrame | None, root: Path, made
 {_sessions(ledger)}
 <h2>Make it again</h2>
 {command("make report")}
-{command("python scripts/report.py --runs results/runs")}
+{command(script("report") + " --runs results/runs")}
 """
 
 

@@ -15,14 +15,15 @@ from experiments.analysis import big_vision
 from experiments.analysis.confirmed import FRESH
 from experiments.analysis.report import panels
 from experiments.analysis.report.panels import Figure, Panel, axis, category_axis
+from experiments.pages import script
 from experiments.rounded import rounded
 
 NOTE = (
     "Mean and 95 % interval of the difference in pairs over {n} seeds{which}; questions judged, "
     "with Holm's correction: {questions}. Right of zero: Lion is ahead."
 )
-TWO_STAGE = "python run.py -m experiment=pretrain_proxy sweep=pretrain_then_finetune"
-CONTRASTIVE = "python run.py -m experiment=lit_proxy sweep=contrastive_lr_wd"
+TWO_STAGE = f"{script('run')} -m experiment=pretrain_proxy sweep=pretrain_then_finetune"
+CONTRASTIVE = f"{script('run')} -m experiment=lit_proxy sweep=contrastive_lr_wd"
 
 
 @dataclass(frozen=True)

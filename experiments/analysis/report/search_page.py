@@ -13,6 +13,7 @@ from experiments.analysis.figures import search_discovered, search_funnel, searc
 from experiments.analysis.figures.catalogue import SEARCHES
 from experiments.analysis.report.page import command, esc, not_run_yet, table
 from experiments.analysis.text_discovered import verdict
+from experiments.pages import script
 from experiments.rounded import rounded
 from experiments.store import UserError
 
@@ -117,7 +118,7 @@ def _milestones(tables: searches.Tables) -> str:
     try:
         rows = search_rediscovery.milestones(tables)
     except UserError:
-        return not_run_yet("Milestones", "python scripts/search.py rediscovery NAME ...")
+        return not_run_yet("Milestones", f"{script('search')} rediscovery NAME ...")
     wide = rows.assign(said=[_after(row) for row in rows.itertuples()])
     names = list(search_rediscovery.MILESTONES)
     wide = wide.pivot(index=["arm", "seed", "spent"], columns="milestone", values="said")
@@ -161,7 +162,7 @@ def _sightings(tables: searches.Tables) -> str:
 def _funnel(tables: searches.Tables) -> str:
     rows = tables.get("funnel", searches.no_rows("funnel"))
     if rows.empty:
-        return not_run_yet("The funnel", "python scripts/search.py funnel NAME")
+        return not_run_yet("The funnel", f"{script('search')} funnel NAME")
     lines = []
     for key, part in rows.groupby(["arm", "seed", "number"], sort=False):
         arm, seed, number = cast(tuple[Any, Any, Any], key)

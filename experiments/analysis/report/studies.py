@@ -214,5 +214,8 @@ def recorded_command(folder: Path) -> str:
     first = sessions[0] if isinstance(sessions, list) and sessions else {}
     said = str(first.get("command", ""))
     words = said.split()
-    single = bool(words) and words[0].endswith("run.py") and "-m" not in words
-    return f"python {said}" if single and "--multirun" not in words else ""
+    if not words or {"-m", "--multirun"} & set(words):
+        return ""
+    names = {"run.py": f"python {words[0]}", "lion-experiments": "lion-experiments"}
+    command = names.get(Path(words[0]).name)
+    return " ".join([command, *words[1:]]) if command else ""

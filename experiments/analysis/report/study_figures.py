@@ -17,6 +17,7 @@ from experiments.analysis.report.paper_figures import batch_axis
 from experiments.analysis.report.studies import Study
 from experiments.analysis.statistics import comparison
 from experiments.analysis.studies import DEFAULT_EXPERIMENT
+from experiments.pages import script
 from experiments.rounded import rounded
 
 PARTNERS = {
@@ -31,8 +32,9 @@ NOISE = {
 }
 """Kinds of noise of a landscape study, and their axes."""
 COMMANDS = {
-    "imagenet": "python run.py experiment=vit_b16_imagenet optimizer=lion data.root=/data/imagenet",
-    "landscape": "python scripts/landscape.py RUN_ID RUN_ID ...",
+    "imagenet": f"{script('run')} experiment=vit_b16_imagenet optimizer=lion "
+    "data.root=/data/imagenet",
+    "landscape": f"{script('landscape')} RUN_ID RUN_ID ...",
 }
 """Figures without a proxy study, and what runs their question here."""
 
@@ -197,7 +199,7 @@ def proxies(studies: Sequence[Study]) -> Figure:
         "of this repository (n in the hover text). They say nothing of the paper's scale."
     )
     sources = [study.source.removeprefix("results/") for study in published]
-    missing = [] if rows else [("The proxy comparisons", "python scripts/demo.py --publish")]
+    missing = [] if rows else [("The proxy comparisons", f"{script('demo')} --publish")]
     return Figure("proxies", "Proxies run here", caption, sources, [panel] if rows else [], missing)
 
 

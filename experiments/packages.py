@@ -1,0 +1,53 @@
+"""Packages that only some pages and commands need, and how to get them. Standard library only."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from experiments.config import UserError
+
+OPTIONAL = {
+    "accelerate": "accelerate>=1.10",
+    "datasets": "datasets>=3",
+    "diffusers": "diffusers>=0.33",
+    "lm_eval": "lm-eval>=0.4.13",
+    "mnist1d": "mnist1d>=0.0.2",
+    "plotly": "plotly>=6",
+    "pyarrow": "pyarrow>=18",
+    "ray": "ray>=2.40",
+    "schedulefree": "schedulefree>=1.4",
+    "sentencepiece": "sentencepiece>=0.2",
+    "sklearn": "scikit-learn>=1.4",
+    "submitit": "submitit>=1.5",
+    "tensorboard": "tensorboard>=2.16",
+    "tokenizers": "tokenizers>=0.22",
+    "torch_fidelity": "torch-fidelity>=0.3",
+    "torchmetrics": "torchmetrics>=1.6",
+    "transformers": "transformers>=5.20,<6",
+    "wandb": "wandb>=0.18",
+}
+"""What is imported -> what pip is told, as in pyproject.toml; a test holds the two together."""
+
+
+def need(package: str, why: str) -> None:
+    """Says at the start, in place of hours later, that a package is missing.
+
+    Args:
+        package: As it is imported; it is not imported for this.
+        why: What it is for, and how to do without.
+
+    Raises:
+        UserError: where it is not there.
+    """
+    if find_spec(package) is None:
+        raise UserError(f"{why}: pip install '{OPTIONAL[package]}'")
+
+
+def remedy(error: BaseException | None) -> str:
+    """How to install what an import did not find; empty for another error, or another package."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError):
+            found = OPTIONAL.get((error.name or "").partition(".")[0])
+            return f"pip install '{found}'" if found else ""
+        error = error.__cause__
+    return ""
