@@ -173,16 +173,18 @@ def publish(runs: pd.DataFrame, table: pd.DataFrame) -> None:
     folder = ROOT / "results/lean_state"
     folder.mkdir(parents=True, exist_ok=True)
     rounded = {"val": 4, "test": 4, "seconds": 2}
-    runs.sort_values(["experiment", "variant", "seed"]).round(rounded).to_csv(
-        folder / "runs.csv", index=False
-    )
+    runs = runs.sort_values(["experiment", "variant", "seed"]).round(rounded)
+    runs["threads"] = runs.threads.astype("Int64")
+    runs.to_csv(folder / "runs.csv", index=False)
+    places = runs[["commit", "cpu", "torch"]].drop_duplicates().itertuples()
+    where = "; ".join(f"commit {at.commit}, {at.cpu}, torch {at.torch}" for at in places)
     text = (
         "# What leaner optimizer state costs in accuracy\n\n"
         "Lion with the learning rate and weight decay that were tuned in float32; seeds are\n"
         "paired (same weights, same data). Proxies: they say nothing of models of full size.\n"
         "Intervals are Student's t over paired differences; where one contains 0, no cost is\n"
         "shown.\n\n"
-        f"{to_markdown(table)}\n\nFrom `python scripts/lean_state.py --publish`.\n"
+        f"{to_markdown(table)}\n\nFrom `python scripts/lean_state.py --publish`; {where}.\n"
     )
     (folder / "README.md").write_text(text)
     print(f"Published: {folder}")

@@ -27,7 +27,6 @@ OLDER = {  # rows that were made before their scripts wrote the commit, too
     "bench/sweep.csv": 13,
     "bench/take.csv": 4,
     "bench/telemetry.csv": 4,
-    "lean_state/runs.csv": 140,
 }
 VERSIONS = {"conformance/matrix.csv": "version"}  # of each library; the README beside has torch's
 

@@ -231,3 +231,27 @@ def test_which_statements_of_the_found_program_are_missed() -> None:
     text = said("RESULTS.md")
     assert f"the perceptron loses {-row.mean:.3f} ± {row.standard_error:.3f} nats" in text
     assert f"one of {len(mine)} such numbers" in text
+
+
+def test_what_leaner_state_costs() -> None:
+    rows = (ROOT / "results/lean_state/README.md").read_text().splitlines()
+    found = {
+        tuple(c.strip() for c in row.split("|")[1:-1]) for row in rows if row.startswith("| `")
+    }
+    ranges = {(page.strip("`"), stored): span for page, stored, _, _, span, _ in found}
+    runs = pd.read_csv(ROOT / "results/lean_state/runs.csv")
+    readme = (ROOT / "README.md").read_text()
+    for variant in {*runs.variant} - {"float32", "activations bfloat16"}:
+        spans = []
+        for page in ("vit_proxy", "vit_mnist1d_proxy"):
+            wide = runs[runs.experiment == page].pivot(
+                index="seed", columns="variant", values="test"
+            )
+            low, high = interval(wide[variant].to_numpy(), wide["float32"].to_numpy())[1:]
+            spans.append(f"{low:+.2f} to {high:+.2f}")
+            assert ranges[page, variant] == spans[-1]
+            assert low < -0.5, "README: in no row is a cost of half a point excluded"
+            assert (high < 0) == (variant == "weights bfloat16" and page == "vit_mnist1d_proxy")
+        stored = variant.replace("compensated", "`kahan_sum`")
+        row = next(line for line in readme.splitlines() if line.startswith(f"| {stored} |"))
+        assert row.replace("**", "").endswith(f"| {spans[0]} | {spans[1]} |")
