@@ -49,7 +49,7 @@ def test_what_is_no_study_is_said(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "runs.csv").write_text(text)
     with pytest.raises(UserError, match=said):
         read_study(tmp_path / "runs.csv")
-    with pytest.raises(UserError, match="no such study; scripts/sweep.py collect"):
+    with pytest.raises(UserError, match="no such study; python scripts/sweep.py collect"):
         read_study(tmp_path / "nothing.csv")
 
 

@@ -293,6 +293,7 @@ def test_without_ray_or_slurm_one_line_says_so(
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match="pip install 'ray"):
         RayTasks(1)
+    monkeypatch.setenv("PATH", str(tmp_path))  # on a cluster this would send a job
     with pytest.raises(UserError, match="there is no SLURM here"):
         build.build(SearchSettings(executor="slurm"), tmp_path)
     for wrong, said in (
