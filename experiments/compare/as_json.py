@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.compare.plan import Judged, Result
-from experiments.compare.verdict import Words, raw_interval
+from experiments.compare.spoken import raw_interval
+from experiments.compare.verdict import Words
 
 
 def as_json(result: Result, words: Words, seconds: float, remarks: Sequence[str] = ()) -> str:

@@ -8,10 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
-
-import numpy as np
 
 from experiments.compare import judging
 from experiments.compare.asking import digits
@@ -20,6 +17,7 @@ from experiments.compare.judging import Interval
 from experiments.compare.plan import Judged, Result
 from experiments.compare.ratios import Ratio
 from experiments.compare.search import EXTENSION, MIN_FULL
+from experiments.compare.spoken import amount, decimals, decimals_of, numbers, raw_interval
 from experiments.rounded import ends, rounded
 
 
@@ -50,7 +48,7 @@ def sentences(result: Result, words: Words) -> list[str]:
 
 def _verdict(result: Result, judged: Judged, words: Words) -> str:
     ours, theirs = judged.contestant.label, result.plan.baseline.label
-    found, number = judged.interval, _numbers(result)
+    found, number = judged.interval, numbers(result)
     if judged.reason == "edge" and judged.edge is not None:
         return _edge(result, *judged.edge)
     if judged.reason == "diverged" or found is None:
@@ -67,7 +65,7 @@ def _verdict(result: Result, judged: Judged, words: Words) -> str:
         low, high = number(-gain.high), number(-gain.low)
         return (
             f"No verdict: {theirs} tuned with {result.budget} trials is worse than your own "
-            f"setting by {_amount(-gain.mean, number, words)} [{low}, {high}], "
+            f"setting by {amount(-gain.mean, number, words.unit)} [{low}, {high}], "
             f"so {theirs} is not tuned. Add trials with --budget {result.budget + EXTENSION}."
         )
     if judged.reason == "no_spread":
@@ -79,12 +77,12 @@ def _verdict(result: Result, judged: Judged, words: Words) -> str:
     if judged.verdict == judging.EQUIVALENT:
         raw, low, high = raw_interval(result, found.mean, found.low_wide, found.high_wide)
         return (
-            f"No difference larger than {_amount(result.margin, number, words)}: {ours} minus "
+            f"No difference larger than {amount(result.margin, number, words.unit)}: {ours} minus "
             f"{theirs} is {number(raw)} [{number(low)}, {number(high)}] (90 %, equivalence test "
             f"with {_whose_margin(result)})."
         )
     start = (
-        f"Undecided: {ours} minus {theirs} is {_amount(raw, number, words)} [{number(low)}, "
+        f"Undecided: {ours} minus {theirs} is {amount(raw, number, words.unit)} [{number(low)}, "
         f"{number(high)}] (95 %); a difference of {number(result.margin)} is neither shown nor "
         "excluded."
     )
@@ -105,12 +103,12 @@ def _lost(result: Result, judged: Judged) -> Iterator[str]:
 
 def _shown(result: Result, judged: Judged, words: Words, found: Interval) -> str:
     ours, theirs = judged.contestant.label, result.plan.baseline.label
-    number = _numbers(result)
+    number = numbers(result)
     sign = 1 if judged.verdict == judging.BETTER else -1
     winner, loser = (ours, theirs) if sign > 0 else (theirs, ours)
     low, high = sorted((sign * found.low, sign * found.high))
     said = (
-        f"{winner} is better than {loser} by {_amount(sign * found.mean, number, words)} "
+        f"{winner} is better than {loser} by {amount(sign * found.mean, number, words.unit)} "
         f"{'of' if words.unit else 'in'} {words.metric} [{number(low)}, {number(high)}] (95 %, "
         f"both tuned with {result.budget} trials, {_seeds(found)})."
     )
@@ -155,7 +153,7 @@ def _how_to_run(result: Result, n: int) -> str:
     effect = judging.effect_for(n, judging.tau_of(budget)) if n <= MOST_SEEDS else None
     if effect is None:
         return ""
-    margin = _numbers(result)(result.margin)
+    margin = numbers(result)(result.margin)
     return f" (--budget {budget} --effect {effect:g}sd --margin {margin} runs them)"
 
 
@@ -174,7 +172,7 @@ def _both_intervals(result: Result, judged: Judged, words: Words) -> Iterator[st
     found = judged.interval
     if found is None or judged.reason in ("no_spread", "diverged", "untuned"):
         return
-    number = _numbers(result)
+    number = numbers(result)
     who = f"{judged.contestant.label} minus {result.plan.baseline.label}"
     _, low, high = raw_interval(result, found.mean, found.low_settings, found.high_settings)
     mean, low_all, high_all = raw_interval(result, found.mean, found.low, found.high)
@@ -216,11 +214,11 @@ def _range(ratio: Ratio) -> str:
 
 def _unknown(result: Result, ratio: Ratio, words: Words) -> str:
     if ratio.reason == "flat" and ratio.range and ratio.loss is not None:
-        number = _numbers(result)
+        number = numbers(result)
         low, high = ratio.range
         return (
             f"not determined; between {low:.2g} and {high:.2g} it changes the result by less than "
-            f"{_amount(max(ratio.loss, 10.0 ** -_decimals(result)), number, words)}."
+            f"{amount(max(ratio.loss, 10.0 ** -decimals(result)), number, words.unit)}."
         )
     if ratio.reason == "bound":
         return f"not determined; the ratio is at {_bound(ratio)}."
@@ -239,7 +237,7 @@ def _beside(result: Result, judged: Judged, words: Words) -> Iterator[str]:
     found = judged.beside
     if found is None or not words.beside:
         return
-    places = _decimals_of(found.sd)
+    places = decimals_of(found.sd)
     yield (
         f"Beside it, no verdict: {words.beside}, {judged.contestant.label} minus "
         f"{result.plan.baseline.label} {rounded(found.mean, places)} "
@@ -257,7 +255,7 @@ def _scope(result: Result, words: Words) -> Iterator[str]:
     yield f"{said} {gain}" if (gain := _gain(result, words)) else said
     if result.tuned and not math.isnan(next(iter(result.tuned.values())).without_decay):
         pairs = [
-            f"{one.contestant.label} {_numbers(result)(result.plan.sign * one.without_decay)}"
+            f"{one.contestant.label} {numbers(result)(result.plan.sign * one.without_decay)}"
             for one in result.tuned.values()
         ]
         yield f"Without weight decay, one run each at the best lr: {', '.join(pairs)}."
@@ -265,42 +263,16 @@ def _scope(result: Result, words: Words) -> Iterator[str]:
 
 def _gain(result: Result, words: Words) -> str:
     """What tuning the baseline alone has brought over the user's own setting."""
-    found, number = gained(result), _numbers(result)
+    found, number = gained(result), numbers(result)
     if found is None:
         return ""
     label = result.plan.baseline.label
     if found.mean < 0:
         return (
-            f"Tuning {label} alone lost {_amount(-found.mean, number, words)} against your "
+            f"Tuning {label} alone lost {amount(-found.mean, number, words.unit)} against your "
             f"baseline [{number(-found.high)}, {number(-found.low)}]."
         )
     return (
-        f"Tuning {label} alone gained {_amount(found.mean, number, words)} over your baseline "
+        f"Tuning {label} alone gained {amount(found.mean, number, words.unit)} over your baseline "
         f"[{number(found.low)}, {number(found.high)}]."
     )
-
-
-def raw_interval(
-    result: Result, mean: float, low: float, high: float
-) -> tuple[float, float, float]:
-    """From scores back to the metric, where lower may be better."""
-    if result.plan.sign > 0:
-        return mean, low, high
-    return -mean, -high, -low
-
-
-def _decimals_of(sd: float) -> int:
-    """Places behind the point that show two digits of a run's noise; none of them is certain."""
-    return 3 if not sd > 0 else int(np.clip(1 - math.floor(math.log10(sd)), 0, 8))
-
-
-def _decimals(result: Result) -> int:
-    return _decimals_of(result.sd)
-
-
-def _numbers(result: Result) -> Any:
-    return partial(rounded, digits=_decimals(result))
-
-
-def _amount(value: float, number: Any, words: Words) -> str:
-    return f"{number(value)} {words.unit}".strip()

@@ -80,12 +80,8 @@ def write(
             "calls": [*before.get("calls", []), _call()],
             "cells": [vars(cell) for cell in merged],
         }
-        if quiet:
-            content["quiet"] = True
-        if limit:
-            content["limit"] = limit
-        if then or before.get("then"):
-            content["then"] = then or before["then"]
+        optional = {"quiet": quiet, "limit": limit, "then": then or before.get("then")}
+        content |= {key: value for key, value in optional.items() if value}
         write_text(path / "manifest.json", json.dumps(content, indent=1) + "\n", durable=True)
     return Sweep(path)
 
