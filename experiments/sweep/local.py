@@ -11,8 +11,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from multiprocessing import util
 from multiprocessing.process import BaseProcess
-from multiprocessing.util import Finalize
 from pathlib import Path
 
 from experiments.config import UserError
@@ -186,8 +186,11 @@ def _work(path: Path, log: Path, options: dict[str, int | None]) -> None:
     from experiments.sweep.worker import Worker
 
     code = Worker(path, options["max_group"] or 1).work(max_cells=options["max_cells"])
-    # Threads of libraries must not hold it back, but what they share is given back before.
-    Finalize(None, os._exit, args=(code,), exitpriority=-100)
+    # Threads of libraries must not hold it back, but what they share is given back before. From
+    # Python 3.13 on multiprocessing waits for threads first.
+    util._exit_function()  # pyright: ignore[reportAttributeAccessIssue]
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def _slots(

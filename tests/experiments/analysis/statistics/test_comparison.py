@@ -72,7 +72,7 @@ def test_the_mean_over_seeds_picks_and_not_the_luckiest_seed() -> None:
 
 def test_other_optimizers_do_not_matter() -> None:
     both = pd.concat([LION, grid("adamw", {3e-4: [(99.0, 1.0)] * 3, 5.0: [(98.0, 1.0)] * 3})])
-    assert choose(both, "lion") == choose(LION, "lion")
+    assert repr(choose(both, "lion")) == repr(choose(LION, "lion"))  # NaN is not equal to NaN
     assert choose(both, "adamw").val_mean == 99.0
 
 
@@ -232,7 +232,8 @@ def test_every_choice_among_equals_gives_its_difference() -> None:
     assert sorted(back) == sorted(-mean for mean in found)
     clear = LION.replace({"lr": {1e-4: 5e-4}})
     alone = pd.concat([clear, grid("adamw", {1.0: [(9.0, 48.0)] * 3})])
-    assert compare_equals(alone, "lion", "adamw") == [compare(alone, "lion", "adamw")]
+    (only,) = compare_equals(alone, "lion", "adamw")
+    assert repr(only) == repr(compare(alone, "lion", "adamw"))
 
 
 def test_the_loss_is_looked_at_beside_another_number_only() -> None:
