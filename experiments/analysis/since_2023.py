@@ -152,4 +152,6 @@ def costs(results: Path = RESULTS) -> pd.DataFrame:
 def places(costs: pd.DataFrame) -> str:
     """The processors on which costs were measured, and with how many threads."""
     found = costs[["cpu", "threads"]].drop_duplicates()
-    return ", and on ".join(f"{x.cpu}; torch's threads: {x.threads}" for x in found.itertuples())
+    return ", and on ".join(
+        f"{x.cpu}; torch's threads: {int(x.threads)}" for x in found.itertuples()
+    )

@@ -32,8 +32,6 @@ from experiments.settings.diffusion import DiffusionTaskConfig, JudgeConfig, Sam
 from experiments.settings.image import ImageTaskConfig
 from experiments.tasks.task import Batch, Context, Evaluation, Loss, Measurement, Task
 
-NEEDS = "distances of samples need torchmetrics (task.judge.sampling.quick=null draws none)"
-
 
 class Diffusion(Task):
     """The error of the predicted noise, and how far samples are from the training images.
@@ -150,8 +148,6 @@ class Diffusion(Task):
             Evaluation(self._metric(sampling), partial(self._judge, sampling), sampling.when)  # type: ignore[arg-type]
             for sampling in self.samplings
         ]
-        if any(one.when != "asked" for one in drawn):
-            need("torchmetrics", NEEDS)
         return [Evaluation("denoising", self._denoise), *drawn]
 
     def _denoise(self, model: nn.Module, context: Context) -> Iterator[Measurement]:
@@ -295,6 +291,7 @@ class Diffusion(Task):
 
     def _open_judges(self) -> None:
         """So that what is missing is said before the training."""
+        need("torchmetrics", "distances of samples (task.judge.sampling.quick=null draws none)")
         self.extractor  # noqa: B018
 
     def _signed(self, images: Tensor) -> Tensor:

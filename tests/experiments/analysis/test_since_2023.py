@@ -200,7 +200,7 @@ def test_the_figure_fits_its_page_and_right_is_ahead(tmp_path: Path, is_measured
     assert everything.y0 >= -0.01 and everything.y1 <= height + 0.01
     caption = " ".join(figure.get_supxlabel().split())
     assert "one of 9 settings" in caption and "n = 10 fresh seeds" in caption
-    assert ("a processor" in caption) == is_measured
+    assert ("a processor; torch's threads: 1;" in caption) == is_measured
     for axis in figure.axes:
         boxes = [(text.get_text(), text.get_window_extent()) for text in axis.texts]
         for number, (ours, a) in enumerate(boxes):
