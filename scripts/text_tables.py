@@ -1,4 +1,4 @@
-"""Writes the numbers of README.md and RESULTS.md anew from the committed tables.
+"""Writes the numbers of the texts (README.md, RESULTS.md, ...) anew from the committed tables.
 
     python scripts/text_tables.py            # after results/ has changed
     python scripts/text_tables.py --check    # exit code 1 where a text is not as its tables
@@ -18,11 +18,11 @@ sys.path.insert(0, str(ROOT))
 from experiments.config import UserError  # noqa: E402
 from experiments.store import write_text  # noqa: E402
 
-TEXTS = ("README.md", "RESULTS.md")
+TEXTS = ("README.md", "RESULTS.md", "results/bench/README.md", "results/studies/README.md")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Fills the blocks of both texts."""
+    """Fills the blocks of the texts."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing")
     parser.add_argument("--root", type=Path, default=ROOT, help="with results/ and the texts")

@@ -1,4 +1,4 @@
-"""README.md and RESULTS.md say what the committed tables say."""
+"""README.md, RESULTS.md and the READMEs of results/ say what the committed tables say."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from experiments.store import UserError
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.parametrize("name", ["README.md", "RESULTS.md"])
+TEXTS = ["README.md", "RESULTS.md", "results/bench/README.md", "results/studies/README.md"]
+
+
+@pytest.mark.parametrize("name", TEXTS)
 def test_the_text_is_as_its_tables(name: str) -> None:
     text = (ROOT / name).read_text()
     assert "<!-- numbers: " in text
@@ -28,7 +31,7 @@ def test_the_text_is_as_its_tables(name: str) -> None:
 
 
 def test_every_block_is_used() -> None:
-    text = (ROOT / "README.md").read_text() + (ROOT / "RESULTS.md").read_text()
+    text = "".join((ROOT / name).read_text() for name in TEXTS)
     assert set(re.findall(r"<!-- numbers: (\w+) -->", text)) == set(BLOCKS)
 
 
@@ -80,7 +83,7 @@ def test_two_measures_contradict_only_on_opposite_sides(
 
 
 def test_typed_ratios_of_speed_are_those_of_the_benchmarks() -> None:
-    """RESULTS: ours without a compiler against the quicker of timm's two and against optimi's."""
+    """Ours without a compiler against the quicker of timm's two and against optimi's."""
     over_timm, over_optimi = [], []
     for name in ("micro", "tiny", "vit_small", "vit_base"):
         rows = json.loads((ROOT / f"results/bench/lion_{name}.json").read_text())["rows"]
@@ -88,7 +91,7 @@ def test_typed_ratios_of_speed_are_those_of_the_benchmarks() -> None:
         ours = min(ms["Lion (ours, loop)"], ms["Lion (ours, foreach)"])
         over_timm.append(ours / min(ms["Lion (timm, foreach)"], ms["Lion (timm, loop)"]))
         over_optimi.append(ours / ms["Lion (optimi, loop)"])
-    text = " ".join((ROOT / "RESULTS.md").read_text().split())
+    text = " ".join((ROOT / "results/bench/README.md").read_text().split())
     micro, tiny, small, base = (f"{ratio:.2f}" for ratio in over_timm)
     assert f"it takes {micro} (micro), {tiny} (tiny), {small} (ViT-S) and {base} (ViT-B)" in text
     micro, tiny, small, base = (f"{ratio:.2f}" for ratio in over_optimi)
@@ -118,7 +121,7 @@ def test_a_notebook_says_how_many_seeds_its_study_has() -> None:
 
 def test_who_does_a_study_again_gives_its_sweep_the_committed_name() -> None:
     """`collect` writes over no other sweep's table."""
-    text = (ROOT / "RESULTS.md").read_text().partition("## Do it again")[2]
+    text = (ROOT / "results/studies/README.md").read_text()
     found = re.findall(r"collect (\S+) --study (\w+)", text)
     assert len(found) > 20
     for name, study in found:

@@ -1,4 +1,4 @@
-"""Numbers that are typed in README.md and RESULTS.md, recomputed with pandas and scipy alone."""
+"""Numbers that are typed in the texts, recomputed with pandas and scipy alone."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_diverged_runs_are_all_told() -> None:
         f"weight decay is large: {lamb} of LAMB on `lm_proxy`; {tiny[0]} of Lion and {tiny[1]} of "
         "AdamW with 200 examples on `mlp_proxy`; and beside the discovered program "
         f"{beside['lion']} of Lion and {beside['adamw']} of AdamW."
-    ) in said("RESULTS.md")
+    ) in said("results/studies/README.md")
 
 
 def test_betas_of_the_optimizers_since_2023() -> None:

@@ -10,7 +10,7 @@ from experiments.analysis.markdown import SAID, interval
 from experiments.analysis.statistics.difference import Difference
 from experiments.rounded import ends, rounded
 
-HEADS = ("[95 %, at the settings found]", "of the optimizers", "p, Holm", "")
+HEADS = ("[95 %, at the settings found]", "with the luck of tuning", "p (Holm)", "verdict")
 """Of `cells`; the first goes on after what was subtracted."""
 
 

@@ -19,8 +19,8 @@ def of_discovered(results: Path) -> str:
     if cells.empty:
         return NO_STUDY
     heads = ("", "", "lr; weight decay", "AdamW's", "test", "AdamW, test",
-             "minus AdamW [95 %, at the settings found]", "of the optimizers",
-             "p, Holm over the pages", "", "n")  # fmt: skip
+             "minus AdamW [95 %, at the settings found]", "with the luck of tuning",
+             "p (Holm, all pages)", "verdict", "n")  # fmt: skip
     said = [table(heads, [_row(cell) for cell in cells.itertuples()])]
     if missing := [f"`{name}`" for name in discovered.PAGES if name not in set(cells.experiment)]:
         said.append(f"Not run yet: {', '.join(missing)}.")

@@ -61,7 +61,7 @@ def flatness_signals(results: Path) -> str:
             line += [interval(rise, DIGITS), f"{corrected:.2g}", told]
         lines.append(line)
     heads = ("noise", "scale", "AdamW, nats", "Lion, nats", "Lion − AdamW [95 %]",
-             "in the rise over no noise", "p, Holm", "")  # fmt: skip
+             "in the rise over no noise", "p (Holm)", "verdict")  # fmt: skip
     said = f"Training loss; n = {len(clean.dropna())} seeds, at the settings found."
     return "\n\n".join([table(heads, lines), said, _hessian(results, SIGNALS)])
 

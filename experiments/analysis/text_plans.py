@@ -1,4 +1,4 @@
-"""The table of RESULTS.md on sharded training, from what `job=plan` has computed."""
+"""The table of results/bench/README.md on sharded training, from what `job=plan` has computed."""
 
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false
 # (pandas' own types do not follow columns and filters)

@@ -1,4 +1,4 @@
-"""The tables and sentences of README.md and RESULTS.md that are made of numbers: made, not typed.
+"""The tables and sentences of README.md, RESULTS.md and below results/ that are made of numbers: made, not typed.
 
 A block stands between `<!-- numbers: NAME -->` and `<!-- end -->`; `scripts/text_tables.py` writes
 it anew from the committed tables, and a test holds that it is as it would be written.
@@ -125,7 +125,7 @@ def batch_size(results: Path) -> str:
             loss = interval(compare(part, "lion", "adamw", "test_loss"), 3)
         gain = interval(compare(part, "lion", "adamw"))
         rows.append((str(item.batch_size), gain, f"{item.p_holm:.2g}", SAID[item.verdict], loss))
-    heads = ("batch", "Lion − AdamW, points [95 %]", "p, Holm over the sizes", "by accuracy",
+    heads = ("batch", "Lion − AdamW, points [95 %]", "p (Holm, all sizes)", "by accuracy",
              "in test loss, nats [95 %]")  # fmt: skip
     parts = {f"batch {size}": part for size, part in runs.groupby("batch_size")}
     ties = text_ties.sentence(text_ties.of_parts(parts), unit=" points")
@@ -160,8 +160,8 @@ def optimizers(results: Path) -> str:
         for prefix, digits in (("", 2), ("loss_", 3)):
             row += _against(item, prefix, digits) if f"{prefix}difference" in ranks else []
         rows.append(row)
-    heads = ["", "lr", "weight decay", "test", "Lion − it, points [95 %]", ""]
-    heads += ["in test loss, nats", ""] if "loss_difference" in ranks else []
+    heads = ["", "lr", "weight decay", "test", "Lion − it, points [95 %]", "verdict"]
+    heads += ["in test loss, nats", "by loss"] if "loss_difference" in ranks else []
     ties = [f"{name_of(item.optimizer)} is {'; '.join(item.remarks)}" for item in ranks.itertuples()
             if item.remarks]  # fmt: skip
     said = [f"Picks with a remark: {'. '.join(ties)}."] if ties else []

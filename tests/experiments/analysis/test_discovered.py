@@ -106,7 +106,7 @@ def test_an_edge_is_said_of_the_optimizer_that_lies_on_it(tmp_path: Path) -> Non
     assert text.count("not tuned (discovered program on an edge)") == 2
     assert text.startswith(
         "|  |  | lr; weight decay | AdamW's | test | AdamW, test | minus AdamW [95 %, at the "
-        "settings found] | of the optimizers | p, Holm over the pages |  | n |\n"
+        "settings found] | with the luck of tuning | p (Holm, all pages) | verdict | n |\n"
     )
     assert "| `lm_proxy` | discovered program | 0.1; 1 | 0.01; 1 | 2.700 | 3.000 | −0.300 [" in text
     assert "Not run yet: `vit_mnist1d_proxy`, `resnet_proxy`" in text

@@ -178,8 +178,8 @@ def test_the_stronger_comparison_has_its_own_correction_and_says_the_picks(resul
     each = "lr | weight decay | test %"
     assert text.startswith(f"|  | AdamW: {each} | Lion: {each} | n |\n")
     assert (
-        "| family | regime | batch | Lion − AdamW, points [95 %, at the settings found] | of the "
-        "optimizers | p, Holm over the rows |  | in test loss, nats |\n"
+        "| family | regime | batch | Lion − AdamW, points [95 %, at the settings found] | with "
+        "the luck of tuning | p (Holm, all rows) | verdict | in test loss, nats |\n"
     ) in text
 
 

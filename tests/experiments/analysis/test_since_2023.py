@@ -128,7 +128,7 @@ def row(text: str, name: str, number: int = 0) -> str:
 
 def test_the_text_has_picks_both_baselines_and_edges(tmp_path: Path) -> None:
     text = compared(make(tmp_path))
-    each = "[95 %, at the settings found] | of the optimizers | p, Holm |  |"
+    each = "[95 %, at the settings found] | with the luck of tuning | p (Holm) | verdict |"
     assert (
         "| `lm_proxy` | lr; weight decay | validation | test loss, mean ± s.e. | minus AdamW, "
         f"nats per token {each} minus Lion, nats per token {each} n |\n"

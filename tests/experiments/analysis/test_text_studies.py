@@ -75,7 +75,7 @@ def test_batch_sizes_are_corrected_over_the_sizes(tmp_path: Path) -> None:
         make(tmp_path, batch_size=rows)
     ).splitlines()
     assert head == (
-        "| batch | Lion − AdamW, points [95 %] | p, Holm over the sizes | by accuracy | in test "
+        "| batch | Lion − AdamW, points [95 %] | p (Holm, all sizes) | by accuracy | in test "
         "loss, nats [95 %] |"
     )
     assert small == f"| 64 | {GAIN} | {3 * P:.2g} | Lion is ahead | {LOSS} |"
@@ -109,7 +109,7 @@ def test_all_optimizers_stand_in_order_and_lion_minus_each(tmp_path: Path) -> No
     text = BLOCKS["optimizers"](make(tmp_path, optimizers=pair() + more))
     head, _, sgd, lion, adamw = text.splitlines()
     assert head == (
-        "|  | lr | weight decay | test | Lion − it, points [95 %] |  | in test loss, nats |  |"
+        "|  | lr | weight decay | test | Lion − it, points [95 %] | verdict | in test loss, nats | by loss |"
     )
     assert sgd == (
         "| SGD | 0.01 | 0.1 | 82.25 ± 0.08 | −1.90 [−1.92, −1.88] | Lion is behind | "
