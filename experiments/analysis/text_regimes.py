@@ -80,7 +80,8 @@ def _cells(found: pd.DataFrame) -> str:
     if not rows:
         return NO_STUDY
     heads = ("family", "regime", "batch", "Lion − AdamW, points [95 %, at the settings found]",
-             "with the luck of tuning", "p (Holm, all rows)", "verdict", "in test loss, nats")  # fmt: skip
+             "with the luck of tuning", "p (Holm, all rows)", "verdict",
+             "in test loss, nats")  # fmt: skip
     return table(heads, rows)
 
 

@@ -1,4 +1,4 @@
-"""The tables and sentences of README.md, RESULTS.md and below results/ that are made of numbers: made, not typed.
+"""Tables and sentences of README.md, RESULTS.md and results/*/README.md: made, not typed.
 
 A block stands between `<!-- numbers: NAME -->` and `<!-- end -->`; `scripts/text_tables.py` writes
 it anew from the committed tables, and a test holds that it is as it would be written.

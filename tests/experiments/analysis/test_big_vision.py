@@ -159,7 +159,10 @@ def test_the_text_has_the_numbers_and_what_stands_in_their_way(tmp_path: Path) -
     assert text.startswith(
         "| pre-training | lr | weight decay | validation % | fine-tuning: lr | v"
     )
-    heads = "Lion − AdamW, points [95 %, at the settings found] | with the luck of tuning | p (Holm) | verdict | n"
+    heads = (
+        "Lion − AdamW, points [95 %, at the settings found] | with the luck of tuning | p (Holm) | "
+        "verdict | n"
+    )
     assert f"\n|  | AdamW, % | Lion, % | {heads} |\n" in text
     assert "| shifted test | 70." in text and "| +2.00 [" in text
     assert text.count("not tuned (AdamW, Lion on an edge)") == 3  # the pre-training, raw twice

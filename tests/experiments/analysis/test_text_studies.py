@@ -109,7 +109,8 @@ def test_all_optimizers_stand_in_order_and_lion_minus_each(tmp_path: Path) -> No
     text = BLOCKS["optimizers"](make(tmp_path, optimizers=pair() + more))
     head, _, sgd, lion, adamw = text.splitlines()
     assert head == (
-        "|  | lr | weight decay | test | Lion − it, points [95 %] | verdict | in test loss, nats | by loss |"
+        "|  | lr | weight decay | test | Lion − it, points [95 %] | verdict | in test loss, nats | "
+        "by loss |"
     )
     assert sgd == (
         "| SGD | 0.01 | 0.1 | 82.25 ± 0.08 | −1.90 [−1.92, −1.88] | Lion is behind | "
