@@ -124,6 +124,26 @@ def horizon(results: Path) -> str:
     return table((*heads, f"Lion − AdamW {HEADS[0]}", *HEADS[1:], "n"), rows)
 
 
+def adafactor(results: Path) -> str:
+    """Adafactor, the paper's baseline of large language models, and AdamW beside Lion."""
+    tuning, fresh = (study(name, results, LANGUAGE[0]) for name in ("adafactor", "adafactor_fresh"))
+    if tuning is None or fresh is None:
+        return NO_STUDY
+    headline, rows, others = of_table(fresh), [], ("adafactor", "adamw")
+    digits = int(headline.digits)
+    found = corrected(pd.DataFrame([judged(tuning, fresh, "lion", name) for name in others]))
+    gains = {row.theirs: (*cells(row, digits), f"{row.n}") for row in found.itertuples()}
+    for name in (*others, "lion"):
+        picked = choose(tuning, name)
+        setting = f"{picked.lr:g}; {picked.weight_decay:g}" + " (edge)" * picked.on_edge
+        test = mean(*mean_of(fresh, name), digits)
+        row = (name_of(name), setting, f"{picked.val_mean:.{digits}f}", test)
+        rows.append((*row, *gains.get(name, [""] * (len(HEADS) + 1))))
+    heads = ("`lm_proxy`", "lr; weight decay", "validation", "test, fresh seeds")
+    against = f"Lion − it, {headline.points} {HEADS[0]}"
+    return table((*heads, against, *HEADS[1:], "n"), rows)
+
+
 def _setting(picked: Chosen) -> str:
     betas = "" if picked.beta1 is None else f"; {picked.beta1:g}, {picked.beta2:g}"
     edge = " (edge)" if picked.on_edge else ""
@@ -164,6 +184,7 @@ def rounding(results: Path) -> str:
 BLOCKS: dict[str, Callable[[Path], str]] = {
     "language": lambda results: picks(results, LANGUAGE),
     "horizon": horizon,
+    "adafactor": adafactor,
     "diffusion": diffusion,
     "rounding": rounding,
     "regimes": of_regimes,

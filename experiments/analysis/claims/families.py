@@ -32,6 +32,9 @@ from experiments.store import UserError
 
 MIN_POINTS = 8
 """Fewest evaluations of a curve that tells steps to a target."""
+ALIKE_NATS = round(math.log(4.25 / 4.18), 3)
+"""Within this two language models count as alike: the smallest distance of two perplexities that
+the paper calls a difference, that of the small masked models (C034)."""
 
 
 def fresh_gain(evidence: Evidence, experiment: str, ours: str, theirs: str) -> Tuned:
@@ -170,10 +173,21 @@ def _points(
     return mine.assign(weights=headline.weights, better=direction)
 
 
+def alike_to_adafactor(evidence: Evidence) -> Finding:
+    """Whether Lion and Adafactor end alike on fresh seeds; each with the same number of trials."""
+    tuning = evidence.study("adafactor", "lm_proxy")
+    fresh = evidence.study("adafactor_fresh", "lm_proxy")
+    found = of_picks(tuning, fresh, "lion", "adafactor")
+    headline = of_table(fresh)
+    measure = f"{headline.report} {headline.metric} at the end, Lion - Adafactor"
+    return found.alike(measure, ALIKE_NATS)
+
+
 CHECKS: dict[str, Callable[[Evidence], Finding]] = {
     "C021": sooner("diffusion_proxy", "fd1k_ddim20", split="samples"),
     "C022": gain("diffusion_proxy"),
     "C026": sooner("lm_proxy"),
+    "C030": alike_to_adafactor,
     "C034": gain("mlm_proxy"),
     "C036": gain_with("t5_proxy", "accuracy", "points"),
 }

@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from experiments.analysis.claims.evidence import INCONCLUSIVE, Finding, is_alike, is_larger
+from experiments.analysis.claims.evidence import (
+    CONTRADICTED,
+    INCONCLUSIVE,
+    MARGIN,
+    SUPPORTED,
+    Finding,
+    is_alike,
+    is_larger,
+)
 from experiments.analysis.statistics.comparison import (
     choose,
     compare,
@@ -65,9 +73,24 @@ class Tuned:
             found, verdict=INCONCLUSIVE, note=f"{found.note}; shown at the settings found only"
         )
 
-    def alike(self, measure: str) -> Finding:
-        """`is_alike`, but inconclusive where a best cell is on an edge."""
-        return is_alike(self.difference, measure, self.unit, self._said)
+    def alike(self, measure: str, margin: float = MARGIN) -> Finding:
+        """`is_alike`, but inconclusive where a best cell is on an edge.
+
+        Of fresh seeds also where the interval of the optimizers says less: for "alike" it, too, has
+        to lie within the margin, for the opposite beside 0.
+        """
+        found = is_alike(self.difference, measure, self.unit, self._said, margin)
+        low, high = self._of_optimizers
+        holds = {
+            INCONCLUSIVE: True,
+            SUPPORTED: -margin < low and high < margin,
+            CONTRADICTED: low > 0 or high < 0,
+        }
+        if not self.is_fresh or holds[found.verdict]:
+            return found
+        return replace(
+            found, verdict=INCONCLUSIVE, note=f"{found.note}; shown at the settings found only"
+        )
 
     @property
     def _of_optimizers(self) -> tuple[float, float]:

@@ -129,6 +129,27 @@ def test_runs_of_several_lengths_are_corrected_over_the_lengths(tmp_path: Path) 
     assert long[3:] == ["–", "2.150 ± 0.075", "–", "–", "–", "diverged", "0 |"]
 
 
+def test_lion_stands_against_both_baselines_with_one_correction(tmp_path: Path) -> None:
+    results = study_folder.make(tmp_path)
+    third = [
+        [
+            row | {"optimizer": "adafactor", "run_id": f"f{row['run_id']}"}
+            for row in rows
+            if row["optimizer"] == "adamw"
+        ]
+        for rows in (tuning(), fresh())
+    ]
+    write(results, "lm_proxy", adafactor=tuning() + third[0], adafactor_fresh=fresh() + third[1])
+    lines = [line.split(" | ") for line in BLOCKS["adafactor"](results).splitlines()]
+    p = f"{2 * stats.ttest_1samp(GAINS, 0).pvalue:.2g}"
+    gained = ["−0.100 [−0.119, −0.081]", "[−0.529, 0.329]", p]
+    said = ["Lion is ahead, at these settings", "6 |"]
+    assert lines[2] == ["| Adafactor", "0.01; 0.1", "2.500", "2.250 ± 0.076", *gained, *said]
+    assert lines[3] == ["| AdamW", *lines[2][1:]]
+    assert lines[4][:4] == ["| Lion", "0.001; 0.3", "2.500", "2.150 ± 0.075"]
+    assert {*lines[4][4:]} <= {"", " |", "|"}
+
+
 def test_samples_are_measured_after_the_last_step_and_corrected_over_both(tmp_path: Path) -> None:
     """The kernel distance: Lion behind by 0.1 on all seeds, give or take 0.02."""
     results, ran = study_folder.make(tmp_path), fresh()

@@ -113,6 +113,34 @@ def test_steps_decide_by_the_whole_interval_four_seeds_and_who_ends_ahead(
             assert other == verdict, "of a metric that does not decide"
 
 
+@pytest.mark.parametrize(
+    ("lion", "spread", "verdict", "is_of_settings"),
+    [(1.8, 0.1, "supported", False), (1.8, 1.0, "inconclusive", True),
+     (1.85, 0.1, "contradicted", False), (1.835, 1.0, "inconclusive", True),
+     (1.81, 0.1, "inconclusive", False)],
+)  # fmt: skip
+def test_alike_to_adafactor_holds_with_the_luck_of_tuning(
+    tmp_path: Path, lion: float, spread: float, verdict: str, is_of_settings: bool
+) -> None:
+    """Pairs that move together tell the settings apart well, and the optimizers by their spread."""
+    best = {"lion": 2.0, "adafactor": 2.0}
+    put(tmp_path, "adafactor", [
+        row for lr in (1e-4, 1e-3, 1e-2)
+        for row in runs({n: v + (lr != 1e-3) for n, v in best.items()}, lr, range(1))
+    ])  # fmt: skip
+    rows = runs({"lion": lion, "adafactor": 1.8}, 1e-3, range(101, 111))
+    for row in rows:
+        own = lion if row["optimizer"] == "lion" else 1.8
+        shared = 0.012 * spread * (row["seed"] % 5 - 2)
+        alone = 0.001 * (row["seed"] % 2 - 0.5) * (row["optimizer"] == "lion")
+        row["test"] = own + shared + alone
+    put(tmp_path, "adafactor_fresh", rows)
+    found = families.CHECKS["C030"](Evidence(tmp_path))
+    assert (found.verdict, found.n) == (verdict, 10)
+    assert ("shown at the settings found only" in found.note) == is_of_settings
+    assert "alike means within 0.017 nats per token" in found.note
+
+
 def test_a_gain_of_fresh_seeds_has_the_luck_of_tuning_in_it(tmp_path: Path) -> None:
     tuning(tmp_path)
     fresh(tmp_path, 1.784)  # lower by 0.01 +- 0.006 at these settings
