@@ -154,11 +154,13 @@ def test_diverged_runs_are_all_told() -> None:
     assert not any(study.endswith("fresh") for _, study, _ in count)
     tiny = [count["mlp_proxy", "tiny", name] for name in ("lion", "adamw")]
     lamb = count["lm_proxy", "since_2023", "lamb"]
-    assert sum(count.values()) == sum(tiny) + lamb + sum(beside.values())
+    third = count["lm_proxy", "adafactor", "lion"]
+    assert sum(count.values()) == sum(tiny) + lamb + third + sum(beside.values())
     assert (
         f"{len(lost)} of these runs diverged, all of them while tuning, where learning rate or "
         f"weight decay is large: {lamb} of LAMB on `lm_proxy`; {tiny[0]} of Lion and {tiny[1]} of "
-        "AdamW with 200 examples on `mlp_proxy`; and beside the discovered program "
+        f"AdamW with 200 examples on `mlp_proxy`; beside Adafactor {third} of Lion; and beside the "
+        "discovered program "
         f"{beside['lion']} of Lion and {beside['adamw']} of AdamW."
     ) in said("results/studies/README.md")
 
