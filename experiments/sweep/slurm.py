@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 from experiments.config import ConfigError, UserError
+from experiments.files import say
 from experiments.launch import LAUNCHER_VARIABLE
 from experiments.sweep.deaths import leases_of, note_death
 from experiments.sweep.holders import process_start
@@ -30,7 +31,7 @@ from experiments.sweep.manifest import Sweep
 from experiments.sweep.submitting import (
     MAX_TIMEOUTS,
     import_from,
-    is_queued,
+    queue_of,
     sbatch_options,
     submitting,
 )
@@ -125,10 +126,14 @@ def _watch(sweep: Sweep, array: str, num_workers: int, folder: Path) -> int:
     """Shows how it goes while any task of the array is queued or running and has work."""
     try:
         with Live(sweep, num_workers) as live:
-            while is_queued(array):
+            reasons: set[str] = set()
+            while tasks := queue_of(array):
                 if set(sweep.states().values()) <= SETTLED:  # the others would find nothing to do
                     subprocess.run(["scancel", "--state=PENDING", array], check=False)
                     break
+                if (now := set(tasks)) != reasons and all(t.startswith("PENDING") for t in now):
+                    say(f"no task runs; SLURM says: {', '.join(sorted(now))}\n", sys.stdout)
+                reasons = now
                 for _ in range(LOOKS):
                     live.show()
                     time.sleep(POLL_SECONDS)

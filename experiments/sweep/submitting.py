@@ -58,8 +58,13 @@ def submitting(num_workers_key: str) -> Iterator[None]:
 
 def is_queued(array: str) -> bool:
     """Whether any task of a job array waits or runs, as far as SLURM says."""
-    command = ["squeue", "--noheader", "--format=%T", f"--jobs={array}"]
+    return bool(queue_of(array))
+
+
+def queue_of(array: str) -> list[str]:
+    """State and reason of each task of an array that waits or runs; "unknown" if SLURM is away."""
+    command = ["squeue", "--noheader", "--format=%T %r", f"--jobs={array}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:  # "Invalid job id": forgotten; anything else: ask again
-        return "nvalid job id" not in done.stderr
-    return bool(done.stdout.strip())
+        return [] if "nvalid job id" in done.stderr else ["unknown"]
+    return done.stdout.strip().splitlines()

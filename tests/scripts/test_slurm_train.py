@@ -1,4 +1,4 @@
-"""`scripts/slurm_train.sh` with commands that look like SLURM's: what it starts, when it requeues."""
+"""`scripts/slurm_train.sh` with commands that look like SLURM's: what it starts and requeues."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = {
-    "scontrol": 'case "$1" in show) echo "first";; --oneliner) cat job;; *) echo "$*" >>asked;; esac',
+    "scontrol": 'case "$1" in show) echo first;; --oneliner) cat job;; *) echo "$*" >>asked; esac',
     "srun": 'echo "$*" >srun; env >environment; SLURM_PROCID=1 SLURM_LOCALID=1 SLURM_NTASKS=4 '
     'SLURM_STEP_TASKS_PER_NODE="2(x2)" "${@:4}"; exit $(cat code)',
     "python": 'echo "$RANK of $WORLD_SIZE, $LOCAL_RANK of $LOCAL_WORLD_SIZE: $*" >process',
