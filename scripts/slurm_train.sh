@@ -32,6 +32,7 @@ step=$!
 wait $step
 code=$?
 while kill -0 $step 2>/dev/null; do wait $step; code=$?; done
-is_cancelled() { scontrol --oneliner show job "$SLURM_JOB_ID" | grep -q 'JobState=CANCELLED'; }
-[ $code = 143 ] && ! is_cancelled && scontrol requeue "$SLURM_JOB_ID"  # told to stop: saved
+# Cancelled, it is completing by now; preempted without time to save, SLURM queues it itself.
+is_running() { scontrol --oneliner show job "$SLURM_JOB_ID" | grep -q "JobState=RUNNING"; }
+[ $code = 143 ] && is_running && scontrol requeue "$SLURM_JOB_ID"  # told to stop: saved
 exit $code

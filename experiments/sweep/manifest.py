@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,7 +175,7 @@ class Sweep:
     def cure(self) -> str:
         """The command that gives failed cells new tries."""
         is_usual = self.path.parent == Path("results/sweeps")
-        name = self.name if is_usual else str(self.path)
+        name = self.name if is_usual else shlex.quote(str(self.path))
         return f"{script('sweep')} resume {name} --retry-failed"
 
     def states(self) -> dict[str, str]:

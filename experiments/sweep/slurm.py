@@ -189,7 +189,7 @@ class Task:
             if code not in _ENDS and not told:
                 is_idle = self._note_death(worker[0].pid, born, code)
                 idle_deaths = idle_deaths + 1 if is_idle else 0
-        if (told or code in _TOLD) and not _is_cancelled():
+        if (told or code in _TOLD) and not _is_ending():
             assert callable(requeue)
             requeue(signal.SIGUSR2, None)
         return code
@@ -220,10 +220,13 @@ _ENDS = (0, 2, *_TOLD)
 """Exit codes of workers that are not followed by another: done, refused (a line says why), told."""
 
 
-def _is_cancelled() -> bool:
-    """Whether the user has ended this job: then it must not come back."""
+def _is_ending() -> bool:
+    """Whether SLURM ends this job: cancelled, it must not come back; else SLURM queues it again.
+
+    A job that was cancelled is completing while its processes save.
+    """
     job = os.environ.get("SLURM_JOB_ID", "")
     command = ["scontrol", "--oneliner", "show", "job", job]
     shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     state = re.search(r"JobState=(\w+)", shown)
-    return state is not None and state[1] == "CANCELLED"
+    return state is not None and state[1] != "RUNNING"

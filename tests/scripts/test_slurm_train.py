@@ -48,7 +48,7 @@ def test_each_process_knows_its_place_and_has_its_cores(cluster: Path) -> None:
 
 @pytest.mark.parametrize(
     ("code", "state", "comes_back"),
-    [(143, "RUNNING", True), (143, "CANCELLED by 0", False), (137, "RUNNING", False)],
+    [(143, "RUNNING", True), (143, "COMPLETING", False), (137, "RUNNING", False)],
 )
 def test_only_a_run_that_was_told_and_has_saved_is_queued_again(
     cluster: Path, code: int, state: str, comes_back: bool

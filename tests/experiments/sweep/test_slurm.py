@@ -171,7 +171,7 @@ def task(path: Path, monkeypatch: pytest.MonkeyPatch, requeued: Path) -> Any:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
-@pytest.mark.parametrize("state", ["RUNNING", "CANCELLED by 0"])
+@pytest.mark.parametrize("state", ["RUNNING", "COMPLETING"])
 def test_a_task_that_is_told_saves_and_queues_itself_again_unless_cancelled(
     cluster: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, state: str
 ) -> None:
