@@ -9,7 +9,7 @@
 # before its time is over, or when it is preempted, the run saves and leaves, and the job is queued
 # again; it goes on from there, on as many machines as it then gets. One that was cancelled stays
 # so. A process that is killed takes the others with it, within two minutes. PYTHON: another
-# interpreter.
+# interpreter; MASTER: another address of the first machine.
 #SBATCH --job-name=lion
 #SBATCH --signal=TERM@300
 #SBATCH --requeue

@@ -41,7 +41,7 @@ def test_alone_or_one_of_several(environment: pytest.MonkeyPatch) -> None:
 def test_half_of_it_is_refused(
     environment: pytest.MonkeyPatch, told: dict[str, str], said: str
 ) -> None:
-    """A run that took itself for the second of one process would train, and write nothing."""
+    """A run that took itself for the second of one process trained, and said nothing."""
     for name, value in told.items():
         environment.setenv(name, value)
     with pytest.raises(ConfigError, match=said):
