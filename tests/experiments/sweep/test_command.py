@@ -238,12 +238,12 @@ def test_a_machine_without_gpus_does_not_choose_the_precision_of_workers_with_th
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "uses_gpu", lambda device: False)
-    asked = ["optimizer=lion", "seed=0,1", "launcher=slurm"]
+    monkeypatch.setenv("PATH", str(tmp_path))  # on a cluster this would send a job
+    asked = ["optimizer=lion", "seed=0,1", "launcher=slurm", "launch.device=auto"]
     for gpus in ("launcher.gpus_per_task=1", "launcher.extra={gres: 'gpu:1'}"):
         code, said = call(*asked, gpus)
         assert code == 2 and "say train.precision=bf16 or train.precision=fp32" in said
     assert not (tmp_path / "sweeps").exists()
-    monkeypatch.setenv("PATH", str(tmp_path))  # on a cluster this would send a job
     code, said = call(*asked, "launcher.gpus_per_task=1", "train.precision=fp32")
     assert code == 2 and "there is no SLURM here" in said
 
