@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from experiments import start_from, trust
+from experiments import inherited, start_from, trust
 from experiments.build import TRACEBACK_VARIABLE
 from experiments.compose import compose as compose
 from experiments.compose import compose_cells as compose_cells
@@ -122,7 +122,9 @@ def run_job(config: RunConfig) -> int:
     if config.job == "train":
         start_from.check(config)
     is_parallel = config.job in ("train", "evaluate")
-    if is_parallel and config.launch.num_processes > 1 and "RANK" not in os.environ:
+    if not is_parallel and config.job not in WITHOUT_DATA:
+        inherited.refuse_several(f"job={config.job}")
+    if is_parallel and config.launch.num_processes > 1 and inherited.place()[1] == 1:
         from experiments import launch
 
         return launch.run(config)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,8 +18,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from experiments.config import ConfigError, LaunchConfig
+from experiments import inherited
+from experiments.config import ConfigError, LaunchConfig, UserError
+from experiments.files import say
 from experiments.launch import STORE_VARIABLE
+
+WAIT_SECONDS = 30.0
+"""How long a process waits for the others without a word."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +117,16 @@ def _gather_unequal(rows: Tensor, size: int) -> Tensor:
 
 @contextlib.contextmanager
 def joined(launch: LaunchConfig) -> Iterator[World]:
-    """Joins the processes of this run, and leaves them at the end.
+    """Joins the processes of this run; at the end they wait for the main one, and leave together.
+
+    The main process may have a checkpoint to write, and whoever has started them takes one that
+    left long before for one that was lost.
 
     Raises:
         ConfigError: where the wanted device is not there.
+        UserError: where the others cannot be met.
     """
-    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, size = inherited.place()
     device = _choose_device(launch.device)
     if launch.num_threads is not None:
         torch.set_num_threads(launch.num_threads)
@@ -123,15 +134,37 @@ def joined(launch: LaunchConfig) -> Iterator[World]:
         yield World(0, 1, device)
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    store = os.environ.get(STORE_VARIABLE)
-    init_method = f"file://{store}" if store else "env://"
-    dist.init_process_group(backend, init_method=init_method, rank=rank, world_size=size)
+    _meet(backend, rank, size)
+    world = World(rank, size, device)
     try:
-        yield World(rank, size, device)
+        yield world
     except BaseException:
         _leave_alone(device)
         raise
+    with contextlib.suppress(RuntimeError):  # the main one has failed, and says so itself
+        world.share(None)
     dist.destroy_process_group()
+
+
+def _meet(backend: str, rank: int, size: int) -> None:
+    """Waits for all processes; says for whom, if it takes long."""
+    store = os.environ.get(STORE_VARIABLE)
+    if store:
+        dist.init_process_group(backend, init_method=f"file://{store}", rank=rank, world_size=size)
+        return
+    where = " port ".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
+    whom = f"process {rank} of {size} (RANK, WORLD_SIZE): the others, at {where}"
+    remedy = "start all of them, or unset RANK and WORLD_SIZE for a run of one process"
+    timer = threading.Timer(WAIT_SECONDS, say, (f"{whom}, are waited for: {remedy}\n", sys.stderr))
+    timer.daemon = True
+    timer.start()
+    try:
+        dist.init_process_group(backend, init_method="env://", rank=rank, world_size=size)
+    except (ValueError, RuntimeError) as error:
+        first = str(error).strip().partition("\n")[0][:200]
+        raise UserError(f"{whom}, are not met: {remedy}. {first}") from error
+    finally:
+        timer.cancel()
 
 
 def _leave_alone(device: torch.device) -> None:
@@ -169,6 +202,20 @@ def _gpu_number(count: int) -> int:
             "processes as GPUs (launch.num_processes), or set launch.device=cpu"
         )
     return number
+
+
+def check_same_run(world: World, run_id: str) -> None:
+    """Refuses processes that were started for several runs: their gradients would be mixed.
+
+    Raises:
+        UserError: in every process.
+    """
+    main = world.share(run_id)
+    if others := int(world.sum(torch.tensor(int(run_id != main)))):
+        raise UserError(
+            f"{others} of {world.size} processes would train another run than {main}, that of the "
+            "main one: start all with the same command, pages and files"
+        )
 
 
 def processes_of_a_host(world: World) -> int:

@@ -91,6 +91,14 @@ def make_folder(path: Path) -> None:
         ) from error
 
 
+def cannot_lock(path: Path, error: OSError) -> UserError:
+    """What to say where a file system has no locks: two processes could write one folder."""
+    return UserError(
+        f"cannot lock {path} ({error.strerror or error}): results must lie on a file system with "
+        "file locks (Lustre: mounted with flock): choose another with results_dir=PATH"
+    )
+
+
 def sync_folder(folder: Path) -> None:
     """Makes what was renamed or made in a folder survive a power loss, where the disk can."""
     with contextlib.suppress(OSError):  # not every file system can

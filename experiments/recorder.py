@@ -13,7 +13,7 @@ from typing import Any
 
 from experiments import ended, header, sources
 from experiments.config import RunConfig, UserError
-from experiments.distributed import World
+from experiments.distributed import World, check_same_run
 from experiments.identity import run_id
 from experiments.ledger import digest, num_lost
 from experiments.live_line import LiveLine, duration
@@ -79,6 +79,7 @@ class Recorder:
                     problem, cause = str(error), error
             if problem := world.share(problem):
                 raise cause if isinstance(cause, UserError) else UserError(problem)
+            check_same_run(world, recorder.run_id)
             try:
                 yield recorder
             except BaseException as error:

@@ -26,8 +26,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import inherited
 from experiments.config import UserError
-from experiments.files import make_folder
+from experiments.files import cannot_lock, make_folder
 from experiments.files import now as now
 from experiments.files import read_json as read_json
 from experiments.files import replacing as replacing
@@ -155,11 +156,15 @@ class Folder:
         handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         _lock_handles.add(handle)
         try:
-            if not _take(handle):
+            try:
+                is_ours = _take(handle)
+            except OSError as error:
+                raise cannot_lock(self.path / ".lock", error) from error
+            if not is_ours:
                 holder = os.read(handle, 200).decode(errors="replace") or "another process"
                 raise HeldError(
                     f"run {self.path.name} is being trained already, by {holder}: "
-                    "wait for it or stop it"
+                    f"wait for it or stop it{inherited.who_else()}"
                 )
             with contextlib.suppress(OSError):  # a full disk: then the holder has no name
                 os.ftruncate(handle, 0)
@@ -177,6 +182,8 @@ class Folder:
             return False
         try:
             return not _try_lock(handle, fcntl.LOCK_SH)
+        except OSError:  # no locks there
+            return False
         finally:
             os.close(handle)
 

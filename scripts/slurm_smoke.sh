@@ -94,4 +94,21 @@ assert resumed, "no run was resumed"
 print(f"    resumed: {', '.join(resumed)}")
 CHECK
 [ $code = 0 ] || exit 1
+
+say "a job that is cancelled: while it saves it does not count as running, by which it is known"
+cat >"$work/probe.sh" <<'PROBE'
+#!/bin/bash
+trap : TERM
+srun bash -c 'trap "exit 143" TERM; sleep 60 & wait' &
+step=$!
+while kill -0 $step 2>/dev/null; do wait $step; done
+scontrol --oneliner show job "$SLURM_JOB_ID" | grep -o 'JobState=[A-Z]*'
+PROBE
+probe=$(sbatch --parsable --partition=low --output="$work/probe.txt" "$work/probe.sh")
+is_stepping() { [ -n "$(squeue --noheader --steps --jobs="$probe" | grep "$probe\.0")" ]; }
+for _ in $(seq 60); do is_stepping && break; sleep 0.5; done
+scancel "$probe"
+for _ in $(seq 60); do grep -qs JobState "$work/probe.txt" && break; sleep 0.5; done
+grep JobState "$work/probe.txt" | sed 's/^/    /' || true
+grep -q 'JobState=C' "$work/probe.txt" || { say "FAILED: it would queue itself again"; exit 1; }
 say "PASSED: 6 of 6 cells finished, each once; the preempted one was saved, requeued and resumed"

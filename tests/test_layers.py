@@ -25,6 +25,7 @@ LEVELS = [
         "experiments.checks",
         "experiments.identity",
         "experiments.launch",
+        "experiments.inherited",
         "experiments.store",
         "experiments.files",
         "experiments.ledger",
@@ -116,6 +117,7 @@ QUICK = (
 STANDARD_LIBRARY_ONLY = (
     *QUICK,
     "experiments.launch",
+    "experiments.inherited",
     "experiments.store",
     "experiments.files",
     "experiments.ledger",

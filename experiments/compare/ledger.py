@@ -24,7 +24,7 @@ from typing import Any
 
 from experiments.compare.asking import Answer, Ask
 from experiments.config import UserError
-from experiments.files import replacing
+from experiments.files import cannot_lock, replacing
 from experiments.store import now, read_json, write_json
 
 NUM_FAILURES_AT_FIRST = 3
@@ -67,6 +67,8 @@ class Ledger:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UserError(f"{self.path}: another process is at this comparison") from None
+            except OSError as error:
+                raise cannot_lock(self.path / ".lock", error) from None
             self._mend()
             self._read()
             self._check_same(about, may_change)

@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from experiments import limits, start_from
+from experiments import inherited, limits, start_from
 from experiments.build import build, check_target
 from experiments.compose import Composed, compose_pages
 from experiments.config import ConfigError, from_dict
@@ -29,7 +29,7 @@ from experiments.explain import nearest
 from experiments.identity import OPERATIONAL_DATA_KEYS
 from experiments.pages import CONF, from_dotlist, groups_of, load_page, proxy_of, script
 from experiments.ranges import SEED, check_all
-from experiments.sweep import space, writing
+from experiments.sweep import elsewhere, space, writing
 from experiments.sweep.manifest import Cell, Sweep
 from experiments.sweep.request import Request, parse_value
 from experiments.sweep.request import parse as parse
@@ -43,9 +43,11 @@ NOT_A_SWEEP = -1
 
 
 def plan(
-    request: Request, page: SweepPage, config_dir: str | None = None
+    request: Request, page: SweepPage, config_dir: str | None = None, has_gpus: bool = False
 ) -> tuple[list[Cell], set[str]]:
     """The cells of a request, seeds outermost: a sweep that is stopped early is still fair.
+
+    `has_gpus`: the workers are given GPUs, which this machine may lack.
 
     Returns:
         The cells without repetition, and the columns that are conditions.
@@ -71,6 +73,8 @@ def plan(
         conditions |= axes
         wanted = [{**trial, "seed": seed} for seed in seeds for trial in trials]
         configs = _pages(tuple(base), config_dir).with_each(wanted)
+        if has_gpus:
+            elsewhere.check_precision(configs)
         extra = {k: v for k, v in chosen.items() if k not in ("experiment", "optimizer")}
         cells += [
             Cell.of(config, {**extra, **each}) for config, each in zip(configs, wanted, strict=True)
@@ -162,7 +166,7 @@ def prepare(
     request = parse(overrides, groups_of(folders))
     section = launcher_section(request.launcher, request.launcher_changes, folders)
     page = sweep_page(request, folders)
-    cells, conditions = plan(request, page, config_dir)
+    cells, conditions = plan(request, page, config_dir, elsewhere.has_gpus(section))
     check_data(cells, is_here=section["_target_"] == TRAINS_HERE)
     runs_dir = Path(cells[0].config["results_dir"])
     sweep = writing.write(
@@ -234,7 +238,11 @@ def launch(path: Path, launcher: str, changes: Sequence[str], folders: Sequence[
 
     Returns:
         The exit code.
+
+    Raises:
+        ConfigError: in one of several processes.
     """
+    inherited.refuse_several("a sweep")
     return build(launcher_section(launcher, changes, folders), "launcher", path)
 
 

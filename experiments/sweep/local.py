@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import re
@@ -18,8 +17,9 @@ from pathlib import Path
 from experiments.config import UserError
 from experiments.files import say
 from experiments.launch import LAUNCHER_VARIABLE
-from experiments.sweep.holders import machine, process_start
-from experiments.sweep.leases import FAILED, KILLED, LOST
+from experiments.sweep.deaths import note_death
+from experiments.sweep.holders import process_start
+from experiments.sweep.leases import LOST
 from experiments.sweep.live import Live
 from experiments.sweep.manifest import Sweep
 from experiments.sweep.processes import environment, leave_with_parent, told_to_stop
@@ -29,8 +29,6 @@ MAX_IDLE_DEATHS = 3
 POLL_SECONDS = 0.5
 SETTLED = {"finished", "diverged", "failed"}
 DEVICES = Path("/dev")
-_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""What ends a process that is not at fault; a crash has other signals."""
 
 
 def launch(
@@ -123,26 +121,11 @@ class Crew:
     def _note_death(self, worker: BaseProcess) -> None:
         """Says in the leases of a worker that died what it died of.
 
-        Told to stop, or killed from outside: that is not the fault of its cells. Nor can it be
-        told whose fault it is where several were trained together.
+        Told to stop: that is not the fault of its cells.
         """
         code = worker.exitcode
-        if not code or code == LOST or self._stopped():
-            return
-        word = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        for lease in (one for all_of in self._sweep.leases.scan().values() for one in all_of):
-            facts = lease.facts
-            is_its_own = (facts["pid"], facts.get("machine")) == (worker.pid, machine())
-            if not is_its_own or facts.get("born") != self._born.get(worker.pid) or lease.outcome:
-                continue
-            is_outside = -code in _FROM_OUTSIDE or facts.get("together", 1) != 1
-            hint = "; perhaps the memory was full" if -code == signal.SIGKILL else ""
-            with contextlib.suppress(OSError):
-                lease.release(
-                    KILLED if is_outside else FAILED,
-                    f"its process died of {word}{hint} (once given up, {self._sweep.cure} tries "
-                    "again)",
-                )
+        if code and code != LOST and not self._stopped():
+            note_death(self._sweep, worker.pid, self._born.get(worker.pid), code)
 
     def _is_needed(self, exit_code: int | None) -> bool:
         """Whether a worker that has ended is to be followed by another.

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments import trust
-from experiments.config import ConfigError, RunConfig, from_dict, to_dict
+from experiments.config import ConfigError, RunConfig, UserError, from_dict, to_dict
 from experiments.files import stamp
 from experiments.identity import run_id
 from experiments.pages import script
@@ -85,7 +86,23 @@ class Sweep:
         self._final: dict[str, str] = {}
         self._known: set[str] = set()  # cells whose configuration was looked at
         self.refresh()
+        self._check_place()
         self.leases = Leases(path / "leases", float(self.manifest["lease_seconds"]))
+
+    def _check_place(self) -> None:
+        """Refuses a call from another folder: it would train all anew, beside the runs there are.
+
+        Raises:
+            UserError: names the folder to call it in.
+        """
+        runs = Path(self.manifest["runs_dir"])
+        begun = next((c["folder"] for c in self.manifest.get("calls", []) if "folder" in c), None)
+        if begun is None or not self.path.resolve().is_relative_to(begun):  # moved since
+            return
+        if runs.resolve() != (Path(begun) / runs).resolve():
+            raise UserError(
+                f"the runs of the sweep {self.path} lie in {runs} of {begun}: call this there (cd)"
+            )
 
     def refresh(self) -> None:
         """Reads the manifest again if it has grown."""
@@ -158,7 +175,7 @@ class Sweep:
     def cure(self) -> str:
         """The command that gives failed cells new tries."""
         is_usual = self.path.parent == Path("results/sweeps")
-        name = self.name if is_usual else str(self.path)
+        name = self.name if is_usual else shlex.quote(str(self.path))
         return f"{script('sweep')} resume {name} --retry-failed"
 
     def states(self) -> dict[str, str]:

@@ -19,14 +19,28 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from experiments.config import UserError
+from experiments.config import ConfigError, UserError
+from experiments.files import say
 from experiments.launch import LAUNCHER_VARIABLE
+from experiments.sweep.deaths import leases_of, note_death
+from experiments.sweep.holders import process_start
+from experiments.sweep.leases import LOST
 from experiments.sweep.live import Live
+from experiments.sweep.local import MAX_IDLE_DEATHS, SETTLED
 from experiments.sweep.manifest import Sweep
+from experiments.sweep.submitting import (
+    MAX_TIMEOUTS,
+    import_from,
+    queue_of,
+    sbatch_options,
+    submitting,
+)
 
 POLL_SECONDS = 2.0
-MAX_TIMEOUTS = 1000
-"""How often a task may run into its time limit: each time it goes on where it was."""
+LOOKS = 5
+"""At the ledger, for each time that SLURM is asked for its queue."""
+EARLY_SECONDS = 60
+"""SLURM may warn so much earlier than it was asked to."""
 
 
 def launch(
@@ -51,14 +65,17 @@ def launch(
         0 if every cell is done (without `wait`: if the jobs were submitted), 1 if not.
 
     Raises:
-        UserError: without submitit or SLURM, or if SLURM refuses the job.
+        UserError: without submitit or SLURM, if SLURM refuses the job, or if no worker could
+            train a cell.
     """
     submitit = _import_submitit()
+    _check_times(timeout_min, signal_delay_s)
     sweep = Sweep(path)
-    num_missing = sum(sweep.final_state(cell) is None for cell in sweep.cells)
-    if not num_missing:
+    missing = [cell for cell in sweep.cells if sweep.final_state(cell) is None]
+    if not missing:
         return 0
-    count = min(num_workers, num_missing)
+    num_processes = max(sweep.config(cell).launch.num_processes for cell in missing)
+    count = min(num_workers, len(missing))
     folder = path.resolve() / "slurm"
     executor = submitit.SlurmExecutor(folder=folder / "%j", max_num_timeout=MAX_TIMEOUTS)
     root = Path(__file__).resolve().parent.parent.parent
@@ -71,18 +88,17 @@ def launch(
         "partition": partition,
         "account": account,
         "mem": f"{round(mem_gb * 1024)}M" if mem_gb else None,
-        "setup": [f'export PYTHONPATH="{root}:$PYTHONPATH"', *setup],
+        "setup": [*setup, import_from(root)],
         "srun_args": [f"--cpus-per-task={cpus_per_task}"],
-        "additional_parameters": {"requeue": True, **(extra or {})},
+        "additional_parameters": sbatch_options(extra or {}),
     }
     executor.update_parameters(**{k: v for k, v in options.items() if v is not None})
-    try:
-        jobs = executor.map_array(Task(path.resolve(), max_group), range(count))
-    except Exception as error:  # submitit's own error holds what sbatch has said
-        raise UserError(f"SLURM refuses the job: {' '.join(str(error).split())}") from error
+    task = Task(path.resolve(), max_group, max(1, cpus_per_task // num_processes))
+    with submitting("launcher.num_workers"):
+        jobs = executor.map_array(task, range(count))
     array = str(jobs[0].job_id).partition("_")[0]
     print(f"submitted: job array {array} of {count} tasks; logs in {folder}", flush=True)
-    return _watch(sweep, array, count) if wait else 0
+    return _watch(sweep, array, count, folder) if wait else 0
 
 
 def _import_submitit() -> Any:
@@ -95,40 +111,58 @@ def _import_submitit() -> Any:
     return submitit
 
 
-def _watch(sweep: Sweep, array: str, num_workers: int) -> int:
-    """Shows how it goes while any task of the array is queued or running."""
+def _check_times(timeout_min: int, signal_delay_s: int) -> None:
+    """Refuses tasks that would be told to leave as soon as they begin, for ever."""
+    needed = -(-(signal_delay_s + EARLY_SECONDS) // 60) + 1
+    if timeout_min < needed:
+        raise ConfigError(
+            f"launcher.timeout_min={timeout_min} with launcher.signal_delay_s={signal_delay_s}: a "
+            f"task would be told to save before it trains; set launcher.timeout_min={needed} or "
+            "more, or a shorter launcher.signal_delay_s"
+        )
+
+
+def _watch(sweep: Sweep, array: str, num_workers: int, folder: Path) -> int:
+    """Shows how it goes while any task of the array is queued or running and has work."""
     try:
         with Live(sweep, num_workers) as live:
-            while _is_queued(array):
-                live.show()
-                time.sleep(POLL_SECONDS)
+            reasons: set[str] = set()
+            while tasks := queue_of(array):
+                if set(sweep.states().values()) <= SETTLED:  # the others would find nothing to do
+                    subprocess.run(["scancel", "--state=PENDING", array], check=False)
+                    break
+                if (now := set(tasks)) != reasons and all(t.startswith("PENDING") for t in now):
+                    say(f"no task runs; SLURM says: {', '.join(sorted(now))}\n", sys.stdout)
+                reasons = now
+                for _ in range(LOOKS):
+                    live.show()
+                    time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
         print(f"The jobs go on. To stop them: scancel {array}", file=sys.stderr)
         return 130
     states = list(sweep.states().values())
     left = [state for state in states if state not in ("finished", "diverged")]
     if left:
-        print(f"{len(left)} cells are not done and no job is left; call again to go on.")
+        print(
+            f"{len(left)} cells are not done and no job is left; call again to go on. "
+            f"What the tasks said: {folder}/{array}*/"
+        )
     return 1 if left else 0
-
-
-def _is_queued(array: str) -> bool:
-    command = ["squeue", "--noheader", "--format=%T", f"--jobs={array}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:  # "Invalid job id": forgotten; anything else: ask again
-        return "nvalid job id" not in done.stderr
-    return bool(done.stdout.strip())
 
 
 class Task:
     """One task of the array. submitit pickles it, and calls it again after a requeue."""
 
-    def __init__(self, path: Path, max_group: int) -> None:
+    def __init__(self, path: Path, max_group: int, threads: int = 1) -> None:
         self.path = path
         self.max_group = max_group
+        self.threads = threads
 
     def __call__(self, number: int) -> int:
-        """Runs a worker to its end; queues itself again if SLURM wants the node back."""
+        """Runs a worker to its end; queues itself again if SLURM wants the node back.
+
+        A worker that dies is followed by another.
+        """
         told: list[int] = []
         worker: list[subprocess.Popen[bytes]] = []
 
@@ -142,16 +176,20 @@ class Task:
         requeue = signal.getsignal(signal.SIGUSR2)  # submitit's
         for received in (signal.SIGUSR2, signal.SIGTERM):
             signal.signal(received, pass_on)
-        code = _WORKER_LOST
-        while code == _WORKER_LOST and not told:
+        code, idle_deaths = LOST, 0
+        while code not in _ENDS and idle_deaths < MAX_IDLE_DEATHS and not told:
             worker[:] = [self._start()]
+            born = process_start(worker[0].pid)
             if told:  # perhaps before it was in the list
                 worker[0].terminate()
             while (polled := worker[0].poll()) is None:
                 time.sleep(0.1)
             code = polled
-        print(f"task {number}: its worker left with exit code {code}", flush=True)
-        if (told or code in (128 + signal.SIGTERM, -signal.SIGTERM)) and not _is_cancelled():
+            print(f"task {number}: its worker left with exit code {code}", flush=True)
+            if code not in _ENDS and not told:
+                is_idle = self._note_death(worker[0].pid, born, code)
+                idle_deaths = idle_deaths + 1 if is_idle else 0
+        if (told or code in _TOLD) and not _is_ending():
             assert callable(requeue)
             requeue(signal.SIGUSR2, None)
         return code
@@ -159,7 +197,16 @@ class Task:
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "experiments.sweep.worker", str(self.path), "--no-wait"]
         environment = {**os.environ, LAUNCHER_VARIABLE: "slurm"}
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # SLURM may bind nobody to its cores
+            environment.setdefault(name, str(self.threads))
         return subprocess.Popen([*command, f"--max-group={self.max_group}"], env=environment)
+
+    def _note_death(self, pid: int, born: str | None, code: int) -> bool:
+        """Notes it where the worker was at a cell; returns whether it had taken none."""
+        sweep = Sweep(self.path)
+        if code != LOST:
+            note_death(sweep, pid, born, code)
+        return not leases_of(sweep, pid, born)
 
     def checkpoint(self, number: int) -> Any:
         """What submitit runs after a requeue: the same again, since runs resume by themselves."""
@@ -168,14 +215,18 @@ class Task:
         return submitit.helpers.DelayedSubmission(self, number)
 
 
-_WORKER_LOST = 75
-"""`worker.LOST`, without its imports."""
+_TOLD = (128 + signal.SIGTERM, -signal.SIGTERM)
+_ENDS = (0, 2, *_TOLD)
+"""Exit codes of workers that are not followed by another: done, refused (a line says why), told."""
 
 
-def _is_cancelled() -> bool:
-    """Whether the user has ended this job: then it must not come back."""
+def _is_ending() -> bool:
+    """Whether SLURM ends this job: cancelled, it must not come back; else SLURM queues it again.
+
+    A job that was cancelled is completing while its processes save.
+    """
     job = os.environ.get("SLURM_JOB_ID", "")
     command = ["scontrol", "--oneliner", "show", "job", job]
     shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     state = re.search(r"JobState=(\w+)", shown)
-    return state is not None and state[1] == "CANCELLED"
+    return state is not None and state[1] != "RUNNING"

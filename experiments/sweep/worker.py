@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import launch
+from experiments import inherited, launch
 from experiments.checkpoint import CheckpointError
 from experiments.config import RunConfig, UserError
 from experiments.files import FULL, say
@@ -55,6 +55,7 @@ class Worker:
         Returns:
             The exit code: 0, or 128 + the signal that ended it.
         """
+        inherited.forget_place()
         with Listener() as listener:
             try:
                 while not listener.told and (max_cells is None or max_cells > 0):

@@ -17,7 +17,7 @@ from typing import Any
 
 from experiments import trust
 from experiments.config import ConfigError, UserError
-from experiments.files import make_folder
+from experiments.files import cannot_lock, make_folder
 from experiments.store import MANIFEST_VERSION, now, read_sweep, write_text
 from experiments.sweep.manifest import Cell, Sweep, cells_of
 from experiments.sweep.space import short
@@ -112,7 +112,9 @@ def _is_equal(budget: dict[str, int]) -> bool:
 
 
 def _call() -> dict[str, str]:
-    return {"started": now(), "host": socket.gethostname(), "command": " ".join(sys.argv)}
+    command = " ".join(sys.argv)
+    where = {"host": socket.gethostname(), "folder": os.getcwd()}
+    return {"started": now(), **where, "command": command}
 
 
 def _check_same(path: Path, before: dict[str, Any], fixed: list[str], runs_dir: str) -> None:
@@ -165,7 +167,10 @@ def _order(value: Any) -> tuple[int, Any]:
 def _locked(path: Path) -> Iterator[None]:
     handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            raise cannot_lock(path / ".lock", error) from error
         yield
     finally:
         os.close(handle)

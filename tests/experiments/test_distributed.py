@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import time
 from pathlib import Path
 
 import forked
@@ -12,7 +13,8 @@ import pytest
 import tiny
 import torch
 
-from experiments import launch
+from experiments import distributed, launch, runner
+from experiments.config import LaunchConfig, UserError
 from experiments.store import read_json, read_rows
 
 # Dropout and norms over the micro-batch are kept equal by equal micro-batches: their noise is
@@ -91,3 +93,56 @@ def test_a_signal_to_one_process_stops_both(tmp_path: Path) -> None:
     status = read_json(path.parent / "status.json")
     assert status["state"] == "interrupted"
     assert forked.weights(config)["step"] == status["step"]
+
+
+def test_nobody_leaves_before_the_main_process(tmp_path: Path) -> None:
+    """Whoever has started them takes the first that has left for a failure, and ends the others."""
+
+    def work() -> bool:
+        with distributed.joined(LaunchConfig(device="cpu")) as world:
+            if world.is_main:
+                time.sleep(0.3)  # saves
+                (tmp_path / "saved").touch()
+        return (tmp_path / "saved").exists()
+
+    assert forked.call_ranks(work, 2) == [True, True]
+
+
+def test_who_waits_for_a_main_process_that_has_failed_leaves_without_a_word() -> None:
+    def work() -> str:
+        try:
+            with distributed.joined(LaunchConfig(device="cpu")) as world:
+                if world.is_main:
+                    raise ZeroDivisionError
+        except ZeroDivisionError:
+            return "failed"
+        return "left"
+
+    assert forked.call_ranks(work, 2) == ["failed", "left"]
+
+
+def test_processes_of_two_runs_are_refused(tmp_path: Path) -> None:
+    """Their gradients would be averaged, and one run recorded."""
+
+    def work() -> str:
+        try:
+            runner.run(tiny.config(tmp_path, seed=int(os.environ["RANK"])))
+        except UserError as error:
+            return str(error)
+        return "trained"
+
+    for said in forked.call_ranks(work, 2):
+        assert said.startswith("1 of 2 processes would train another run than tiny-lion-s0-")
+
+
+@pytest.mark.parametrize("name", ["MASTER_ADDR", "MASTER_PORT"])
+def test_who_cannot_meet_the_others_says_why(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    told = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "1"}
+    for key, value in told.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.delenv(name)
+    with (
+        pytest.raises(UserError, match=f"process 0 of 2 .*unset RANK and WORLD_SIZE .*{name}"),
+        distributed.joined(LaunchConfig(device="cpu")),
+    ):
+        pass

@@ -1,7 +1,7 @@
 """Long-lived SLURM tasks as workers on the queue of a shared folder, through submitit.
 
-A task that SLURM takes back or ends is queued again by `sbatch --requeue`; the batch that it had is
-taken over by another worker when its lease has run out.
+A task that SLURM takes back, or whose time is over, is queued again; the batch that it had is taken
+over by another worker when its lease has run out.
 """
 
 from __future__ import annotations
@@ -9,15 +9,26 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from experiments.config import UserError
 from experiments.search.executors import slurm_options
+from experiments.search.executors.executor import Answer
 from experiments.search.executors.queue import Queue
 from experiments.store import read_json, write_json
+from experiments.sweep.submitting import (
+    MAX_TIMEOUTS,
+    import_from,
+    is_queued,
+    sbatch_options,
+    submitting,
+)
 
 DEFAULTS: dict[str, Any] = {"timeout_min": 240, "cpus_per_task": 1, "mem_gb": 2}
+LOOK_SECONDS = 60.0
+"""How long without an answer until SLURM is asked whether any task is left."""
 
 
 class SlurmQueue(Queue):
@@ -45,7 +56,26 @@ class SlurmQueue(Queue):
         except BaseException:  # Ctrl-C, when SLURM may have taken them: they leave by themselves
             super().close()
             raise
-        print(f"submitted: job array {self._jobs[0].job_id} of {num_workers} tasks", flush=True)
+        self._array = str(self._jobs[0].job_id).partition("_")[0]
+        self._heard = time.monotonic()
+        print(f"submitted: job array {self._array} of {num_workers} tasks", flush=True)
+
+    def collect(self) -> list[Answer]:
+        """See `Executor`.
+
+        Raises:
+            UserError: also where no task is left that could answer.
+        """
+        answers = super().collect()
+        now = time.monotonic()
+        if answers or now - self._heard > LOOK_SECONDS:
+            self._heard = now
+            if not answers and not is_queued(self._array):
+                raise UserError(
+                    f"no task of job array {self._array} is left: call again to go on. What they "
+                    f"said: {self.folder / 'slurm' / self._array}*/"
+                )
+        return answers
 
     def close(self) -> None:
         """The workers leave by themselves; those still queued are cancelled."""
@@ -53,6 +83,24 @@ class SlurmQueue(Queue):
         for job in self._jobs:
             job.cancel()
         self._note.unlink(missing_ok=True)
+
+
+class Task:
+    """A worker until its folder is closed. submitit calls it again after a requeue."""
+
+    def __init__(self, folder: Path) -> None:
+        module = "experiments.search.executors.worker"
+        self.command = [sys.executable, "-m", module, str(folder)]
+
+    def __call__(self) -> int:
+        """Runs the worker to its end."""
+        return subprocess.run(self.command, check=False).returncode
+
+    def checkpoint(self) -> Any:
+        """What is run after a requeue: the same again, since batches are given out by leases."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
 
 
 def _cancel(jobs: list[str]) -> None:
@@ -73,7 +121,7 @@ def _submit(folder: Path, num_workers: int, options: dict[str, Any]) -> list[Any
         raise UserError(
             "search.executor=slurm: there is no SLURM here (no srun); take executor=pool"
         )
-    executor = submitit.SlurmExecutor(folder=folder / "slurm" / "%j")
+    executor = submitit.SlurmExecutor(folder=folder / "slurm" / "%j", max_num_timeout=MAX_TIMEOUTS)
     root = Path(__file__).resolve().parents[3]
     parameters = {
         "job_name": "search-worker",
@@ -82,16 +130,10 @@ def _submit(folder: Path, num_workers: int, options: dict[str, Any]) -> list[Any
         "mem": f"{round(options['mem_gb'] * 1024)}M",
         "partition": options.get("partition"),
         "account": options.get("account"),
-        "setup": [*options.get("setup", ()), f'export PYTHONPATH="{root}:$PYTHONPATH"'],
-        "additional_parameters": {"requeue": True, **options.get("extra", {})},
+        "setup": [*options.get("setup", ()), import_from(root)],
+        "additional_parameters": sbatch_options(options.get("extra", {})),
     }
     executor.update_parameters(**{k: v for k, v in parameters.items() if v is not None})
-    command = submitit.helpers.CommandFunction(
-        [sys.executable, "-m", "experiments.search.executors.worker", str(folder)]
-    )
-    try:
-        with executor.batch():
-            jobs = [executor.submit(command) for _ in range(num_workers)]
-    except Exception as error:  # submitit's own error holds what sbatch has said
-        raise UserError(f"SLURM refuses the job: {' '.join(str(error).split())}") from error
+    with submitting("search.num_workers"), executor.batch():
+        jobs = [executor.submit(Task(folder)) for _ in range(num_workers)]
     return jobs

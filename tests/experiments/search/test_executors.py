@@ -319,7 +319,7 @@ def test_real_ray_finds_the_same(inline: tuple[str, list[Any]]) -> None:
 class Slurm:
     """submitit's executor for SLURM, which starts its tasks at once, as threads."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, max_num_timeout: int) -> None:
         self.parameters: dict[str, Any] = {}
         self.threads: list[threading.Thread] = []
         Slurm.last = self
@@ -339,6 +339,8 @@ class Slurm:
 
     def submit(self, command: Any) -> Any:
         assert command.command[1:3] == ["-m", "experiments.search.executors.worker"]
+        again = command.checkpoint().function  # after a requeue, at the end of its time, too
+        assert again.command == command.command
         self.threads += started(Path(command.command[3]), 1)
         return types.SimpleNamespace(job_id="7_0", cancel=lambda: None)
 
@@ -367,6 +369,22 @@ def test_slurm_tasks_find_the_same(
     assert parameters["partition"] == "cpu" and parameters["time"] == 240
     assert parameters["additional_parameters"] == {"requeue": True, "qos": "low"}
     assert parameters["setup"][0] == "module load x" and "PYTHONPATH" in parameters["setup"][1]
+
+
+def test_a_search_whose_slurm_tasks_have_all_died_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E.g. of a module that is not there: nobody would ever answer."""
+    jobs = [types.SimpleNamespace(job_id="7_0", cancel=lambda: None)]
+    monkeypatch.setattr(slurm, "_submit", lambda *_: jobs)
+    left = iter([True, False])
+    monkeypatch.setattr(slurm, "is_queued", lambda array: array == "7" and next(left))
+    monkeypatch.setattr(slurm, "LOOK_SECONDS", -1.0)
+    queue = slurm.SlurmQueue(tmp_path, 1)
+    assert queue.collect() == []
+    with pytest.raises(UserError, match="no task of job array 7 is left: call again .*slurm/7"):
+        queue.collect()
+    queue.close()
 
 
 def test_slurm_tasks_that_nobody_waits_for_are_sent_home(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import run
+from experiments import precision
 from experiments.config import ConfigError
 from experiments.store import read_json, read_sweep
 from experiments.sweep import local
@@ -231,3 +232,25 @@ def test_a_sweep_from_the_command_line_to_its_end(call: Call, tmp_path: Path) ->
     pids = {read_json(sweep.folder(cell).status)["pid"] for cell in sweep.cells}
     assert len(pids) == 1
     assert local.launch(path) == 0
+
+
+def test_a_machine_without_gpus_does_not_choose_the_precision_of_workers_with_them(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "uses_gpu", lambda device: False)
+    monkeypatch.setenv("PATH", str(tmp_path))  # on a cluster this would send a job
+    asked = ["optimizer=lion", "seed=0,1", "launcher=slurm", "launch.device=auto"]
+    for gpus in ("launcher.gpus_per_task=1", "launcher.extra={gres: 'gpu:1'}"):
+        code, said = call(*asked, gpus)
+        assert code == 2 and "say train.precision=bf16 or train.precision=fp32" in said
+    assert not (tmp_path / "sweeps").exists()
+    code, said = call(*asked, "launcher.gpus_per_task=1", "train.precision=fp32")
+    assert code == 2 and "there is no SLURM here" in said
+
+
+def test_a_sweep_is_started_once(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of two ranks would take two cells, and average their gradients."""
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    code, said = call("optimizer=lion", "seed=0,1")
+    assert code == 2 and "a sweep is started once, not in each of 2 processes" in said

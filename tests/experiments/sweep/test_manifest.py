@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import multiprocessing
 from pathlib import Path
@@ -181,3 +183,39 @@ def test_states_tell_waiting_failed_and_interrupted_apart(tmp_path: Path) -> Non
     sweep.folder(fourth).write_status("diverged", 3, 9)
     assert sweep.states()[fourth.run_id] == "diverged"
     assert store.MANIFEST_VERSION == 1
+
+
+def test_a_call_from_another_folder_is_sent_to_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker on another machine starts in the user's home: it would train all anew there."""
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    for folder in (home, elsewhere):
+        folder.mkdir()
+    monkeypatch.chdir(home)
+    made = swept.sweep(Path("results"), swept.cells(Path("results"), 1))
+    path = made.path.resolve()
+    assert Sweep(path).states() == made.states()
+    monkeypatch.chdir(elsewhere)
+    with pytest.raises(UserError, match=f"lie in results/runs of {home}: call this there"):
+        Sweep(path)
+    home.rename(tmp_path / "moved")  # then nothing is known of it
+    Sweep(tmp_path / "moved/results/sweeps/trial")
+
+
+def test_a_file_system_without_locks_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lustre gives ENOSYS, unless it was mounted with them."""
+
+    def without(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    said = r"cannot lock .*\.lock \(Function not implemented\): .*results_dir=PATH"
+    with pytest.raises(UserError, match=said):
+        swept.sweep(tmp_path, swept.cells(tmp_path, 1))
+    folder = store.Folder(tmp_path / "run")
+    with pytest.raises(UserError, match=said), folder.locked():
+        pass
+    assert not folder.is_held()

@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ import forked
 import pytest
 import swept
 
-from experiments.config import UserError
-from experiments.sweep import slurm, worker
+from experiments.config import ConfigError, UserError
+from experiments.sweep import slurm
 
 submitit = pytest.importorskip("submitit")
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
@@ -74,7 +75,8 @@ def test_the_job_array_has_a_task_per_worker_and_can_be_requeued(
     sweep = swept.sweep(cluster, swept.cells(cluster, 3))
     code = slurm.launch(
         sweep.path, num_workers=8, partition="low", timeout_min=33, signal_delay_s=44,
-        gpus_per_task=2, mem_gb=1.5, setup=["module load cuda"], extra={"qos": "idle"},
+        gpus_per_task=2, mem_gb=1.5, setup=["module load cuda"],
+        extra={"qos": "idle", "reservation": None, "exclusive": False},
     )  # fmt: skip
     script = (cluster / "script.sh").read_text()
     for line in (
@@ -82,16 +84,62 @@ def test_the_job_array_has_a_task_per_worker_and_can_be_requeued(
         *("--gpus-per-task=2", "--mem=1536M", "--qos=idle", "--cpus-per-task=2"),
     ):
         assert f"#SBATCH {line}\n" in script, line
-    assert "module load cuda" in script and f'PYTHONPATH="{ROOT}:' in script
+    assert "module load cuda" in script and f"export PYTHONPATH={ROOT}$" in script
+    assert "reservation" not in script and "exclusive" not in script
+    assert script.index("module load") < script.index("export PYTHONPATH")  # which it may set
     assert code == 1 and "3 cells are not done and no job is left" in capsys.readouterr().out
     assert slurm.launch(sweep.path, wait=False) == 0
 
 
-def test_what_slurm_refuses_is_one_line(cluster: Path) -> None:
-    (cluster / "bin" / "sbatch").write_text("#!/bin/sh\necho 'invalid partition' >&2; exit 1\n")
-    sweep = swept.sweep(cluster, swept.cells(cluster, 1))
-    with pytest.raises(UserError, match="SLURM refuses the job: .*invalid partition"):
+def test_what_slurm_refuses_is_one_line(cluster: Path, capsys: Any) -> None:
+    sbatch = cluster / "bin" / "sbatch"
+    sweep = swept.sweep(cluster, swept.cells(cluster, 2))
+    sbatch.write_text("#!/bin/sh\necho 'sbatch: error: invalid partition' >&2; exit 1\n")
+    with pytest.raises(UserError, match="^SLURM refuses the job: invalid partition$"):
         slurm.launch(sweep.path, partition="nix")
+    sbatch.write_text("#!/bin/sh\necho 'Invalid job array specification' >&2; exit 1\n")
+    with pytest.raises(UserError, match="refuses .*: lower launcher.num_workers .*MaxArraySize"):
+        slurm.launch(sweep.path)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_no_task_could_train_is_refused_before_it_is_sent(cluster: Path) -> None:
+    sweep = swept.sweep(cluster, swept.cells(cluster, 2))
+    with pytest.raises(ConfigError, match="told to save before it trains; set .*timeout_min=4 or"):
+        slurm.launch(sweep.path, timeout_min=3, signal_delay_s=120)
+    manifest = sweep.path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("tiny-lion-s0-", "tiny-lion-s0-0"))
+    with pytest.raises(ConfigError, match="was planned by another version, or changed"):
+        slurm.launch(sweep.path)
+    assert not (cluster / "script.sh").exists()
+
+
+def test_a_job_that_is_sent_from_another_inherits_nothing_of_it(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a lone job submitit would take the number for that of the array it was sent from."""
+    line = f"#!/bin/sh\nenv >{cluster}/environment; echo Submitted batch job 77\n"
+    (cluster / "bin" / "sbatch").write_text(line)
+    inherited = {"SLURM_JOB_ID": "5", "SLURM_ARRAY_JOB_ID": "5", "SLURM_MEM_PER_CPU": "9"}
+    for name, value in {**inherited, "SLURM_CONF": "kept", "RANK": "0", "WORLD_SIZE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    sweep = swept.sweep(cluster, swept.cells(cluster, 1))
+    assert slurm.launch(sweep.path, wait=False) == 0
+    names = {line.partition("=")[0] for line in (cluster / "environment").read_text().split()}
+    assert not names & {*inherited, "RANK", "WORLD_SIZE"} and "SLURM_CONF" in names
+
+
+def test_nobody_waits_for_tasks_that_would_find_nothing_to_do(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy cluster may start the last of them tomorrow."""
+    for name, line in (("squeue", "echo PENDING"), ("scancel", f"echo $* >{cluster}/cancelled")):
+        (cluster / "bin" / name).write_text(f"#!/bin/sh\n{line}\n")
+        (cluster / "bin" / name).chmod(0o755)
+    sweep = swept.sweep(cluster, swept.cells(cluster, 1, **SHORT))
+    assert swept.work(sweep.path) == 0
+    assert slurm._watch(sweep, "77", 8, cluster) == 0
+    assert (cluster / "cancelled").read_text() == "--state=PENDING 77\n"
 
 
 def task(path: Path, monkeypatch: pytest.MonkeyPatch, requeued: Path) -> Any:
@@ -123,7 +171,7 @@ def task(path: Path, monkeypatch: pytest.MonkeyPatch, requeued: Path) -> Any:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
-@pytest.mark.parametrize("state", ["RUNNING", "CANCELLED by 0"])
+@pytest.mark.parametrize("state", ["RUNNING", "COMPLETING"])
 def test_a_task_that_is_told_saves_and_queues_itself_again_unless_cancelled(
     cluster: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, state: str
 ) -> None:
@@ -145,6 +193,7 @@ def test_a_task_that_is_told_while_its_worker_starts_tells_it_too(
     class Deaf:
         """A worker that nobody could tell yet."""
 
+        pid = 0
         code: int | None = None
         num_looks = 0
 
@@ -174,8 +223,55 @@ def test_a_task_whose_worker_has_done_all_is_not_queued_again(
     assert set(sweep.states().values()) == {"finished"}
 
 
+def test_a_worker_that_is_killed_is_followed_by_another(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one too little memory a task, and no task is left for the other cells."""
+    sweep = swept.sweep(cluster, swept.cells(cluster, 1, train__epochs=10.0))
+    (cell,) = sweep.cells
+    process = task(sweep.path, monkeypatch, cluster / "requeued")
+    status = forked.wait_for(lambda: sweep.folder(cell).read_status())
+    os.kill(status["pid"], signal.SIGKILL)
+    assert forked.join(process) == 0 and not (cluster / "requeued").exists()
+    assert swept.outcomes(sweep)[cell.run_id] == ["killed", "finished"]
+
+
+@pytest.mark.parametrize(
+    ("codes", "num_started"), [([-9, -9, -9], 3), ([2], 1), ([1, 75, 0], 3), ([-15], 1)]
+)
+def test_workers_that_die_before_they_take_a_cell_are_given_up(
+    cluster: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    listening_as_a_task: Path,
+    codes: list[int],
+    num_started: int,
+) -> None:
+    sweep = swept.sweep(cluster, swept.cells(cluster, 1))
+    left = iter(codes)
+    started: list[int] = []
+
+    def start(_: slurm.Task) -> Any:
+        started.append(next(left))
+        return types.SimpleNamespace(pid=0, poll=lambda: started[-1])
+
+    monkeypatch.setattr(slurm.Task, "_start", start)
+    assert slurm.Task(sweep.path, 1)(0) == codes[-1] and len(started) == num_started
+    assert listening_as_a_task.exists() == (codes[-1] == -signal.SIGTERM)
+
+
+def test_a_worker_has_the_cores_of_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM may bind nobody to them; what the user has set stands."""
+    given: list[dict[str, str]] = []
+    monkeypatch.setattr(slurm.subprocess, "Popen", lambda _, env: given.append(env))
+    for threads in (6, None):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        if threads is None:
+            monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        slurm.Task(Path("x"), 1, threads=6)._start()
+    assert [env["OMP_NUM_THREADS"] for env in given] == ["6", "1"]
+
+
 def test_a_requeued_task_is_the_same_task(tmp_path: Path) -> None:
-    assert slurm._WORKER_LOST == worker.LOST
     delayed = slurm.Task(tmp_path, 3).checkpoint(5)
     assert (delayed.function.path, delayed.function.max_group) == (tmp_path, 3)
     assert delayed.args == (5,)
