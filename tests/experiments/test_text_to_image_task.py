@@ -189,11 +189,14 @@ def test_what_is_missing_is_one_line(lab: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="lists 24 training images: set data.num_train=24"):
         runner.run(made)
     bad = tmp_path / "bad"
-    for split in ("train", "val"):
-        (bad / split).mkdir(parents=True)
-        (bad / split / "captions.jsonl").write_text('{"file": "0.png"}\n')
-    with pytest.raises(UserError, match="line 1: must be .*caption"):
-        captioned_images._read(str(bad), "train")
+    for number, entry in enumerate(('"file": "0.png"', '"file": "0", "caption": " "', "[" * 10**5)):
+        (bad / f"{number}").mkdir(parents=True)
+        (bad / f"{number}/captions.jsonl").write_text(f"{{{entry}}}\n")
+        with pytest.raises(UserError, match="line 1: must be .*caption"):
+            captioned_images._read(str(bad), f"{number}")
+    (bad / "0/captions.jsonl").write_text('{"file": "0.png", "caption": "a \\ud83d"}\r\n')
+    captioned_images._read.cache_clear()
+    assert captioned_images._read(str(bad), "0") == [(f"{bad}/0/0.png", "a \ufffd")]
     small = config(lab, tmp_path, "imagen_sr256", "task.low_resolution=5")
     with pytest.raises(ConfigError, match="low_resolution=5: must divide the 16 pixels"):
         runner.run(small)
