@@ -282,6 +282,26 @@ def test_a_part_that_was_cut_is_made_again(tmp_path: Path, monkeypatch: pytest.M
     assert (again.read(0, len(again)) == expected).all()
 
 
+def test_a_change_that_the_name_of_the_cache_does_not_tell_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of a file, of the same size. A copy, which only has another time, is not."""
+    monkeypatch.setattr(token_store, "EDGE_BYTES", 8)
+    many_files(tmp_path, monkeypatch)
+    tokenise(plan(tmp_path))
+    path = tmp_path / "text/train/7.txt"
+    for content, num_read in ((path.read_bytes(), 12), (path.read_bytes()[::-1], 13)):
+        middle = content[8:-8]
+        path.write_bytes(path.read_bytes()[:8] + middle + path.read_bytes()[-8:])
+        os.utime(path, (1, 1) if num_read == 12 else (2, 2))
+        for _ in range(2):
+            tokenise(plan(tmp_path))
+            assert (tmp_path / "log").read_text().count("\n") == num_read
+    stored = StoredTokens(plan(tmp_path))
+    found = JsonTokenizer(texts.bpe()).decode(stored.read(0, len(stored)).tolist())
+    assert path.read_text() in found
+
+
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     texts.write(tmp_path / "text", "train", ".txt")
     (tmp_path / "cache").write_text("a file where the folder should be")
