@@ -157,11 +157,21 @@ def test_micro_batches_train_like_one(lab: Path, tmp_path: Path) -> None:
     assert ours == pytest.approx(theirs, rel=2e-5)
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
 def test_embeddings_are_those_of_the_encoder_and_end_where_the_caption_ends(
-    lab: Path, tmp_path: Path
+    lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: str
 ) -> None:
+    """On whichever side the tokenizer's own files say that it pads."""
     from transformers import AutoTokenizer, T5EncoderModel
 
+    load_part = caption_embeddings.load_part
+
+    def padding(*given: Any) -> Any:
+        tokenizer = load_part(*given)
+        tokenizer.padding_side = side
+        return tokenizer
+
+    monkeypatch.setattr(caption_embeddings, "load_part", padding)
     sha = checksum(lab / "encoder")
     captions = captioned_images.Listed(["a red square", "blue", "a green square a red square"])
     found = caption_embeddings.embed(captions, "x", str(lab / "encoder"), 4, str(tmp_path), sha)
