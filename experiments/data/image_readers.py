@@ -87,6 +87,13 @@ def open_split(
     return open_class_tars(tars, cache_dir)
 
 
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        raise DataMissing(f"cannot list {folder} ({error.strerror}): mend its rights") from error
+
+
 def _refuse_beside(place: Path) -> None:
     """Images that lie neither in a tar nor, as class folders, beside the tar that they are from.
 
@@ -97,7 +104,7 @@ def _refuse_beside(place: Path) -> None:
     for name in compressed_tars(entries):
         raise ConfigError(f"{place / name} is compressed, so it would be left out: decompress it")
     for name, path in sorted(entries.items()):
-        if path.is_dir() and f"{name}.tar" not in entries and any(map(is_image, os.listdir(path))):
+        if path.is_dir() and f"{name}.tar" not in entries and any(map(is_image, _names(path))):
             raise ConfigError(
                 f"{place} holds tars, and images in {name} beside them, which would be left out: "
                 "give each kind a folder of its own"
