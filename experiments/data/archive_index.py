@@ -19,7 +19,7 @@ import numpy as np
 
 from experiments.data.image_names import natural_key
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 class Entry(NamedTuple):

@@ -168,6 +168,7 @@ def _fill(kept: Embeddings, captions: Texts, encoder: Path) -> None:
         print(note, file=sys.stderr, flush=True)
     model = load_whole("T5EncoderModel", encoder, "data.encoder", "T5 encoder")
     tokenizer = load_part("AutoTokenizer", encoder, "data.encoder")
+    tokenizer.padding_side = "right"  # a row of embeddings begins with the caption
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     for piece in kept.missing():
         numbers = np.arange(piece * PIECE, min((piece + 1) * PIECE, len(captions)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from experiments.config import ConfigError
 from experiments.data.tokenizer import Tokenizer
 from experiments.pages import script
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 class CaptionTokens:
@@ -45,3 +48,8 @@ class CaptionTokens:
             whole = [*self._before, *ids[:room], *self._after]
             row[: len(whole)] = whole
         return rows
+
+
+def whole_characters(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair: JSON can hold one, no tokenizer."""
+    return _HALF.sub("\ufffd", text)

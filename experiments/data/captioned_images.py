@@ -16,8 +16,10 @@ from torch import Tensor
 from experiments.config import ConfigError, UserError
 from experiments.data.caption_embeddings import Embeddings, Texts, digest_of, embed
 from experiments.data.caption_paths import RULES
+from experiments.data.caption_tokens import whole_characters
 from experiments.data.decode import to_rgb
 from experiments.data.fingerprint import of_tensors
+from experiments.data.image_loading import UNREADABLE
 from experiments.data.image_transforms import eval_transform
 from experiments.data.locate import check_values
 from experiments.data.order import BatchPlan, derive
@@ -193,12 +195,12 @@ def _read(root: str, split: str) -> list[tuple[str, str]]:
         lines = text.removesuffix("\n").split("\n") if text else []
         for line in lines:  # not splitlines: a caption may hold other line ends
             entry: Mapping[str, Any] = json.loads(line)
-            if not isinstance(entry["caption"], str):
-                raise TypeError("the caption is no text")
-            found.append((str(path.parent / entry["file"]), entry["caption"]))
+            if not isinstance(entry["caption"], str) or not entry["caption"].strip():
+                raise TypeError("the caption is no text, or empty")
+            found.append((str(path.parent / entry["file"]), whole_characters(entry["caption"])))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; set data.root") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         place = f"{path}, line {len(found) + 1}"
         raise UserError(f'{place}: must be {{"file": ..., "caption": ...}} ({error})') from error
     if not found:
@@ -210,6 +212,6 @@ def _open(path: str) -> Image.Image:
     try:
         with Image.open(path) as image:
             return to_rgb(image)
-    except (OSError, ValueError, SyntaxError) as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())
         raise UserError(f"cannot read the image {path} ({reason}): restore that file") from error

@@ -187,15 +187,42 @@ def _class_tars(path: Path) -> Scanned:
 def _class_members(
     tar: tarfile.TarFile, parent: str, start: int, where: str, left_out: Counter[str]
 ) -> Iterator[Entry]:
-    """Images of a tar that begins at byte `start` of its file, and of the tars inside it."""
+    """Images of a tar that begins at byte `start` of its file, and of the tars inside it.
+
+    Raises:
+        ConfigError: as of class folders, for images beside them, or several folders of a class.
+    """
+    places: dict[str, str] = {}  # of each class
     for member in members(tar, where):
-        folder, name = os.path.split(member.name)
+        path = os.path.normpath(member.name)
+        folder, name = os.path.split(path)
         offset = start + member.offset_data
         if suffix_of(name) == "tar":
             inside, stem = f"{where}: {member.name}", os.path.splitext(name)[0]
             with tarfile.open(fileobj=tar.extractfile(member), mode="r:") as inner:
-                yield from _class_members(inner, stem, offset, inside, left_out)
+                for entry in _class_members(inner, stem, offset, inside, left_out):
+                    _check_place(places, str(entry.label), path, where)
+                    yield entry
         elif is_image(name):
-            yield Entry(name, os.path.basename(folder) or parent, offset, member.size)
+            label = os.path.basename(folder) or parent
+            _check_place(places, label, folder, where)
+            yield Entry(name, label, offset, member.size)
         else:
             left_out[suffix_of(name)] += 1
+
+
+def _check_place(places: dict[str, str], label: str, place: str, where: str) -> None:
+    if places.get(label) == place:
+        return
+    if label in places:
+        raise ConfigError(
+            f"{where} holds images of the class '{label}' in {places[label] or 'no folder'} and in "
+            f"{place or 'no folder'}, perhaps several copies of the data: write a tar of one"
+        )
+    places[label] = place
+    if len(places) > 1 and "" in (place, next(iter(places.values()))):
+        beside = next(label for label, place in places.items() if not place)
+        raise ConfigError(
+            f"{where} holds images in no folder beside others, which would be the class "
+            f"'{beside}': write a tar of class folders alone"
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from unicodedata import normalize
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def check_labels(images: LabelledImages, num_classes: int, where: str) -> None:
     wrong = np.flatnonzero((labels < 0) | (labels >= most))
     if len(wrong):
         raise ConfigError(
-            f"{where}: image {images.file_name(int(wrong[0]))} has the label "
+            f"{where}: image {images.file_name(int(wrong[0])) or wrong[0]} has the label "
             f"{labels[wrong[0]]}, but class numbers run from 0 to {most - 1} (-1 is a hidden "
             "label): mend the labels, or set data.num_classes"
         )
@@ -71,7 +72,7 @@ def number_training_classes(images: LabelledImages, num_classes: int, where: str
 
 def number_like_training(
     images: LabelledImages, training: Sequence[str] | None, num_classes: int, where: str
-) -> list[str]:
+) -> None:
     """Gives the labels of another split the numbers that the training split has for these classes.
 
     Args:
@@ -79,9 +80,6 @@ def number_like_training(
         training: Names of the training split's classes by number; None: it has numbers only.
         num_classes: As configured.
         where: Names the split in messages.
-
-    Returns:
-        Names of training classes that the split lacks.
 
     Raises:
         ConfigError: a class that the training split lacks, or names in one of the two alone.
@@ -95,14 +93,15 @@ def number_like_training(
             "which is which: give both splits the same"
         )
     if names is None or training is None:
-        return []
+        return
     if unknown := sorted(set(names) - set(training)):
+        alike = {normalize("NFC", name) for name in training}
+        form = ", encoded otherwise (NFC, NFD)" if normalize("NFC", unknown[0]) in alike else ""
         raise ConfigError(
             f"{where} has {len(unknown)} of {len(names)} classes that the training split lacks, "
-            f"the first is '{unknown[0]}': give each class the same name in both splits"
+            f"the first is '{unknown[0]}'{form}: give each class the same name in both splits"
         )
     _renumber(images, training)
-    return sorted(set(training) - set(names))
 
 
 def _renumber(images: LabelledImages, names: Sequence[str]) -> None:

@@ -219,6 +219,7 @@ class ImageFiles:
                 f"data.num_train={len(images.labels)}"
             )
         if not self._num_holdout:
+            self._splits.check_apart()
             return images, np.arange(total), np.arange(0)
         order = np.random.RandomState(_HOLDOUT_SEED).permutation(total)
         return images, np.sort(order[self._num_holdout :]), np.sort(order[: self._num_holdout])

@@ -10,7 +10,13 @@ import numpy as np
 from PIL import Image
 
 from experiments.config import ConfigError
-from experiments.data.image_names import is_hidden, is_image, natural_key, suffix_of
+from experiments.data.image_names import (
+    is_hidden,
+    is_image,
+    left_out_in_words,
+    natural_key,
+    suffix_of,
+)
 from experiments.data.locate import DataMissing
 
 
@@ -30,7 +36,8 @@ class FolderImages:
         self.left_out: Counter[str] = Counter()
         paths = sorted(self._walk(self._root, "", ()), key=natural_key)
         if not paths or any("/" not in path for path in paths):
-            raise ConfigError(f"{folder} should hold one folder of images per class")
+            more = f"; {left_out_in_words(self.left_out)}" if self.left_out else ""
+            raise ConfigError(f"{folder} should hold one folder of images per class{more}")
         of_images = [path.rpartition("/")[0] for path in paths]
         classes = [path.rpartition("/")[2] for path in of_images]
         names = sorted(set(classes), key=natural_key)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import re
 import signal
 import struct
 import threading
@@ -31,7 +32,7 @@ from experiments.data.order import BatchPlan
 Request = tuple[int, np.ndarray]
 """Epoch (0-based) and example numbers of one batch."""
 
-_UNREADABLE = (
+UNREADABLE = (
     OSError,
     SyntaxError,  # PIL: broken PNG
     ValueError,
@@ -45,6 +46,9 @@ _UNREADABLE = (
     Image.DecompressionBombError,
 )
 """What Pillow is known to raise for damaged files."""
+
+
+_ADDRESS = re.compile(r" ?<_io\.\w+ object at 0x\w+>")  # says nothing, and is never the same
 
 
 class UnreadableImage(UserError):
@@ -94,8 +98,8 @@ class ImageBatches(Dataset):
         try:
             with self.images.open(row) as image:
                 decoded = self.decoder.decode(image)
-        except _UNREADABLE as error:
-            reason = " ".join(str(error).split())
+        except UNREADABLE as error:
+            reason = " ".join(_ADDRESS.sub("", str(error)).split())
             raise UnreadableImage(
                 f"cannot read the image {self.images.name(row)} ({reason}): restore or convert "
                 "that file"

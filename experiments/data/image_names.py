@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 IMAGE_SUFFIXES = (
     *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "dib", "gif", "tif", "tiff"),
     *("ppm", "pgm", "pbm"),
 )
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
 
 
 def suffix_of(name: str) -> str:
@@ -34,9 +35,21 @@ def natural_key(path: str) -> tuple[list[int | str], str]:
     return [int(part) if odd % 2 else part for odd, part in enumerate(parts)], path
 
 
-def left_out_in_words(counts: Mapping[str, int]) -> str:
-    """`3 files are left out: they are no images by their suffix (2 txt, 1 without one)`."""
+def left_out_in_words(
+    counts: Mapping[str, int], one: str = "no image", many: str = "no images"
+) -> str:
+    """`3 files are left out: no images by suffix (2 txt, 1 without one)`."""
     total = sum(counts.values())
     listed = [f"{n} {suffix or 'without one'}" for suffix, n in sorted(counts.items())]
-    verb = "file is left out: it is no image" if total == 1 else "files are left out: no images"
+    verb = f"file is left out: it is {one}" if total == 1 else f"files are left out: {many}"
     return f"{total} {verb} by suffix ({', '.join(listed)})"
+
+
+def compressed_tars(names: Collection[str]) -> dict[str, str]:
+    """Compressed tars among file names that are not there as `.tar`, too: name to that name."""
+    found = {}
+    for name in sorted(names):
+        suffix = next((s for s in _COMPRESSED if name.lower().endswith(s)), None)
+        if suffix and (plain := f"{name[: -len(suffix)]}.tar") not in names:
+            found[name] = plain
+    return found

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import ConfigError
+from experiments.data.image_names import compressed_tars
 from experiments.data.locate import DataMissing, Rule, check_values, exists, expanded
 
 RULES = {
@@ -58,6 +59,7 @@ _SYNONYMS = (
     ("validation", "val", "valid", "eval", "evaluation"),
 )
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_FOREIGN = re.compile(r"[*?{\[]|::")  # in patterns of other programs
 _MOST_SHARDS = 10**6
 _DESCRIPTIONS = ("_info.json", "info.json")
 
@@ -178,12 +180,30 @@ def find_split(root: str, split: str) -> Path:
     Raises:
         DataMissing: names what was looked for.
     """
-    for name in synonyms(split):
+    names = synonyms(split)
+    for name in names:
         for path in (Path(root, name), Path(root, f"{name}.tar")):
             if path.is_dir() or path.suffix == ".tar" and path.is_file():
                 return path
-    names = ", ".join(synonyms(split))
-    raise DataMissing(f"{root} has no folder or tar file for the split '{split}' (tried {names})")
+    listed = [path.name for path in Path(root).glob("*") if path.name.split(".")[0] in names]
+    for name in compressed_tars(listed):
+        raise _compressed(Path(root, name))
+    tried = ", ".join(names)
+    raise DataMissing(f"{root} has no folder or tar file for the split '{split}' (tried {tried})")
+
+
+def places_of(reader: str, root: str | None, split: str) -> set[str]:
+    """What a split is read from: paths of its folder, tar or shards; else its usual name.
+
+    Raises:
+        DataMissing: nothing there for this split.
+    """
+    kind = reader_kind(reader)
+    if kind == "folder":
+        return {str(find_split(str(root), split).resolve())}
+    if kind == "wds":
+        return {str(path.resolve()) for path in find_shards(str(root), split)}
+    return {min(synonyms(split))}
 
 
 def find_shards(root: str, split: str) -> dict[Path, int | None]:
@@ -208,7 +228,8 @@ def find_shards(root: str, split: str) -> dict[Path, int | None]:
         raise DataMissing(f"{root} has no WebDataset shards (*.tar) for the split '{split}'")
     for name in names:
         if not Path(root, name).is_file():
-            raise DataMissing(f"{root} has no shard {name} of the split '{split}'")
+            how = ", whose ranges are written {000..012}" if _FOREIGN.search(name) else ""
+            raise DataMissing(f"{root} has no shard {name} of the split '{split}'{how}")
     return {Path(root, name): counts.get(name) for name in names}
 
 
@@ -256,9 +277,19 @@ def _described_splits(root: str) -> dict[str, dict[str, int]]:
 def _shards_named(root: str, split: str) -> list[str]:
     """Shards in a folder of the split's name, or with that name as a word in theirs."""
     for name in synonyms(split):
-        inside = sorted(path for path in glob.glob(f"{glob.escape(name)}/*.tar", root_dir=root))
+        inside = glob.glob(f"{glob.escape(name)}/*", root_dir=root)
         word = re.compile(rf"(?<![a-z]){re.escape(name)}(?![a-z])", re.IGNORECASE)
-        beside = sorted(path for path in glob.glob("*.tar", root_dir=root) if word.search(path))
-        if found := inside or beside:
-            return found
+        beside = [path for path in glob.glob("*", root_dir=root) if word.search(path)]
+        for listed in (inside, beside):
+            found = sorted(path for path in listed if path.endswith(".tar"))
+            like = {re.sub(r"\d+", "0", path) for path in found}
+            for path, plain in compressed_tars(listed).items():
+                if not found or re.sub(r"\d+", "0", plain) in like:
+                    raise _compressed(Path(root, path))
+            if found:
+                return found
     return []
+
+
+def _compressed(path: Path) -> DataMissing:
+    return DataMissing(f"{path} is compressed, but images are read at their places: decompress it")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from experiments.config import ConfigError
 from experiments.data.hugging_face import HuggingFaceImages
 from experiments.data.image_archives import open_class_tars, open_shards
 from experiments.data.image_folders import FolderImages
-from experiments.data.image_names import is_hidden
+from experiments.data.image_names import compressed_tars, is_hidden, is_image
 from experiments.data.image_paths import (
     find_shards,
     find_split,
@@ -80,7 +81,34 @@ def open_split(
     if place.is_file():
         return open_class_tars([place], cache_dir)
     tars = sorted(path for path in place.glob("*.tar") if not path.name.startswith("."))
-    return open_class_tars(tars, cache_dir) if tars else FolderImages(place)
+    if not tars:
+        return FolderImages(place)
+    _refuse_beside(place)
+    return open_class_tars(tars, cache_dir)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        raise DataMissing(f"cannot list {folder} ({error.strerror}): mend its rights") from error
+
+
+def _refuse_beside(place: Path) -> None:
+    """Images that lie neither in a tar nor, as class folders, beside the tar that they are from.
+
+    Raises:
+        ConfigError: names the first such tar or folder.
+    """
+    entries = {path.name: path for path in place.glob("*") if not is_hidden(path.name)}
+    for name in compressed_tars(entries):
+        raise ConfigError(f"{place / name} is compressed, so it would be left out: decompress it")
+    for name, path in sorted(entries.items()):
+        if path.is_dir() and f"{name}.tar" not in entries and any(map(is_image, _names(path))):
+            raise ConfigError(
+                f"{place} holds tars, and images in {name} beside them, which would be left out: "
+                "give each kind a folder of its own"
+            )
 
 
 _TORCH_SPLITS = (*synonyms("train"), *synonyms("validation"), "test")

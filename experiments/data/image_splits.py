@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
+from experiments.config import ConfigError
 from experiments.data.image_classes import number_like_training, number_training_classes, synsets
 from experiments.data.image_names import left_out_in_words
-from experiments.data.image_paths import check_root
+from experiments.data.image_paths import check_root, places_of
 from experiments.data.image_readers import LabelledImages, open_split
+from experiments.data.locate import DataMissing
 
 
 @dataclass
@@ -37,10 +40,9 @@ class ImageSplits:
         """Its numbering of classes is that of all splits."""
         images, where = self._read(self.train_split), self.where(self.train_split)
         number_training_classes(images, self.num_classes, where)
-        if names := images.class_names:
-            self._note_lacking(np.setdiff1d(np.arange(len(names)), images.labels).tolist(), names)
+        self._note_lacking(images, where)
         if "validation" in self.__dict__:  # read first, as ImageNet's
-            self._number_like(self.validation, images.class_names)
+            self._number_like_training(self.validation, images.class_names)
         return images
 
     @cached_property
@@ -49,22 +51,37 @@ class ImageSplits:
         images = self._read(self.val_split)
         is_imagenet = set(images.class_names or ()) == set(synsets())
         may_wait = is_imagenet and "training" not in self.__dict__
-        self._number_like(images, synsets() if may_wait else self.training.class_names)
+        names = synsets() if may_wait else self.training.class_names
+        self._number_like_training(images, names)
+        self._note_lacking(images, self.where(self.val_split))
         return images
 
-    def _number_like(self, images: LabelledImages, names: list[str] | None) -> None:
-        where = self.where(self.val_split)
-        if lacking := number_like_training(images, names, self.num_classes, where):
-            self.notices.append(
-                f"{where} has no image of {len(lacking)} of {self.num_classes} classes, the first "
-                f"is '{lacking[0]}'"
+    def check_apart(self) -> None:
+        """Refuses to validate on what is trained on.
+
+        Raises:
+            ConfigError: names what is in both splits.
+        """
+        train = places_of(self.reader, self.root, self.train_split)
+        held_out: set[str] = set()
+        with suppress(DataMissing):  # said where it is asked for
+            held_out = places_of(self.reader, self.root, self.val_split)
+        if both := sorted(train & held_out):
+            raise ConfigError(
+                f"data.val_split={self.val_split}: {both[0]} is trained on, too: name another "
+                "split, or set training images aside by data.num_holdout"
             )
 
-    def _note_lacking(self, lacking: Sequence[int], names: Sequence[str]) -> None:
-        if lacking:
+    def _number_like_training(self, images: LabelledImages, names: list[str] | None) -> None:
+        number_like_training(images, names, self.num_classes, self.where(self.val_split))
+
+    def _note_lacking(self, images: LabelledImages, where: str) -> None:
+        lacking = np.setdiff1d(np.arange(self.num_classes), images.labels)
+        if len(lacking):
+            names = images.class_names or [str(number) for number in range(self.num_classes)]
             self.notices.append(
-                f"{self.where(self.train_split)} has no image of {len(lacking)} of "
-                f"{self.num_classes} classes, the first is '{names[lacking[0]]}'"
+                f"{where} has no image of {len(lacking)} of {self.num_classes} classes, the first "
+                f"is '{names[lacking[0]]}'"
             )
 
     def where(self, split: str) -> str:

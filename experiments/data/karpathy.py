@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.config import UserError
+from experiments.data.caption_tokens import whole_characters
 from experiments.data.image_loading import ImageBatches, load
 from experiments.data.image_transforms import eval_transform
 from experiments.data.loading_processes import num_loading
@@ -87,7 +88,7 @@ def read_split(
         listed = json.loads(path.read_text(encoding="utf-8"))["images"]
         rows = [image for image in listed if image["split"] in wanted]
         paths = [str(Path(row.get("filepath") or "", row["filename"])) for row in rows]
-        said = [[str(s["raw"] or "").strip() for s in row["sentences"]] for row in rows]
+        said = [[_caption(one["raw"]) for one in row["sentences"]] for row in rows]
         captions = [[text for text in texts if text][:NUM_CAPTIONS] for texts in said]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
@@ -98,6 +99,10 @@ def read_split(
     if bare := [name for name, said in zip(paths, captions, strict=True) if not said]:
         raise UserError(f"{path}: {bare[0]} has no caption: get it again")
     return FileImages(Path(root).expanduser(), paths), captions
+
+
+def _caption(raw: Any) -> str:
+    return whole_characters(str(raw or "")).strip()
 
 
 class KarpathyCaptions:

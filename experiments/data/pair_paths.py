@@ -53,9 +53,14 @@ def check_pairs(section: Mapping[str, Any], proxy: str) -> None:
         if section.get("reader", "shards") == "karpathy":
             find_annotations(str(root), expanded(section.get("annotations")))
             check_splits(splits)
+            found = [{str(split)} for split in splits]
         else:
-            for split in filter(None, splits):
-                find_shards(str(root), split)
+            found = [set(map(str, find_shards(str(root), split))) for split in filter(None, splits)]
+        if both := sorted(set.intersection(*found) if found[1:] else ()):
+            raise ConfigError(
+                f"data.val_split={splits[1]}: {both[0]} is trained on, too: name another split "
+                "there, or leave it out of data.train_split"
+            )
     except DataMissing as error:
         raise DataMissing(
             f"{error}; download {name} with img2dataset (output_format=webdataset), or take the "

@@ -19,6 +19,7 @@ import numpy as np
 
 from experiments.config import ConfigError
 from experiments.data.archive_index import Entry, Scanned
+from experiments.data.caption_tokens import whole_characters
 from experiments.data.image_archives import ArchiveImages, open_entries
 from experiments.data.image_names import IMAGE_SUFFIXES
 from experiments.data.shard_samples import key_and_suffix
@@ -26,8 +27,8 @@ from experiments.data.tar_members import members
 
 _TEXT, _JSON = 0, 1
 """Labels of captions: the file itself, or a field of it."""
-_SURELY = 16
-"""Bytes of a text from which on it is taken to be more than spaces."""
+_START = 64
+"""Bytes of a text that are looked at; where they are spaces, all of it."""
 
 
 class ShardCaptions:
@@ -57,13 +58,14 @@ class ShardCaptions:
 
 def _caption_of(content: bytes, is_json: bool) -> str:
     """Without spaces around it; empty where there is none."""
+    text = content.decode("utf-8-sig", errors="replace")
     if not is_json:
-        return content.decode("utf-8", errors="replace").strip()
+        return text.strip()
     try:
-        said = json.loads(content.decode("utf-8", errors="replace"))["caption"]
+        said = json.loads(text)["caption"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return ""
-    return said.strip() if isinstance(said, str) else ""
+    return whole_characters(said).strip() if isinstance(said, str) else ""
 
 
 def open_pairs(
@@ -132,12 +134,13 @@ def _found(path: Path, images: bool) -> Scanned:
 
 
 def _says(tar: tarfile.TarFile, kind: str, place: tuple[int, int] | None) -> bool:
-    """Whether a file is there and holds a caption; what is long, and no json, is one unread."""
+    """Whether a file is there and holds a caption; the start of a text tells it."""
     if place is None:
         return False
     offset, size = place
-    if kind == "txt" and (size == 0 or size > _SURELY):
-        return size > 0
     assert tar.fileobj is not None
     tar.fileobj.seek(offset)
-    return bool(_caption_of(tar.fileobj.read(size), kind == "json"))
+    content = tar.fileobj.read(size if kind == "json" else min(size, _START))
+    if kind == "txt" and size > _START and not _caption_of(content, is_json=False):
+        content += tar.fileobj.read(size - _START)
+    return bool(_caption_of(content, kind == "json"))

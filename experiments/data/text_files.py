@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from experiments.data import text_readers
-from experiments.data.text_paths import check_apart, find_files, wanted_splits
+from experiments.data.image_names import left_out_in_words
+from experiments.data.text_paths import check_apart, find_files, left_out, wanted_splits
 from experiments.data.text_readers import Piece, read_pieces
 from experiments.data.token_store import Plan, StoredTokens, plan_of
 from experiments.data.token_windows import TokenWindows
@@ -72,6 +73,7 @@ class TextFiles(TokenWindows):
             plan = _plan(f"{name}-{ours}", root, theirs, markers, opened, cache_dir)
             tokenise(plan)
             streams[ours] = StoredTokens(plan)
+            _say_left_out(name, ours, root, theirs)
             keys.append(plan.folder.name)
             if format == "pg19":
                 _check_words(streams[ours], theirs)
@@ -96,13 +98,19 @@ def _plan(
 ) -> Plan:
     folder = Path(root or ".").expanduser()
     read = partial(_read, markers)
-    settings = f"{text_readers.VERSION} {markers}"
     files = find_files(root, split)
+    settings = f"{text_readers.version_of(files)} {markers}"
     return plan_of(name, files, folder, read, tokenizer, cache_folder(cache_dir), settings)
 
 
 def _read(markers: str, path: Path) -> Iterator[Piece]:
     return read_pieces(path, markers)
+
+
+def _say_left_out(name: str, ours: str, root: str | None, theirs: str) -> None:
+    if counts := left_out(root, theirs):
+        words = left_out_in_words(counts, "no text", "no text")
+        warnings.warn(f"{name}, {ours}: {words}", stacklevel=3)
 
 
 def cache_folder(cache_dir: str | None) -> Path:

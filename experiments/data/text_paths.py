@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -134,36 +135,65 @@ def find_files(root: str | None, split: str) -> list[Path]:
     Raises:
         DataMissing: names what was looked for.
     """
+    return [path for path in _split_files(root, split) if is_text(path)]
+
+
+def left_out(root: str | None, split: str) -> Counter[str]:
+    """Files of a split that are not read, since they are no text by their suffix; counted by it.
+
+    Raises:
+        DataMissing: see `find_files`.
+    """
+    files = (path for path in _split_files(root, split) if not is_text(path))
+    return Counter(path.suffix.lower().lstrip(".") for path in files)
+
+
+def is_text(path: Path) -> bool:
+    """Whether a file is to be read as text, by its name."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def _split_files(root: str | None, split: str) -> list[Path]:
+    """The files of a split, text or not; one at least is text."""
     if root is None and not Path(split).is_file():
         raise DataMissing("data.root is not set")
     folder = Path(root or ".").expanduser()
     if not folder.is_dir():
         raise DataMissing(f"data.root={root} is not a folder")
     for given in (folder / split, Path(split)):
-        if given.is_file() and given.name.endswith(SUFFIXES):
+        if given.is_file() and is_text(given):
             return [given]
     names = next((group for group in _SYNONYMS if split in group), (split,))
     for name in (split, *(name for name in names if name != split)):
-        inside = _text_files(folder / name) if (folder / name).is_dir() else []
+        inside = _files(folder / name) if (folder / name).is_dir() else []
         pattern = re.compile(rf"(?:.*[-_.])?{re.escape(name)}[-_.]")
-        if found := inside or [p for p in _text_files(folder, 1) if pattern.match(p.name)]:
-            return found
+        beside = [path for path in _files(folder, is_deep=False) if pattern.match(path.name)]
+        for found in (inside, beside):
+            if any(map(is_text, found)):
+                return found
     raise DataMissing(
         f"{folder} has no text for the split '{split}' (tried {', '.join(names)} as a folder and "
         f"as the name of {', '.join(SUFFIXES)})"
     )
 
 
-def _text_files(folder: Path, depth: int = 3) -> list[Path]:
-    """Files with text in a folder and those below it."""
+def _files(folder: Path, is_deep: bool = True, above: tuple[Path, ...] = ()) -> list[Path]:
+    """Files in a folder and those below it; a link back to a folder above is not followed."""
+    above = (*above, folder.resolve())
     found: list[Path] = []
-    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataMissing(f"cannot list {folder} ({error.strerror}): mend its rights") from error
+    for entry in entries:
         if entry.name.startswith((".", "_")):
             continue
-        if entry.is_dir() and depth > 1:
-            found += _text_files(Path(entry.path), depth - 1)
-        elif entry.is_file() and entry.name.endswith(SUFFIXES):
+        if entry.is_symlink() and not os.path.exists(entry):
+            raise DataMissing(f"{entry.path} is a link to nothing: complete the copy, or remove it")
+        if entry.is_file():
             found.append(Path(entry.path))
+        elif is_deep and entry.is_dir() and Path(entry.path).resolve() not in above:
+            found += _files(Path(entry.path), above=above)
     return found
 
 

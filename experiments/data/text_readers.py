@@ -12,14 +12,21 @@ from typing import Any
 
 from experiments.config import UserError
 
-VERSION = 1
-"""To be raised whenever a reader gives other text: it is part of a cache's name."""
+_VERSION, _TEXT_VERSION = 1, 2
+"""To be raised whenever a reader gives other text: part of a cache's name. The second is that of
+splits with a text file, whose marks of byte order were text once."""
 PIECE = 1 << 20
 """Characters of a piece, about; a piece ends behind a line."""
 ROWS = 64
 """Of a parquet file that are held at a time."""
 Piece = tuple[str, bool]
 """Text, and whether a document ends with it."""
+
+
+def version_of(files: Iterable[Path]) -> int:
+    """Which text the readers give of some files: part of a cache's name."""
+    has_text = any(path.name.lower().endswith((".txt", ".txt.gz")) for path in files)
+    return _TEXT_VERSION if has_text else _VERSION
 
 
 class UnreadableText(UserError):
@@ -37,7 +44,7 @@ def read_pieces(path: Path, markers: str = "keep") -> Iterator[Piece]:
     Raises:
         UnreadableText: one line on what is wrong with the file.
     """
-    name = path.name.removesuffix(".gz")
+    name = path.name.lower().removesuffix(".gz")
     read: Callable[[Path], Iterator[Piece]]
     if name.endswith(".parquet"):
         read = _parquet
@@ -54,13 +61,13 @@ def read_pieces(path: Path, markers: str = "keep") -> Iterator[Piece]:
     except (OSError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UnreadableText(f"{path} is cut or damaged ({error}): get it again") from error
     except UnicodeDecodeError as error:
-        raise UnreadableText(f"{path} is not UTF-8 text (byte {error.start})") from error
+        raise UnreadableText(f"{path} is not UTF-8 text ({error.reason}): convert it") from error
 
 
 def _open(path: Path) -> Any:
-    if path.name.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8", newline="")
-    return open(path, encoding="utf-8", newline="")
+    if path.name.lower().endswith(".gz"):
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return open(path, encoding="utf-8-sig", newline="")
 
 
 def _text(path: Path) -> Iterator[Piece]:
@@ -93,8 +100,10 @@ def _json_lines(path: Path) -> Iterator[Piece]:
                 continue
             try:
                 entry = json.loads(line.removeprefix("\ufeff"))
-            except json.JSONDecodeError as error:
-                raise UnreadableText(f"{path}, line {number}: no JSON ({error.msg})") from error
+            except (ValueError, RecursionError) as error:
+                raise UnreadableText(
+                    f"{path}, line {number}: no JSON ({error}): mend that line"
+                ) from error
             yield _text_of(entry, f"{path}, line {number}"), True
 
 
@@ -102,7 +111,15 @@ def _text_of(entry: Any, where: str) -> str:
     text = entry.get("text") if isinstance(entry, dict) else None
     if not isinstance(text, str):
         has = ", ".join(entry) if isinstance(entry, dict) else type(entry).__name__
-        raise UnreadableText(f"{where}: there is no text under 'text' (there is: {has})")
+        raise UnreadableText(
+            f"{where}: there is no text under 'text' (there is: {has}): "
+            'write {{"text": ...}} for each document'
+        )
+    try:
+        text.encode()  # no tokenizer takes half of a pair of surrogates, which JSON can hold
+    except UnicodeEncodeError as error:
+        half = ascii(text[error.start])
+        raise UnreadableText(f"{where}: {half} is half a character: mend that line") from error
     return text
 
 

@@ -15,6 +15,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -168,8 +169,8 @@ def part_path(folder: Path, number: int, suffix: str) -> Path:
     return folder / f"part-{number:05d}.{suffix}"
 
 
-def facts_of(folder: Path, number: int) -> dict[str, int]:
-    """Tokens, documents and words of a part that is there."""
+def facts_of(folder: Path, number: int) -> dict[str, Any]:
+    """Tokens, documents and words of a part that is there; what it was made of."""
     return json.loads(part_path(folder, number, "json").read_text())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import time
@@ -19,7 +20,7 @@ import numpy as np
 
 from experiments.config import UserError
 from experiments.data.text_readers import Piece
-from experiments.data.token_store import Plan, is_there, part_path
+from experiments.data.token_store import Plan, facts_of, is_there, part_path
 
 BATCH_CHARACTERS = 1 << 20
 """That are handed to the tokenizer at a time."""
@@ -32,9 +33,12 @@ def tokenise(plan: Plan) -> None:
     Raises:
         UserError: for a file that cannot be read, or a disk that is full.
     """
-    if all(is_there(plan, number) for number in range(len(plan.parts))):
-        return
     try:
+        for number in range(len(plan.parts)):
+            if is_there(plan, number):
+                _forget_if_changed(plan, number)
+        if all(is_there(plan, number) for number in range(len(plan.parts))):
+            return
         plan.folder.mkdir(parents=True, exist_ok=True)
         with _bar(plan) as show:
             while waiting := [n for n in range(len(plan.parts)) if not is_there(plan, n)]:
@@ -47,6 +51,49 @@ def tokenise(plan: Plan) -> None:
             f"tokens of {plan.name} cannot be written to {plan.folder} ({error}): free some space "
             "or set data.cache_dir; what is done is kept"
         ) from error
+
+
+def _forget_if_changed(plan: Plan, number: int) -> None:
+    """Takes away the note of a part whose files have another content than it was made of.
+
+    The name of the cache tells sizes and some bytes alone. All bytes are read where the time of a
+    file is another: a copy's is, too.
+    """
+    files, note = plan.parts[number], part_path(plan.folder, number, "json")
+    times = _times(files)
+    if facts_of(plan.folder, number).get("times", times) == times:  # older notes have none
+        return
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a cache that cannot be written may be right
+            lock = stack.enter_context(part_path(plan.folder, number, "lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if not is_there(plan, number) or (facts := facts_of(plan.folder, number))["times"] == times:
+            return
+        if facts["content"] != _content(files):
+            note.unlink()
+            return
+        with contextlib.suppress(OSError):
+            _put(note, facts | {"times": times})
+
+
+def _times(files: Iterable[Path]) -> list[int]:
+    return [path.stat().st_mtime_ns for path in files]
+
+
+def _content(files: Iterable[Path]) -> str:
+    """Hash of all bytes of some files."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in files:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _put(note: Path, facts: dict[str, Any]) -> None:
+    draft = note.with_suffix(f".{os.getpid()}.tmp")
+    draft.write_text(json.dumps(facts))
+    draft.replace(note)
 
 
 def _make(plan: Plan, number: int, show: Callable[[int | None], None]) -> bool:
@@ -64,18 +111,17 @@ def _make(plan: Plan, number: int, show: Callable[[int | None], None]) -> bool:
 def _write(plan: Plan, number: int, show: Callable[[int | None], None]) -> None:
     tokens, ends = part_path(plan.folder, number, "tokens"), part_path(plan.folder, number, "ends")
     drafts = [path.with_suffix(f"{path.suffix}.{os.getpid()}.tmp") for path in (tokens, ends)]
+    files = plan.parts[number]
+    made_of = {"times": _times(files), "content": _content(files)}  # before they are read
     try:
         with drafts[0].open("wb") as token_file, drafts[1].open("wb") as end_file:
-            facts = _encode(plan, plan.parts[number], token_file, end_file, show)
+            facts = _encode(plan, files, token_file, end_file, show)
             for file in (token_file, end_file):
                 file.flush()
                 os.fsync(file.fileno())
         drafts[0].replace(tokens)
         drafts[1].replace(ends)
-        note = part_path(plan.folder, number, "json")
-        draft = note.with_suffix(f".{os.getpid()}.tmp")
-        draft.write_text(json.dumps(facts))
-        draft.replace(note)
+        _put(part_path(plan.folder, number, "json"), facts | made_of)
     finally:
         for draft in drafts:
             draft.unlink(missing_ok=True)

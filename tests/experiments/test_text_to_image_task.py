@@ -157,11 +157,21 @@ def test_micro_batches_train_like_one(lab: Path, tmp_path: Path) -> None:
     assert ours == pytest.approx(theirs, rel=2e-5)
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
 def test_embeddings_are_those_of_the_encoder_and_end_where_the_caption_ends(
-    lab: Path, tmp_path: Path
+    lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: str
 ) -> None:
+    """On whichever side the tokenizer's own files say that it pads."""
     from transformers import AutoTokenizer, T5EncoderModel
 
+    load_part = caption_embeddings.load_part
+
+    def padding(*given: Any) -> Any:
+        tokenizer = load_part(*given)
+        tokenizer.padding_side = side
+        return tokenizer
+
+    monkeypatch.setattr(caption_embeddings, "load_part", padding)
     sha = checksum(lab / "encoder")
     captions = captioned_images.Listed(["a red square", "blue", "a green square a red square"])
     found = caption_embeddings.embed(captions, "x", str(lab / "encoder"), 4, str(tmp_path), sha)
@@ -189,11 +199,14 @@ def test_what_is_missing_is_one_line(lab: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="lists 24 training images: set data.num_train=24"):
         runner.run(made)
     bad = tmp_path / "bad"
-    for split in ("train", "val"):
-        (bad / split).mkdir(parents=True)
-        (bad / split / "captions.jsonl").write_text('{"file": "0.png"}\n')
-    with pytest.raises(UserError, match="line 1: must be .*caption"):
-        captioned_images._read(str(bad), "train")
+    for number, entry in enumerate(('"file": "0.png"', '"file": "0", "caption": " "', "[" * 10**5)):
+        (bad / f"{number}").mkdir(parents=True)
+        (bad / f"{number}/captions.jsonl").write_text(f"{{{entry}}}\n")
+        with pytest.raises(UserError, match="line 1: must be .*caption"):
+            captioned_images._read(str(bad), f"{number}")
+    (bad / "0/captions.jsonl").write_text('{"file": "0.png", "caption": "a \\ud83d"}\r\n')
+    captioned_images._read.cache_clear()
+    assert captioned_images._read(str(bad), "0") == [(f"{bad}/0/0.png", "a \ufffd")]
     small = config(lab, tmp_path, "imagen_sr256", "task.low_resolution=5")
     with pytest.raises(ConfigError, match="low_resolution=5: must divide the 16 pixels"):
         runner.run(small)

@@ -31,7 +31,8 @@ EMPTY_TAR = "no images" if sys.version_info >= (3, 11) else "tar file"
 VALUES = {"ant": (20, 40), "bee": (120, 140)}
 REMEDY = re.compile(
     r"get it again|restore|mend|complete the copy|set data\.|write |name |take it away|cast it|"
-    r"call it|should hold|get toy|leave it out|give (each|both)|choose|save a|use class folders"
+    r"call it|should hold|get toy|leave it out|give (each|both)|choose|save a|use class folders|"
+    r"decompress it"
 )
 
 

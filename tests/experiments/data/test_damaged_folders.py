@@ -47,6 +47,11 @@ FOLDERS = {
     "files of macOS": (written("val/ant/._20.png", "x"), ""),
     "a pipe as image": (lambda root: os.mkfifo(root / "val/ant/x.png"), ""),
     "other files": (written("val/ant/20.xml", "x"), ""),
+    "compressed tars alone": (
+        lambda root: (shutil.rmtree(root / "val/ant"), shutil.rmtree(root / "val/bee"))
+        and written("val/ant.tar.gz", "x")(root),
+        "no image by suffix (1 gz)",
+    ),
     "tars beside folders": (written("val/x.tar", "x"), "tar"),
 }  # fmt: skip
 

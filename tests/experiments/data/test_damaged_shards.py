@@ -68,6 +68,12 @@ SHARDS = {
     "empty": (written("toy-val-0.tar", b""), "tar file"),
     "none": (written("toy-val-0.tar", None), "no WebDataset shards"),
     "a folder": (folder_as_shard, "no shard"),
+    "another compressed": (written("toy-val-1.tar.gz", b"x"), "toy-val-1.tar.gz is compressed"),
+    "all compressed": (
+        lambda root: (root / "toy-val-0.tar").rename(root / "toy-val-0.tgz") and None,
+        "toy-val-0.tgz is compressed",
+    ),
+    "something else compressed": (written("toy-val-boxes.tar.gz", b"x"), ""),
     "no member": (lambda root: tar(root / "toy-val-0.tar", []), EMPTY_TAR),
     "no label": (shard(lambda c: c.pop("kant20.cls")), "1 images and no label"),
     "no image": (shard(lambda c: c.pop("kant20.png")), "0 images and a label"),

@@ -58,6 +58,24 @@ def behind_another(root: Path) -> None:
     (root / "val.tar").write_bytes(whole + whole)
 
 
+def as_tar_makes_them(root: Path) -> None:
+    """One tar per class, each made within its folder (`tar -C ant -cf ant.tar .`)."""
+    written("val.tar", None)(root)
+    for name, values in VALUES.items():
+        tar(root / f"val/{name}.tar", [(f"./{value}.png", image(value)) for value in values])
+
+
+def beside_folders(name: str, content: bytes = b"x") -> Damage:
+    """Tars of classes in a folder, and something beside them."""
+
+    def do(root: Path) -> None:
+        as_tar_makes_them(root)
+        written(f"val/{name}", content)(root)
+
+    return do
+
+
+COPY = [(f"copy/{name}", content) for name, content in CLASSES]
 TARS = {
     "cut": (cut("val.tar", 0.1), "tar"),
     "cut at a member": (at_a_member("val.tar", 2), "no end mark"),
@@ -80,6 +98,18 @@ TARS = {
     "files of macOS": (members_of("val", [("ant/._20.png", b"x"), *CLASSES]), ""),
     "with ./": (members_of("val", [(f"./val/{name}", c) for name, c in CLASSES]), ""),
     "other files": (members_of("val", [*CLASSES, ("notes.txt", b"x")]), ""),
+    "tars made within their folders": (as_tar_makes_them, ""),
+    "beside the folder that it is of": (beside_folders("ant/20.png", image(20)), ""),
+    "beside a folder of no tar": (beside_folders("cat/1.png"), "images in cat beside them"),
+    "beside a compressed tar": (beside_folders("cat.tar.gz"), "cat.tar.gz is compressed"),
+    "beside a tar and the same compressed": (beside_folders("ant.tar.gz"), ""),
+    "two copies": (members_of("val", [*CLASSES, *COPY]), "'ant' in ant and in copy/ant"),
+    "images beside classes": (members_of("val", [*CLASSES, ("x.png", image(1))]), "no folder"),
+    "classes beside images": (members_of("val", [("x.png", image(1)), *CLASSES]), "no folder"),
+    "compressed, by name": (
+        lambda root: (root / "val.tar").rename(root / "val.tar.gz") and None,
+        "val.tar.gz is compressed",
+    ),
     "another class": (members_of("val", [*CLASSES, ("cat/1.png", image(1))]), "'cat'"),
 }
 

@@ -8,6 +8,7 @@ import pytest
 import texts
 
 from experiments.config import UserError
+from experiments.data import glue_files as glue_files_module
 from experiments.data.glue_answers import similarity
 from experiments.data.glue_files import GlueFiles, answer_text, check_answers, input_text
 from experiments.data.glue_paths import TASKS, check_glue
@@ -115,6 +116,18 @@ def test_hidden_labels_cut_and_foreign_files_are_refused(tmp_path: Path) -> None
         answer_text("rte", "7", "here")
     with pytest.raises(DataMissing, match=r"neither cola/train-\*\.parquet nor CoLA/train\.tsv"):
         check_glue({"root": str(tmp_path)}, "t5_proxy")
+
+
+def test_only_tabs_and_ends_of_lines_mean_something(tmp_path: Path) -> None:
+    path = tmp_path / "dev.tsv"
+    rows = ['"one', "two\rthree", 'a ""b"" \0', "x" * 150_000]
+    lines = [f"{row}\t{number % 2}" for number, row in enumerate(rows)]
+    text = "\r\n".join(["sentence\tlabel", *lines[:2], "", "cut", *lines[2:], "", ""])
+    path.write_bytes(text.encode())
+    with pytest.warns(UserWarning, match="1 lines are left out: too few columns"):
+        found = [text for text, _ in glue_files_module._read("sst2", "validation", path)]
+    assert found[::2] == [f"sst2 sentence: {row}" for row in rows]
+    assert found[1::2] == ["negative", "positive"] * 2
 
 
 @pytest.mark.filterwarnings("ignore:GLUE")

@@ -7,10 +7,12 @@ import os
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from unicodedata import normalize
 
 import numpy as np
 import pytest
 import torch
+from data_trees import image as encoded
 
 from experiments.config import ConfigError
 from experiments.data.image_classes import number_training_classes, require_imagenet
@@ -81,6 +83,45 @@ def test_a_class_that_validation_lacks_keeps_the_numbers_and_is_said(tmp_path, c
         assert evaluated(data) == {0: {20}, 2: {220}}
 
 
+def test_a_name_that_another_system_encodes_otherwise_is_told(tmp_path, class_folders):
+    """As macOS writes names, with accents apart: both look the same."""
+    for split, form in (("train", "NFC"), ("val", "NFD")):
+        class_folders(tmp_path / split, {normalize(form, "caf\u00e9"): [20], "tea": [120]})
+    with pytest.raises(ConfigError, match=r"', encoded otherwise \(NFC, NFD\): give each class"):
+        evaluated(source(tmp_path, 2, 2))
+
+
+@pytest.mark.filterwarnings("error")
+def test_classes_without_an_image_are_said_where_there_are_numbers_alone(tmp_path, shards):
+    """As of labels that begin with 1 where 0 is the first."""
+    shards(tmp_path, {s: [[("a", 1, 20), ("b", 2, 120)]] for s in ("train", "validation")})
+    data = source(tmp_path, 3, 2, reader="wds")
+    with pytest.raises(UserWarning, match=r"\(train\) has no image of 1 of 3 .* the first is '0'"):
+        trained(data)
+    with pytest.raises(UserWarning, match=r"\(validation\) has no image of 1 of 3 classes"):
+        evaluated(data)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train_split": "x-{0..1}.tar", "val_split": "x-{1..2}.tar", "reader": "wds"},
+        {"train_split": "train", "val_split": "training"},
+        {"train_split": "train", "val_split": "linked"},
+    ],
+)
+def test_what_is_trained_on_is_not_validated_on(tmp_path, class_folders, tar_file, changes):
+    class_folders(tmp_path / "train", {"a": [20, 40], "b": [120, 140]})
+    (tmp_path / "linked").symlink_to("train")
+    for number in range(3):
+        samples = {f"{k}.cls": b"%d" % k for k in (0, 1)} | {f"{k}.jpg": encoded(9) for k in (0, 1)}
+        tar_file(tmp_path / f"x-{number}.tar", samples)
+    with pytest.raises(ConfigError, match=r"data.val_split=.* is trained on, too: name another"):
+        trained(source(tmp_path, 2, 4, **changes))
+    aside = {**changes, "num_holdout": 1} if "reader" not in changes else {}
+    assert trained(source(tmp_path, 2, 4, **(aside or {**changes, "val_split": "x-2.tar"})))
+
+
 @pytest.mark.parametrize("form", ["folder", "tar"])
 def test_folders_and_tars_give_the_same_numbers(
     tmp_path, class_folders, tar_file, image_bytes, form
@@ -93,7 +134,7 @@ def test_folders_and_tars_give_the_same_numbers(
     else:
         tar_file(tmp_path / "val.tar", {f"./{n}/x.JPEG": image_bytes(v) for n, v in values.items()})
     same_in_both(source(tmp_path, 4, 4), values)
-    tars = source(tmp_path, 4, 4, train_split="val")
+    tars = source(tmp_path, 4, 4, train_split="val", val_split="train")
     assert list(trained(tars)) and tars._splits.training.class_names == list(values)
 
 

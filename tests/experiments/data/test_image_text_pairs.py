@@ -181,7 +181,8 @@ def test_half_samples_are_left_out_with_a_word(tmp_path: Path, tokenizer: dict[s
 @pytest.mark.parametrize(
     ("suffix", "content"),
     [
-        ("txt", b""), ("txt", b" \n"), ("json", b"{}"), ("json", b'{"caption": null}'),
+        ("txt", b""), ("txt", b" \n"), ("txt", b" " * 99), ("txt", b"\xef\xbb\xbf"),
+        ("json", b"{}"), ("json", b'{"caption": null}'),
         ("json", b'{"caption": ""}'), ("json", b"["), ("json", b"[1]"), ("json", b'{"caption": 7}'),
     ],
 )  # fmt: skip
@@ -203,6 +204,25 @@ def test_the_caption_of_the_json_stands_in_for_an_empty_text(
     tar(tmp_path / "x.tar", [("a.jpg", png(10)), ("a.txt", b""), ("a.json", b'{"caption": "it"}')])
     data = source(tmp_path, tokenizer, train_split="x.tar", num_train=1)
     assert seen(data, BatchPlan(0, 1, 1, 1), 0, 1) == [(1, "it")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.txt", b"\xef\xbb\xbfit", "it"),
+        ("a.txt", b" " * 99 + b"it", "it"),
+        ("a.json", b'\xef\xbb\xbf{"caption": "it"}', "it"),
+        ("a.json", b'{"caption": "it \\ud83d\\ude00"}', "it \U0001f600"),
+        ("a.json", b'{"caption": "it \\ud83d"}', "it \ufffd"),
+    ],
+)
+def test_marks_of_byte_order_and_halves_of_characters(
+    tmp_path: Path, tokenizer: dict[str, str], name: str, content: bytes, expected: str
+) -> None:
+    """No mark is a caption's first word, and what JSON alone can hold stops no tokenizer."""
+    tar(tmp_path / "x.tar", [("a.jpg", png(10)), (name, content)])
+    data = source(tmp_path, tokenizer, train_split="x.tar", num_train=1)
+    assert seen(data, BatchPlan(0, 1, 1, 1), 0, 1) == [(1, expected)]
 
 
 Damage = Callable[[Path], None]
@@ -284,6 +304,12 @@ def test_images_that_are_not_there_are_said_at_once(tmp_path: Path) -> None:
         data.check_files()
 
 
+def test_half_a_character_in_karpathys_json_is_one_no_more(tmp_path: Path) -> None:
+    row = {"filename": "1.jpg", "split": "test", "sentences": [{"raw": "a \ud83d"}]}
+    (tmp_path / "dataset_x.json").write_text(json.dumps({"images": [row]}))
+    assert KarpathyCaptions("x", str(tmp_path)).captions == ["a \ufffd"]
+
+
 def test_flickr_has_no_folders_in_its_file(tmp_path: Path) -> None:
     (tmp_path / "1.jpg").write_bytes(png(30))
     listed = {
@@ -346,6 +372,12 @@ def test_what_is_missing_is_said_before_anything_heavy(
     check_section(good)
     with pytest.raises(ConfigError, match="choose train, val or test"):
         check_section({**good, "train_split": "tets"})
+    with pytest.raises(ConfigError, match="data.val_split=train: train is trained on, too"):
+        check_section({**good, "val_split": "train"})
+    shards(tmp_path)
+    with pytest.raises(ConfigError, match="00001.tar is trained on, too: name another split"):
+        both = {"reader": "shards", "train_split": "{00000..00001}.tar", "val_split": "00001.tar"}
+        check_section({**good, **both})
     with pytest.raises(DataMissing, match="tokenizer_file is not set"):
         check_section({**good, "tokenizer_file": None})
     (tmp_path / "dataset_two.json").touch()

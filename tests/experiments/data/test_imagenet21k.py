@@ -147,12 +147,3 @@ def test_pages_of_the_data_check_what_is_there_and_name_what_stands_in(
     check_section(section)
     with pytest.raises(DataMissing, match="get .* then set data.root=.*experiment=pretrain_proxy"):
         check_section({**section, "root": None}, proxy="pretrain_proxy")
-
-
-def test_a_class_without_an_image_is_said(tmp_path: Path, class_folders: Any) -> None:
-    """Only a list knows classes that have no folder."""
-    from experiments.data.image_splits import ImageSplits
-
-    splits = ImageSplits("toy", 3, str(tmp_path), "", ".", "validation", None)
-    splits._note_lacking([1], ["a", "b", "c"])
-    assert splits.notices == [f"{tmp_path} (.) has no image of 1 of 3 classes, the first is 'b'"]

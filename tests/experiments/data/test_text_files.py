@@ -112,6 +112,10 @@ def spoiled(folder: Path, kind: str) -> Path:
         path.write_text('{"text": "fine"}\n{"text": "cu')
     elif kind == "field":
         path.write_text('{"content": "fine"}\n')
+    elif kind == "half":
+        path.write_text('{"text": "\\ud83d\\ude00"}\n{"text": "\\ud83d"}\n')
+    elif kind == "deep":
+        path.write_text("[" * 100_000)
     elif kind == "utf8":
         path.write_bytes(b'{"text": "\xff\xfe"}\n')
     else:
@@ -130,6 +134,8 @@ def spoiled(folder: Path, kind: str) -> Path:
         ("json", "line 2: no JSON"),
         ("field", "line 1: there is no text under 'text' (there is: content)"),
         ("utf8", "is not UTF-8 text"),
+        ("half", r"line 2: '\ud83d' is half a character: mend that line"),
+        ("deep", "line 1: no JSON"),
     ],
 )
 def test_a_cut_or_foreign_file_ends_with_one_line(tmp_path: Path, kind: str, said: str) -> None:
@@ -276,6 +282,26 @@ def test_a_part_that_was_cut_is_made_again(tmp_path: Path, monkeypatch: pytest.M
     assert (again.read(0, len(again)) == expected).all()
 
 
+def test_a_change_that_the_name_of_the_cache_does_not_tell_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of a file, of the same size. A copy, which only has another time, is not."""
+    monkeypatch.setattr(token_store, "EDGE_BYTES", 8)
+    many_files(tmp_path, monkeypatch)
+    tokenise(plan(tmp_path))
+    path = tmp_path / "text/train/7.txt"
+    for content, num_read in ((path.read_bytes(), 12), (path.read_bytes()[::-1], 13)):
+        middle = content[8:-8]
+        path.write_bytes(path.read_bytes()[:8] + middle + path.read_bytes()[-8:])
+        os.utime(path, (1, 1) if num_read == 12 else (2, 2))
+        for _ in range(2):
+            tokenise(plan(tmp_path))
+            assert (tmp_path / "log").read_text().count("\n") == num_read
+    stored = StoredTokens(plan(tmp_path))
+    found = JsonTokenizer(texts.bpe()).decode(stored.read(0, len(stored)).tolist())
+    assert path.read_text() in found
+
+
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     texts.write(tmp_path / "text", "train", ".txt")
     (tmp_path / "cache").write_text("a file where the folder should be")
@@ -328,10 +354,31 @@ def test_a_first_file_without_a_byte_is_a_document_of_its_own(tmp_path: Path) ->
     assert found.streams["train"].num_documents == 1 + len(texts.DOCUMENTS)  # type: ignore[attr-defined]
 
 
-def test_a_mark_of_byte_order_is_no_part_of_json(tmp_path: Path) -> None:
-    path = tmp_path / "train.jsonl"
-    path.write_text('{"text": "fine"}\n', encoding="utf-8-sig")
+@pytest.mark.parametrize("name", ["train.jsonl", "train.json.gz", "train.txt", "train.TXT.GZ"])
+def test_a_mark_of_byte_order_is_no_part_of_the_text(tmp_path: Path, name: str) -> None:
+    text = "fine" if "txt" in name.lower() else '{"text": "fine"}'
+    content = text.encode("utf-8-sig")
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name.lower().endswith(".gz") else content)
     assert list(read_pieces(path)) == [("fine", True)]
+
+
+def test_all_of_a_folder_is_read_and_what_is_no_text_is_said(tmp_path: Path) -> None:
+    """At any depth, whatever the case of the suffix; a link back above is not followed."""
+    for name in ("a.txt", "b.TXT", "c/d/e/f/g.txt"):
+        (tmp_path / "text/train" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "text/train" / name).write_text(name * 9)
+    for name in ("h.jsonl.zst", "i.md", "c/j", ".hidden", "_SUCCESS"):
+        (tmp_path / "text/train" / name).touch()
+    (tmp_path / "text/train/c/d/loop").symlink_to(tmp_path / "text/train")
+    with pytest.warns(
+        UserWarning, match=r"3 .* left out: no text by suffix \(1 without .* 1 zst\)"
+    ):
+        found = source(tmp_path, val_split=None)
+    assert found.streams["train"].num_documents == 3  # type: ignore[attr-defined]
+    (tmp_path / "text/train/k.txt").symlink_to("nowhere")
+    with pytest.raises(DataMissing, match="k.txt is a link to nothing: complete the copy"):
+        find_files(str(tmp_path / "text"), "train")
 
 
 def test_too_little_text_for_a_window_is_said(tmp_path: Path) -> None:
