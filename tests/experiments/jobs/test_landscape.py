@@ -194,7 +194,7 @@ def test_the_tables_for_the_figure(tmp_path: Path) -> None:
 def test_by_its_words_and_by_run_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The default proxy, one step of training; then the job by the same words and by the id."""
     small = [
-        "landscape.num_draws=2", "landscape.sigmas=[0.01]", "landscape.relative_scales=[]",
+        "landscape.num_draws=4", "landscape.sigmas=[0.01]", "landscape.relative_scales=[]",
         "landscape.num_examples=64", "landscape.batch_size=64", "landscape.hessian_examples=8",
     ]  # fmt: skip
     words = [
