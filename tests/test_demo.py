@@ -1,4 +1,8 @@
-"""The main job, short: it trains, is interrupted, goes on, reports, and in the end only draws."""
+"""The main job, short: it trains, is interrupted, goes on, reports, and in the end only draws.
+
+Only the first call is a process of its own: the others import nothing anew, and train with one
+worker.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import forked
 import pytest
@@ -20,24 +23,11 @@ pytestmark = pytest.mark.usefixtures("signals_as_in_a_terminal")
 ROOT = Path(__file__).resolve().parent.parent
 
 
-SHORT = ["train.epochs=null", "train.steps=40", "eval.every_epochs=null"]
+SHORT = ["train.epochs=null", "train.steps=12", "eval.every_epochs=null"]
 
 
-def command(out: Path) -> list[str]:
-    return [
-        sys.executable,
-        str(ROOT / "scripts/demo.py"),
-        "--seeds",
-        "1",
-        "--out",
-        str(out),
-        *SHORT,
-    ]
-
-
-def called(*words: str) -> subprocess.CompletedProcess[str]:
-    net = forked.NET_SECONDS
-    return subprocess.run(words, capture_output=True, text=True, timeout=net, check=False)
+def words(out: Path) -> list[str]:
+    return ["--seeds", "1", "--out", str(out), *SHORT]
 
 
 def states(out: Path) -> list[str]:
@@ -46,14 +36,14 @@ def states(out: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_interrupted_goes_on_and_then_only_draws(tmp_path: Path) -> None:
-    cells = runpy.run_path(str(ROOT / "scripts/demo.py"))["plan_cells"](
-        "vit_proxy", 1, tmp_path / "runs", SHORT
-    )
+def test_interrupted_goes_on_and_then_only_draws(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo = runpy.run_path(str(ROOT / "scripts/demo.py"))
+    cells = demo["plan_cells"]("vit_proxy", 1, tmp_path / "runs", SHORT)
+    command = [sys.executable, str(ROOT / "scripts/demo.py"), *words(tmp_path)]
     with Folder(tmp_path / "runs" / cells[-1].run_id).locked():  # so that it cannot end before
-        first = subprocess.Popen(
-            command(tmp_path), stdout=subprocess.PIPE, text=True, start_new_session=True
-        )
+        first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
         forked.wait_for(lambda: "finished" in states(tmp_path))
         os.killpg(first.pid, signal.SIGINT)  # as a terminal does
         said, _ = first.communicate(timeout=forked.NET_SECONDS)
@@ -62,31 +52,22 @@ def test_interrupted_goes_on_and_then_only_draws(tmp_path: Path) -> None:
     finished_before = states(tmp_path).count("finished")
     assert 1 <= finished_before < 6
 
-    second = called(*command(tmp_path))
-    assert second.returncode == 0, second.stderr
-    assert f"{6 - finished_before} of 6 cells to train" in second.stdout
+    assert demo["main"]([*words(tmp_path), "--workers", "1"]) == 0
+    said = capsys.readouterr().out
+    assert f"{6 - finished_before} of 6 cells to train" in said
     assert states(tmp_path) == ["finished"] * 6
-    assert "Proxy verdict (digits, 39,322 parameters" in second.stdout
+    assert "Proxy verdict (digits, 39,322 parameters" in said
     assert (tmp_path / "vit_proxy.png").stat().st_size > 20_000
 
     headers = [read_json(path)["sessions"] for path in tmp_path.glob("runs/*/run.json")]
-    third = called(*command(tmp_path))
-    assert third.returncode == 0, third.stderr
-    assert "to train" not in third.stdout and "Proxy verdict" in third.stdout
+    assert demo["main"](words(tmp_path)) == 0
+    said = capsys.readouterr().out
+    assert "to train" not in said and "Proxy verdict" in said
     assert headers == [read_json(p)["sessions"] for p in tmp_path.glob("runs/*/run.json")]
 
-
-@pytest.mark.slow
-def test_a_metric_that_nobody_measured_is_one_line(tmp_path: Path, capsys: Any) -> None:
-    short = ["train.epochs=null", "train.steps=2", "eval.every_epochs=null"]
-    words = ["--seeds", "1", "--workers", "1", "--out", str(tmp_path), "--metric", "nosuch"]
-    demo = runpy.run_path(str(ROOT / "scripts/demo.py"))
-    assert demo["main"]([*words, *short]) == 2
-    assert (
-        capsys.readouterr()
-        .err.strip()
-        .endswith("error: no evaluation has the metric nosuch; there are: loss, top1")
-    )
+    assert demo["main"]([*words(tmp_path), "--metric", "nosuch"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.endswith("error: no evaluation has the metric nosuch; there are: loss, top1")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +79,9 @@ def test_a_metric_that_nobody_measured_is_one_line(tmp_path: Path, capsys: Any) 
         (["seed=7"], "error: seed=7: the comparison sets it itself"),
     ],
 )
-def test_a_slip_is_one_line(arguments: list[str], said: str, capsys: Any) -> None:
+def test_a_slip_is_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     demo = runpy.run_path(str(ROOT / "scripts/demo.py"))
     assert demo["main"](arguments) == 2
     assert capsys.readouterr().err.startswith(said)

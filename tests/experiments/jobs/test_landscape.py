@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -193,11 +191,11 @@ def test_the_tables_for_the_figure(tmp_path: Path) -> None:
 # --- the command line -----------------------------------------------------------------------------
 
 
-def test_by_command_line_and_by_run_id(tmp_path: Path) -> None:
+def test_by_its_words_and_by_run_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The default proxy, one step of training; then the job by the same words and by the id."""
     small = [
         "landscape.num_draws=4", "landscape.sigmas=[0.01]", "landscape.relative_scales=[]",
-        "landscape.num_examples=64", "landscape.batch_size=64", "landscape.hessian_examples=16",
+        "landscape.num_examples=64", "landscape.batch_size=64", "landscape.hessian_examples=8",
     ]  # fmt: skip
     words = [
         "train.epochs=null",
@@ -207,12 +205,8 @@ def test_by_command_line_and_by_run_id(tmp_path: Path) -> None:
     ]
     runner.run(run.compose(words))
     (path,) = tmp_path.iterdir()
-    done = subprocess.run(
-        [sys.executable, str(run.CONF.parent / "run.py"), "job=landscape", *words, *small],
-        capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"{path.name}: landscape, loss ")
+    assert run.run_job(run.compose(["job=landscape", *words, *small])) == 0
+    assert capsys.readouterr().out.startswith(f"{path.name}: landscape, loss ")
     named = ["job=landscape", f"run={path.name}", f"results_dir={tmp_path}"]
     config = run.compose([*named, *small, "launch.num_threads=2"])
     assert (run_id(config), config.train.steps) == (path.name, 1)

@@ -23,9 +23,9 @@ from experiments.sweep import local, worker
 from experiments.sweep.manifest import Sweep
 from experiments.table import read_runs
 
-NUM_CELLS = 12
+NUM_CELLS = 8
 SETTINGS: dict[str, Any] = {"max_tries": 50}
-RUN: dict[str, Any] = {"train__epochs": 8.0}
+RUN: dict[str, Any] = {"train__epochs": 6.0}
 
 Reference = dict[str, list[dict[str, Any]]]
 
