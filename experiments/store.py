@@ -149,10 +149,14 @@ class Folder:
 
         Raises:
             HeldError: if another process is at this run.
-            UserError: if the folder cannot be made.
+            UserError: if the folder cannot be made, or is not ours to write in.
         """
         make_folder(self.path)
-        handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            said = f"cannot write in {self.path} ({error.strerror})"
+            raise UserError(f"{said}: say results_dir=PATH, where you can") from error
         _lock_handles.add(handle)
         try:
             if not _take(handle):

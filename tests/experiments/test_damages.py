@@ -134,6 +134,8 @@ def test_no_damage_ends_in_a_traceback_or_loses_rows_unsaid(
     weights = forked.weights(whole)["model"]
     neighbour = tmp_path / "runs" / "neighbour"
     shutil.copytree(forked.folder(whole), neighbour)
+    header = neighbour / "run.json"
+    header.write_text(header.read_text().replace(forked.folder(whole).name, "neighbour"))
     folder = Folder(tmp_path / "runs" / forked.folder(whole).name)
     config = tiny.config(tmp_path / "runs", **SHORT)
     problems = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -197,3 +198,80 @@ def test_a_run_that_goes_on_and_ends_while_it_is_read_lacks_nothing(
         warnings.simplefilter("error")
         found = read_runs(tmp_path)
     assert found.step.tolist() == [0, 1, 8] and found.commit.tolist() == ["abc", "abc", "new"]
+
+
+# --- damaged runs, other versions, copies ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"seed": 1e300}, {"seed": 2**63}, {"num_params": float("inf")}, {"lr": 10**400}],
+    ids=["huge", "one too large", "infinite", "no float"],
+)
+def test_a_number_that_no_table_holds_costs_its_own_run_alone(
+    runs: Path, facts: dict[str, Any]
+) -> None:
+    write_run(runs, "run-9", **facts)
+    with pytest.warns(UserWarning, match="run-9 is left out of the table"):
+        assert len(read_runs(runs)) == 10
+    with pytest.warns(UserWarning, match="run-9 is left out of the table"):
+        table.compact(runs)
+
+
+def test_what_is_no_text_is_shown_as_json_in_both(runs: Path) -> None:
+    write_run(runs, "run-9", hyper_parameters=[1, {"a": None}], data=7, scale=True, seed=2**63 - 1)
+    for _ in ("read", "compacted"):
+        found = check(runs)
+        (row,) = found[found.run_id == "run-9"].head(1).to_dict("records")
+        assert (row["hyper_parameters"], row["data"]) == ('[1, {"a": null}]', "7")
+        assert (row["scale"], row["seed"]) == ("true", 2**63 - 1)
+        table.compact(runs)
+
+
+def test_a_copy_of_a_version_with_fewer_columns_is_made_anew(runs: Path) -> None:
+    """Else the column would be missing, or empty though the runs have it."""
+    expected = read_runs(runs)
+    copy = runs / table.COMPACTED
+    parquet.write_table(parquet.read_table(copy).drop_columns(["device"]), copy)
+    with pytest.warns(UserWarning, match="another version has made it, without device"):
+        pd.testing.assert_frame_equal(read_runs(runs), expected)
+    with pytest.warns(UserWarning, match="another version"):
+        assert table.compact(runs) == 5
+    pd.testing.assert_frame_equal(check(runs), expected)
+
+
+def test_a_copy_of_a_version_with_more_columns_is_read_and_renewed(runs: Path) -> None:
+    expected, copy = read_runs(runs), runs / table.COMPACTED
+    stored = parquet.read_table(copy)
+    parquet.write_table(stored.append_column("later", stored["seed"]), copy)
+    pd.testing.assert_frame_equal(read_runs(runs), expected)
+    write_run(runs, "run-9")
+    assert table.compact(runs) == 1
+    assert len(check(runs)) == 12
+
+
+def test_a_copy_of_a_run_beside_it_is_not_counted_twice(tmp_path: Path) -> None:
+    own = write_run(tmp_path, "run", (1.0, 2.0))
+    shutil.copytree(own, tmp_path / "run.old")
+    for _ in ("read", "compacted"):
+        with pytest.warns(UserWarning, match="run.old is left out .* a copy of the run run beside"):
+            assert read_runs(tmp_path).value.tolist() == [1, 2]
+        with pytest.warns(UserWarning, match="run.old is left out"):
+            table.compact(tmp_path)
+    shutil.rmtree(own)
+    assert read_runs(tmp_path).value.tolist() == [1, 2], "the only one, by another name"
+
+
+def test_a_file_of_another_size_is_read_though_its_time_is_the_same(runs: Path) -> None:
+    """As a copying tool that keeps times, or a clock that was set back, can leave it."""
+    path = runs / "run-1" / "metrics.jsonl"
+    times = path.stat()
+    path.write_text(path.read_text().replace('"value": 2.0', '"value": 25.0'))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    found = check(runs)
+    assert found[found.run_id == "run-1"].value.tolist() == [1, 25]
+
+
+def test_no_split_is_an_empty_table(runs: Path) -> None:
+    found = read_runs(runs, splits=())
+    assert found.empty and list(found.columns) == list(SCHEMA)
