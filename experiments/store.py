@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import UserError
-from experiments.files import make_folder
+from experiments.files import drop_drafts, make_folder
 from experiments.files import now as now
 from experiments.files import read_json as read_json
 from experiments.files import replacing as replacing
@@ -168,6 +168,7 @@ class Folder:
             with contextlib.suppress(OSError):  # a full disk: then the holder has no name
                 os.ftruncate(handle, 0)
                 os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            drop_drafts(self.path)
             yield
         finally:
             _lock_handles.discard(handle)

@@ -13,7 +13,7 @@ import pytest
 import tiny
 import torch
 
-from experiments import recorder, store
+from experiments import files, recorder, store
 from experiments.config import RunConfig, UserError
 from experiments.distributed import World
 from experiments.ledger import digest
@@ -244,3 +244,19 @@ def test_a_run_of_several_people_is_written_as_their_umask_says(config: RunConfi
     modes = {path.name: path.stat().st_mode & 0o777 for path in writer.folder.path.iterdir()}
     files = ("config.yaml", "run.json", "metrics.jsonl", "status.json", "log.txt", ".lock")
     assert modes == dict.fromkeys(files, 0o664)
+
+
+def test_drafts_of_a_killed_session_are_removed_by_the_next_and_nothing_else(
+    config: RunConfig,
+) -> None:
+    with Recorder.opened(config, MAIN) as writer:
+        folder = writer.folder.path
+        with files.replacing(writer.folder.status) as draft:
+            draft.write_text("half")
+            (folder / f"{draft.name}.kept").write_text("half")
+            os.link(draft, folder / "run.json.77-0123abcd.tmp")
+        mine = {"notes.tmp", "a.7-xyz.tmp", f"{draft.name}.kept"}
+        for name in mine:
+            (folder / name).write_text("mine")
+    with Recorder.opened(config, MAIN):
+        assert {path.name for path in folder.iterdir()} == {*mine, ".lock", "status.json"}

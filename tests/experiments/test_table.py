@@ -16,6 +16,7 @@ import pytest
 from experiments import table
 from experiments.config import UserError
 from experiments.store import SCHEMA, Folder, Ledger, write_json
+from experiments.sweep.__main__ import main
 from experiments.table import read_runs
 
 pytest.importorskip("pyarrow")
@@ -275,3 +276,17 @@ def test_a_file_of_another_size_is_read_though_its_time_is_the_same(runs: Path) 
 def test_no_split_is_an_empty_table(runs: Path) -> None:
     found = read_runs(runs, splits=())
     assert found.empty and list(found.columns) == list(SCHEMA)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line_of_the_command(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    write_run(runs, "run-9")
+    monkeypatch.setattr(parquet, "write_table", fail)
+    assert main(["compact", str(runs)]) == 2
+    said = capsys.readouterr().err
+    assert f"{runs}: the table cannot be written there (Read-only file system)" in said
+    assert said.count("\n") == 1
