@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from experiments import precision
 from experiments.config import RunConfig, from_dict, to_dict
 from experiments.identity import identity, run_id
 
@@ -175,3 +176,15 @@ def test_what_a_schema_of_another_task_has_at_its_default_counts() -> None:
     """A bandit's `mixup_alpha=0` is no default of the bandit."""
     bandit = {"_target_": "experiments.tasks.bandit.ContextualBandit"}
     assert run_id(config(task=bandit)) != run_id(config(task={**bandit, "mixup_alpha": 0.0}))
+
+
+HERE = [(False, "fp32", "bf16"), (True, "bf16", "fp32")]
+
+
+@pytest.mark.parametrize(("has_gpu", "meant", "other"), HERE)
+def test_auto_is_the_precision_that_it_means_here(
+    monkeypatch: pytest.MonkeyPatch, has_gpu: bool, meant: str, other: str
+) -> None:
+    monkeypatch.setattr(precision, "uses_gpu", lambda device: has_gpu)
+    auto = run_id(config(train__precision="auto"))
+    assert auto == run_id(config(train__precision=meant)) != run_id(config(train__precision=other))

@@ -126,7 +126,8 @@ def test_a_table_is_written_with_the_digits_that_can_be_told(tmp_path: Path) -> 
 def test_a_table_that_cannot_be_written_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any, **__: Any) -> None:
+    def full(_: Any, path: Path, **__: Any) -> None:
+        path.write_text("half")
         raise OSError(28, "No space left on device")
 
     (tmp_path / "runs.csv").write_text("old")

@@ -13,6 +13,7 @@ import pytest
 from experiments import start_from
 from experiments.config import ConfigError, RunConfig, UserError
 from experiments.identity import run_id
+from experiments.pages import CONF
 
 
 def config(section: Any, results_dir: Path | str = "runs") -> RunConfig:
@@ -147,3 +148,16 @@ def test_a_wrong_section_names_its_key(section: Any, said: str) -> None:
 def test_a_list_of_sources_may_stand_beside_what_changes_nothing() -> None:
     section = {"source": ("a", {"source": "b"}), "weights": "raw", "leave_out": [], "into": ""}
     assert known(section) == [{"run": "a"}, {"run": "b"}] == known(["a", "b"])
+
+
+def test_a_file_of_the_suite_is_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "results/paper/README.md"
+    for section in (name, {"source": name}):
+        (found,) = start_from.sources(config(section))
+        assert found.source == str(CONF.parent / name)
+    Path(name).parent.mkdir(parents=True)
+    Path(name).write_text("mine")
+    assert start_from.sources(config(name))[0].source == name

@@ -290,3 +290,12 @@ def test_a_folder_that_cannot_be_written_is_one_line_of_the_command(
     said = capsys.readouterr().err
     assert f"{runs}: the table cannot be written there (Read-only file system)" in said
     assert said.count("\n") == 1
+
+
+def test_many_runs_are_read_in_parts(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = read_runs(runs)
+    monkeypatch.setattr(table, "_RUNS_AT_ONCE", 2)
+    (runs / table.COMPACTED).unlink()
+    pd.testing.assert_frame_equal(read_runs(runs), expected)
+    assert table.compact(runs) == 5
+    pd.testing.assert_frame_equal(read_runs(runs), expected)
