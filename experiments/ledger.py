@@ -193,7 +193,9 @@ def _parse(path: Path) -> tuple[list[dict[str, Any]], dict[int, str]]:
         return [], {}
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    *whole, _cut = text.split("\n")
+    *whole, cut = text.split("\n")
+    if not cut.startswith("{"):  # no row that a power loss has cut
+        whole.append(cut)
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     damaged = {}
     for number, line in enumerate(whole, 1):

@@ -172,3 +172,15 @@ def test_what_counts_as_a_change_since(
     assert is_changed(path, before) == expected
     for unknown in (None, {}, {"num_bytes": "7"}, 7):
         assert not is_changed(path, unknown)
+
+
+@pytest.mark.parametrize("end", ["\0" * 50, "nonsense"])
+def test_a_last_line_that_is_no_beginning_of_a_row_is_damage(path: Path, end: str) -> None:
+    """As a power loss can leave it; what is cut in a row is passed over without a word."""
+    Ledger(path).append([row(1)])
+    with path.open("a") as file:
+        file.write(end)
+    with pytest.warns(UserWarning, match="damaged and left out: line 2$"):
+        assert read_rows(path) == [row(1)]
+    Ledger(path).start_after(1)
+    assert path.with_name("metrics.jsonl.damaged").read_text() == f"{end}\n"
