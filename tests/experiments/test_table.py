@@ -299,3 +299,40 @@ def test_many_runs_are_read_in_parts(runs: Path, monkeypatch: pytest.MonkeyPatch
     pd.testing.assert_frame_equal(read_runs(runs), expected)
     assert table.compact(runs) == 5
     pd.testing.assert_frame_equal(read_runs(runs), expected)
+
+
+def test_a_copy_that_cannot_be_opened_is_passed_over(runs: Path) -> None:
+    (runs / table.COMPACTED).unlink()
+    (runs / table.COMPACTED).mkdir()
+    with pytest.warns(UserWarning, match="cannot be used and should be deleted"):
+        assert len(read_runs(runs)) == 10
+
+
+@pytest.mark.parametrize("text", ["optimizer: 7\n", "nonsense: 7\n", "train: 7\n"])
+def test_a_run_with_neither_header_nor_configuration_costs_itself_alone(
+    runs: Path, text: str
+) -> None:
+    (runs / "run-1" / "run.json").unlink()
+    (runs / "run-1" / "config.yaml").write_text(text)
+    with pytest.warns(UserWarning, match="run-1 is left out of the table"):
+        assert set(read_runs(runs).seed) == {0, 2, 3, 4}
+
+
+def test_a_single_lost_row_is_said_and_one_more_is_none(runs: Path) -> None:
+    for number, lost in ((3, True), (2, False), (1, False)):
+        Folder(runs / "run-1").write_status("finished", 1, 1, num_rows=number)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            read_runs(runs)
+        assert ["run-1 has lost 1 of its" in str(one.message) for one in said] == [True] * lost
+
+
+def test_a_session_that_is_no_number_or_none_of_them_is_unknown(tmp_path: Path) -> None:
+    path = write_run(tmp_path, "run", (1.0, 2.0, 3.0, 4.0)) / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row, session in zip(rows, (0, "0", 1, -1), strict=True):
+        row["session"] = session
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    found = read_runs(tmp_path)
+    assert found.device.isna().tolist() == [False, True, True, True]
+    assert found.session.tolist() == [0, 0, 1, -1]
