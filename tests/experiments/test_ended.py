@@ -220,3 +220,25 @@ def test_the_configuration_is_on_the_disk_and_stays_as_it_was_written(
     before = folder.config.stat()
     header.keep_config(folder, replace(config, results_dir="elsewhere"))
     assert folder.config.stat().st_ino == before.st_ino, "of the same run"
+
+
+@pytest.mark.parametrize("text", ["data: 7\n", "train: 7\n", "nonsense: 7\n", "seed: 7\n", "[1"])
+def test_a_configuration_of_anything_else_is_set_aside(tmp_path: Path, text: str) -> None:
+    folder, config = Folder(tmp_path), tiny.config(tmp_path / "runs")
+    folder.config.write_text(text)
+    header.keep_config(folder, config)
+    assert (tmp_path / "config.yaml.damaged").read_text() == text
+    assert header.run_id(header.from_dict(header.read_config(tmp_path))) == header.run_id(config)
+
+
+def test_a_header_and_its_sessions_are_read_apart_or_told_by_the_configuration(
+    tmp_path: Path,
+) -> None:
+    folder, config = Folder(tmp_path), tiny.config(tmp_path / "runs", scale="paper")
+    folder.header.write_text('{"run_id": "x", "seed": 3, "sessions": [{"commit": "a"}]}')
+    assert header.read_header(folder) == ({"run_id": "x", "seed": 3}, [{"commit": "a"}])
+    header.keep_config(folder, config)
+    folder.header.unlink()
+    with pytest.warns(UserWarning, match="run.json is missing or damaged"):
+        told, sessions = header.read_header(folder)
+    assert sessions == [] and told["run_id"] == tmp_path.name and told["scale"] == "paper"

@@ -184,3 +184,12 @@ def test_a_last_line_that_is_no_beginning_of_a_row_is_damage(path: Path, end: st
         assert read_rows(path) == [row(1)]
     Ledger(path).start_after(1)
     assert path.with_name("metrics.jsonl.damaged").read_text() == f"{end}\n"
+
+
+def test_what_is_resumed_counts_the_rows_up_to_its_step(path: Path) -> None:
+    Ledger(path).append([row(4), row(5), row(5, split="test"), row(6), row(7)])
+    made = Ledger(path)
+    made.start_after(5)
+    assert [r["step"] for r in read_rows(path)] == [4, 5, 5] and made.num_rows == 3
+    made.append([row(5, 2.0), row(6), row(7)])  # the first is measured anew
+    assert made.num_rows == 5 == len(read_rows(path))
