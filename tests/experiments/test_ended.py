@@ -12,8 +12,8 @@ import pytest
 import tiny
 import torch
 
-from experiments import checkpoint, ended, header
-from experiments.config import RunConfig
+from experiments import checkpoint, ended, header, store
+from experiments.config import RunConfig, UserError
 from experiments.distributed import World
 from experiments.recorder import Recorder
 from experiments.store import Folder
@@ -242,3 +242,37 @@ def test_a_header_and_its_sessions_are_read_apart_or_told_by_the_configuration(
     with pytest.warns(UserWarning, match="run.json is missing or damaged"):
         told, sessions = header.read_header(folder)
     assert sessions == [] and told["run_id"] == tmp_path.name and told["scale"] == "paper"
+
+
+def test_a_run_of_old_that_never_evaluated_lacks_nothing() -> None:
+    """Its status counts no evaluations."""
+    status = {"state": "finished", "step": 24}
+    assert not store.lacks_end(status, [row(24, "train"), row(24, "run")])
+    assert store.lacks_end(status, [row(24, "train"), row(12, "val")])
+    assert not store.lacks_end(status, [row(24, "val")])
+    counted = {**status, "num_evaluations": 1}
+    assert not store.lacks_end(counted, [row(24, "val"), row(24, "test")]), "one more, later"
+    assert store.lacks_end(counted, [row(24, "run")])
+
+
+@pytest.mark.parametrize("version", [0, 2, None, "1"])
+def test_a_sweep_of_any_other_version_is_refused(tmp_path: Path, version: Any) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"schema_version": version, "cells": []}))
+    with pytest.raises(UserError, match="made by another version"):
+        store.read_sweep(tmp_path)
+
+
+@pytest.mark.parametrize("text", [b"[" * 5000, b"\xff\xfe\xff", b"a: [1", b"7"])
+def test_a_configuration_that_is_none_is_one_line(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "config.yaml").write_bytes(text)
+    with pytest.raises(UserError, match="config.yaml") as caught:
+        store.read_config(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_that_is_nothing_like_it_is_not_meant() -> None:
+    assert store.run_meant("vit-lion-s0-0123", ["vit-qqqqqqqqqqqqqqqqqqqqq"]) == ""
+    assert (
+        store.run_meant("vit-lion-s0-0123", ["vit-lion-s0-0124"])
+        == "; did you mean vit-lion-s0-0124?"
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -260,3 +262,58 @@ def test_drafts_of_a_killed_session_are_removed_by_the_next_and_nothing_else(
             (folder / name).write_text("mine")
     with Recorder.opened(config, MAIN):
         assert {path.name for path in folder.iterdir()} == {*mine, ".lock", "status.json"}
+
+
+def test_a_session_says_how_many_runs_are_trained_together(config: RunConfig) -> None:
+    with Recorder.opened(config, MAIN) as writer:
+        writer.start(0, 24, together=3, **FACTS)
+    (session,) = read_json(writer.folder.header)["sessions"]
+    assert session["launcher"].endswith(", 3 runs together")
+
+
+def test_a_file_system_without_locks_is_one_line(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: Any) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(store.fcntl, "flock", none)
+    with pytest.raises(UserError, match="No locks available"), Recorder.opened(config, MAIN):
+        pass
+
+
+def test_the_holder_is_named_in_full_and_alone(config: RunConfig) -> None:
+    folder = Folder(Path(config.results_dir) / "run")
+    folder.path.mkdir(parents=True)
+    (folder.path / ".lock").write_text("x" * 150)
+    with folder.locked():
+        said = (folder.path / ".lock").read_text()
+        with (
+            pytest.raises(HeldError, match=f"already, by {re.escape(said)}: wait"),
+            folder.locked(),
+        ):
+            pass
+    assert said == f"process {os.getpid()} on {socket.gethostname()}"
+
+
+class Second(World):
+    """One of two processes, and what the main one says."""
+
+    said: Any = None
+
+    def share(self, value: Any) -> Any:
+        return Second.said
+
+
+def test_the_other_processes_take_the_main_ones_word(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Recorder(config, Second(1, 2, MAIN.device))
+    for word in (True, False):
+        monkeypatch.setattr(Second, "said", word)
+        assert other.has_evaluation(6) == word
+        monkeypatch.setattr(Second, "said", (word, ""))
+        assert other.is_over == word
+    monkeypatch.setattr(Second, "said", (False, "its ledger cannot be read"))
+    with pytest.raises(UserError, match="its ledger cannot be read"):
+        _ = other.is_over
