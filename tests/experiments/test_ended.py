@@ -276,3 +276,11 @@ def test_a_run_that_is_nothing_like_it_is_not_meant() -> None:
         store.run_meant("vit-lion-s0-0123", ["vit-lion-s0-0124"])
         == "; did you mean vit-lion-s0-0124?"
     )
+
+
+def test_a_configuration_runs_no_code(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    (tmp_path / "config.yaml").write_text(f"a: !!python/object/apply:os.mkdir ['{mark}']\n")
+    with pytest.raises(UserError, match="config.yaml"):
+        store.read_config(tmp_path)
+    assert not mark.exists()

@@ -192,3 +192,9 @@ def test_a_sweep_of_several_people_is_written_as_their_umask_says(tmp_path: Path
         os.umask(before)
     files = [path for path in sweep.path.rglob("*") if path.is_file()]
     assert len(files) == 3 and {path.stat().st_mode & 0o777 for path in files} == {0o664}
+
+
+def test_stage_two_stays_planned_where_a_later_call_does_not_speak_of_it(tmp_path: Path) -> None:
+    then = {"experiment": "tiny"}
+    swept.sweep(tmp_path, [cell(tmp_path)], then=then)
+    assert swept.sweep(tmp_path, [cell(tmp_path)]).manifest["then"] == then
