@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -282,7 +281,10 @@ def test_a_file_system_without_locks_is_one_line(
         pass
 
 
-def test_the_holder_is_named_in_full_and_alone(config: RunConfig) -> None:
+def test_the_holder_is_named_in_full_and_alone(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store.socket, "gethostname", lambda: "a-node-with-a-long-name")
     folder = Folder(Path(config.results_dir) / "run")
     folder.path.mkdir(parents=True)
     (folder.path / ".lock").write_text("x" * 150)
@@ -293,7 +295,7 @@ def test_the_holder_is_named_in_full_and_alone(config: RunConfig) -> None:
             folder.locked(),
         ):
             pass
-    assert said == f"process {os.getpid()} on {socket.gethostname()}"
+    assert said == f"process {os.getpid()} on a-node-with-a-long-name"
 
 
 class Second(World):
