@@ -142,10 +142,7 @@ def test_data_are_compared_where_both_are_known(
     with Recorder.opened(config, MAIN) as writer:
         writer.start(0, 24, **FACTS, data_fingerprint=before)
         writer.compare_data(now)
-    log = writer.folder.log.read_text()
-    assert (
-        "the data differ from those that it began with (fingerprint a, now b)" in log
-    ) == is_said
+    assert ("the data differ" in writer.folder.log.read_text()) == is_said
 
 
 def test_which_measurements_of_a_step_are_lacking(config: RunConfig) -> None:
