@@ -46,6 +46,7 @@ def save(folder: Path, step: int, content: dict[str, Any], keep: int) -> Path:
     draft = folder / f"draft-{os.getpid()}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _drop_drafts(folder)
         with draft.open("wb") as file:
             torch.save(content, file)
             file.flush()
@@ -69,8 +70,7 @@ def begin_shards(folder: Path) -> Path:
     """
     draft = folder / f"draft-{os.getpid()}.tmp"
     try:
-        for left_over in folder.glob("draft-*.tmp"):
-            remove(left_over)
+        _drop_drafts(folder)
         draft.mkdir(parents=True)
     except OSError as error:
         raise CheckpointError(f"cannot save a checkpoint in {folder}: {error}") from error
@@ -101,8 +101,15 @@ def _retire(folder: Path, step: int, final: Path, keep: int) -> None:
     files = list_newest_first(folder)
     later = [path for path in files if step_of(path) > step]  # damaged: we came from before them
     earlier = [path for path in files if step_of(path) <= step and path != final]
-    for old in [*later, *earlier[keep - 1 :], *folder.glob("draft-*.tmp")]:
+    for old in [*later, *earlier[keep - 1 :]]:
         remove(old)
+    _drop_drafts(folder)
+
+
+def _drop_drafts(folder: Path) -> None:
+    """Removes what others have left half done; in containers they may have had our number."""
+    for left_over in folder.glob("draft-*.tmp"):
+        remove(left_over)
 
 
 def remove(path: Path) -> None:

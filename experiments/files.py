@@ -10,6 +10,7 @@ import datetime
 import errno
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +75,14 @@ def replacing(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):  # there may be none, nor its folder
             draft.unlink()
         raise
+
+
+def drop_drafts(folder: Path) -> None:
+    """Removes the drafts of who was killed in `replacing`; for the one who may write there now."""
+    for draft in folder.glob("*.tmp"):
+        if re.search(r"\.\d+-[0-9a-f]{8}\.tmp$", draft.name):
+            with contextlib.suppress(OSError):
+                draft.unlink()
 
 
 def make_folder(path: Path) -> None:

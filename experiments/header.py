@@ -37,10 +37,10 @@ def keep_config(folder: Folder, config: RunConfig) -> None:
 def other_data(folder: Folder, config: RunConfig) -> str:
     """Where the data of a recorded run lay, if a configuration looks elsewhere, in a few words."""
     try:
-        before = from_dict(read_config(folder.path)).data
+        theirs = _places(from_dict(read_config(folder.path)).data)
     except (UserError, TypeError, AttributeError, KeyError, ValueError):  # damaged somewhere
         return ""
-    theirs, ours = _places(before), _places(config.data)
+    ours = _places(config.data)
     moved = [key for key in ours if theirs.get(key, ours[key]) != ours[key]]
     words = [f"{key} was {theirs[key]} and is {ours[key]}" for key in moved]
     return f"{', '.join(words)}, where nothing has been looked at" if words else ""

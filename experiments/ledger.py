@@ -90,7 +90,7 @@ class Ledger:
             return
         data = "".join(self._waiting).encode()
         self._is_durable = False
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             if not self._is_whole:
                 _drop_cut_line(handle)
@@ -100,7 +100,8 @@ class Ledger:
                 written = os.write(handle, data)
                 if written != len(data):
                     raise OSError(errno.ENOSPC, "disk full: only a part was written")
-            except OSError:
+            except BaseException:  # Ctrl-C, too, leaves no half line behind
+                self._is_whole = False
                 os.ftruncate(handle, before)
                 raise
         finally:
@@ -192,7 +193,9 @@ def _parse(path: Path) -> tuple[list[dict[str, Any]], dict[int, str]]:
         return [], {}
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    *whole, _cut = text.split("\n")
+    *whole, cut = text.split("\n")
+    if not cut.startswith("{"):  # no row that a power loss has cut
+        whole.append(cut)
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     damaged = {}
     for number, line in enumerate(whole, 1):

@@ -106,9 +106,10 @@ def check_alike(rows: pd.DataFrame) -> None:
     told = rows[rows.instrument.notna() & (rows.instrument != "")]
     keys = [key for key in ("experiment", "split", "metric") if key in told]
     for _, mine in told.groupby(keys, dropna=False):
-        found = [_told(text) for text in mine.instrument.unique()]
-        if len(found) > 1:
-            one, other = found[:2]
+        one, *others = [_told(text) for text in mine.instrument.unique()]
+        for other in others:
+            if one == other:  # written in another order
+                continue
             names = sorted(k for k in {*one, *other} if one.get(k) != other.get(k))
             raise UserError(
                 f"{mine.metric.iloc[0]} was not measured alike: the runs differ in "
@@ -118,11 +119,16 @@ def check_alike(rows: pd.DataFrame) -> None:
 
 def _told(instrument: str) -> dict[str, Any]:
     """Its facts; what a task from outside says may be no table of any."""
+    return _table(instrument) or {"instrument": instrument}
+
+
+def _table(text: Any) -> dict[str, Any]:
+    """What a text of JSON holds; nothing where it is none, or no table."""
     try:
-        found = json.loads(instrument)
-    except ValueError:
-        found = instrument
-    return found if isinstance(found, dict) else {"instrument": found}
+        found = json.loads(text)
+    except (TypeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _facts(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -186,9 +192,7 @@ def _of(found: dict[tuple[str, str], dict[str, float]], run: Any, split: str, wh
 
 def betas(hyper_parameters: Any) -> tuple[float, float]:
     """beta1 and beta2; an optimizer with one beta, or momentum, has it as beta1."""
-    if not isinstance(hyper_parameters, str) or not hyper_parameters:
-        return math.nan, math.nan
-    settings = json.loads(hyper_parameters)
+    settings = _table(hyper_parameters)
     found = settings.get("betas") or [settings.get("beta", settings.get("momentum"))]
     first, second, *_ = [*found, None, None]
     return (math.nan if first is None else first), (math.nan if second is None else second)
@@ -205,7 +209,4 @@ def circumstances(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _version_of_torch(versions: Any) -> str:
-    try:
-        return str(json.loads(versions)["torch"])
-    except (TypeError, ValueError, KeyError):
-        return ""
+    return str(_table(versions).get("torch", ""))

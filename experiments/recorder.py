@@ -172,8 +172,8 @@ class Recorder:
         """Adds a line to the log, and shows it unless progress is off."""
         if not self.world.is_main:
             return
-        with contextlib.suppress(OSError), self.folder.log.open("a") as file:
-            file.write(f"{now()} {line}\n")
+        with contextlib.suppress(OSError), self.folder.log.open("ab") as file:
+            file.write(f"{now()} {line}\n".encode(errors="backslashreplace"))
         self._live.print(line)
 
     @property

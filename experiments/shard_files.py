@@ -165,7 +165,7 @@ def is_as_written(folder: Path, checksum: int) -> bool:
         with ThreadPoolExecutor(_READERS) as pool:
             found = pool.map(crc, [folder / name for name in files])
             return list(files.values()) == list(found)
-    except (OSError, ValueError, KeyError, UserError):  # none of ours
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):  # none of ours
         return False
 
 

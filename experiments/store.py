@@ -28,7 +28,7 @@ from typing import Any
 
 from experiments import inherited
 from experiments.config import UserError
-from experiments.files import cannot_lock, make_folder
+from experiments.files import cannot_lock, drop_drafts, make_folder
 from experiments.files import now as now
 from experiments.files import read_json as read_json
 from experiments.files import replacing as replacing
@@ -150,10 +150,14 @@ class Folder:
 
         Raises:
             HeldError: if another process is at this run.
-            UserError: if the folder cannot be made.
+            UserError: if the folder cannot be made, or is not ours to write in.
         """
         make_folder(self.path)
-        handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            said = f"cannot write in {self.path} ({error.strerror})"
+            raise UserError(f"{said}: say results_dir=PATH, where you can") from error
         _lock_handles.add(handle)
         try:
             try:
@@ -169,6 +173,7 @@ class Folder:
             with contextlib.suppress(OSError):  # a full disk: then the holder has no name
                 os.ftruncate(handle, 0)
                 os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            drop_drafts(self.path)
             yield
         finally:
             _lock_handles.discard(handle)

@@ -10,6 +10,7 @@ pyarrow (in the extra `sweep`); without it every run is read from its folder.
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Collection, Iterable, Iterator
@@ -34,6 +35,9 @@ _WHOLE = ("num_params", "batch_size", "seed", "step", "session", "schema_version
 _REAL = ("lr", "weight_decay", "epoch", "value", "error", "n", "seconds", "threads")
 _OF_A_SESSION = ("commit", "versions", "device", "cpu", "threads", "launcher")
 _FILES = ("run.json", "metrics.jsonl", "status.json")
+_UNREADABLE = (UserError, OSError, LookupError, TypeError, ValueError, AttributeError)
+_UNREADABLE += (OverflowError,)
+"""What a damaged run, or one of another version, makes its reader raise."""
 _RUNS_AT_ONCE = 5000
 """How many runs are held as plain rows, which take far more memory than a table."""
 
@@ -94,7 +98,7 @@ def compact(root: Path) -> int:
     if not missing and copy is not None and copy.num_rows == _num_rows(root / COMPACTED):
         return 0
     schema = _schema()
-    parts = [] if copy is None else [copy.cast(schema)]
+    parts = [] if copy is None else [copy.select(schema.names).cast(schema)]
     for names in _chunks(missing):
         rows = [{**row, _KEY: keys[name]} for name in names for row in _rows_of(root / name)]
         parts.append(pa.table({c: _column(rows, c) for c in schema.names}, schema=schema))
@@ -141,17 +145,19 @@ def _open(
         return None, list(keys)
     texts = [name for name in (*SCHEMA, _KEY) if name not in (*_WHOLE, *_REAL)]
     try:
-        chosen = None if splits is None else [("split", "in", list(splits))]
+        chosen = None if splits is None else [("split", "in", pa.array(splits, pa.string()))]
         with path.open("rb") as file:  # opened once: it may be replaced between two looks
             stored = parquet.read_table(file, columns=[_KEY], read_dictionary=[_KEY])[_KEY]
             file.seek(0)
             table = parquet.read_table(file, read_dictionary=texts, filters=chosen)
+        if lacking := {*SCHEMA, _KEY} - set(table.column_names):
+            raise UserError(f"another version has made it, without {sorted(lacking)[0]}")
         known = set(stored.unique().to_pylist())
         fresh = known & set(keys.values())
         if fresh != known:
             value_set = pa.array(sorted(fresh), pa.string())
             table = table.filter(compute.is_in(table[_KEY].cast(pa.string()), value_set))
-    except (OSError, pa.ArrowException, KeyError) as error:  # cut, or of another version
+    except (UserError, OSError, pa.ArrowException, KeyError) as error:  # cut, or not ours
         warnings.warn(f"{path} cannot be used and should be deleted: {error}", stacklevel=2)
         return None, list(keys)
     wanted = table if with_keys else table.drop_columns([_KEY])
@@ -204,7 +210,7 @@ def _rows_of(path: Path) -> Iterable[dict[str, Any]]:
     """A run's rows; none, with a warning, where it cannot be read."""
     try:
         return _read_run(Folder(path))
-    except (UserError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except _UNREADABLE as error:
         reason = f"{type(error).__name__}: {error}"
         warnings.warn(f"{path} is left out of the table: {reason}", stacklevel=5)
         return []
@@ -216,6 +222,9 @@ def _read_run(folder: Folder) -> list[dict[str, Any]]:
     status = folder.read_status()
     rows = read_rows(folder.metrics)
     whole, sessions = header.read_header(folder)
+    own = whole.get("run_id")
+    if own != folder.path.name and Folder(folder.path.parent / str(own)).header.exists():
+        raise UserError(f"it is a copy of the run {own} beside it")  # would count twice
     state = status.get("state", "unknown")
     if lacks_end(status, rows):
         warnings.warn(
@@ -241,8 +250,17 @@ def _read_run(folder: Folder) -> list[dict[str, Any]]:
 
 
 def _typed(row: dict[str, Any]) -> dict[str, Any]:
-    for names, kind in ((_WHOLE, int), (_REAL, float)):
-        for name in names:
-            if row.get(name) is not None:
-                row[name] = kind(row[name])
+    """With the types that the copy has; a text of a damaged run may be something else, as JSON."""
+    for name in SCHEMA:
+        value = row.get(name)
+        if value is None:
+            continue
+        if name in _WHOLE:
+            row[name] = int(value)
+            if not -(2**63) <= row[name] < 2**63:
+                raise ValueError(f"{name} is {value}")
+        elif name in _REAL:
+            row[name] = float(value)
+        elif not isinstance(value, str):
+            row[name] = json.dumps(value)
     return row

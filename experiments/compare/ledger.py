@@ -57,7 +57,7 @@ class Ledger:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise UserError(
                 f"{self.path}: cannot be written ({error.strerror}): --dir says where to"

@@ -181,7 +181,12 @@ def write_compacted(args: argparse.Namespace) -> int:
 
     if not args.runs.is_dir():
         raise UserError(f"{args.runs}: no runs there yet; train first, or name their folder")
-    print(f"{table.compact(args.runs)} runs read into {args.runs / table.COMPACTED}")
+    try:
+        number = table.compact(args.runs)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{args.runs}: the table cannot be written there ({reason})") from error
+    print(f"{number} runs read into {args.runs / table.COMPACTED}")
     return 0
 
 

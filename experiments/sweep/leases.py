@@ -168,7 +168,7 @@ class Leases:
         number = before[-1].number + 1 if before else 1
         lease = Lease(run_id, number, self.folder / f"{run_id}.{number}.lease")
         try:
-            handle = os.open(lease.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            handle = os.open(lease.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
             return None
         try:

@@ -162,7 +162,7 @@ class Crew:
 def _work(path: Path, log: Path, options: dict[str, int | None]) -> None:
     """The life of a worker process; what it prints goes to its log."""
     leave_with_parent()
-    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (1, 2):
         os.dup2(handle, stream)
     sys.stdout = sys.stderr = os.fdopen(handle, "a", buffering=1)

@@ -198,7 +198,8 @@ class Sweep:
 
     def checkpoint_step(self, cell: Cell) -> int:
         """Step of the newest checkpoint, by its file's name; 0 without one."""
-        names = (f.name for f in self.folder(cell).checkpoints.glob("step_*-*"))
+        found = self.folder(cell).checkpoints.glob("step_*-*")
+        names = (f.name for f in found if f.suffix in (".pt", ".shards"))  # none set aside
         steps = (name[len("step_") :].partition("-")[0] for name in names)
         return max((int(step) for step in steps if step.isdecimal()), default=0)
 

@@ -165,7 +165,7 @@ def _order(value: Any) -> tuple[int, Any]:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)

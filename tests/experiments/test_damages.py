@@ -134,6 +134,8 @@ def test_no_damage_ends_in_a_traceback_or_loses_rows_unsaid(
     weights = forked.weights(whole)["model"]
     neighbour = tmp_path / "runs" / "neighbour"
     shutil.copytree(forked.folder(whole), neighbour)
+    header = neighbour / "run.json"
+    header.write_text(header.read_text().replace(forked.folder(whole).name, "neighbour"))
     folder = Folder(tmp_path / "runs" / forked.folder(whole).name)
     config = tiny.config(tmp_path / "runs", **SHORT)
     problems = []
@@ -144,7 +146,7 @@ def test_no_damage_ends_in_a_traceback_or_loses_rows_unsaid(
             folder.write_status("running", 4, 6)
         damage(folder, file, way, seed)
         try:
-            problem = look_at(config, folder, rows, weights)
+            problem = look_at(config, folder, rows, weights, state)
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
         if problem:
@@ -161,14 +163,21 @@ def is_same(one: dict[str, Any], there: list[dict[str, Any]]) -> bool:
 
 
 def look_at(
-    config: RunConfig, folder: Folder, rows: dict[Any, Any], weights: dict[str, Any]
+    config: RunConfig,
+    folder: Folder,
+    rows: dict[Any, Any],
+    weights: dict[str, Any],
+    state: str,
 ) -> str:
     """What is wrong; "" where all is as it should be."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         table = read_runs(folder.path.parent)
         there = table[table.run_id == folder.path.name].to_dict("records")
-        if not caught and any(not is_same(one, there) for one in rows.values()):
+        missing = [not is_same(one, there) for one in rows.values()]
+        # Of a run that goes on the last ones may not have been written.
+        is_cut = state == "running" and missing == sorted(missing)
+        if not caught and any(missing) and not is_cut:
             return "rows are missing or others in the table, and nothing is said"
         if len(read_rows(folder.path.parent / "neighbour" / "metrics.jsonl")) < len(rows):
             return "the neighbour is hurt"

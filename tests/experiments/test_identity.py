@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from experiments import precision
 from experiments.config import RunConfig, from_dict, to_dict
 from experiments.identity import identity, run_id
 
@@ -69,9 +70,15 @@ SAME = {
         "data__tokenizer_file": "/t.model",
         "data__annotations": "/a.json",
         "data__more_labels": "/l.tsv",
+        "data__val_root": "/v",
+        "data__eval_roots": {"v2": "/v2"},
+        "data__encoder": "/e",
     },
     "how it is measured": {"task__judge": {"num_draws": 3}, "task__one_shot": {"data": "/o"}},
     "eval batch": {"eval__batch_size": 1},
+    "weights that decide": {"eval__weights": "ema"},
+    "defaults said aloud": {"param_groups__no_decay_1d": True, "eval__every_epochs": None},
+    "kinds of numbers in lists": {"optimizer__betas": [0.9, 0.99], "task__mean": (0.5, 0.5)},
     "provenance": {"provenance__source": "table 12"},
     "job": {"job": "evaluate"},
 }
@@ -107,6 +114,11 @@ OTHER = {
     "no decay": {"param_groups__no_decay": ["head.*"]},
     "frozen": {"param_groups__frozen": ["head.*"]},
     "evaluation": {"eval__every_steps": 3},
+    "evaluation by epochs": {"eval__every_epochs": 3.0},
+    "a null that no schema has": {"task__new": None},
+    "a null of the model": {"model__new": None},
+    "biases that decay": {"param_groups__no_decay_1d": False},
+    "weights to begin with": {"start_from": "another-run"},
     "text for a number": {"model__depth": "12"},
     "truth for a number": {"model__depth": True},
     "and the number": {"model__depth": 1},
@@ -147,3 +159,32 @@ def test_the_decoder_of_old_runs_is_no_part_of_their_name_and_another_is() -> No
     assert run_id(config(data={**files, "decoder": "tensor"})) != before
     own = {"_target_": "their.Images", "name": "set"}  # a source whose default nobody knows
     assert run_id(config(data={**own, "decoder": "pil"})) != run_id(config(data=own))
+
+
+def test_keys_that_are_numbers_are_the_same_as_text() -> None:
+    """YAML reads `1: 0.5` as a number, the configuration that was recorded as JSON as text."""
+    one, other = (config(model__scales={key: 0.5, "b": 1}) for key in (1, "1"))
+    assert run_id(one) == run_id(other) != run_id(config(model__scales={2: 0.5, "b": 1}))
+
+
+def test_a_run_that_starts_from_fresh_weights_says_nothing_of_it() -> None:
+    assert "start_from" not in identity(config())
+    assert identity(config(start_from="another-run"))["start_from"] == [{"run": "another-run"}]
+
+
+def test_what_a_schema_of_another_task_has_at_its_default_counts() -> None:
+    """A bandit's `mixup_alpha=0` is no default of the bandit."""
+    bandit = {"_target_": "experiments.tasks.bandit.ContextualBandit"}
+    assert run_id(config(task=bandit)) != run_id(config(task={**bandit, "mixup_alpha": 0.0}))
+
+
+HERE = [(False, "fp32", "bf16"), (True, "bf16", "fp32")]
+
+
+@pytest.mark.parametrize(("has_gpu", "meant", "other"), HERE)
+def test_auto_is_the_precision_that_it_means_here(
+    monkeypatch: pytest.MonkeyPatch, has_gpu: bool, meant: str, other: str
+) -> None:
+    monkeypatch.setattr(precision, "uses_gpu", lambda device: has_gpu)
+    auto = run_id(config(train__precision="auto"))
+    assert auto == run_id(config(train__precision=meant)) != run_id(config(train__precision=other))

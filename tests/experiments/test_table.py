@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from experiments import table
 from experiments.config import UserError
 from experiments.store import SCHEMA, Folder, Ledger, write_json
+from experiments.sweep.__main__ import main
 from experiments.table import read_runs
 
 pytest.importorskip("pyarrow")
@@ -197,3 +199,140 @@ def test_a_run_that_goes_on_and_ends_while_it_is_read_lacks_nothing(
         warnings.simplefilter("error")
         found = read_runs(tmp_path)
     assert found.step.tolist() == [0, 1, 8] and found.commit.tolist() == ["abc", "abc", "new"]
+
+
+# --- damaged runs, other versions, copies ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"seed": 1e300}, {"seed": 2**63}, {"num_params": float("inf")}, {"lr": 10**400}],
+    ids=["huge", "one too large", "infinite", "no float"],
+)
+def test_a_number_that_no_table_holds_costs_its_own_run_alone(
+    runs: Path, facts: dict[str, Any]
+) -> None:
+    write_run(runs, "run-9", **facts)
+    with pytest.warns(UserWarning, match="run-9 is left out of the table"):
+        assert len(read_runs(runs)) == 10
+    with pytest.warns(UserWarning, match="run-9 is left out of the table"):
+        table.compact(runs)
+
+
+def test_what_is_no_text_is_shown_as_json_in_both(runs: Path) -> None:
+    write_run(runs, "run-9", hyper_parameters=[1, {"a": None}], data=7, scale=True, seed=2**63 - 1)
+    for _ in ("read", "compacted"):
+        found = check(runs)
+        (row,) = found[found.run_id == "run-9"].head(1).to_dict("records")
+        assert (row["hyper_parameters"], row["data"]) == ('[1, {"a": null}]', "7")
+        assert (row["scale"], row["seed"]) == ("true", 2**63 - 1)
+        table.compact(runs)
+
+
+def test_a_copy_of_a_version_with_fewer_columns_is_made_anew(runs: Path) -> None:
+    """Else the column would be missing, or empty though the runs have it."""
+    expected = read_runs(runs)
+    copy = runs / table.COMPACTED
+    parquet.write_table(parquet.read_table(copy).drop_columns(["device"]), copy)
+    with pytest.warns(UserWarning, match="another version has made it, without device"):
+        pd.testing.assert_frame_equal(read_runs(runs), expected)
+    with pytest.warns(UserWarning, match="another version"):
+        assert table.compact(runs) == 5
+    pd.testing.assert_frame_equal(check(runs), expected)
+
+
+def test_a_copy_of_a_version_with_more_columns_is_read_and_renewed(runs: Path) -> None:
+    expected, copy = read_runs(runs), runs / table.COMPACTED
+    stored = parquet.read_table(copy)
+    parquet.write_table(stored.append_column("later", stored["seed"]), copy)
+    pd.testing.assert_frame_equal(read_runs(runs), expected)
+    write_run(runs, "run-9")
+    assert table.compact(runs) == 1
+    assert len(check(runs)) == 12
+
+
+def test_a_copy_of_a_run_beside_it_is_not_counted_twice(tmp_path: Path) -> None:
+    own = write_run(tmp_path, "run", (1.0, 2.0))
+    shutil.copytree(own, tmp_path / "run.old")
+    for _ in ("read", "compacted"):
+        with pytest.warns(UserWarning, match="run.old is left out .* a copy of the run run beside"):
+            assert read_runs(tmp_path).value.tolist() == [1, 2]
+        with pytest.warns(UserWarning, match="run.old is left out"):
+            table.compact(tmp_path)
+    shutil.rmtree(own)
+    assert read_runs(tmp_path).value.tolist() == [1, 2], "the only one, by another name"
+
+
+def test_a_file_of_another_size_is_read_though_its_time_is_the_same(runs: Path) -> None:
+    """As a copying tool that keeps times, or a clock that was set back, can leave it."""
+    path = runs / "run-1" / "metrics.jsonl"
+    times = path.stat()
+    path.write_text(path.read_text().replace('"value": 2.0', '"value": 25.0'))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    found = check(runs)
+    assert found[found.run_id == "run-1"].value.tolist() == [1, 25]
+
+
+def test_no_split_is_an_empty_table(runs: Path) -> None:
+    found = read_runs(runs, splits=())
+    assert found.empty and list(found.columns) == list(SCHEMA)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line_of_the_command(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    write_run(runs, "run-9")
+    monkeypatch.setattr(parquet, "write_table", fail)
+    assert main(["compact", str(runs)]) == 2
+    said = capsys.readouterr().err
+    assert f"{runs}: the table cannot be written there (Read-only file system)" in said
+    assert said.count("\n") == 1
+
+
+def test_many_runs_are_read_in_parts(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = read_runs(runs)
+    monkeypatch.setattr(table, "_RUNS_AT_ONCE", 2)
+    (runs / table.COMPACTED).unlink()
+    pd.testing.assert_frame_equal(read_runs(runs), expected)
+    assert table.compact(runs) == 5
+    pd.testing.assert_frame_equal(read_runs(runs), expected)
+
+
+def test_a_copy_that_cannot_be_opened_is_passed_over(runs: Path) -> None:
+    (runs / table.COMPACTED).unlink()
+    (runs / table.COMPACTED).mkdir()
+    with pytest.warns(UserWarning, match="cannot be used and should be deleted"):
+        assert len(read_runs(runs)) == 10
+
+
+@pytest.mark.parametrize("text", ["optimizer: 7\n", "nonsense: 7\n", "train: 7\n"])
+def test_a_run_with_neither_header_nor_configuration_costs_itself_alone(
+    runs: Path, text: str
+) -> None:
+    (runs / "run-1" / "run.json").unlink()
+    (runs / "run-1" / "config.yaml").write_text(text)
+    with pytest.warns(UserWarning, match="run-1 is left out of the table"):
+        assert set(read_runs(runs).seed) == {0, 2, 3, 4}
+
+
+def test_a_single_lost_row_is_said_and_one_more_is_none(runs: Path) -> None:
+    for number, lost in ((3, True), (2, False), (1, False)):
+        Folder(runs / "run-1").write_status("finished", 1, 1, num_rows=number)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            read_runs(runs)
+        assert ["run-1 has lost 1 of its" in str(one.message) for one in said] == [True] * lost
+
+
+def test_a_session_that_is_no_number_or_none_of_them_is_unknown(tmp_path: Path) -> None:
+    path = write_run(tmp_path, "run", (1.0, 2.0, 3.0, 4.0)) / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row, session in zip(rows, (0, "0", 1, -1), strict=True):
+        row["session"] = session
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    found = read_runs(tmp_path)
+    assert found.device.isna().tolist() == [False, True, True, True]
+    assert found.session.tolist() == [0, 0, 1, -1]
