@@ -113,7 +113,7 @@ def _text_of(entry: Any, where: str) -> str:
         has = ", ".join(entry) if isinstance(entry, dict) else type(entry).__name__
         raise UnreadableText(
             f"{where}: there is no text under 'text' (there is: {has}): "
-            'write {{"text": ...}} for each document'
+            'write {"text": ...} for each document'
         )
     try:
         text.encode()  # no tokenizer takes half of a pair of surrogates, which JSON can hold
