@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -47,6 +49,13 @@ def test_rows_name_their_commit_or_a_row_that_does(name: str) -> None:
     assert "commit" in table, "run its script again, on a clean commit"
     assert table.commit.str.fullmatch(r"[0-9a-f]{12}\+?").all()
     assert table.cpu.notna().all() and {*table} & {"torch", "versions"}
+
+
+@pytest.mark.parametrize("path", sorted((RESULTS / "bench").glob("*.json")), ids=lambda p: p.stem)
+def test_benchmarks_name_their_commit(path: Path) -> None:
+    facts = json.loads(path.read_text())
+    assert re.fullmatch(r"[0-9a-f]{12}\+?", facts["commit"]), "run its script on a commit"
+    assert facts["cpu"] and facts["torch"]
 
 
 def test_what_is_excused_is_there() -> None:
