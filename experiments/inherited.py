@@ -34,7 +34,7 @@ def place() -> tuple[int, int]:
         )
         raise ConfigError(
             f"{said}: no process of a run. Unset both for a run of one process; torchrun and "
-            "scripts/slurm_train.sh set them for several"
+            "slurm_train.sh (in scripts/) set them for several"
         )
     return rank, size
 
@@ -66,7 +66,7 @@ def who_else() -> str:
         return ""
     return (
         f" (srun has started {count} processes that know nothing of each other: "
-        "scripts/slurm_train.sh makes them one run)"
+        "slurm_train.sh, in scripts/, makes them one run)"
     )
 
 
