@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 from experiments import checkpoint, header, sources, telemetry
 from experiments.config import RunConfig
-from experiments.ledger import is_changed, num_lost, read_rows
-from experiments.store import FINAL_STATES, Folder, lacks_end, read_json
+from experiments.ledger import is_changed, lacks_end, num_lost, read_rows
+from experiments.store import FINAL_STATES, Folder, read_json
 from experiments.surroundings import commit
 
 

@@ -20,6 +20,8 @@ from experiments.config import UserError
 from experiments.files import sync_folder, write_text
 
 _KEY = ("step", "split", "metric", "weights")
+NO_EVALUATIONS = ("train", "run", "landscape", "telemetry")
+"""Splits of the ledger that are no evaluation."""
 
 
 class Ledger:
@@ -209,3 +211,26 @@ def _parse(path: Path) -> tuple[list[dict[str, Any]], dict[int, str]]:
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
             damaged[number] = line
     return list(rows.values()), damaged
+
+
+def evaluations_at(step: int, rows: list[dict[str, Any]]) -> int:
+    """How many measurements of evaluations there are of a step."""
+    return sum(row["step"] == step and row["split"] not in NO_EVALUATIONS for row in rows)
+
+
+def lacks_end(status: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
+    """Whether a run that says that it is finished lacks its last evaluation.
+
+    Args:
+        status: As `store.Folder.read_status` gives it.
+        rows: Of its ledger.
+    """
+    step = status.get("step")
+    if status.get("state") != "finished" or step is None:
+        return False
+    counted = status.get("num_evaluations")
+    if isinstance(counted, int):
+        return evaluations_at(step, rows) < counted
+    # As recorded before the status counted them.
+    is_evaluated = any(row["split"] not in NO_EVALUATIONS for row in rows)
+    return is_evaluated and not evaluations_at(step, rows)

@@ -15,18 +15,9 @@ from experiments import ended, header, sources
 from experiments.config import RunConfig, UserError
 from experiments.distributed import World, check_same_run
 from experiments.identity import run_id
-from experiments.ledger import digest, num_lost
+from experiments.ledger import NO_EVALUATIONS, digest, evaluations_at, num_lost
 from experiments.live_line import LiveLine, duration
-from experiments.store import (
-    NO_EVALUATIONS,
-    Folder,
-    Ledger,
-    evaluations_at,
-    now,
-    read_json,
-    read_rows,
-    write_json,
-)
+from experiments.store import Folder, Ledger, now, read_json, read_rows, write_json
 from experiments.surroundings import surroundings
 from experiments.tracking import Mirror, open_mirrors
 

@@ -86,8 +86,6 @@ SCHEMA = {
 """Columns of the table that `read_runs` gives, and what they mean."""
 
 FINAL_STATES = ("finished", "diverged")
-NO_EVALUATIONS = ("train", "run", "landscape", "telemetry")
-"""Splits of the ledger that are no evaluation."""
 
 
 _NUM_TRIES = 500
@@ -214,29 +212,6 @@ class Folder:
         }
         with contextlib.suppress(OSError):
             write_json(self.status, status, durable)
-
-
-def evaluations_at(step: int, rows: list[dict[str, Any]]) -> int:
-    """How many measurements of evaluations there are of a step."""
-    return sum(row["step"] == step and row["split"] not in NO_EVALUATIONS for row in rows)
-
-
-def lacks_end(status: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
-    """Whether a run that says that it is finished lacks its last evaluation.
-
-    Args:
-        status: As `Folder.read_status` gives it.
-        rows: Of its ledger.
-    """
-    step = status.get("step")
-    if status.get("state") != "finished" or step is None:
-        return False
-    counted = status.get("num_evaluations")
-    if isinstance(counted, int):
-        return evaluations_at(step, rows) < counted
-    # As recorded before the status counted them.
-    is_evaluated = any(row["split"] not in NO_EVALUATIONS for row in rows)
-    return is_evaluated and not evaluations_at(step, rows)
 
 
 def read_sweep(path: Path | str) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from experiments import header
 from experiments.config import UserError
 from experiments.files import replacing
 from experiments.headline import KNOWN
-from experiments.ledger import is_changed
-from experiments.store import FINAL_STATES, SCHEMA, Folder, lacks_end, read_rows
+from experiments.ledger import is_changed, lacks_end
+from experiments.store import FINAL_STATES, SCHEMA, Folder, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd

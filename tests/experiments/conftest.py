@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,3 +30,13 @@ def on_call(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int, Tensor,
         monkeypatch.setattr(tiny.Task, "loss", watched)
 
     return install
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of what was sent to the disk, in order."""
+    names: list[str] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: names.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+    )
+    return names

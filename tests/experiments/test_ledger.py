@@ -24,16 +24,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "metrics.jsonl"
 
 
-@pytest.fixture
-def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of what was sent to the disk, in order."""
-    names: list[str] = []
-    monkeypatch.setattr(
-        os, "fsync", lambda handle: names.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
-    )
-    return names
-
-
 def test_of_a_measurement_made_twice_the_last_counts_in_the_place_of_the_first(path: Path) -> None:
     Ledger(path).append([row(1), row(2), row(1, 9.0), row(2, 8.0, weights="ema")])
     assert [(r["step"], r["value"]) for r in read_rows(path)] == [(1, 9.0), (2, 1.0), (2, 8.0)]

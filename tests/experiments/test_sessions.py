@@ -67,15 +67,10 @@ def test_the_last_status_counts_what_there_is(config: RunConfig) -> None:
 
 
 def test_header_rows_and_last_status_survive_a_power_loss(
-    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+    config: RunConfig, synced: list[str]
 ) -> None:
-    synced: list[str] = []
-    monkeypatch.setattr(
-        os, "fsync", lambda handle: synced.append(os.readlink(f"/proc/self/fd/{handle}"))
-    )
-
     def files() -> list[str]:
-        names = [Path(name).name.partition(".")[0] for name in synced]
+        names = [name.partition(".")[0] for name in synced]
         synced.clear()
         return [name for name in names if name in ("config", "run", "metrics", "status")]
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from experiments.analysis.claims.evidence import (
-    CONTRADICTED,
     INCONCLUSIVE,
     MARGIN,
     SUPPORTED,
@@ -65,13 +64,9 @@ class Tuned:
         Of fresh seeds also where the interval of the optimizers holds 0: claims are of optimizers,
         not of the settings that one tuning has found.
         """
-        found = is_larger(self.difference, measure, self.unit, self._said)
         low, high = self._of_optimizers
-        if not self.is_fresh or found.verdict == INCONCLUSIVE or low > 0 or high < 0:
-            return found
-        return replace(
-            found, verdict=INCONCLUSIVE, note=f"{found.note}; shown at the settings found only"
-        )
+        found = is_larger(self.difference, measure, self.unit, self._said)
+        return self._if_held(found, low > 0 or high < 0)
 
     def alike(self, measure: str, margin: float = MARGIN) -> Finding:
         """`is_alike`, but inconclusive where a best cell is on an edge.
@@ -79,14 +74,15 @@ class Tuned:
         Of fresh seeds also where the interval of the optimizers says less: for "alike" it, too, has
         to lie within the margin, for the opposite beside 0.
         """
-        found = is_alike(self.difference, measure, self.unit, self._said, margin)
         low, high = self._of_optimizers
-        holds = {
-            INCONCLUSIVE: True,
-            SUPPORTED: -margin < low and high < margin,
-            CONTRADICTED: low > 0 or high < 0,
-        }
-        if not self.is_fresh or holds[found.verdict]:
+        found = is_alike(self.difference, measure, self.unit, self._said, margin)
+        is_within_margin = -margin < low and high < margin
+        is_apart = low > 0 or high < 0
+        return self._if_held(found, is_within_margin if found.verdict == SUPPORTED else is_apart)
+
+    def _if_held(self, found: Finding, is_held: bool) -> Finding:
+        """The finding; of fresh seeds inconclusive if the interval of the optimizers holds less."""
+        if not self.is_fresh or found.verdict == INCONCLUSIVE or is_held:
             return found
         return replace(
             found, verdict=INCONCLUSIVE, note=f"{found.note}; shown at the settings found only"

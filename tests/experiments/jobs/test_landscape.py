@@ -191,7 +191,9 @@ def test_the_tables_for_the_figure(tmp_path: Path) -> None:
 # --- the command line -----------------------------------------------------------------------------
 
 
-def test_by_its_words_and_by_run_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_by_command_line_and_by_run_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The default proxy, one step of training; then the job by the same words and by the id."""
     small = [
         "landscape.num_draws=4", "landscape.sigmas=[0.01]", "landscape.relative_scales=[]",
@@ -205,7 +207,8 @@ def test_by_its_words_and_by_run_id(tmp_path: Path, capsys: pytest.CaptureFixtur
     ]
     runner.run(run.compose(words))
     (path,) = tmp_path.iterdir()
-    assert run.run_job(run.compose(["job=landscape", *words, *small])) == 0
+    monkeypatch.setattr("sys.argv", ["run.py", "job=landscape", *words, *small])
+    assert run.main() == 0
     assert capsys.readouterr().out.startswith(f"{path.name}: landscape, loss ")
     named = ["job=landscape", f"run={path.name}", f"results_dir={tmp_path}"]
     config = run.compose([*named, *small, "launch.num_threads=2"])
