@@ -103,7 +103,6 @@ def _retire(folder: Path, step: int, final: Path, keep: int) -> None:
     earlier = [path for path in files if step_of(path) <= step and path != final]
     for old in [*later, *earlier[keep - 1 :]]:
         remove(old)
-    _drop_drafts(folder)
 
 
 def _drop_drafts(folder: Path) -> None:
