@@ -219,7 +219,9 @@ def test_how_often_equal_optimizers_come_out_as_different() -> None:
     row = table.query("world == 'made up' and num_lrs == 5 and num_weight_decays == 5").iloc[0]
     assert row.num_seeds == 1
     each = " / ".join(f"{row[f'at_settings_{n}_percent']:.0f}" for n in (5, 9, 17))
-    assert f"different in {each} % of comparisons at 5 / 9 / 17 fresh seeds" in said("README.md")
+    assert f"different in {each} % of comparisons at 5 / 9 / 17 fresh seeds" in said(
+        "experiments/compare/README.md"
+    )
 
 
 def test_which_statements_of_the_found_program_are_missed() -> None:
@@ -242,7 +244,7 @@ def test_what_leaner_state_costs() -> None:
     }
     ranges = {(page.strip("`"), stored): span for page, stored, _, _, span, _ in found}
     runs = pd.read_csv(ROOT / "results/lean_state/runs.csv")
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "lion/README.md").read_text()
     for variant in {*runs.variant} - {"float32", "activations bfloat16"}:
         spans = []
         for page in ("vit_proxy", "vit_mnist1d_proxy"):
@@ -252,7 +254,7 @@ def test_what_leaner_state_costs() -> None:
             low, high = interval(wide[variant].to_numpy(), wide["float32"].to_numpy())[1:]
             spans.append(f"{low:+.2f} to {high:+.2f}")
             assert ranges[page, variant] == spans[-1]
-            assert low < -0.5, "README: in no row is a cost of half a point excluded"
+            assert low < -0.5, "lion/README.md: in no row is a cost of half a point excluded"
             assert (high < 0) == (variant == "weights bfloat16" and page == "vit_mnist1d_proxy")
         stored = variant.replace("compensated", "`kahan_sum`")
         row = next(line for line in readme.splitlines() if line.startswith(f"| {stored} |"))

@@ -37,6 +37,12 @@ def test_runs_lie_below_the_folder_of_the_call_for_every_script() -> None:
 def test_what_is_to_be_installed_is_on_an_index() -> None:
     """`lion-experiments` itself is not, so that an extra of it is no remedy."""
     root = SCRIPTS.parent
-    texts = [*root.glob("experiments/**/*.py"), *root.glob("scripts/**/*.py"), root / "README.md"]
+    code = [*root.glob("experiments/**/*.py"), *root.glob("scripts/**/*.py")]
+    texts = [
+        *code,
+        root / "README.md",
+        *root.glob("*/README.md"),
+        *root.glob("experiments/*/README.md"),
+    ]
     for path in texts:
         assert "pip install 'lion-experiments" not in path.read_text(), path
