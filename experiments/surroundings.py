@@ -89,7 +89,7 @@ def _version(package: str) -> str:
 def commit(root: Path | None = None) -> str:
     """Commit of this repository, with + where files differ from it; empty outside git.
 
-    Files below results/ do not count: what runs have written changes no run. Of this repository git
+    Files below results/ and texts do not count: they change no run. Of this repository git
     is asked until it answers, once a process: what is committed later the process has not loaded.
     An installed package has a hash of its files instead, of which `pip` keeps a list; that it may
     lie in somebody's repository, as below .venv, says nothing of its code.
@@ -114,7 +114,8 @@ def installed(file: Path) -> str:
         return ""
     place = f"{file.parent.name}/{file.name}"
     lines = (package.read_text("RECORD") or "").splitlines()
-    listed = sorted(line for line in lines if line.startswith(CODE) and ".pyc," not in line)
+    files = [line for line in lines if line.startswith(CODE)]
+    listed = sorted(line for line in files if ".pyc," not in line and ".md," not in line)
     is_here = any(line.startswith(f"{place},") for line in listed)
     if not is_here or Path(str(package.locate_file(place))).resolve() != file:
         return ""
@@ -131,7 +132,8 @@ def _is_tracked(file: Path) -> bool:
 
 def _commit_of(root: Path) -> str:
     describe = ["describe", "--always", "--abbrev=12", "--exclude=*"]
-    changed = ["status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)results"]
+    no_code = [":(exclude)results", ":(exclude)*.md"]
+    changed = ["status", "--porcelain", "--untracked-files=no", "--", ".", *no_code]
     try:
         said, changes = (_git(root, command) for command in (describe, changed))
     except (OSError, subprocess.SubprocessError):

@@ -139,7 +139,7 @@ def test_the_commit_says_what_changes_a_run_and_no_more(tmp_path: Path) -> None:
         identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
         subprocess.run(["git", "-C", str(tmp_path), *identity, *words], check=True)
 
-    for name in ("code.py", "results/table.csv"):
+    for name in ("code.py", "room/README.md", "results/table.csv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("1")
     git("init", "-q")
@@ -148,6 +148,7 @@ def test_the_commit_says_what_changes_a_run_and_no_more(tmp_path: Path) -> None:
     clean = surroundings.commit(tmp_path)
     assert len(clean) == 12
     (tmp_path / "results/table.csv").write_text("2")
+    (tmp_path / "room/README.md").write_text("2")
     assert surroundings.commit(tmp_path) == clean
     (tmp_path / "code.py").write_text("2")
     assert surroundings.commit(tmp_path) == f"{clean}+"
@@ -193,6 +194,7 @@ def test_an_installed_package_has_a_hash_for_a_commit(
     assert re.fullmatch("installed-[0-9a-f]{12}", first)
     compiled = "experiments/__pycache__/surroundings.cpython-313.pyc,,"
     assert commit("../../bin/lion-experiments,sha256=a,1", rule, compiled, ours) == first
+    assert commit(ours, rule, "lion/README.md,sha256=a,1") == first
     assert commit(ours, rule.replace("abc", "abd")) not in ("", first)
     assert commit(rule) == ""  # an editable installation: its files lie elsewhere
 
