@@ -22,6 +22,7 @@ from typing import Any
 from experiments.config import ConfigError, UserError
 from experiments.files import say
 from experiments.launch import LAUNCHER_VARIABLE
+from experiments.store import read_json, write_json
 from experiments.sweep.deaths import leases_of, note_death
 from experiments.sweep.holders import process_start
 from experiments.sweep.leases import LOST
@@ -37,6 +38,7 @@ from experiments.sweep.submitting import (
 )
 
 POLL_SECONDS = 2.0
+SENT = "arrays.json"
 LOOKS = 5
 """At the ledger, for each time that SLURM is asked for its queue."""
 EARLY_SECONDS = 60
@@ -61,6 +63,8 @@ def launch(
 ) -> int:
     """Submits a job array whose tasks are workers; see `conf/launcher/slurm.yaml`.
 
+    Tasks of earlier calls that still wait or run count: only those that lack are sent.
+
     Returns:
         0 if every cell is done (without `wait`: if the jobs were submitted), 1 if not.
 
@@ -75,12 +79,15 @@ def launch(
     if not missing:
         return 0
     num_processes = max(sweep.config(cell).launch.num_processes for cell in missing)
-    count = min(num_workers, len(missing))
     folder = path.resolve() / "slurm"
+    arrays = _still_there(folder, name := f"sweep-{sweep.name}")
+    count = min(num_workers, len(missing)) - sum(arrays.values())
+    if count <= 0:
+        return _watch(sweep, list(arrays), num_workers, folder) if wait else 0
     executor = submitit.SlurmExecutor(folder=folder / "%j", max_num_timeout=MAX_TIMEOUTS)
     root = Path(__file__).resolve().parent.parent.parent
     options: dict[str, Any] = {
-        "job_name": f"sweep-{sweep.name}",
+        "job_name": name,
         "time": timeout_min,
         "signal_delay_s": signal_delay_s,
         "cpus_per_task": cpus_per_task,
@@ -97,8 +104,29 @@ def launch(
     with submitting("launcher.num_workers"):
         jobs = executor.map_array(task, range(count))
     array = str(jobs[0].job_id).partition("_")[0]
+    write_json(folder / SENT, {"arrays": [*arrays, array]})
     print(f"submitted: job array {array} of {count} tasks; logs in {folder}", flush=True)
-    return _watch(sweep, array, count, folder) if wait else 0
+    return _watch(sweep, [*arrays, array], num_workers, folder) if wait else 0
+
+
+def _still_there(folder: Path, name: str) -> dict[str, int]:
+    """How many tasks of each array sent before wait or run; also says so.
+
+    A task that is completing takes no cell, and the number of a forgotten array may be another's.
+    """
+    found = {
+        array: sum(not task.startswith("COMPLETING") for task in queue_of(array, name))
+        for array in read_json(folder / SENT).get("arrays", [])
+    }
+    there = {array: number for array, number in found.items() if number}
+    if there:
+        names = " ".join(there)
+        print(
+            f"{sum(there.values())} tasks of this sweep wait or run already: job array {names}. To "
+            f"send others in their place: scancel {names}, and this command again",
+            flush=True,
+        )
+    return there
 
 
 def _import_submitit() -> Any:
@@ -122,14 +150,14 @@ def _check_times(timeout_min: int, signal_delay_s: int) -> None:
         )
 
 
-def _watch(sweep: Sweep, array: str, num_workers: int, folder: Path) -> int:
-    """Shows how it goes while any task of the array is queued or running and has work."""
+def _watch(sweep: Sweep, arrays: Sequence[str], num_workers: int, folder: Path) -> int:
+    """Shows how it goes while any task of the arrays is queued or running and has work."""
     try:
         with Live(sweep, num_workers) as live:
             reasons: set[str] = set()
-            while tasks := queue_of(array):
+            while tasks := [task for array in arrays for task in queue_of(array)]:
                 if set(sweep.states().values()) <= SETTLED:  # the others would find nothing to do
-                    subprocess.run(["scancel", "--state=PENDING", array], check=False)
+                    subprocess.run(["scancel", "--state=PENDING", *arrays], check=False)
                     break
                 if (now := set(tasks)) != reasons and all(t.startswith("PENDING") for t in now):
                     say(f"no task runs; SLURM says: {', '.join(sorted(now))}\n", sys.stdout)
@@ -138,14 +166,14 @@ def _watch(sweep: Sweep, array: str, num_workers: int, folder: Path) -> int:
                     live.show()
                     time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
-        print(f"The jobs go on. To stop them: scancel {array}", file=sys.stderr)
+        print(f"The jobs go on. To stop them: scancel {' '.join(arrays)}", file=sys.stderr)
         return 130
     states = list(sweep.states().values())
     left = [state for state in states if state not in ("finished", "diverged")]
     if left:
         print(
             f"{len(left)} cells are not done and no job is left; call again to go on. "
-            f"What the tasks said: {folder}/{array}*/"
+            f"What the tasks said: {' '.join(f'{folder}/{array}*/' for array in arrays)}"
         )
     return 1 if left else 0
 

@@ -61,9 +61,15 @@ def is_queued(array: str) -> bool:
     return bool(queue_of(array))
 
 
-def queue_of(array: str) -> list[str]:
-    """State and reason of each task of an array that waits or runs; "unknown" if SLURM is away."""
-    command = ["squeue", "--noheader", "--format=%T %r", f"--jobs={array}"]
+def queue_of(array: str, name: str = "") -> list[str]:
+    """State and reason of each task of an array that waits or runs; "unknown" if SLURM is away.
+
+    Args:
+        array: Its number.
+        name: Only where it is called so.
+    """
+    command = ["squeue", "--noheader", "--array", "--format=%T %r", f"--jobs={array}"]
+    command += [f"--name={name}"] if name else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:  # "Invalid job id": forgotten; anything else: ask again
         return [] if "nvalid job id" in done.stderr else ["unknown"]

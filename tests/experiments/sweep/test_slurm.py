@@ -138,8 +138,30 @@ def test_nobody_waits_for_tasks_that_would_find_nothing_to_do(
         (cluster / "bin" / name).chmod(0o755)
     sweep = swept.sweep(cluster, swept.cells(cluster, 1, **SHORT))
     assert swept.work(sweep.path) == 0
-    assert slurm._watch(sweep, "77", 8, cluster) == 0
-    assert (cluster / "cancelled").read_text() == "--state=PENDING 77\n"
+    assert slurm._watch(sweep, ["77", "78"], 8, cluster) == 0
+    assert (cluster / "cancelled").read_text() == "--state=PENDING 77 78\n"
+
+
+def test_tasks_of_an_earlier_call_are_not_sent_again(cluster: Path, capsys: Any) -> None:
+    """Whoever looks again (Ctrl-C lets the jobs go on) does not want twice as many."""
+    sweep = swept.sweep(cluster, swept.cells(cluster, 3))
+    script, squeue = cluster / "script.sh", cluster / "bin" / "squeue"
+    assert slurm.launch(sweep.path, num_workers=2, wait=False) == 0
+    script.unlink()
+    asked = f'echo "$*" >>{cluster}/squeue\n'
+    squeue.write_text(f"#!/bin/sh\n{asked}echo PENDING Priority; echo RUNNING None\n")
+    assert slurm.launch(sweep.path, num_workers=2, wait=False) == 0
+    said = capsys.readouterr().out
+    assert "2 tasks of this sweep wait or run already: job array 77." in said
+    assert "scancel 77, and this command again" in said and not script.exists()
+    assert f"--jobs=77 --name=sweep-{sweep.name}" in (cluster / "squeue").read_text()
+
+    assert slurm.launch(sweep.path, num_workers=8, wait=False) == 0  # more are wanted: one lacks
+    assert "#SBATCH --array" not in script.read_text()
+    script.unlink()
+    squeue.write_text("#!/bin/sh\necho COMPLETING None\n")  # cancelled, they still save
+    assert slurm.launch(sweep.path, num_workers=2, wait=False) == 0
+    assert "#SBATCH --array=0-1%2\n" in script.read_text()
 
 
 def task(path: Path, monkeypatch: pytest.MonkeyPatch, requeued: Path) -> Any:
