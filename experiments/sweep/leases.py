@@ -102,7 +102,6 @@ class Leases:
         self._names: set[str] = set()  # files that were seen
         self._found: dict[str, list[Lease]] = {}
         self._late: dict[Path, tuple[float, float]] = {}  # touched last, when it was seen to be old
-        folder.mkdir(parents=True, exist_ok=True)
 
     def of(self, run_id: str) -> list[Lease]:
         """The leases of a cell, the first one first."""
@@ -110,7 +109,10 @@ class Leases:
 
     def scan(self) -> dict[str, list[Lease]]:
         """The leases of every cell that had one. Only files that are new cost more than a look."""
-        names = {name for name in os.listdir(self.folder) if name.endswith(".lease")}
+        try:
+            names = {name for name in os.listdir(self.folder) if name.endswith(".lease")}
+        except FileNotFoundError:  # nobody has taken a cell yet
+            names = set()
         if self._names - names:  # somebody has tidied up by hand
             self._names, self._found = set(), {}
         for name in names - self._names:
@@ -167,6 +169,7 @@ class Leases:
             return None
         number = before[-1].number + 1 if before else 1
         lease = Lease(run_id, number, self.folder / f"{run_id}.{number}.lease")
+        self.folder.mkdir(parents=True, exist_ok=True)
         try:
             handle = os.open(lease.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:

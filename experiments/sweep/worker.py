@@ -74,13 +74,21 @@ class Worker:
         return 128 + listener.told if listener.told else 0
 
     def _train(self, taken: list[tuple[Cell, Lease]], listener: Listener) -> None:
-        """Trains what was taken, and notes the outcome of each in its lease."""
+        """Trains what was taken, and notes the outcome of each in its lease.
+
+        Raises:
+            ConfigError: if a cell cannot be trained by this version; it counts as no try.
+        """
+        try:
+            configs = [self.sweep.config(cell) for cell, _ in taken]
+        except UserError:
+            self._unwritten += [(lease, "interrupted", "") for _, lease in taken]
+            raise
         with contextlib.ExitStack() as stack:
             for _, lease in taken:
                 stack.enter_context(self._keeper.holding(lease))
             limit = self.sweep.manifest.get("limit")
             stack.enter_context(watched([lease for _, lease in taken], limit))
-            configs = [self.sweep.config(cell) for cell, _ in taken]
             for ended in self._run(configs, listener):
                 cell, lease = taken[ended.index]
                 state, message = self._judge(cell, ended)

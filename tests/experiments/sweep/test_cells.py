@@ -23,6 +23,7 @@ def cell(root: Path, settings: dict[str, Any] | None = None, **changes: Any) -> 
 
 def lease(sweep: Sweep, run: Cell, *outcomes: str | None, step: int = 0) -> None:
     """Leases of old, whose holders are gone."""
+    sweep.leases.folder.mkdir(exist_ok=True)
     for number, outcome in enumerate(outcomes, 1):
         path = sweep.leases.folder / f"{run.run_id}.{number}.lease"
         path.write_text(json.dumps({"outcome": outcome, "machine": "gone", "step": step}))

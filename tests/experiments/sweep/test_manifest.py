@@ -171,6 +171,7 @@ def test_trials_do_not_count_seeds_and_axes_are_sorted(tmp_path: Path) -> None:
 def test_states_tell_waiting_failed_and_interrupted_apart(tmp_path: Path) -> None:
     sweep = swept.sweep(tmp_path, fair(tmp_path), max_tries=2)
     first, second, third, fourth = sweep.cells
+    sweep.leases.folder.mkdir()
     for number, outcome in ((1, "failed"), (2, "failed")):
         (sweep.leases.folder / f"{first.run_id}.{number}.lease").write_text(
             json.dumps({"outcome": outcome})

@@ -223,6 +223,7 @@ def test_status_flags_the_edge_and_an_unfair_budget(tmp_path: Path) -> None:
 def test_the_time_left_comes_from_the_cells_that_are_done(tmp_path: Path) -> None:
     sweep = swept.sweep(tmp_path, planned(tmp_path, GRID))
     times = {"started": "2026-01-01T00:00:00+00:00", "outcome": "finished"}
+    sweep.leases.folder.mkdir()
     for cell, end in zip(sweep.cells[:2], ("10:00", "20:00"), strict=True):
         path = sweep.leases.folder / f"{cell.run_id}.1.lease"
         write_json(path, {**times, "ended": f"2026-01-01T00:{end}+00:00"})

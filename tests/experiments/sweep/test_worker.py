@@ -51,6 +51,21 @@ def test_finished_and_diverged_cells_are_never_repeated(tmp_path: Path) -> None:
     assert files == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
 
 
+def test_a_cell_that_this_version_would_train_as_another_run_counts_as_no_try(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever starts a worker of the right version next finds all tries left."""
+    sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 1, **SHORT))
+    assert not sweep.leases.folder.exists()  # reading writes nothing
+    assert list(sweep.states().values()) == ["waiting"] and not sweep.leases.folder.exists()
+    file = sweep.path / "manifest.json"
+    planned = file.read_text()
+    file.write_text(planned.replace(sweep.cells[0].run_id, "another-run"))
+    assert worker.main([str(sweep.path)]) == 2
+    assert "was planned by another version" in capsys.readouterr().err
+    assert [lease.outcome for lease in sweep.leases.of("another-run")] == ["interrupted"]
+
+
 def test_a_signal_in_the_last_step_of_a_run_is_heard_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
