@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from experiments.sweep.live import duration
@@ -61,7 +61,7 @@ def _summary(sweep: Sweep, states: dict[str, str]) -> Iterator[str]:
     manifest = sweep.manifest
     budget = ", ".join(f"{name} {count}" for name, count in manifest["budget"].items())
     fair = "" if manifest["budget_is_equal"] else " [red]UNEQUAL: no fair comparison[/]"
-    yield f"  trials per optimizer: {budget}; seeds {manifest['seeds']}{fair}"
+    yield f"  trials per optimizer: {budget}; seeds {_spans(manifest['seeds'])}{fair}"
     measured = pace(sweep, states)
     if measured and done < len(states):
         rate, left = measured
@@ -118,6 +118,17 @@ def _show_best(sweep: Sweep, console: Console, metric: str | None) -> None:
     for best in chosen:
         for remark in best.remarks:
             console.print(f"  {best.optimizer}: {remark}", markup=False, soft_wrap=True)
+
+
+def _spans(seeds: Sequence[int]) -> str:
+    """`0-4, 7`: a thousand seeds are no more to read than two."""
+    spans: list[list[int]] = []
+    for seed in sorted(seeds):
+        if spans and seed == spans[-1][-1] + 1:
+            spans[-1][1:] = [seed]
+        else:
+            spans.append([seed])
+    return ", ".join("-".join(map(str, span)) for span in spans)
 
 
 def _row(best: Best, columns: list[str], with_loss: bool, num_seeds: int) -> list[str]:

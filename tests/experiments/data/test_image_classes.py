@@ -288,3 +288,17 @@ def test_a_thousand_folders_named_by_words_are_not_imagenet(tmp_path, image_byte
         for group in data.eval_groups:
             for images, _ in data.eval_batches(group, 1000, 0, 1, STILL):
                 assert isinstance(images, torch.Tensor)
+
+
+@pytest.mark.parametrize("num_others", [400, 600])
+def test_a_thousand_other_classes_of_wordnet_are_a_data_set_of_their_own(num_others: int) -> None:
+    """A few strangers in ImageNet are a mistake, that would move the numbers of the others."""
+    others = [f"n{number:08d}" for number in range(num_others)]
+    names = sorted([*others, *synsets()[num_others:]])
+    images = SimpleNamespace(class_names=names, labels=np.arange(1000), file_name=lambda i: "x")
+    if num_others > 500:
+        number_training_classes(images, 1000, "train")
+        assert images.class_names == names and list(images.labels) == list(range(1000))
+        return
+    with pytest.raises(ConfigError, match="'n00000000' is not one of .*, and 600 of the others"):
+        number_training_classes(images, 1000, "train")

@@ -206,7 +206,7 @@ def test_status_says_what_failed_with_the_last_lines(tmp_path: Path) -> None:
     sweep.leases.claim(busy.run_id, [])
     text = said(sweep)
     assert "trial: 2 of 12 cells done (8 waiting, 2 finished" in text
-    assert "trials per optimizer: lion 6; seeds [0, 1]" in text
+    assert "trials per optimizer: lion 6; seeds 0-1" in text
     assert f"running: {busy.title}, process {os.getpid()}" in text
     assert f"failed: {bad.title}" in text and "ValueError: [shape] of something" in text
     assert "line 8" in text and "line 6" in text and "line 5" not in text
