@@ -107,6 +107,21 @@ def _load(source: str, split: str, cache_dir: str | None) -> Any:
     return data[found[0]]
 
 
+def row_in_both(source: str, splits: tuple[str, str], cache_dir: str | None) -> str:
+    """The first row that two slices share, as `train[:80%]` and `train[75%:]`; "" if none."""
+    import datasets
+
+    infos = datasets.load_dataset(source, split=splits[0], cache_dir=cache_dir).info.splits or {}
+    sizes = {name: info.num_examples for name, info in infos.items()}
+    slices = [datasets.ReadInstruction.from_spec(split).to_absolute(sizes) for split in splits]
+    for one in slices[0]:
+        for other in slices[1]:
+            first = max(one.from_, other.from_)
+            if one.splitname == other.splitname and first < min(one.to, other.to):
+                return f"{one.splitname}[{first}]"
+    return ""
+
+
 def _column(data: Any, what: str, names: tuple[str, ...], feature: type) -> str:
     """The column of a usual name, or else the only one of a type."""
     usual = [name for name in names if name in data.features]

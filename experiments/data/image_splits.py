@@ -10,9 +10,10 @@ from functools import cached_property
 import numpy as np
 
 from experiments.config import ConfigError
+from experiments.data.hugging_face import row_in_both
 from experiments.data.image_classes import number_like_training, number_training_classes, synsets
 from experiments.data.image_names import left_out_in_words
-from experiments.data.image_paths import check_root, places_of
+from experiments.data.image_paths import check_root, hfds_path, places_of, reader_kind
 from experiments.data.image_readers import LabelledImages, open_split
 from experiments.data.locate import DataMissing
 
@@ -66,7 +67,12 @@ class ImageSplits:
         held_out: set[str] = set()
         with suppress(DataMissing):  # said where it is asked for
             held_out = places_of(self.reader, self.root, self.val_split)
-        if both := sorted(train & held_out):
+        both = sorted(train & held_out)
+        slices = self.train_split, self.val_split
+        if reader_kind(self.reader) == "hfds" and not both and set("[+") & set("".join(slices)):
+            source = hfds_path(self.reader, self.root) or ""
+            both = list(filter(None, [row_in_both(source, slices, self.cache_dir)]))
+        if both:
             raise ConfigError(
                 f"data.val_split={self.val_split}: {both[0]} is trained on, too: name another "
                 "split, or set training images aside by data.num_holdout"

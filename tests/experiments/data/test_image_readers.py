@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from experiments.data.image_archives import open_class_tars
 from experiments.data.image_files import ImageFiles
 from experiments.data.image_folders import FolderImages
 from experiments.data.image_readers import LabelledImages, open_split
+from experiments.data.image_splits import ImageSplits
 from experiments.data.locate import DataMissing
 from experiments.data.order import BatchPlan
 from experiments.settings.image import ImageTaskConfig
@@ -253,7 +255,22 @@ def test_hugging_face_parquet_folder(tmp_path, hugging_face):
         target = tmp_path / "parquet" / "data" / f"{split}-00000-of-00001.parquet"
         target.parent.mkdir(parents=True, exist_ok=True)
         hugging_face[split].to_parquet(str(target))
-    check_hugging_face(f"hfds/{tmp_path / 'parquet'}", None, tmp_path / "cache")
+    reader, cache = f"hfds/{tmp_path / 'parquet'}", str(tmp_path / "cache")
+    check_hugging_face(reader, None, tmp_path / "cache")
+
+    def apart(train: str, held_out: str) -> None:
+        ImageSplits("toy", 3, None, reader, train, held_out, cache).check_apart()
+
+    number = len(EXPECTED)
+    apart("train[:50%]", "train[50%:]")
+    apart("train", "validation[:2]")
+    for train, held_out, row in (
+        ("train", "train[:2]", "train[0]"),
+        ("train[:50%]+validation", "train[-1:]+validation[1:]", "validation[1]"),
+        ("train[:50%]", f"train[{number // 2 - 1}:]", f"train[{number // 2 - 1}]"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(f": {row} is trained on, too")):
+            apart(train, held_out)
 
 
 def test_torchvision(tmp_path):
