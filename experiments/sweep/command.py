@@ -11,27 +11,24 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import itertools
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments import inherited, limits, start_from
 from experiments.build import build, check_target
-from experiments.compose import Composed, compose_pages
 from experiments.config import ConfigError, from_dict
 from experiments.data import locate
-from experiments.explain import nearest
 from experiments.identity import OPERATIONAL_DATA_KEYS
-from experiments.pages import CONF, from_dotlist, groups_of, load_page, proxy_of, script
-from experiments.ranges import SEED, check_all
-from experiments.sweep import elsewhere, space, writing
+from experiments.pages import CONF, groups_of, load_page, proxy_of, script
+from experiments.ranges import check_all
+from experiments.sweep import elsewhere, writing
 from experiments.sweep.manifest import Cell, Sweep
-from experiments.sweep.request import Request, parse_value
+from experiments.sweep.planning import plan, sweep_page
+from experiments.sweep.request import Request
 from experiments.sweep.request import parse as parse
 from experiments.sweep.space import SweepPage, short
 
@@ -40,76 +37,6 @@ OPERATIONAL = ("results_dir", "launch.", "tracking.", "checkpoint.", "eval.batch
 TRAINS_HERE = "experiments.sweep.local.launch"
 """The launcher whose workers are processes of this machine."""
 NOT_A_SWEEP = -1
-
-
-def plan(
-    request: Request, page: SweepPage, config_dir: str | None = None, has_gpus: bool = False
-) -> tuple[list[Cell], set[str]]:
-    """The cells of a request, seeds outermost: a sweep that is stopped early is still fair.
-
-    `has_gpus`: the workers are given GPUs, which this machine may lack.
-
-    Returns:
-        The cells without repetition, and the columns that are conditions.
-
-    Raises:
-        ConfigError: for a setting that cannot work, before anything is trained.
-    """
-    _pages.cache_clear()  # they may have changed since
-    seeds = request.swept.get("seed", page.seeds)
-    if "seed" in request.fixed:
-        seeds = [parse_value(request.fixed["seed"])]
-    for seed in seeds:
-        SEED.check("seed", seed)
-    cells: list[Cell] = []
-    conditions: set[str] = set()
-    choices = {**request.choices}
-    if page.optimizers:
-        choices.setdefault("optimizer", page.optimizers)
-    for combination in itertools.product(*choices.values()):
-        chosen = dict(zip(choices, combination, strict=True))
-        base = [*(f"{group}={name}" for group, name in chosen.items()), *request.fixed.values()]
-        trials, axes = settings_of(request, page, chosen, base, config_dir)
-        conditions |= axes
-        wanted = [{**trial, "seed": seed} for seed in seeds for trial in trials]
-        configs = _pages(tuple(base), config_dir).with_each(wanted)
-        if has_gpus:
-            elsewhere.check_precision(configs)
-        extra = {k: v for k, v in chosen.items() if k not in ("experiment", "optimizer")}
-        cells += [
-            Cell.of(config, {**extra, **each}) for config, each in zip(configs, wanted, strict=True)
-        ]
-    order = {seed: number for number, seed in enumerate(seeds)}
-    unique = list({cell.run_id: cell for cell in cells}.values())
-    return sorted(unique, key=lambda cell: order[cell.seed]), conditions
-
-
-def settings_of(
-    request: Request,
-    page: SweepPage,
-    chosen: Mapping[str, str],
-    base: Sequence[str],
-    config_dir: str | None,
-) -> tuple[list[dict[str, Any]], set[str]]:
-    """The settings of one choice of pages, without seeds, and which columns are conditions."""
-    swept = {key: values for key, values in request.swept.items() if key != "seed"}
-    (reference,) = _pages(tuple(base), config_dir).with_each([{}])
-    own = space.without(space.space_of(page, reference.optimizer_name), [*request.fixed, *swept])
-    if own.relative_to:
-        pages = {**chosen, "optimizer": own.relative_to}
-        others = [f"{group}={name}" for group, name in pages.items() if group != "recipe"]
-        kept = [text for key, text in request.fixed.items() if not key.startswith("optimizer.")]
-        (reference,) = _pages((*others, *kept), config_dir).with_each([{}])
-    for key, values in swept.items():
-        (own.grid if key.startswith("optimizer.") else own.conditions)[key] = values
-    trials = [{**own.set, **one} for one in space.settings(own, reference, page.lr_scaling)]
-    return trials, {short(key) for key in own.conditions}
-
-
-@lru_cache(maxsize=64)
-def _pages(overrides: tuple[str, ...], config_dir: str | None) -> Composed:
-    """What relative values refer to, and what cells are put on; several may share it."""
-    return compose_pages(overrides, config_dir)
 
 
 def name_of(request: Request, page: SweepPage) -> str:
@@ -133,24 +60,6 @@ def fixed_settings(request: Request) -> list[str]:
         and not key.startswith(OPERATIONAL)
         and key not in [f"data.{name}" for name in OPERATIONAL_DATA_KEYS]
     )
-
-
-def sweep_page(request: Request, folders: Sequence[Path]) -> SweepPage:
-    """The checked page of a request; an empty one where none is chosen."""
-    from omegaconf import OmegaConf
-
-    chosen: Any = from_dotlist("sweep", request.page_changes)
-    if request.page:
-        chosen = load_page("sweep", request.page, request.page_changes, folders)
-    plain: Any = OmegaConf.to_container(chosen)
-    for key in plain:
-        if key not in limits.SWEEP:
-            raise ConfigError(f"sweep.{key}: no such key{nearest(str(key), list(limits.SWEEP))}")
-    check_all(plain, limits.SWEEP, "sweep")  # before OmegaConf, which names no remedy
-    merged = OmegaConf.merge(OmegaConf.structured(SweepPage), chosen)
-    page = OmegaConf.to_object(merged)
-    assert isinstance(page, SweepPage)
-    return page
 
 
 def sweeps_beside(runs_dir: Path) -> Path:

@@ -23,9 +23,9 @@ from experiments.compose import compose_cells
 from experiments.config import ConfigError, UserError
 from experiments.explain import nearest
 from experiments.sweep import writing
-from experiments.sweep.command import settings_of
 from experiments.sweep.confirm import cells_of, set_aside_other_picks
 from experiments.sweep.manifest import INIT_OPTIMIZER, Cell, Sweep
+from experiments.sweep.planning import settings_of
 from experiments.sweep.request import Request
 from experiments.sweep.results import Best, best_cells
 from experiments.sweep.space import SweepPage

@@ -14,8 +14,9 @@ import pytest
 import run
 from experiments.config import RunConfig
 from experiments.pages import groups_of
-from experiments.sweep import command
+from experiments.sweep import planning
 from experiments.sweep.manifest import Cell
+from experiments.sweep.request import parse
 from experiments.sweep.writing import axes, trials
 
 PAGES = sorted(path.stem for path in (run.CONF / "sweep").glob("*.yaml"))
@@ -31,9 +32,9 @@ NAMES = {"Ablation_0.9": "lion_single_beta", "Ablation_0.99": "lion_single_beta_
 @cache
 def plan(page: str, *overrides: str) -> tuple[list[Cell], set[str]]:
     """The cells of a page, planned once for all tests."""
-    request = command.parse([f"sweep={page}", *overrides], groups_of([run.CONF]))
-    loaded = command.sweep_page(request, [run.CONF])
-    return command.plan(request, loaded)
+    request = parse([f"sweep={page}", *overrides], groups_of([run.CONF]))
+    loaded = planning.sweep_page(request, [run.CONF])
+    return planning.plan(request, loaded)
 
 
 def rows(name: str) -> list[dict[str, str]]:
@@ -47,8 +48,8 @@ def test_every_command_in_a_header_plans_cells_with_equal_budgets(page: str) -> 
     found = re.findall(r"python run\.py -m (.*)", re.sub(r"\\\n#\s*", " ", text))
     assert found and all(f"sweep={page}" in arguments for arguments in found)
     for arguments in found:
-        request = command.parse(shlex.split(arguments), groups_of([run.CONF]))
-        command.launcher_section(request.launcher, request.launcher_changes, [run.CONF])
+        request = parse(shlex.split(arguments), groups_of([run.CONF]))
+        planning.launcher_section(request.launcher, request.launcher_changes, [run.CONF])
         kept = ("experiment=", "optimizer=")
         cells, _ = plan(page, *(o for o in shlex.split(arguments) if o.startswith(kept)))
         assert len({cell.run_id for cell in cells}) == len(cells) > 1

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from experiments.config import ConfigError, UserError
 from experiments.identity import run_id
-from experiments.sweep import command, report, results, stages
+from experiments.sweep import command, planning, report, results, stages
 from experiments.sweep.confirm import confirm
 from experiments.sweep.manifest import Cell, Sweep
 from experiments.table import read_runs
@@ -219,7 +219,7 @@ def test_the_page_plans_stage_one_and_names_stage_two() -> None:
 
     asked = ["experiment=pretrain_proxy", "sweep=pretrain_then_finetune", "launch.progress=false"]
     request = command.parse(asked, groups_of([CONF]))
-    page = command.sweep_page(request, [CONF])
+    page = planning.sweep_page(request, [CONF])
     stage = json.loads(json.dumps(command.stage_two(page, request, None)))
     assert stage["experiment"] == "finetune_proxy" and stage["fixed"] == ["launch.progress=false"]
     assert stages.read(stage) == stages.Stage(**stage)
