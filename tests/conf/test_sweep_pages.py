@@ -14,7 +14,7 @@ import pytest
 import run
 from experiments.config import RunConfig
 from experiments.pages import groups_of
-from experiments.sweep import planning
+from experiments.sweep import command, planning
 from experiments.sweep.manifest import Cell
 from experiments.sweep.request import parse
 from experiments.sweep.writing import axes, trials
@@ -49,7 +49,7 @@ def test_every_command_in_a_header_plans_cells_with_equal_budgets(page: str) -> 
     assert found and all(f"sweep={page}" in arguments for arguments in found)
     for arguments in found:
         request = parse(shlex.split(arguments), groups_of([run.CONF]))
-        planning.launcher_section(request.launcher, request.launcher_changes, [run.CONF])
+        command.launcher_section(request.launcher, request.launcher_changes, [run.CONF])
         kept = ("experiment=", "optimizer=")
         cells, _ = plan(page, *(o for o in shlex.split(arguments) if o.startswith(kept)))
         assert len({cell.run_id for cell in cells}) == len(cells) > 1
