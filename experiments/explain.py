@@ -170,6 +170,8 @@ def nearest(name: str, known: Sequence[str], where: str = "--cfg job") -> str:
         known: What there is.
         where: The flag that shows all: keys stand in --cfg job, pages in --help.
     """
+    if ":" in name:  # YAML takes {a:1} for a key without a value
+        return f"; write a space behind the colon: {name.partition(':')[0]}: VALUE"
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     near = [n for n in near if _likeness(name, n) > _likeness(name, near[0]) - 0.01]
     if not near:  # the right word in the wrong place: optimizer.learning.lr

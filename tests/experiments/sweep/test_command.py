@@ -168,6 +168,7 @@ def test_a_folder_of_ones_own_pages(call: Call, tmp_path: Path) -> None:
         (["sweep=seeds", "sweep.lease_seconds=-5"], "sweep.lease_seconds=-5: must be a"),
         (["sweep=seeds", "sweep.name=../../../x"], "sweep.name=../../../x: must be a name"),
         (["sweep=seeds", "sweep.grid={"], "grid"),
+        (["sweep=lr_wd", "sweep.points=[{optimizer.lr:1}]"], "no such key; write a space behind"),
         (["sweep=seeds", "launcher=local", "launcher.num_workers=abc"], "num_workers=abc: must be"),
         (["sweep=seeds", "--cfg", "job"], "sweep=seeds does not go with --cfg (leave it out: "),
         (["sweep=seeds", "job=evaluate"], "sweep=seeds does not go with job=evaluate"),
