@@ -56,7 +56,7 @@ def test_contrast_is_about_the_number_of_pixels_over_256_as_in_the_original(side
     image = Image.fromarray(ramp.astype(np.uint8)).convert("RGB")
     found = np.asarray(contrast(image))[..., 0].astype(int)
     wanted = about + (0.6 * 1.8 + 0.1) * (ramp.astype(int) - about)
-    assert np.abs(found - np.clip(wanted, 0, 255)).max() <= 1  # rounded
+    assert np.abs(found - np.clip(wanted, 0, 255)).max() < 1 + 1e-6  # cut
 
 
 def test_rand_augment_has_the_sixteen_operations_of_the_original():
