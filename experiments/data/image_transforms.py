@@ -22,7 +22,7 @@ _CUTOUT = 40 / 224  # half side at magnitude 10, of the image side
 
 
 def train_transform(input_size: int, settings: ImageTaskConfig) -> Transform:
-    """Random-resized or centre crop, horizontal flip, RandAugment; (3, side, side) uint8.
+    """A crop, of any of three kinds, horizontal flip, RandAugment; (3, side, side) uint8.
 
     Random numbers come from the global generators of Python, numpy and torch.
 
@@ -39,8 +39,14 @@ def train_transform(input_size: int, settings: ImageTaskConfig) -> Transform:
         interpolation = transforms.InterpolationMode(settings.interpolation)
         resize = transforms.Resize(input_size, interpolation)
         crop = transforms.Compose([resize, transforms.CenterCrop(input_size)])
+    elif settings.train_crop == "inception":
+        from experiments.data.inception_crop import InceptionCrop
+
+        crop = InceptionCrop(input_size, (settings.crop_scale_min, 1.0), settings.interpolation)
     elif settings.train_crop != "random":
-        raise ConfigError(f"task.train_crop={settings.train_crop}: choose random or centre")
+        raise ConfigError(
+            f"task.train_crop={settings.train_crop}: choose random, inception or centre"
+        )
     steps: list[Any] = [crop]
     if settings.horizontal_flip > 0:
         steps.append(transforms.RandomHorizontalFlip(settings.horizontal_flip))

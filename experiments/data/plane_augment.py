@@ -48,7 +48,7 @@ def on_planes(operation: Any) -> Callable[[Planes], Planes]:
         return partial(_cut_out, operation.box)
     known = (NAME_TO_OP.get(getattr(operation, "name", "")), contrast_about_grey)
     if isinstance(operation, AugmentOp) and operation.aug_fn in known:
-        function = _OWN.get(name := operation.aug_fn.__name__)
+        function = _OWN.get(name := getattr(operation.aug_fn, "__name__", ""))
         if operation.kwargs["resample"] == Image.Resampling.NEAREST:
             function = _NEAREST.get(name, function)
         if function is not None:

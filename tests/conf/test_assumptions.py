@@ -77,10 +77,9 @@ def test_what_the_paper_leaves_open_is_said(page: str) -> None:
 
 @pytest.mark.parametrize("page", [p for p in FAMILY_OF if "of the area" in assumed(p)])
 def test_the_crop_is_the_one_that_is_said(page: str) -> None:
-    """5 % of the area at least in Google's code of ViTs, Mixers and ResNets; 8 % in EfficientNet's,
-    which is timm's default, too."""
-    said = re.search(r"\((\d+)-100 % of the area", assumed(page))
-    assert said
-    share = load(page).get("task", {}).get("crop_scale_min", 0.08)
-    assert share == pytest.approx(int(said[1]) / 100)
-    assert (share == 0.08) == ("EfficientNet" in assumed(page)) == page.startswith("coatnet")
+    """TensorFlow's from 5 % of the area in Google's code of ViTs, Mixers and ResNets."""
+    said = re.search(r"(\w+) crop \((\d+)-100 % of the area", assumed(page))
+    task = load(page).get("task", {})
+    crop = (task.get("train_crop", "random"), task.get("crop_scale_min", 0.08))
+    assert said and (said[1].lower(), int(said[2])) == (crop[0], round(100 * crop[1]))
+    assert crop == (("random", 0.08) if page.startswith("coatnet") else ("inception", 0.05))
