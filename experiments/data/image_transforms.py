@@ -22,7 +22,7 @@ _CUTOUT = 40 / 224  # half side at magnitude 10, of the image side
 
 
 def train_transform(input_size: int, settings: ImageTaskConfig) -> Transform:
-    """Random-resized or centre crop, horizontal flip, RandAugment; (3, side, side) uint8.
+    """A crop, of any of three kinds, horizontal flip, RandAugment; (3, side, side) uint8.
 
     Random numbers come from the global generators of Python, numpy and torch.
 
@@ -39,8 +39,14 @@ def train_transform(input_size: int, settings: ImageTaskConfig) -> Transform:
         interpolation = transforms.InterpolationMode(settings.interpolation)
         resize = transforms.Resize(input_size, interpolation)
         crop = transforms.Compose([resize, transforms.CenterCrop(input_size)])
+    elif settings.train_crop == "inception":
+        from experiments.data.inception_crop import InceptionCrop
+
+        crop = InceptionCrop(input_size, (settings.crop_scale_min, 1.0), settings.interpolation)
     elif settings.train_crop != "random":
-        raise ConfigError(f"task.train_crop={settings.train_crop}: choose random or centre")
+        raise ConfigError(
+            f"task.train_crop={settings.train_crop}: choose random, inception or centre"
+        )
     steps: list[Any] = [crop]
     if settings.horizontal_flip > 0:
         steps.append(transforms.RandomHorizontalFlip(settings.horizontal_flip))
@@ -89,8 +95,9 @@ def rand_augment(layers: int, magnitude: float) -> Any:
     Both scales end at 10 (`_MAX_LEVEL`, `_LEVEL_DENOM`) and go on beyond it in a straight line, so
     the papers' magnitude 15 is 15 here. But timm's own `rand-m15-n2` is another augmentation: it
     clips at 10 unless `mmax` is given, skips each operation with probability 0.5 (the original
-    draws such a probability and does not use it), has no Cutout, and fills and interpolates by
-    the model's settings. All four are set as in the original here.
+    draws such a probability and does not use it), has no Cutout, fills and interpolates by the
+    model's settings, adds at most 128 in SolarizeAdd, and blends Contrast about the image's own
+    grey. All six are as in the original here.
 
     Args:
         layers: Operations per image.
@@ -100,9 +107,8 @@ def rand_augment(layers: int, magnitude: float) -> Any:
     """
     from timm.data.auto_augment import RandAugment, rand_augment_ops
 
-    # Differs from the paper: SolarizeAdd adds at most 128 (165 at magnitude 15), Solarize never
-    # passes 256, and lengths are fractions of the image (0.45 and 40/224 of the side, for the 100
-    # and 40 pixels of images of 224).
+    # Differs from the paper: lengths are fractions of the image (0.45 and 40/224 of the side, for
+    # the 100 and 40 pixels of images of 224).
     hparams = {
         "img_mean": GREY,
         "interpolation": Image.Resampling.NEAREST,
@@ -112,6 +118,10 @@ def rand_augment(layers: int, magnitude: float) -> Any:
     for operation in operations:
         if operation.name == "Posterize":
             operation.level_fn = partial(_bits_kept, operation.level_fn)
+        elif operation.name == "SolarizeAdd":
+            operation.level_fn = _added
+        elif operation.name == "Contrast":
+            operation.aug_fn = contrast_about_grey
     return RandAugment([*operations, Cutout(magnitude)], layers)
 
 
@@ -119,6 +129,26 @@ def _bits_kept(level_fn: Callable[..., tuple[int]], level: float, hparams: Any) 
     """At least 1: below magnitude 2.5 it would be 0, where TensorFlow's shifts end at 7 of 8."""
     (bits,) = level_fn(level, hparams)
     return (max(1, bits),)
+
+
+def _added(level: float, hparams: Any) -> tuple[int]:
+    """Levels that SolarizeAdd adds to dark pixels: 165 at magnitude 15."""
+    return (int(level / 10 * 110),)
+
+
+def contrast_about_grey(image: Image.Image, factor: float, **_: Any) -> Image.Image:
+    """Moves an image away from one grey, or towards it, by a factor."""
+    level = grey_level(image.width, image.height)
+    return Image.blend(Image.new("RGB", image.size, (level,) * 3), image, factor)
+
+
+def grey_level(width: int, height: int) -> int:
+    """About which Contrast blends: 196 for images of 224.
+
+    The original means the image's mean grey, but takes the sum of its histogram, which is the
+    number of pixels, and divides that by 256.
+    """
+    return min(255, width * height // 256)
 
 
 class Cutout:

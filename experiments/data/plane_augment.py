@@ -1,4 +1,4 @@
-"""RandAugment on planes of bytes: timm's operations, to the last bit, at less cost.
+"""RandAugment on planes of bytes: the operations of `rand_augment`, to the last bit, at less cost.
 
 For whatever changes pixels one by one, Pillow has Python round a table of 768 numbers, and it
 smooths in floats. Here such operations are arithmetic on bytes, or a table for `bytes.translate`;
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, from_numpy
 
-from experiments.data.image_transforms import GREY, Cutout
+from experiments.data.image_transforms import GREY, Cutout, contrast_about_grey, grey_level
 
 Planes = NDArray[np.uint8]
 """(3, height, width), contiguous."""
@@ -46,8 +46,9 @@ def on_planes(operation: Any) -> Callable[[Planes], Planes]:
 
     if isinstance(operation, Cutout):
         return partial(_cut_out, operation.box)
-    if isinstance(operation, AugmentOp) and operation.aug_fn is NAME_TO_OP[operation.name]:
-        function = _OWN.get(name := operation.aug_fn.__name__)
+    known = (NAME_TO_OP.get(getattr(operation, "name", "")), contrast_about_grey)
+    if isinstance(operation, AugmentOp) and operation.aug_fn in known:
+        function = _OWN.get(name := getattr(operation.aug_fn, "__name__", ""))
         if operation.kwargs["resample"] == Image.Resampling.NEAREST:
             function = _NEAREST.get(name, function)
         if function is not None:
@@ -123,9 +124,8 @@ def _brightness(planes: Planes, factor: float, **_: Any) -> Planes:
 
 
 def _contrast(planes: Planes, factor: float, **_: Any) -> Planes:
-    grey = np.asarray(_image(planes).convert("L"))
-    mean = int(int(grey.sum()) / grey.size + 0.5)
-    return _translated(planes, [_blended_ramp(mean, factor)] * 3)
+    _, height, width = planes.shape
+    return _translated(planes, [_blended_ramp(grey_level(width, height), factor)] * 3)
 
 
 def _blended_ramp(level: int, factor: float) -> Planes:
@@ -195,7 +195,7 @@ _OWN: dict[str, Callable[..., Planes]] = {
     "solarize": _solarize,
     "solarize_add": _solarize_add,
     "brightness": _brightness,
-    "contrast": _contrast,
+    "contrast_about_grey": _contrast,
     "color": _color,
     "sharpness": _sharpness,
 }

@@ -18,8 +18,8 @@ class ImageTaskConfig:
     cutmix_alpha: float = 0.0  # 0: off
     randaug_layers: int = 0  # RandAugment operations per image; 0: off
     randaug_magnitude: float = 0.0  # 0..30 in the papers' scale; timm takes 0..10 and beyond
-    train_crop: str = "random"  # random (random-resized) | centre
-    crop_scale_min: float = 0.08  # smallest area fraction of random-resized crop
+    train_crop: str = "random"  # random (random-resized) | inception (TensorFlow's draw) | centre
+    crop_scale_min: float = 0.08  # smallest area fraction of a random crop
     horizontal_flip: float = 0.5  # probability
     max_shift: float = 0.0  # pixels of random translation; this and the next two: data in memory
     max_rotation: float = 0.0  # radians, either way
@@ -41,7 +41,7 @@ RANGES = {
     "cutmix_alpha": number(0, 1000),
     "randaug_layers": count(0, 100),
     "randaug_magnitude": number(0, 100),
-    "train_crop": choice("random", "centre"),
+    "train_crop": choice("random", "inception", "centre"),
     "crop_scale_min": number(above=0, most=1),
     "horizontal_flip": number(0, 1),
     "max_shift": number(0, 10_000),

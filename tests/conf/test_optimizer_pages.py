@@ -6,6 +6,7 @@ import inspect
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -129,3 +130,67 @@ def test_adafactor_page_has_the_two_betas_of_the_paper() -> None:
         weight -= m
         expected.append(weight)
     assert trajectory(page, gradients) == pytest.approx(expected, rel=1e-5)
+
+
+def steps(page: dict[str, Any], gradients: list[np.ndarray]) -> np.ndarray:
+    """Weights that begin at 0, after a step for each gradient."""
+    weight = torch.nn.Parameter(torch.zeros(gradients[0].shape, dtype=torch.float64))
+    optimizer = build(page, "optimizer", [weight])
+    for gradient in gradients:
+        weight.grad = torch.tensor(gradient)
+        optimizer.step()
+    return weight.detach().numpy()
+
+
+def draws(*shape: int, number: int = 6) -> list[np.ndarray]:
+    random_state = np.random.RandomState(0)
+    return [random_state.randn(*shape) * random_state.rand(*shape) for _ in range(number)]
+
+
+@pytest.mark.parametrize(
+    "shape", [(40, 50), (50, 40), (64, 64), (31, 200), (48, 33, 3, 3), (64, 3, 16, 16), (1, 40, 64)]
+)
+def test_adafactor_page_factors_as_big_vision(shape: tuple[int, ...]) -> None:
+    """Along the two longest axes, where both have 32 places; rows over their mean."""
+    gradients = draws(*shape)
+    rows, columns = sorted(np.argsort(shape)[-2:], key=lambda axis: shape[axis])
+    weight, m, v, row, column = (np.zeros(shape), *[np.zeros(1)] * 4)
+    for t, g in enumerate(gradients, start=1):
+        beta2 = min(0.999, 1 - t**-0.8)
+        square = g**2 + 1e-30
+        v = beta2 * v + (1 - beta2) * square
+        row = beta2 * row + (1 - beta2) * square.mean(columns, keepdims=True)
+        column = beta2 * column + (1 - beta2) * square.mean(rows, keepdims=True)
+        is_factored = shape[rows] >= 32
+        variance = row * column / row.mean(rows, keepdims=True) if is_factored else v
+        m = 0.9 * m + 0.1 * g / np.sqrt(variance)
+        weight = weight - m
+    page = {**load("adafactor"), "momentum_dtype": "float32", "lr": 1.0}
+    np.testing.assert_allclose(steps(page, gradients), weight, rtol=1e-5, atol=1e-6)
+
+
+def test_adabelief_page_is_optax() -> None:
+    """With eps inside the average and behind the root, without rectification."""
+    gradients, weight, m, v = draws(5), np.zeros(5), np.zeros(5), np.zeros(5)
+    for t, g in enumerate(gradients, start=1):
+        m = 0.9 * m + 0.1 * g
+        v = 0.999 * v + 0.001 * (g - m) ** 2 + 1e-16
+        weight -= 1e-3 * m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-16)
+    np.testing.assert_allclose(steps(load("adabelief"), gradients), weight, rtol=1e-9)
+
+
+def test_radam_page_is_optax() -> None:
+    """Momentum alone until the length of the average is 5; a sixth step is rectified."""
+    gradients, weight, m, v = draws(5, number=9), np.zeros(5), np.zeros(5), np.zeros(5)
+    longest = 2 / (1 - 0.999) - 1
+    for t, g in enumerate(gradients, start=1):
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        length = longest - 2 * t * 0.999**t / (1 - 0.999**t)
+        assert (length >= 5) == (t >= 6)
+        step = m / (1 - 0.9**t)
+        if length >= 5:
+            share = (length - 4) * (length - 2) * longest
+            share /= (longest - 4) * (longest - 2) * length
+            step = math.sqrt(share) * step / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        weight -= 1e-3 * step
+    np.testing.assert_allclose(steps(load("radam"), gradients), weight, rtol=1e-6)

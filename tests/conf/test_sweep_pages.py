@@ -91,6 +91,8 @@ def test_batch_sizes_are_the_papers_at_a_fixed_number_of_epochs() -> None:
     assert {cell.settings["train.batch_size"] for cell in cells} == sizes
     assert conditions == {"batch_size"}
     assert {cell.config["train"]["epochs"] for cell in cells} == {300}
+    (share,) = {cell.config["schedule"]["warmup_fraction"] for cell in cells}
+    assert round(share * 300 * (1_281_167 // 4096)) == 10_000  # as the page of batch 4096 has it
 
 
 def lr_at(cells: list[Cell], optimizer: str, size: int) -> list[float]:

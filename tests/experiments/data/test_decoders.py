@@ -161,6 +161,7 @@ def test_damage_is_read_or_refused_as_by_pillow(tmp_path, regions):
 
 AUGMENTATIONS = {
     "crop and flip": ImageTaskConfig(crop_scale_min=0.05),
+    "Inception crop": ImageTaskConfig(train_crop="inception", crop_scale_min=0.05),
     "bilinear": ImageTaskConfig(interpolation="bilinear"),
     "centre": ImageTaskConfig(train_crop="centre"),
     "randaugment": ImageTaskConfig(randaug_layers=2, randaug_magnitude=10.0),

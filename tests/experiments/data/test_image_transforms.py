@@ -1,4 +1,4 @@
-"""The transforms are the papers', as far as timm's pieces go."""
+"""The transforms are the papers'."""
 
 from __future__ import annotations
 
@@ -33,6 +33,30 @@ def test_rand_augment_does_not_clip_the_papers_magnitude():
     grey = Image.new("RGB", (40, 40), (200, 200, 200))
     corner = np.asarray(operations["Rotate"](grey))[0, 0]
     assert corner.tolist() == [128, 128, 128]
+
+
+def test_levels_are_those_of_the_original():
+    """big_vision's `level_to_arg` at magnitude 15, for images of 224: 100 and 40 pixels are 1."""
+    operations = {getattr(op, "name", type(op).__name__): op for op in rand_augment(2, 15.0).ops}
+    levels = {
+        "Rotate": 45.0, "Posterize": 6, "SolarizeAdd": 165, "ShearX": 0.45, "ShearY": 0.45,
+        **dict.fromkeys(("Color", "Contrast", "Brightness", "Sharpness"), 2.8),
+    }  # fmt: skip
+    for name, level in levels.items():
+        assert abs(operations[name].level_fn(15.0, {})[0]) == pytest.approx(level), name
+    assert operations["Solarize"].level_fn(15.0, {})[0] >= 256  # 384 there: no level is changed
+    assert abs(operations["TranslateXRel"].level_fn(15.0, {})[0]) * 224 == pytest.approx(150, 0.01)
+    assert round(operations["Cutout"].fraction * 224) == 60
+
+
+@pytest.mark.parametrize(("side", "about"), [(224, 196), (128, 64), (384, 255)])
+def test_contrast_is_about_the_number_of_pixels_over_256_as_in_the_original(side, about):
+    (contrast,) = (op for op in rand_augment(1, 6.0).ops if getattr(op, "name", "") == "Contrast")
+    ramp = np.arange(side * side, dtype=np.uint32).reshape(side, side) % 251
+    image = Image.fromarray(ramp.astype(np.uint8)).convert("RGB")
+    found = np.asarray(contrast(image))[..., 0].astype(int)
+    wanted = about + (0.6 * 1.8 + 0.1) * (ramp.astype(int) - about)
+    assert np.abs(found - np.clip(wanted, 0, 255)).max() < 1 + 1e-6  # cut
 
 
 def test_rand_augment_has_the_sixteen_operations_of_the_original():

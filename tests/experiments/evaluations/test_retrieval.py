@@ -75,12 +75,13 @@ def by_sorting(model: Table, image_of: np.ndarray) -> dict[str, float]:
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("noise", [0.5, 2.0])
-def test_recall_is_that_of_sorting_with_five_captions_an_image(seed: int, noise: float) -> None:
+@pytest.mark.parametrize("alike", [True, False], ids=["five captions", "1 to 7 captions"])
+def test_recall_is_that_of_sorting(seed: int, noise: float, alike: bool) -> None:
     random_state = np.random.RandomState(seed)
-    image_of = np.repeat(np.arange(23), 5)
+    image_of = np.repeat(np.arange(23), 5 if alike else random_state.randint(1, 8, 23))
     random_state.shuffle(image_of)
     images = random_state.randn(23, 6)
-    texts = images[image_of] + noise * random_state.randn(115, 6)
+    texts = images[image_of] + noise * random_state.randn(len(image_of), 6)
     model = Table(images, texts)
     found = recalls(model, image_of)
     assert found == pytest.approx(by_sorting(model, image_of))
