@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,10 @@ def test_a_gain_within_the_luck_of_tuning_is_none_of_the_optimizers() -> None:
     found = replace(alike, is_fresh=True).larger("")
     assert found.verdict == "inconclusive" and "shown at the settings found only" in found.note
     assert "of the optimizers [-0." in found.note
+    unclear = Tuned(pairs.assign(ours=pairs.ours - 1), "", (), is_fresh=True)
+    for found in (unclear.larger(""), unclear.alike("", 0.1)):  # no seed makes that luck smaller
+        assert math.isnan(found.seeds_to_decide) and "no number of them for 80 %" in found.note
+    assert replace(unclear, is_fresh=False).larger("").seeds_to_decide == 4
     far = Tuned(pairs.assign(ours=pairs.ours + 5), "", (), is_fresh=True).larger("")
     assert far.verdict == "supported"
     behind = Tuned(pairs.assign(ours=pairs.ours - 7), "", (), is_fresh=True)
