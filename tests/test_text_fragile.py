@@ -35,6 +35,15 @@ def arms_of(runs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return table.lion.to_numpy(), table.adamw.to_numpy()
 
 
+def samples_of(metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """What samples are measured by after the last step of the fresh runs of diffusion."""
+    folder = STUDIES / "diffusion_proxy" / "fresh"
+    curves = pd.read_csv(folder / "curves.csv").query("metric == @metric and step == 600")
+    runs = pd.read_csv(folder / "runs.csv", usecols=["run_id", "optimizer", "seed"])
+    table = curves.merge(runs).pivot(index="seed", columns="optimizer", values="value")
+    return table.lion.to_numpy(), table.adamw.to_numpy()
+
+
 def holds_0(found: tuple[float, ...]) -> bool:
     return found[1] <= 0 <= found[2]
 
@@ -60,8 +69,20 @@ def test_a_certain_seed_turns_these() -> None:
     assert (
         "six of them turn batch 64 of many signals, four pre-training, four the causal model "
         "(100, 103, 104, 105). At the settings found six turn the causal model of 400 steps, "
-        "and one the T5."
+        "one the T5, and seven the Fréchet distance of diffusion (by its corrected p)."
     ) in text
+    samples = [samples_of(f"{name}1k_ddim20") for name in ("fd", "kd", "agreement")]
+    p = []
+    for i in range(10):
+        less = [[np.delete(arm, i) for arm in arms] for arms in samples]
+        p.append(holm([p_of(interval(*arms), 9) for arms in less])[0])
+    assert sum(one > 0.05 for one in p) == 7
+    wide = [p_of(interval(*arms, wide=True), 10) for arms in samples]
+    assert wide[2] < 0.05 < holm(wide)[2]
+    share = [f"{arm.mean():.0f}" for arm in samples[2]]
+    assert (
+        f"recognises {share[0]} % of Lion's samples as the class asked for, and {share[1]}" in text
+    )
     for others in (runs_of("vit_signals_proxy/stronger_fresh").query("label_noise == 0.2"),
                    sizes[sizes.batch_size == 512]):  # fmt: skip
         assert not turned_by(arms_of(others), wide=True)
@@ -89,7 +110,7 @@ def test_how_many_verdicts_a_correction_of_the_wide_intervals_would_leave() -> N
     text = said("RESULTS.md")
     found = re.findall(r"corrected \(Holm\) they would show (\d) of (\d)", text)
     left, total = (sum(map(int, column)) for column in zip(*found, strict=True))
-    assert len(found) == 5 and text.count("they would show the same") == 1
+    assert len(found) == 6 and text.count("they would show the same") == 1
     same = 2  # image-text training, 128 and 1,024 pairs
     assert "in 9 of these with the luck of tuning" in text and "in 1 of these so" in text
     assert "too, Lion is behind in 1 (sparse words" in text and "ahead in 1 (MLP" in text

@@ -75,9 +75,7 @@ class Tuned:
         to lie within the margin, for the opposite beside 0.
         """
         low, high = self._of_optimizers
-        found = is_alike(
-            self.difference, measure, self.unit, self._said, margin, luck=self._luck
-        )
+        found = is_alike(self.difference, measure, self.unit, self._said, margin, luck=self._luck)
         is_within_margin = -margin < low and high < margin
         is_apart = low > 0 or high < 0
         return self._if_held(found, is_within_margin if found.verdict == SUPPORTED else is_apart)

@@ -79,5 +79,7 @@ def test_what_no_seed_makes_smaller_bounds_the_power() -> None:
     needed = seeds_needed(1.0, 1.5, luck=0.3)
     assert seeds_needed(1.0, 1.5) < needed < math.inf
     together = math.hypot(1.5 / math.sqrt(needed), 0.3) * math.sqrt(needed)
-    assert power(1.0, 1.5, int(needed), luck=0.3) == pytest.approx(power(1.0, together, int(needed)))
+    assert power(1.0, 1.5, int(needed), luck=0.3) == pytest.approx(
+        power(1.0, together, int(needed))
+    )
     assert seeds_needed(1.0, 1.5, luck=0.36) == math.inf  # 1 / 0.36 < 1.96 + 0.84
