@@ -13,10 +13,12 @@ from plain_numbers import (
     SETTING,
     STUDIES,
     TIE,
+    ends,
     fresh_arms,
     held_out,
     holm,
     interval,
+    number,
     p_of,
     runs_of,
     said,
@@ -234,3 +236,20 @@ def test_shares_of_the_last_tenth_of_the_searches_of_the_papers_size(
     means = last.groupby("search")[column].mean()
     low, high = (f"{np.floor(value + 0.5):.0f}" for value in (means.min(), means.max()))
     assert text.format(low, high) in said("RESULTS.md")
+
+
+def test_flatness_at_the_other_scales() -> None:
+    noise = pd.read_csv(STUDIES / "vit_proxy" / "landscape" / "noise.csv")
+    table = noise.pivot(index=["noise", "scale", "seed"], columns="optimizer", values="loss")
+    least = table.loc["sigma", 0.01]
+    found = interval(least.lion.to_numpy(), least.adamw.to_numpy())
+    text = said("RESULTS.md")
+    assert f"lower, as without noise: {number(found[0], 3)} {ends(found, 3)}" in text
+    none = table.loc["none", 0.0]
+    for kind, sign in (("sigma", 1), ("relative", -1)):
+        scales = table.loc[kind].index.unique("scale")
+        assert len(scales) == 3
+        for scale in scales:
+            rise = table.loc[kind, scale] - none
+            assert not holds_0(interval(rise.lion.to_numpy(), rise.adamw.to_numpy()))
+            assert sign * (rise.lion - rise.adamw).mean() > 0
