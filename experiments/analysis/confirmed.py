@@ -30,7 +30,7 @@ from experiments.analysis.statistics.difference import (
     Difference,
     of_pairs,
 )
-from experiments.analysis.statistics.tuning_luck import of_optimizers
+from experiments.analysis.statistics.tuning_luck import of_optimizers, p_of_optimizers
 from experiments.analysis.statistics.uncertainty import holm
 from experiments.headline import of_table
 from experiments.pages import script
@@ -213,3 +213,19 @@ def corrected(found: pd.DataFrame) -> pd.DataFrame:
     found.loc[lost, "verdict"] = INCONCLUSIVE
     found["holds"] = found.verdict.isin(["better", "worse"]) & found.holds.astype(bool)
     return found
+
+
+def wide_p(found: pd.DataFrame) -> pd.Series:
+    """Holm's p of the intervals of the optimizers, over all rows that were judged; NaN of others.
+
+    Args:
+        found: `corrected`, so that what is not tuned is no test.
+    """
+    judged_rows = found.verdict.isin(["better", "worse", INCONCLUSIVE]) & found.wide_low.notna()
+    own = [
+        p_of_optimizers(row.difference, row.wide_low, row.wide_high, row.n)
+        for row in found[judged_rows].itertuples()
+    ]
+    told = pd.Series(math.nan, index=found.index)
+    told[judged_rows] = holm(own)
+    return told

@@ -19,12 +19,12 @@ import numpy as np
 import pandas as pd
 
 from experiments.analysis import fresh_pairs
+from experiments.analysis.confirmed import wide_p
 from experiments.analysis.fresh_pairs import DIVERGED as DIVERGED
 from experiments.analysis.fresh_pairs import UNTESTED as UNTESTED
 from experiments.analysis.sources import RESULTS, study
 from experiments.analysis.statistics.difference import ALPHA, Difference, of_pairs
-from experiments.analysis.statistics.tuning_luck import BEST_CELL, p_of_optimizers, widened
-from experiments.analysis.statistics.uncertainty import holm
+from experiments.analysis.statistics.tuning_luck import BEST_CELL, widened
 from experiments.headline import of_table
 
 FAMILIES = {
@@ -90,10 +90,7 @@ def counts(cells: pd.DataFrame) -> dict[str, int]:
         the wide intervals. not_shown, not_tuned.
     """
     judged = cells[cells.verdict.isin(["better", "worse", "inconclusive"])]
-    wide = [
-        p_of_optimizers(c.difference, c.wide_low, c.wide_high, c.n) for c in judged.itertuples()
-    ]
-    stays = np.array(holm(wide)) < ALPHA
+    stays = (wide_p(judged) < ALPHA).to_numpy()
     found = {}
     for name, verdict in (("behind", "worse"), ("ahead", "better")):
         is_so = (judged.verdict == verdict).to_numpy()

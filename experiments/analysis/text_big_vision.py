@@ -16,7 +16,7 @@ from experiments.analysis.markdown import NO_STUDY, mean, table
 from experiments.analysis.sources import study
 from experiments.analysis.statistics.comparison import choose
 from experiments.analysis.statistics.difference import INCONCLUSIVE
-from experiments.analysis.text_confirmed import HEADS, cells
+from experiments.analysis.text_confirmed import HEADS, cells, of_all
 
 CALLED = {
     "test": "test",
@@ -116,7 +116,8 @@ def contrastive_batch(results: Path) -> str:
         (f"{item.batch_size:,}", f"{item.steps:,}", *_pair(item)) for item in found.itertuples()
     ]
     heads = ("batch", "steps", "AdamW, %", "Lion, %", GAIN, *HEADS[1:], "n")
-    return f"{table(heads, rows)}\n\n{_how(found)}"
+    more = of_all(found, lambda item: f"{item.batch_size:,} pairs")
+    return "\n\n".join(filter(None, [table(heads, rows), _how(found), more]))
 
 
 BLOCKS: dict[str, Callable[[Path], str]] = {

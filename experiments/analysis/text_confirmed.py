@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import pandas as pd
+
+from experiments.analysis.confirmed import wide_p
 from experiments.analysis.drawing.names import name_of
 from experiments.analysis.markdown import SAID, interval
-from experiments.analysis.statistics.difference import Difference
+from experiments.analysis.statistics.difference import ALPHA, Difference
 from experiments.rounded import ends, rounded
 
 HEADS = ("[95 %, at the settings found]", "with the luck of tuning", "p (Holm)", "verdict")
@@ -57,3 +60,25 @@ def verdict(item: Any, words: Mapping[str, str] = SAID) -> str:
     if item.verdict in ("better", "worse") and not item.holds:
         return f"{said}, at these settings"
     return said
+
+
+def of_all(found: pd.DataFrame, name: Callable[[Any], str]) -> str:
+    """What the intervals of the optimizers, which tables give uncorrected, show once corrected.
+
+    Args:
+        found: `confirmed.corrected`: what is corrected together.
+        name: Of a row, for the sentence.
+
+    Returns:
+        Nothing for one question, or where no interval of the optimizers tells two apart.
+    """
+    is_shown = found.holds.astype(bool)
+    if len(found) < 2 or not is_shown.any():
+        return ""
+    lost = [name(row) for row in found[is_shown & ~(wide_p(found) < ALPHA)].itertuples()]
+    total = int(is_shown.sum())
+    left = f"{total - len(lost)} of {total}, without {', '.join(lost)}" if lost else "the same"
+    return (
+        "The intervals with the luck of tuning are not corrected for their number; corrected "
+        f"(Holm) they would show {left}."
+    )

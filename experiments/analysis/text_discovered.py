@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from experiments.analysis import discovered
 from experiments.analysis.drawing.names import name_of
 from experiments.analysis.markdown import NO_STUDY, number, table
-from experiments.analysis.text_confirmed import gain, p, wide
+from experiments.analysis.text_confirmed import gain, of_all, p, wide
 
 SAID = {"better": "ahead", "worse": "behind", "inconclusive": "not shown"}
 
@@ -22,9 +24,21 @@ def of_discovered(results: Path) -> str:
              "minus AdamW [95 %, at the settings found]", "with the luck of tuning",
              "p (Holm, all pages)", "verdict", "n")  # fmt: skip
     said = [table(heads, [_row(cell) for cell in cells.itertuples()])]
+    said.append(
+        "Holm's correction is over the pages, for the program and for Lion by themselves: "
+        f"{' and '.join(_judged(cells, arm) for arm in discovered.ARMS)} questions."
+    )
+    for arm, called in discovered.ARMS.items():
+        if more := of_all(cells[cells.arm == arm], lambda cell: f"`{cell.experiment}`"):
+            said.append(f"Of the {called}: {more[0].lower()}{more[1:]}")
     if missing := [f"`{name}`" for name in discovered.PAGES if name not in set(cells.experiment)]:
         said.append(f"Not run yet: {', '.join(missing)}.")
     return "\n\n".join(said)
+
+
+def _judged(cells: pd.DataFrame, arm: str) -> str:
+    mine = cells[cells.arm == arm].verdict
+    return str(mine.isin(["better", "worse", "inconclusive"]).sum())
 
 
 def _row(cell: Any) -> tuple[str, ...]:

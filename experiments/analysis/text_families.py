@@ -20,14 +20,18 @@ from experiments.analysis.sources import study
 from experiments.analysis.statistics.comparison import Chosen, choose
 from experiments.analysis.statistics.difference import of_pairs
 from experiments.analysis.studies import read_study, study_path
-from experiments.analysis.text_confirmed import HEADS, cells, gain, verdict, wide
+from experiments.analysis.text_confirmed import HEADS, cells, gain, of_all, verdict, wide
 from experiments.analysis.text_regimes import batch_size_signals, of_regimes, stronger
-from experiments.headline import of_table
+from experiments.headline import Direction, of_table
 
 LANGUAGE = ("lm_proxy", "mlm_proxy", "t5_proxy")
 DIFFUSION = ("diffusion_proxy",)
-DISTANCES = {"fd1k_ddim20": "Fréchet distance", "kd1k_ddim20": "kernel distance (unbiased)"}
-"""Of 1,000 samples to real images; lower is better."""
+SAMPLES: dict[str, tuple[str, Direction, int]] = {
+    "fd1k_ddim20": ("Fréchet distance", "lower", 3),
+    "kd1k_ddim20": ("kernel distance (unbiased)", "lower", 3),
+    "agreement1k_ddim20": ("recognised as the class asked for, points", "higher", 2),
+}
+"""What is told of 1,000 samples: its name, which way is better, digits."""
 NEAR_POINTS = 2.0
 """How far below the best mean validation value a cell still counts as near it."""
 
@@ -86,25 +90,35 @@ def diffusion(results: Path) -> str:
         curves = pd.read_csv(path.with_name("curves.csv"))
         curves = curves.merge(read_study(path)[["run_id", "optimizer", "seed"]], on="run_id")
         ends = curves[(curves.step == curves.step.max()) & (curves.split == "samples")]
-        found = [_end(ends[ends.metric == metric]) for metric in DISTANCES]
-        rows = corrected(pd.DataFrame(found))
-        told = [
-            f"{measure} {gain(row, 3)}, of the optimizers {wide(row, 3)}, p {row.p_holm:.2g}, "
-            f"{verdict(row)}"
-            for measure, row in zip(DISTANCES.values(), rows.itertuples(), strict=True)
-        ]
-        said.append(
-            f"Of samples after the last step, Lion − AdamW at the settings found: "
-            f"{'; '.join(told)} (n = {rows.n.min()}; p is Holm's over these {len(told)})."
-        )
+        said += _of_samples(ends[ends.metric.isin(list(SAMPLES))])
     return "\n\n".join(said)
 
 
-def _end(rows: pd.DataFrame) -> dict[str, Any]:
-    """Lion minus AdamW of one metric that falls, over paired seeds: what `corrected` takes."""
+def _of_samples(ends: pd.DataFrame) -> list[str]:
+    """Lion minus AdamW in what samples are measured by, corrected over all of it."""
+    measured = [metric for metric in SAMPLES if (ends.metric == metric).any()]
+    if not measured:
+        return []
+    found = [_end(ends[ends.metric == metric], SAMPLES[metric][1]) for metric in measured]
+    names, _, digits = zip(*(SAMPLES[metric] for metric in measured), strict=True)
+    rows = corrected(pd.DataFrame(found)).assign(measure=names, digits=digits)
+    told = [
+        f"{row.measure} {gain(row, row.digits)}, of the optimizers {wide(row, row.digits)}, "
+        f"p {row.p_holm:.2g}, {verdict(row)}"
+        for row in rows.itertuples()
+    ]
+    first = (
+        f"Of samples after the last step, Lion − AdamW at the settings found: {'; '.join(told)} "
+        f"(n = {rows.n.min()}; p is Holm's over these {len(told)})."
+    )
+    return [first, *filter(None, [of_all(rows, lambda row: row.measure.partition(",")[0])])]
+
+
+def _end(rows: pd.DataFrame, better: Direction) -> dict[str, Any]:
+    """Lion minus AdamW of one metric, over paired seeds: what `corrected` takes."""
     wide = rows.pivot(index="seed", columns="optimizer", values="value")
     pairs = pd.DataFrame({"ours": wide.lion, "theirs": wide.adamw}).dropna()
-    return {**both_intervals(of_pairs(pairs, better="lower"), pairs), "edges": ""}
+    return {**both_intervals(of_pairs(pairs, better=better), pairs), "edges": ""}
 
 
 def horizon(results: Path) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from experiments.analysis import regimes
 from experiments.analysis.markdown import NO_STUDY, interval, number, table
-from experiments.analysis.text_confirmed import cells, gain
+from experiments.analysis.text_confirmed import cells, gain, of_all
 from experiments.rounded import ends
 
 PICKS = ("AdamW: lr", "weight decay", "test %", "Lion: lr", "weight decay", "test %", "n")
@@ -32,7 +32,8 @@ def stronger(results: Path) -> str:
     if found.empty:
         return NO_STUDY
     rows = [(cell.regime, *_picked(cell)) for cell in found.itertuples()]
-    return f"{table(('', *PICKS), rows)}\n\n{_cells(found)}"
+    more = of_all(found, lambda cell: str(cell.regime))
+    return "\n\n".join(filter(None, [table(("", *PICKS), rows), _cells(found), more]))
 
 
 def batch_size_signals(results: Path) -> str:
@@ -42,6 +43,8 @@ def batch_size_signals(results: Path) -> str:
         return NO_STUDY
     rows = [(str(cell.batch_size), *_picked(cell)) for cell in found.itertuples()]
     said = [table(("batch", *PICKS), rows), _cells(found)]
+    if more := of_all(found, lambda cell: f"batch {cell.batch_size}"):
+        said.append(more)
     (experiment,), (kind,) = regimes.BATCHES
     grown = regimes.growth(results, experiment, kind)
     least = int(found.batch_size.min())

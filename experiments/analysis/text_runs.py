@@ -32,7 +32,7 @@ def run_table(results: Path) -> str:
         rows.append(told)
     whole = pd.concat(all_of).drop_duplicates(["run_id", "cpu"])
     minutes = f"{whole.seconds.sum() / 60:,.0f}"
-    rows.append(("all, each run once", "", f"{len(whole):,}", minutes, "", ""))
+    rows.append(("all, each run once on each CPU", "", f"{len(whole):,}", minutes, "", ""))
     heads = ("page", "study", "runs (tuning + fresh)", "core-minutes", "trained together", "commit")
     return table(heads, rows)
 

@@ -12,7 +12,7 @@ from experiments.analysis import since_2023
 from experiments.analysis.drawing.names import name_of
 from experiments.analysis.markdown import NO_STUDY, mean, number, table
 from experiments.analysis.since_2023 import PAGES, THEIRS
-from experiments.analysis.text_confirmed import HEADS, cells
+from experiments.analysis.text_confirmed import HEADS, cells, of_all
 
 SAID = {"better": "ahead", "worse": "behind", "inconclusive": "not shown",
         "not tuned": "not tuned"}  # fmt: skip
@@ -29,6 +29,10 @@ def compared(results: Path) -> str:
         parts.append(_page(str(page), mine, found[found.experiment == page]))
     if missing := [f"`{page}`" for page in PAGES if page not in set(picks.experiment)]:
         parts.append(f"Not run yet: {', '.join(missing)}.")
+    for name in THEIRS:
+        mine = found[found.theirs == name]
+        if more := of_all(mine, lambda r: f"{name_of(r.ours)} on `{r.experiment}`"):
+            parts.append(f"Against {name_of(name)}: {more[0].lower()}{more[1:]}")
     return "\n\n".join([*parts, _how(picks, found)])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -191,6 +192,7 @@ def is_larger(
     unit: str,
     note: str = "",
     effect: float | None = None,
+    luck: float = 0.0,
 ) -> Finding:
     """Supported where a claimed gain is shown, contradicted where the opposite is.
 
@@ -201,20 +203,28 @@ def is_larger(
         note: To be said with it.
         effect: That is asked for, stated beforehand, for the seeds that would decide; by default
             `MARGIN` points, and none in other units.
+        luck: Standard error of tuning, which more seeds do not make smaller, where one tuning
+            stands for all.
     """
     verdict = {"better": SUPPORTED, "worse": CONTRADICTED}.get(difference.verdict, INCONCLUSIVE)
     effect = MARGIN if effect is None and unit == "points" else effect
     stated = "1 point" if (effect, unit) == (1, "points") else f"{effect or 0:.2g} {unit}"
     asked = f"for {100 * POWER:.0f} % power at a true {stated}"
-    return _finding(difference, measure, unit, verdict, note, (effect, POWER, asked))
+    return _finding(difference, measure, unit, verdict, note, (effect, POWER, asked, luck))
 
 
 def is_alike(
-    difference: Difference, measure: str, unit: str, note: str = "", margin: float = MARGIN
+    difference: Difference,
+    measure: str,
+    unit: str,
+    note: str = "",
+    margin: float = MARGIN,
+    luck: float = 0.0,
 ) -> Finding:
     """Supported where the whole interval lies within the margin, contradicted where outside.
 
-    A difference that is shown, though smaller than the margin, is neither.
+    A difference that is shown, though smaller than the margin, is neither. `luck` is that of
+    `is_larger`.
     """
     is_shown = difference.verdict in ("better", "worse")
     is_within_margin = -margin < difference.low and difference.high < margin
@@ -230,7 +240,7 @@ def is_alike(
     note = "; ".join(filter(None, [note, said]))
     # Both ends must lie within: 90 % power for each make 80 % for both.
     asked = f"for {100 * POWER:.0f} % power if they are equal"
-    request = (margin, 1 - (1 - POWER) / 2, asked)
+    request = (margin, 1 - (1 - POWER) / 2, asked, luck)
     found = _finding(difference, measure, unit, verdict, note, request)
     if is_within_margin and is_shown:  # more seeds would not decide it
         return replace(found, seeds_to_decide=float("nan"))
@@ -250,16 +260,18 @@ def _finding(
     unit: str,
     verdict: str,
     note: str,
-    request: tuple[float | None, float, str],
+    request: tuple[float | None, float, str, float],
 ) -> Finding:
     """A finding; where it is inconclusive, with the seeds for an effect, power, and in words."""
-    effect, wanted_power, asked = request
+    effect, wanted_power, asked, luck = request
     seeds, said = float("nan"), [note]
     if verdict == INCONCLUSIVE:
         said += [difference.reason]
         can_decide = not difference.untuned and difference.sd > 0
         if can_decide and effect is not None:
-            seeds = seeds_needed(effect, difference.sd, wanted_power)
+            seeds = seeds_needed(effect, difference.sd, wanted_power, luck=luck)
+            if math.isinf(seeds):
+                seeds, asked = float("nan"), f"no number of them {asked}: the luck of tuning stays"
             said += [f"seeds to decide: {asked}"]
     return Finding(
         measure, difference.mean, difference.low, difference.high, difference.n, unit, verdict,

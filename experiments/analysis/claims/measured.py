@@ -20,7 +20,7 @@ from experiments.analysis.claims.evidence import (
     is_within,
 )
 from experiments.analysis.statistics.difference import of_pairs
-from experiments.analysis.statistics.tuning_luck import of_optimizers
+from experiments.analysis.statistics.tuning_luck import error_of, of_optimizers
 from experiments.rounded import ends, with_signs
 from experiments.store import UserError
 
@@ -57,8 +57,8 @@ def step_speed(evidence: Evidence) -> Finding:
 
 
 def _is_ours(name: str) -> bool:
-    """Our Lion with its state in the parameters' own type."""
-    return name.startswith("Lion (ours") and "momentum" not in name
+    """Our Lion as it is, its state in the parameters' own type: no variant measured beside it."""
+    return name.startswith("Lion (ours") and not any(v in name for v in ("momentum", "wrapper"))
 
 
 def _measured(values: list[float], measure: str, unit: str) -> Finding:
@@ -150,9 +150,11 @@ def _at_settings(pairs: pd.DataFrame, measure: str) -> Finding:
     As of fresh seeds, nothing is decided where the interval of the optimizers holds 0.
     """
     found = of_pairs(pairs)
-    low, high = of_optimizers(found, pairs.ours.to_numpy(), pairs.theirs.to_numpy())
+    values = pairs.ours.to_numpy(), pairs.theirs.to_numpy()
+    low, high = of_optimizers(found, *values)
     note = f"at the settings found; of the optimizers {ends(low, high, 3, signed=True)}"
-    said = is_larger(found, measure, "nats", note, effect=PAPERS_GAP)
+    luck = error_of(*values) if found.n > 1 else 0.0
+    said = is_larger(found, measure, "nats", note, effect=PAPERS_GAP, luck=luck)
     if said.verdict == INCONCLUSIVE or low > 0 or high < 0:
         return said
     said = replace(said, verdict=INCONCLUSIVE)

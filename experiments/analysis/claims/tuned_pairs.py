@@ -22,7 +22,7 @@ from experiments.analysis.statistics.comparison import (
     resolution_of,
 )
 from experiments.analysis.statistics.difference import Difference, of_pairs
-from experiments.analysis.statistics.tuning_luck import of_optimizers
+from experiments.analysis.statistics.tuning_luck import error_of, of_optimizers
 from experiments.headline import Direction, of_table
 from experiments.rounded import ends, with_signs
 from experiments.store import UserError
@@ -65,7 +65,7 @@ class Tuned:
         not of the settings that one tuning has found.
         """
         low, high = self._of_optimizers
-        found = is_larger(self.difference, measure, self.unit, self._said)
+        found = is_larger(self.difference, measure, self.unit, self._said, luck=self._luck)
         return self._if_held(found, low > 0 or high < 0)
 
     def alike(self, measure: str, margin: float = MARGIN) -> Finding:
@@ -75,7 +75,7 @@ class Tuned:
         to lie within the margin, for the opposite beside 0.
         """
         low, high = self._of_optimizers
-        found = is_alike(self.difference, measure, self.unit, self._said, margin)
+        found = is_alike(self.difference, measure, self.unit, self._said, margin, luck=self._luck)
         is_within_margin = -margin < low and high < margin
         is_apart = low > 0 or high < 0
         return self._if_held(found, is_within_margin if found.verdict == SUPPORTED else is_apart)
@@ -87,6 +87,12 @@ class Tuned:
         return replace(
             found, verdict=INCONCLUSIVE, note=f"{found.note}; shown at the settings found only"
         )
+
+    @property
+    def _luck(self) -> float:
+        """Of fresh seeds, the error that more of them do not make smaller."""
+        values = self.pairs.ours.to_numpy(), self.pairs.theirs.to_numpy()
+        return error_of(*values) if self.is_fresh and len(self.pairs) > 1 else 0.0
 
     @property
     def _of_optimizers(self) -> tuple[float, float]:

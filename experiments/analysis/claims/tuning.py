@@ -73,12 +73,12 @@ def less_sensitive(evidence: Evidence) -> Finding:
     share, spread = tuning.sensitivity_difference(table, "lion", "adamw", MARGIN)
     turned = replace(spread, mean=-spread.mean, low=-spread.high, high=-spread.low)
 
-    def percent(share: float) -> str:
+    def points(share: float) -> str:
         return rounded(100 * share, 0, signed=True)
 
     note = (
         f"validation; share of cells within {MARGIN:g} point of the best, Lion - AdamW: "
-        f"{percent(share.mean)} % ({percent(share.low)} to {percent(share.high)})"
+        f"{points(share.mean)} points ({points(share.low)} to {points(share.high)})"
     )
     return is_larger(turned, "best minus worst cell of the grid, AdamW - Lion", "points", note)
 

@@ -21,7 +21,7 @@ _LARGE = 1e4
 """Noncentrality from which on the power is 1 to the last digit, for every n >= 2."""
 
 
-def power(effect: float, sd: float, n: int, alpha: float = ALPHA) -> float:
+def power(effect: float, sd: float, n: int, alpha: float = ALPHA, luck: float = 0.0) -> float:
     """Chance that the paired t-test finds a true difference.
 
     Args:
@@ -29,6 +29,7 @@ def power(effect: float, sd: float, n: int, alpha: float = ALPHA) -> float:
         sd: Standard deviation of the paired differences, > 0.
         n: Pairs, >= 2.
         alpha: Two-sided level.
+        luck: Standard error beside that of seeds, which no seed makes smaller (`tuning_luck`).
 
     Raises:
         ValueError: for sd <= 0 or n < 2.
@@ -37,7 +38,7 @@ def power(effect: float, sd: float, n: int, alpha: float = ALPHA) -> float:
     if n < 2:
         raise ValueError(f"n={n}: a paired test needs at least 2 seeds")
     critical = float(stats.t.ppf(1 - alpha / 2, n - 1))
-    noncentrality = abs(effect) * math.sqrt(n) / sd
+    noncentrality = abs(effect) / math.hypot(sd / math.sqrt(n), luck)
     above = float(stats.nct.sf(critical, n - 1, min(noncentrality, _LARGE)))
     # Beyond 8 the lower tail is below 1e-13, and scipy's cdf is NaN for some arguments.
     below = float(stats.nct.cdf(-critical, n - 1, noncentrality)) if noncentrality < 8 else 0.0
@@ -64,7 +65,11 @@ def detectable_difference(
 
 
 def seeds_needed(
-    effect: float, sd: float, wanted_power: float = POWER, alpha: float = ALPHA
+    effect: float,
+    sd: float,
+    wanted_power: float = POWER,
+    alpha: float = ALPHA,
+    luck: float = 0.0,
 ) -> float:
     """Fewest paired seeds that find a true difference with the wanted power.
 
@@ -74,21 +79,22 @@ def seeds_needed(
         sd: Standard deviation of the paired differences, > 0.
         wanted_power: Chance of finding it.
         alpha: Two-sided level.
+        luck: As for `power`.
 
     Returns:
         At least `MIN_SEEDS`, below which no difference counts as shown; infinity where even
-        `MAX_SEEDS` do not suffice (or the effect is 0).
+        `MAX_SEEDS` do not suffice (the effect is 0, or little beside the luck).
     """
     _check(sd)
     _check_power(wanted_power, alpha)
     low, high = MIN_SEEDS - 1, MIN_SEEDS
-    while power(effect, sd, high, alpha) < wanted_power:
+    while power(effect, sd, high, alpha, luck) < wanted_power:
         low, high = high, 2 * high
         if high > MAX_SEEDS:
             return math.inf
     while high - low > 1:
         middle = (low + high) // 2
-        if power(effect, sd, middle, alpha) < wanted_power:
+        if power(effect, sd, middle, alpha, luck) < wanted_power:
             low = middle
         else:
             high = middle

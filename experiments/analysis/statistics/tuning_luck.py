@@ -38,7 +38,12 @@ def of_optimizers(
     """
     if found.n < 2 or not math.isfinite(found.low):
         return -math.inf, math.inf
-    return widened(found, luck * math.sqrt((np.var(ours, ddof=1) + np.var(theirs, ddof=1)) / 2))
+    return widened(found, error_of(ours, theirs, luck))
+
+
+def error_of(ours: np.ndarray, theirs: np.ndarray, luck: float = BEST_CELL) -> float:
+    """The standard error that tuning alone makes, in the unit of the values."""
+    return luck * math.sqrt((np.var(ours, ddof=1) + np.var(theirs, ddof=1)) / 2)
 
 
 def widened(found: Difference, luck: float) -> tuple[float, float]:

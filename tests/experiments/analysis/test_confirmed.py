@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from experiments.analysis.confirmed import corrected, judged
+from experiments.analysis.confirmed import corrected, judged, wide_p
+from experiments.analysis.text_confirmed import of_all
 from experiments.analysis.tuned import caption, differences, title, tuned
 
 SEEDS = range(100, 110)
@@ -96,6 +97,26 @@ def test_a_correction_takes_the_verdict_and_leaves_what_was_not_judged() -> None
     assert found.p_holm.tolist() == pytest.approx([0.06, 0.003, 0.2, 1e-9])
     assert found.verdict.tolist() == ["inconclusive", "worse", "inconclusive", "not tuned"]
     assert found.holds.tolist() == [False, True, False, False]
+
+
+def test_the_wide_intervals_are_corrected_in_words() -> None:
+    """By hand: of two p 0.02 and 0.04 both stay; with a third question neither does."""
+    reach = stats.t.ppf(0.975, 9)
+    rows = [
+        {"name": name, "difference": float(stats.t.isf(p / 2, 9)), "verdict": verdict, "n": 10,
+         "holds": verdict == "better"}
+        for name, verdict, p in (
+            ("a", "better", 0.02), ("b", "better", 0.04), ("edge", "not tuned", 1e-9),
+            ("c", "inconclusive", 0.6),
+        )
+    ]  # fmt: skip
+    found = pd.DataFrame(rows)
+    found = found.assign(wide_low=found.difference - reach, wide_high=found.difference + reach)
+    assert wide_p(found[:3]).tolist() == pytest.approx([0.04, 0.04, math.nan], nan_ok=True)
+    assert wide_p(found).tolist() == pytest.approx([0.06, 0.08, math.nan, 0.6], nan_ok=True)
+    assert of_all(found[:3], lambda row: row.name).endswith("(Holm) they would show the same.")
+    assert of_all(found, lambda row: row.name).endswith("would show 0 of 2, without a, b.")
+    assert of_all(found[:1], lambda row: row.name) == "" == of_all(found[2:], str)
 
 
 def test_arms_of_a_study_and_their_differences_corrected_over_them() -> None:

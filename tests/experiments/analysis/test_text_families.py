@@ -174,6 +174,12 @@ def test_samples_are_measured_after_the_last_step_and_corrected_over_both(tmp_pa
         f"[−0.329, 0.529], p {p}, Lion is behind, at these settings (n = 6; p is Holm's over "
         "these 2)."
     )
+    more = [one | {"metric": "agreement1k_ddim20", "value": 4.0 - one["value"]} for one in points
+            if one["metric"] == "fd1k_ddim20"]  # fmt: skip
+    pd.DataFrame(points + more).to_csv(folder / "fresh" / "curves.csv", index=False)
+    said = BLOCKS["diffusion"](results)
+    assert "; recognised as the class asked for, points +0.10 [0.08, 0.12], of the" in said
+    assert said.endswith("Lion is ahead, at these settings (n = 6; p is Holm's over these 3).")
     kept = [one for one in points if one["run_id"] != ran[-1]["run_id"]]
     pd.DataFrame(kept).to_csv(folder / "fresh" / "curves.csv", index=False)
     assert "(n = 5; " in BLOCKS["diffusion"](results), "a seed of one optimizer is no pair"

@@ -26,5 +26,5 @@ def test_fresh_seeds_stand_beside_what_they_confirm_and_reruns_are_runs(tmp_path
     assert rows == [
         "| `p` | betas | 2 | 2 | 2 | 7654321 |",
         "| `p` | tuning | 3 + 1 | 4 | 3 to 5; 2 alone | 1234567 (2), 1234567+ (1), fffffff (1) |",
-        "| all, each run once |  | 4 | 4 |  |  |",
+        "| all, each run once on each CPU |  | 4 | 4 |  |  |",
     ]

@@ -130,6 +130,7 @@ def bench(lion_bytes: float, lion_ms: float) -> Callable[[Path], None]:
     ]
     steps = [
         {"name": "Lion (ours, fused)", "step_ms": 1.0, "whole_step_ms": lion_ms},
+        {"name": "Lion (ours, fused, torch's wrapper of step)", "whole_step_ms": lion_ms / 2},
         {"name": "AdamW (torch, fused)", "step_ms": 1.0, "whole_step_ms": 110.0},
         {"name": "AdamW (torch, foreach)", "step_ms": 1.0, "whole_step_ms": 150.0},
     ]
@@ -378,7 +379,10 @@ def test_the_landscape_of_another_proxy_stands_in_the_note(root: Path) -> None:
 
 
 def test_benchmarks_by_hand(root: Path) -> None:
-    """The fastest of each, the median of the files, and ranges that are the claims' own."""
+    """The fastest of each, the median of the files, and ranges that are the claims' own.
+
+    A variant that is measured to see what a wrapper costs is no path: luck alone makes it faster.
+    """
     bench(4.0, 100.0)(root)
     folder = root / "results" / "bench"
     for name, factor in (("a", 2.0), ("b", 10.0)):

@@ -68,3 +68,18 @@ def test_impossible_wishes_are_refused() -> None:
         power(1.0, 1.0, 1)
     with pytest.raises(ValueError, match="wanted_power=1"):
         seeds_needed(1.0, 1.0, wanted_power=1.0)
+
+
+def test_what_no_seed_makes_smaller_bounds_the_power() -> None:
+    """With an error that stays, power ends where Normal theory puts it; without it, at 1."""
+    for luck in (0.2, 0.3, 0.34, 1.0):
+        limit = stats.norm.sf(1.96 - 1 / luck) + stats.norm.cdf(-1.96 - 1 / luck)
+        assert power(1.0, 1.5, 10**6, luck=luck) == pytest.approx(limit, abs=1e-3)
+        assert power(1.0, 1.5, 20, luck=luck) < power(1.0, 1.5, 20)
+    needed = seeds_needed(1.0, 1.5, luck=0.3)
+    assert seeds_needed(1.0, 1.5) < needed < math.inf
+    together = math.hypot(1.5 / math.sqrt(needed), 0.3) * math.sqrt(needed)
+    assert power(1.0, 1.5, int(needed), luck=0.3) == pytest.approx(
+        power(1.0, together, int(needed))
+    )
+    assert seeds_needed(1.0, 1.5, luck=0.36) == math.inf  # 1 / 0.36 < 1.96 + 0.84
