@@ -97,6 +97,21 @@ def test_one_that_cannot_be_removed_is_no_failure_of_the_new_one(
     assert not old.exists() and not draft.exists()
 
 
+def test_all_of_each_file_of_shards_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What still waits in a buffer is not."""
+    synced: dict[str, int] = {}
+
+    def note(handle: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        synced[path.name] = os.fstat(handle).st_size
+
+    monkeypatch.setattr(os, "fsync", note)
+    path = save_shards(tmp_path, 1)
+    assert {file.name: file.stat().st_size for file in path.iterdir()}.items() <= synced.items()
+
+
 def test_a_folder_that_is_removed_loses_its_name_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,32 @@ def test_what_is_saved_is_read(tmp_path: Path) -> None:
             assert torch.equal(other, tensor) and other.dtype == tensor.dtype
             assert other.stride() == tensor.stride()
     assert not list(tmp_path.glob("*.tmp"))
+    tensors = shard_files.manifest(path)["tensors"]
+    strided = [name for name, facts in tensors.items() if "stride" in facts]
+    assert strided == ["optimizer/state/1/exp_avg"]
+
+
+def test_all_of_a_large_file_counts(tmp_path: Path) -> None:
+    """More than is read at a time."""
+    path, data = tmp_path / "large", bytes(5 << 20)
+    for changed in (0, 1 << 22, len(data) - 1):
+        path.write_bytes(data[:changed] + b"x" + data[changed + 1 :])
+        assert shard_files.crc(path) == zlib.crc32(path.read_bytes())
+
+
+def test_where_a_tensor_of_another_order_is_read_to() -> None:
+    """Codes have scales in the order that they were saved in, which shards do not have."""
+    shard = type("DTensor", (), {})()  # what `is_shard` looks at
+    places: tuple[Any, ...] = (shard, torch.empty(2, 2, dtype=torch.int8))
+    facts = {"shape": [2, 2], "stride": [1, 2]}
+    for place in places:
+        found = shard_files._target("w", {**facts, "dtype": "float32"}, lambda *_, p=place: p)
+        assert found is place
+    codes = {**facts, "dtype": "int8"}
+    assert shard_files._target("w", codes, lambda *_: places[1]) is places[1]
+    assert shard_files._target("w", codes, lambda *_: None).stride() == (1, 2)
+    with pytest.raises(UserError, match="codes were saved in another order .*strategy=ddp"):
+        shard_files._target("w", codes, lambda *_: shard)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("peer is gone\nat line 3"), OSError(5, "no disk")])
