@@ -33,7 +33,7 @@ from experiments import (
     shard_storage,
 )
 from experiments.checkpoint import find_good, list_newest_first
-from experiments.config import ConfigError
+from experiments.config import CheckpointConfig, ConfigError
 from experiments.distributed import World
 from experiments.identity import run_id
 from experiments.jobs import evaluate
@@ -213,6 +213,27 @@ def test_saving_goes_on_beside_training(
     for number, state in a["optimizer"]["state"].items():
         for key, tensor in state.items():
             assert torch.equal(tensor, b["optimizer"]["state"][number][key]), key
+
+
+def test_every_process_learns_that_a_draft_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody takes that for a checkpoint, and nobody waits for shards that will not come."""
+    told: list[Any] = []
+
+    def share(said: Any) -> Any:
+        told.append(said)
+        return told[0]
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    for is_main in (True, False):
+        world: Any = SimpleNamespace(is_main=is_main, size=2, share=share)
+        saver = saved_shards.ShardSaver(CheckpointConfig(), world)
+        with pytest.raises(checkpoint.CheckpointError, match="cannot save .* No space left"):
+            saver.save(tmp_path, 1, {}, now=True)
 
 
 def test_every_process_that_saves_learns_that_the_ledger_cannot_be_written() -> None:

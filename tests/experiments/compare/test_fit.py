@@ -90,22 +90,36 @@ def ridge(x, y, prior_sd):
     return used, near, found, design
 
 
-def test_it_is_least_squares_with_a_prior():
-    """Of a bowl whose top is a cell: the center stays there, and three turns are all."""
-    y = bowl(WIDE, (0, 0), 15, 3)
+@pytest.mark.parametrize("falls", [(15, 3), (60, 30)])
+def test_it_is_least_squares_with_a_prior(falls):
+    """Of a bowl whose top is a cell: the center stays there, and three turns are all.
+
+    The steep one falls by 20 sd: values count as 15 below the best, noise as that of 10 below.
+    """
+    y = bowl(WIDE, (0, 0), *falls)
     found = fit(WIDE, y)
     sd = np.array([1e3, 1e3, 1e3, 10, 2, 3])
     used, near, expected, design = ridge(WIDE, y, sd)
     assert found.coefficients == pytest.approx(expected, abs=1e-6)
     assert found.curvature == pytest.approx(-expected[3:5])
-    residual = (used * (y - y.max() - design @ expected) ** 2).sum() / near.sum() * 15 / (15 - 6)
+    y = np.maximum(y, -15)
+    residual = (used * (y - design @ expected) ** 2).sum() / near.sum() * 15 / (15 - 6)
     assert found.spread == pytest.approx(np.sqrt(residual))
     sd[4] = 1e3  # what the data alone say of weight decay
     weighted = np.vstack([design * np.sqrt(used)[:, None], np.diag(1 / sd)])
-    alone = np.append(np.sqrt(used) * (y - y.max()), np.array([0, 0, 0, -15, 0, 0]) / sd)
+    alone = np.append(np.sqrt(used) * y, np.array([0, 0, 0, -15, 0, 0]) / sd)
     solution = np.linalg.lstsq(weighted, alone)[0]
     error = np.sqrt(np.linalg.inv(weighted.T @ weighted)[4, 4])
     assert found.own_decay == pytest.approx(-solution[4] - error, abs=1e-6)
+
+
+def test_from_how_many_values_on_what_is_fitted():
+    """Six for a top, twelve for the mixed term."""
+    y = bowl(WIDE, (0, 0))
+    sizes = {number: len(fit(WIDE[:number], y[:number]).coefficients) for number in (6, 11, 12, 15)}
+    assert sizes == {6: 5, 11: 5, 12: 6, 15: 6}
+    spreads = [fit(WIDE[:number], y[:number]).spread for number in (5, 6)]
+    assert np.isnan(spreads).tolist() == [True, False]
 
 
 def test_losses_beside_a_top_that_lies_off_the_start():
