@@ -1,0 +1,158 @@
+"""Sentences in full, from intervals that are made by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from experiments.compare import verdict
+from experiments.compare.asking import Answer, Setting
+from experiments.compare.fit import Fit
+from experiments.compare.judging import Interval
+from experiments.compare.plan import Contestant, Judged, Pilot, Plan, Result, Tuned
+from experiments.compare.ratios import Ratio
+from experiments.compare.search import Guess, Search
+from experiments.compare.verdict import Words
+
+LION, ADAMW = Contestant("lion", "Lion"), Contestant("adamw", "AdamW")
+FOUND = Interval(1.0, -0.5, 2.5, -0.3, 2.3, 0.2, 1.8, sd=1.0, n_ours=5, n_theirs=5, varied=True)
+EDGE = Ratio(reason="edge")
+
+
+def tuned(one):
+    search = Search(one.name, Setting(1e-3, 0.1), Guess(1.0, 2, False))
+    nothing = np.zeros(2)
+    search.last = Fit(nothing, nothing, nothing[None], nothing, 1.0, nothing, 1.0, nothing, nothing)
+    return Tuned(one, Setting(1e-3, 0.1), search)
+
+
+def lines(said="undecided", reason=None, found=FOUND, budget=25, margin=2.0, step=0.0, **facts):
+    """What is said of such a judgement; five final runs each, sd 1."""
+    own = {k: facts.pop(k) for k in ("better", "effect_in_sd", "plan_budget") if k in facts}
+    plan = Plan(ADAMW, (LION,), Setting(1e-3, 0.05), own.pop("plan_budget", budget), 2.0,
+                **{"effect_in_sd": False, **own})  # fmt: skip
+    pilot = Pilot(1.0, facts.pop("pilot", ()), 0.0, 5.0)
+    arms = {one.name: tuned(one) for one in plan.contestants}
+    whole = Result(plan, pilot, budget, 2.0, margin, 0.35, 1.0, 5, step, arms)
+    whole.final = {name: [Answer(90.0, 90.0 + n / 10) for n in range(5)] for name in arms}
+    plain = {"looks": 1, "lost": (0, 0), "ratios": (EDGE, EDGE)}
+    whole.judged = [Judged(LION, said, reason, found, None, **{**plain, **facts})]
+    return verdict.sentences(whole, Words("test accuracy", "points"))
+
+
+@pytest.mark.parametrize(
+    ("better", "raw", "settings", "optimizers"),
+    [
+        ("higher", "1.0 [-0.3, 2.3]", "1.0 [0.2, 1.8]", "[-0.5, 2.5]"),
+        ("lower", "-1.0 [-2.3, 0.3]", "-1.0 [-1.8, -0.2]", "[-2.5, 0.5]"),
+    ],
+)
+def test_no_difference_has_the_interval_of_its_own_test(better, raw, settings, optimizers):
+    first, second, *_ = lines("equivalent", better=better, margin=5.0)
+    assert first == (
+        f"No difference larger than 5.0 points: Lion minus AdamW is {raw} (90 %, equivalence test "
+        "with your margin)."
+    )
+    assert second == (
+        f"Lion minus AdamW, at the two settings found: {settings}; of the optimizers, with the "
+        f"luck of tuning: {optimizers}, which alone decides."
+    )
+
+
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        ((3, 1), "3 of 5 final runs of Lion diverged or failed at its best setting, 1 of AdamW's;"),
+        ((1, 3), "3 of 5 final runs of AdamW diverged or failed at its best setting, 1 of Lion's;"),
+        ((0, 2), "2 of 5 final runs of AdamW diverged or failed at its best setting, none of Li"),
+    ],
+)
+def test_who_has_lost_more_runs_is_named_first(lost, said):
+    told = lines(reason="diverged", lost=lost)
+    assert told[0].startswith(f"No verdict: {said}")
+    assert "at the two settings found" not in " ".join(told)
+
+
+def test_a_baseline_that_is_not_tuned_is_worse_by_so_much():
+    """90.2 after it, and 94.2 before it: by Welch 4.0, give or take t(0.975, 5.9) 0.091."""
+    told = lines(reason="untuned", budget=34, pilot=(94.1, 94.2, 94.3))
+    assert told[0] == (
+        "No verdict: AdamW tuned with 34 trials is worse than your own setting by 4.0 points "
+        "[3.8, 4.2], so AdamW is not tuned. Add trials with --budget 43."
+    )
+    assert "at the two settings found" not in " ".join(told)
+
+
+def test_more_trials_are_added_to_those_that_each_got():
+    edge = ("Lion", "weight_decay largest", Setting(1e-3, 0.3))
+    assert lines(reason="edge", edge=edge, budget=34, plan_budget=25)[0] == (
+        "No verdict: Lion's best weight decay (0.3) is the largest tried, so Lion is not tuned. "
+        "Add trials with --budget 43."
+    )
+
+
+@pytest.mark.parametrize(("budget", "is_quick"), [(15, True), (16, False)])
+def test_fewer_than_sixteen_trials_are_a_quick_look(budget, is_quick):
+    assert lines(budget=budget)[0].startswith("Quick look (15 trials each): ") == is_quick
+
+
+SHOWN = replace(FOUND, mean=1.0, low=0.4, high=1.6)
+
+
+@pytest.mark.parametrize(
+    ("facts", "remark"),
+    [
+        ({"margin": 1.5}, ""),
+        ({"margin": 1.7}, " The difference is real but smaller than your margin of 1.7."),
+        (
+            {"margin": 1.7, "effect_in_sd": True},
+            " The difference is real but smaller than the margin of 1.7.",
+        ),
+        ({"margin": 0.1, "step": 0.9}, ""),
+        ({"margin": 0.1, "step": 1.1}, " It is below the metric's resolution of 1.1."),
+    ],
+)
+@pytest.mark.parametrize("said", ["better", "worse"])
+def test_what_a_difference_that_is_shown_may_lack(said, facts, remark):
+    turned = replace(SHOWN, mean=-1.0, low=-1.6, high=-0.4)
+    who = "Lion is better than AdamW" if said == "better" else "AdamW is better than Lion"
+    assert lines(said, found=SHOWN if said == "better" else turned, **facts)[0] == (
+        f"{who} by 1.0 points of test accuracy [0.4, 1.6] (95 %, both tuned with 25 trials, "
+        f"5 fresh seeds each).{remark}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "facts", "said"),
+    [
+        (1, {}, "About 1 more seed each would decide if it stays so ("),
+        (2, {}, "About 2 more seeds each would decide if it stays so ("),
+        (5, {"budget": 34, "plan_budget": 25}, "if it stays so (--budget 25 --effect 2"),
+        (60, {"budget": 36}, "if it stays so (--budget 36 --effect 1sd --margin 2.0 runs them)."),
+        (61, {"budget": 36}, "About 61 more seeds each would decide if it stays so."),
+    ],
+)
+def test_more_seeds_are_named_with_the_options_that_run_them(more, facts, said):
+    """Five were run; more than 65 are never planned."""
+    assert said in lines(reason="seeds", more_seeds=more, **facts)[0]
+
+
+@pytest.mark.parametrize(
+    ("mean", "said"),
+    [
+        (0.5, "More seeds cannot decide this; 49 trials each could."),  # 1.96 * 0.25 > 0.49 > .39
+        (0.1, "More seeds cannot decide this."),
+    ],
+)
+def test_where_luck_hides_it_more_trials_may_help(mean, said):
+    found = replace(FOUND, mean=mean)
+    assert lines(reason="luck", found=found, margin=0.1)[0].endswith(f"nor excluded. {said}")
+
+
+@pytest.mark.parametrize(("loss", "said"), [(0.01, "0.1 points."), (0.72, "0.7 points.")])
+def test_less_than_a_digit_that_is_shown_is_said_as_one(loss, said):
+    flat = Ratio(reason="flat", range=(0.1, 3.0), whose="lion", loss=loss)
+    assert (
+        "Weight decay: not determined; between 0.1 and 3 it changes Lion's result by less than "
+        f"{said}"
+    ) in lines(ratios=(EDGE, flat))
