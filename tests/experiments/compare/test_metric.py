@@ -84,6 +84,15 @@ def test_a_file_must_be_of_this_run(tmp_path):
     assert metric.read("", values, before) == 4
 
 
+def test_a_file_that_is_one_object_is_read_as_a_whole(tmp_path):
+    """Though the last of its lines that is an object has the key, too; bytes of no text are none."""
+    path = tmp_path / "out"
+    path.write_bytes(b'{"acc": 3, "best":\n{"acc": 1}\n}')
+    assert Metric(f"file:{path}:json:acc").read("", {}) == 3
+    path.write_bytes(b"\xff acc=5\n")
+    assert Metric(f"file:{path}:{ACC}").read("", {}) == 5
+
+
 def test_a_file_that_is_missing_is_named_in_full(monkeypatch, tmp_path):
     """The command may have gone to another folder."""
     monkeypatch.chdir(tmp_path)
@@ -92,10 +101,10 @@ def test_a_file_that_is_missing_is_named_in_full(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "acc=[0-9.]+", "(a)(b)", "acc=(", "file:x.txt", "json:", "csv: "]
+    "text", ["", " ", "acc=[0-9.]+", "(a)(b)", "acc=(", "file:x.txt", "json:", "csv: "]
 )
 def test_patterns_that_cannot_work_are_refused(text):
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match="is empty" if not text.strip() else ""):
         Metric(text)
 
 
@@ -116,7 +125,10 @@ def test_patterns_that_cannot_work_are_refused(text):
         ("(?:val|valid)_loss=([0-9.]+)", "valid loss", True),
         ("([0-9.]+) val_loss", "val_loss", True),
         ("loss: train (?:[0-9.]+) val ([0-9.]+)", "val loss", True),
+        ("([0-9.]+) val loss at epoch", "val loss", True),
+        ("val_acc=([0-9.]+) loss", "val_acc", False),
         ("json:loss.val", "val loss", True),
+        ("csv:val.acc", "val.acc", False),
         ("json:test.acc", "test acc", False),
         ("json:val.loss.mean", "val loss", True),
         ("file:{run_dir}/log.csv:csv:val_loss", "val_loss", True),
@@ -133,6 +145,12 @@ def test_names(text, name, lower):
 @pytest.mark.parametrize("text", ["Best metric: (.*)", "(.*)", "json:eval_x", "(?P<x>.*)"])
 def test_a_name_that_tells_no_direction_has_none(text):
     assert not Metric(text).looks_lower and not Metric(text).looks_higher
+
+
+def test_a_name_of_both_is_to_be_made_small():
+    """An "accuracy loss" is a loss."""
+    both = Metric("json:accuracy_loss")
+    assert both.looks_lower and not both.looks_higher
 
 
 def test_only_placeholders_are_filled():
