@@ -85,7 +85,7 @@ def test_a_file_must_be_of_this_run(tmp_path):
 
 
 def test_a_file_that_is_one_object_is_read_as_a_whole(tmp_path):
-    """Though the last of its lines that is an object has the key, too; bytes of no text are none."""
+    """Though its last line that is an object has the key, too; and bytes of no text stop nothing."""
     path = tmp_path / "out"
     path.write_bytes(b'{"acc": 3, "best":\n{"acc": 1}\n}')
     assert Metric(f"file:{path}:json:acc").read("", {}) == 3
@@ -104,7 +104,7 @@ def test_a_file_that_is_missing_is_named_in_full(monkeypatch, tmp_path):
     "text", ["", " ", "acc=[0-9.]+", "(a)(b)", "acc=(", "file:x.txt", "json:", "csv: "]
 )
 def test_patterns_that_cannot_work_are_refused(text):
-    with pytest.raises(UserError, match="is empty" if not text.strip() else ""):
+    with pytest.raises(UserError, match="--metric" if text.strip() else "--metric is empty"):
         Metric(text)
 
 
