@@ -34,7 +34,6 @@ from experiments import (
 )
 from experiments.checkpoint import find_good, list_newest_first
 from experiments.config import CheckpointConfig, ConfigError
-from experiments.distributed import World
 from experiments.identity import run_id
 from experiments.jobs import evaluate
 
@@ -298,14 +297,3 @@ def test_a_full_disk_in_one_process_stops_none(
 def test_settings_that_cannot_work(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         config(tmp_path, **changes)
-
-
-def test_one_process_a_host_shares_no_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from experiments import sharding
-
-    made = config(tmp_path, strategy="hsdp")
-    monkeypatch.setattr(sharding, "processes_of_a_host", lambda world: 1)
-    with pytest.raises(ConfigError, match="6 processes are no groups of 1 .* one of 2, 3, 6$"):
-        sharding.check(made, World(0, 6, torch.device("cpu")), "")

@@ -85,7 +85,7 @@ def test_a_file_must_be_of_this_run(tmp_path):
 
 
 def test_a_file_that_is_one_object_is_read_as_a_whole(tmp_path):
-    """Though its last line that is an object has the key, too; and bytes of no text stop nothing."""
+    """Though its last line that is an object has the key, too; bytes of no text stop nothing."""
     path = tmp_path / "out"
     path.write_bytes(b'{"acc": 3, "best":\n{"acc": 1}\n}')
     assert Metric(f"file:{path}:json:acc").read("", {}) == 3

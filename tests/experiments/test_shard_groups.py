@@ -1,0 +1,80 @@
+"""Which processes share one model, and the norm of the gradients that they clip together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import forked
+import pytest
+import torch
+import torch.distributed.fsdp
+import torch.distributed.tensor  # the forked processes need not import it each
+from in_shards import config
+from torch import nn
+
+from experiments import sharding
+from experiments.config import ConfigError, LaunchConfig
+from experiments.distributed import World, joined, local
+
+
+@pytest.mark.parametrize(
+    ("strategy", "size", "expected"), [("fsdp", None, 8), ("hsdp", None, 4), ("hsdp", 2, 2)]
+)
+def test_all_share_a_model_or_those_of_a_host_or_as_many_as_told(
+    monkeypatch: pytest.MonkeyPatch, strategy: str, size: int | None, expected: int
+) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # two hosts
+    world: Any = SimpleNamespace(size=8, share=lambda value: value)
+    launch = LaunchConfig(strategy=strategy, shard_size=size)
+    assert sharding.shard_size(launch, world) == expected
+
+
+class _Three(nn.Module):
+    """A matrix of 3 rows, which 2 processes share unlike; a scalar; one that has no gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.zeros(3, 2))
+        self.scalar = nn.Parameter(torch.tensor(0.0))
+        self.unused = nn.Parameter(torch.zeros(5))
+
+
+def _clipped(most: float, size: int | None) -> tuple[float, list[float], float]:
+    """The norm, this process's gradients of the matrix, and that of the scalar, after clipping."""
+    with joined(LaunchConfig(device="cpu")) as world:
+        model: Any = sharding.build(_Three, world, torch.float32, size)
+        whole = torch.tensor([[2.0, 4.0], [4.0, 0.0], [0.0, 8.0]])  # squares: 100
+        model.matrix.grad = torch.distributed.tensor.distribute_tensor(
+            whole, model.matrix.device_mesh, model.matrix.placements
+        )
+        model.scalar.grad = torch.tensor(-(44.0**0.5))  # with them: 144
+        norm = sharding.clip_gradients(model, most, world)
+        assert model.unused.grad is None and sharding.unused(model) == ["unused"]
+        model.unused.requires_grad_(False)
+        assert sharding.unused(model) == []
+        return float(norm), local(model.matrix.grad).flatten().tolist(), float(model.scalar.grad)
+
+
+@pytest.mark.parametrize(("num_processes", "size"), [(2, None), (4, 2)])
+@pytest.mark.parametrize(("most", "scale"), [(6.0, 0.5), (13.0, 1.0)])
+def test_gradients_in_shards_are_clipped_by_the_norm_of_all(
+    num_processes: int, size: int | None, most: float, scale: float
+) -> None:
+    """Once, however many copies of the model there are."""
+    found = forked.call_ranks(lambda: _clipped(most, size), num_processes)
+    rows = [[2.0, 4.0, 4.0, 0.0], [0.0, 8.0]] * (num_processes // 2)
+    for (norm, matrix, scalar), own in zip(found, rows, strict=True):
+        assert norm == pytest.approx(12.0)
+        assert matrix == pytest.approx([scale * value for value in own])
+        assert scalar == pytest.approx(-scale * 44.0**0.5)
+
+
+def test_one_process_a_host_shares_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = config(tmp_path, strategy="hsdp")
+    monkeypatch.setattr(sharding, "processes_of_a_host", lambda world: 1)
+    with pytest.raises(ConfigError, match="6 processes are no groups of 1 .* one of 2, 3, 6$"):
+        sharding.check(made, World(0, 6, torch.device("cpu")), "")
