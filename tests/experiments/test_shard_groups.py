@@ -12,11 +12,11 @@ import torch
 import torch.distributed.fsdp
 import torch.distributed.tensor  # the forked processes need not import it each
 from in_shards import config
-from torch import nn
+from torch import Tensor, nn
 
 from experiments import sharding
 from experiments.config import ConfigError, LaunchConfig
-from experiments.distributed import World, joined, local
+from experiments.distributed import World, is_shard, joined, local
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,51 @@ def test_all_share_a_model_or_those_of_a_host_or_as_many_as_told(
     world: Any = SimpleNamespace(size=8, share=lambda value: value)
     launch = LaunchConfig(strategy=strategy, shard_size=size)
     assert sharding.shard_size(launch, world) == expected
+
+
+class _Block(nn.Module):
+    """With a scalar, a frozen bias, a buffer that all blocks share, and a number of its own."""
+
+    places: Tensor
+
+    def __init__(self, places: Tensor) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 3)
+        self.inner.bias.requires_grad_(False)
+        self.scale = nn.Parameter(torch.rand(()))
+        self.register_buffer("places", places)
+        self.register_buffer("seen", torch.randint(1, 99, ()))
+
+
+class _Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        places = torch.rand(3)
+        self.blocks = nn.ModuleList(_Block(places) for _ in range(2))
+        self.head = nn.Linear(3, 2)
+
+
+def _built() -> dict[str, Any]:
+    with joined(LaunchConfig(device="cpu")) as world:
+        torch.manual_seed(world.rank)
+        model: Any = sharding.build(_Model, world, torch.float64)
+        one, other = model.blocks
+        assert one.places is other.places and one.scale is not other.scale
+        assert all(is_shard(p) == (p.dim() > 0) for p in model.parameters())
+        frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+        assert frozen == ["blocks.0.inner.bias", "blocks.1.inner.bias"]
+        state = model.state_dict(keep_vars=True)
+        whole = {n: t.full_tensor() if is_shard(t) else t for n, t in state.items()}
+        return {name: (str(t.dtype), t.tolist()) for name, t in whole.items()}
+
+
+def test_all_processes_have_what_the_main_one_has_drawn() -> None:
+    """In the type of weights, but for whole numbers; what is one tensor stays one."""
+    torch.manual_seed(0)
+    drawn = _Model().state_dict()
+    expected = {n: t.double() if t.is_floating_point() else t for n, t in drawn.items()}
+    for found in forked.call_ranks(_built, 2):
+        assert found == {n: (str(t.dtype), t.tolist()) for n, t in expected.items()}
 
 
 class _Three(nn.Module):
