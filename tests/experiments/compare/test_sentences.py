@@ -1,11 +1,12 @@
 """Sentences in full, from intervals that are made by hand."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from experiments.compare import verdict
+from experiments.compare import as_json, verdict
 from experiments.compare.asking import Answer, Setting
 from experiments.compare.fit import Fit
 from experiments.compare.judging import Interval
@@ -26,8 +27,8 @@ def tuned(one):
     return Tuned(one, Setting(1e-3, 0.1), search)
 
 
-def lines(said="undecided", reason=None, found=FOUND, budget=25, margin=2.0, step=0.0, **facts):
-    """What is said of such a judgement; five final runs each, sd 1."""
+def judged(said="undecided", reason=None, found=FOUND, budget=25, margin=2.0, step=0.0, **facts):
+    """A result with such a judgement; five final runs each, sd 1."""
     own = {k: facts.pop(k) for k in ("better", "effect_in_sd", "plan_budget") if k in facts}
     plan = Plan(ADAMW, (LION,), Setting(1e-3, 0.05), own.pop("plan_budget", budget), 2.0,
                 **{"effect_in_sd": False, **own})  # fmt: skip
@@ -36,8 +37,14 @@ def lines(said="undecided", reason=None, found=FOUND, budget=25, margin=2.0, ste
     whole = Result(plan, pilot, budget, 2.0, margin, 0.35, 1.0, 5, step, arms)
     whole.final = {name: [Answer(90.0, 90.0 + n / 10) for n in range(5)] for name in arms}
     plain = {"looks": 1, "lost": (0, 0), "ratios": (EDGE, EDGE)}
-    whole.judged = [Judged(LION, said, reason, found, None, **{**plain, **facts})]
-    return verdict.sentences(whole, Words("test accuracy", "points"))
+    plain["beside"] = None
+    whole.judged = [Judged(LION, said, reason, found, **{**plain, **facts})]
+    return whole
+
+
+def lines(*args, **facts):
+    """What is said of it."""
+    return verdict.sentences(judged(*args, **facts), Words("test accuracy", "points"))
 
 
 @pytest.mark.parametrize(
@@ -156,3 +163,46 @@ def test_less_than_a_digit_that_is_shown_is_said_as_one(loss, said):
         "Weight decay: not determined; between 0.1 and 3 it changes Lion's result by less than "
         f"{said}"
     ) in lines(ratios=(EDGE, flat))
+
+
+@pytest.mark.parametrize(("better", "sign"), [("higher", 1), ("lower", -1)])
+def test_the_line_for_programs_says_all_of_it(better, sign):
+    beside = Interval(*(n / 10 for n in (7, 6, 8, 6, 8, 6, 8)), 1.0, 5, 7, True)
+    whole = judged(
+        "undecided", "seeds", replace(FOUND, n_theirs=7, mean=1.0000001), 34, plan_budget=25,
+        better=better, lost=(1, 2), beside=beside, looks=2,
+        ratios=(Ratio(0.2, 0.1, 0.4), Ratio(6.0, 1.0, 30.0)),
+    )  # fmt: skip
+    whole.tuned["adamw"] = replace(whole.tuned["adamw"], pick=Setting(3e-3, 0.03))
+    words = Words("test accuracy", "points", "test Loss")
+    row = json.loads(as_json.as_json(whole, words, 12.5, ["beware"]))
+    low, high = sorted((sign * -0.5, sign * 2.5))
+    low_settings, high_settings = sorted((sign * 0.2, sign * 1.8))
+    assert row == {
+        "verdict": "undecided", "reason": "seeds", "optimizer": "lion", "baseline": "adamw",
+        "difference": sign * 1.0, "low": low, "high": high, "low_settings": low_settings,
+        "high_settings": high_settings, "n": 5, "unit": "points", "metric": "test accuracy",
+        "better": better, "margin": 2.0, "within_margin": False, "tau": 0.35, "sd": 1.0,
+        "lr": 1e-3, "weight_decay": 0.1, "baseline_lr": 3e-3, "baseline_weight_decay": 0.03,
+        "lr_ratio": 0.2, "lr_ratio_low": 0.1, "lr_ratio_high": 0.4, "weight_decay_ratio": 6.0,
+        "weight_decay_ratio_low": 1.0, "weight_decay_ratio_high": 30.0,
+        "diverged": {"lion": 1, "adamw": 2}, "looks": 2, "trials": 34, "beside": "test Loss",
+        "beside_difference": 0.7, "beside_low": 0.6, "beside_high": 0.8, "loss_difference": 0.7,
+        "loss_low": 0.6, "loss_high": 0.8, "seconds": 12.5, "remarks": ["beware"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("margin", "within"), [(2.4, True), (2.3, False), (0.31, False)])
+def test_within_the_margin_is_the_interval_of_the_equivalence_test(margin, within):
+    """From -0.3 to 2.3, where the one at 95 % goes from -0.5 to 2.5."""
+    for found in (FOUND, replace(FOUND, low=-2.5, high=0.5, low_wide=-2.3, high_wide=0.3)):
+        whole = judged(found=found, margin=margin)
+        assert json.loads(as_json.as_json(whole, Words("acc"), 1.0))["within_margin"] == within
+
+
+def test_of_several_contestants_the_first_one_stands_on_top():
+    whole = judged(reason="seeds")
+    whole.judged.append(replace(whole.judged[0], reason="luck"))
+    row = json.loads(as_json.as_json(whole, Words("acc"), float("nan")))
+    assert [one["reason"] for one in row["comparisons"]] == ["seeds", "luck"]
+    assert (row["reason"], row["seconds"]) == ("seeds", None)
