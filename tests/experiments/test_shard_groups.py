@@ -44,13 +44,23 @@ class _Block(nn.Module):
         self.register_buffer("places", places)
         self.register_buffer("seen", torch.randint(1, 99, ()))
 
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.inner(rows) * self.scale + self.places
+
 
 class _Model(nn.Module):
+    """Keeps a tensor that is no buffer, which the meta device would leave without numbers."""
+
     def __init__(self) -> None:
         super().__init__()
-        places = torch.rand(3)
+        places, self.shift = torch.rand(3), torch.ones(3, dtype=torch.float64)
         self.blocks = nn.ModuleList(_Block(places) for _ in range(2))
         self.head = nn.Linear(3, 2)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        for block in self.blocks:
+            rows = block(rows)
+        return self.head(rows + self.shift)
 
 
 def _built() -> dict[str, Any]:
@@ -64,6 +74,9 @@ def _built() -> dict[str, Any]:
         assert frozen == ["blocks.0.inner.bias", "blocks.1.inner.bias"]
         state = model.state_dict(keep_vars=True)
         whole = {n: t.full_tensor() if is_shard(t) else t for n, t in state.items()}
+        assert model(torch.ones(1, 3, dtype=torch.float64)).isfinite().all()
+        weights = (one.inner.weight, other.inner.weight, model.head.weight)
+        assert [is_shard(weight) for weight in weights] == [True, True, False]  # till backward
         return {name: (str(t.dtype), t.tolist()) for name, t in whole.items()}
 
 
