@@ -89,6 +89,13 @@ def test_all_processes_have_what_the_main_one_has_drawn() -> None:
         assert found == {n: (str(t.dtype), t.tolist()) for n, t in expected.items()}
 
 
+def test_a_block_that_is_called_twice_is_one() -> None:
+    model = _Model()
+    assert sharding.blocks(model) == list(model.blocks)
+    model.blocks = nn.ModuleList([model.blocks[0]] * 2)
+    assert sharding.blocks(model) == []
+
+
 class _Three(nn.Module):
     """A matrix of 3 rows, which 2 processes share unlike; a scalar; one that has no gradient."""
 
@@ -115,7 +122,7 @@ def _clipped(most: float, size: int | None) -> tuple[float, list[float], float]:
         return float(norm), local(model.matrix.grad).flatten().tolist(), float(model.scalar.grad)
 
 
-@pytest.mark.parametrize(("num_processes", "size"), [(2, None), (4, 2)])
+@pytest.mark.parametrize(("num_processes", "size"), [(2, None), (6, 2)])
 @pytest.mark.parametrize(("most", "scale"), [(6.0, 0.5), (13.0, 1.0)])
 def test_gradients_in_shards_are_clipped_by_the_norm_of_all(
     num_processes: int, size: int | None, most: float, scale: float

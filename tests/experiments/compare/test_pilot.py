@@ -52,11 +52,34 @@ def test_an_effect_is_refused_where_it_is_too_small_at_half_the_noise(effect, in
     """25 trials find 1.4 sd; three seeds gave an sd of 2, which may be 1, or of 20."""
     plan, tunes = replace(PLAN, effect=effect, effect_in_sd=in_sd), (1.0, 3.0, 5.0, 1.0)
     if is_refused:
-        with pytest.raises(UserError, match=r"one of 0.69 sd cannot be found .*use --budget 64"):
+        with pytest.raises(UserError, match=r"one of 0.695 sd cannot be found .*use --budget 64"):
             piloted(tunes, plan)
     else:
         tunes = (10.0, 30.0, 50.0, 10.0) if in_sd else tunes
         assert len(piloted(tunes, plan)[2]) == 9
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"start": Setting(0.0, 0.1)}, "above 0 and a weight decay of at least 0, not 0 and 0.1"),
+        ({"start": Setting(1e-3, -0.1)}, "not 0.001 and -0.1"),
+        ({"start": Setting(1e-3, math.nan)}, "not 0.001 and nan"),
+        ({"margin": 0.0}, "give positive numbers"),
+        ({"effect": 0.0}, "give positive numbers"),
+        ({"budget": 9, "effect": 9.0}, "--budget 9 tunes nothing: give each at least 10 trials"),
+        ({"budget": 10, "effect": 1.99}, "one of 1.99 sd cannot be found .*use --budget 25"),
+        ({"effect": 0.5}, "one of 0.50? sd cannot be found .*ask for a larger --effect"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_runs(changes, said):
+    with pytest.raises(UserError, match=said):
+        next(protocol.compare(replace(PLAN, **changes)))
+
+
+def test_what_can_just_work_is_not():
+    for changes in ({"budget": 10, "effect": 2.0}, {"start": Setting(1e-3, 0.0)}, {"margin": 1e-9}):
+        assert len(next(protocol.compare(replace(PLAN, **changes)))) == 4
 
 
 @pytest.mark.parametrize(("decay", "first"), [(0.0, 0.01), (0.3, 0.3)])
