@@ -94,6 +94,29 @@ def test_a_block_that_is_called_twice_is_one() -> None:
     assert sharding.blocks(model) == list(model.blocks)
     model.blocks = nn.ModuleList([model.blocks[0]] * 2)
     assert sharding.blocks(model) == []
+    model = _Model()
+    model.blocks[1].inner = None  # type: ignore[assignment]  # its weights are its own
+    assert sharding.blocks(model) == []
+
+
+def _measured() -> tuple[list[bool], list[bool]]:
+    """Which weights are shards after an evaluation, and after a forward pass from there."""
+    with joined(LaunchConfig(device="cpu")) as world:
+        model: Any = sharding.build(_Model, world, torch.float64)
+        rows = torch.ones(1, 3, dtype=torch.float64)
+        with torch.no_grad(), sharding.whole(model):
+            for _ in range(2 if world.is_main else 0):
+                model(rows)
+        holders = (*(block.inner for block in model.blocks), model.head)
+        found = [is_shard(holder.weight) for holder in holders]
+        model(rows)
+        return found, [is_shard(holder.weight) for holder in holders]
+
+
+def test_who_has_nothing_to_measure_keeps_nobody_waiting() -> None:
+    """And training goes on from shards, whose blocks are whole one at a time."""
+    expected = ([True] * 3, [True, True, False])
+    assert forked.call_ranks(_measured, 2) == [expected, expected]
 
 
 class _Three(nn.Module):
