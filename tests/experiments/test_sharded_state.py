@@ -24,4 +24,8 @@ def test_saved_whole_and_resumed_it_ends_as_saved_in_shards(tmp_path: Path) -> N
     assert forked.run_ranks(whole, 2) == [0, 0]
     assert {p.suffix for p in forked.folder(whole).glob("checkpoints/*")} == {".pt"}
     forked.assert_same_end(shards, whole)
-    assert int(forked.weights(whole)["average"]["n_averaged"]) == 6
+    found = forked.weights(whole)
+    assert int(found["average"]["n_averaged"]) == 6
+    for part, prefix in (("model", ""), ("average", "module.")):
+        tied = [found[part][f"{prefix}{name}.weight"] for name in ("mix", "mix_again")]
+        assert tied[0].data_ptr() == tied[1].data_ptr(), "saved twice"
