@@ -78,7 +78,7 @@ def test_all_of_a_large_file_counts(tmp_path: Path) -> None:
 
 def test_where_a_tensor_of_another_order_is_read_to() -> None:
     """Codes have scales in the order that they were saved in, which shards do not have."""
-    shard = type("DTensor", (), {})()  # what `is_shard` looks at
+    shard: Any = type("DTensor", (), {})()  # what `is_shard` looks at
     places: tuple[Any, ...] = (shard, torch.empty(2, 2, dtype=torch.int8))
     facts = {"shape": [2, 2], "stride": [1, 2]}
     for place in places:

@@ -83,10 +83,10 @@ def test_before_a_fit_the_best_run_is_the_top_and_of_equals_the_smallest_lr():
     assert found.top().tolist() == [-0.5, 0.0]
     found.y = np.full(5, np.nan)
     assert found.top()[0] == -0.5
-    found.x, found.y = CELLS[:6], np.array([1.0, 2.0, np.nan, 2.0, 1.5, 1.0])
+    found.x, found.y = CELLS[5::-1], np.array([1.0, 1.5, 2.0, np.nan, 2.0, 1.0])
     assert found.top().tolist() == [-0.5, 0.0], "five are too few to be fitted"
-    found.y[2] = 1.0
-    expected = fit(CELLS[:6], found.y).top.tolist()
+    found.y[3] = 1.0
+    expected = fit(found.x, found.y).top.tolist()
     assert found.top().tolist() == expected != [-0.5, 0.0]
 
 
@@ -152,7 +152,18 @@ def test_more_trials_lie_about_the_top_and_not_about_the_start():
     found = searched(Guess(2.0, 3.0, at_start=False), noise=0.0, top=(0.5, 0.0))
     points, phases = asked_by(module.extend(found), lambda ask: Answer(tune=50.0))
     assert len(points) == 9 and set(phases) == {"extend"}
-    assert (points[:6, 0] > 0.5).sum() >= 3
+    assert points[:, 0].max() > 0.9, "a cell beyond it; a scatter alone would end at 0.75"
+
+
+def test_a_quick_look_tries_three_weight_decays_at_the_top_of_its_line():
+    def answer(ask):
+        return Answer(tune=-15 * (math.log10(ask.lr / 1e-3) - 0.5) ** 2)
+
+    found = Search("lion", Setting(1e-3, 0.1), Guess(1.0, 2, False))
+    points, phases = asked_by(module.tune(found, 10), answer)
+    assert phases == ["line"] * 7 + ["decays"] * 3
+    assert points[7:, 0] == pytest.approx(0.5, abs=0.1)
+    assert points[7:, 1].tolist() == [-0.75, 0.0, 0.75]
 
 
 def test_the_scatter_reaches_a_quarter_and_six_tenths_of_a_decade_from_the_top():
