@@ -99,6 +99,29 @@ def test_a_block_that_is_called_twice_is_one() -> None:
     assert sharding.blocks(model) == []
 
 
+class _Wide(nn.Module):
+    """72 parameters, where `_Narrow` has 12."""
+
+    def __init__(self, width: int = 9, depth: int = 7) -> None:
+        super().__init__()
+        self.inner = nn.Linear(depth, width)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.inner(rows)
+
+
+class _Narrow(_Wide):
+    def __init__(self) -> None:
+        super().__init__(3, 3)
+
+
+def test_what_leaves_most_in_shards_is_cut_and_not_what_is_most() -> None:
+    """Ten of 12 leave 108 while one is whole, two of 72 leave 72."""
+    narrow = [_Narrow() for _ in range(10)]
+    assert sharding.blocks(nn.ModuleList([*narrow, _Wide(), _Wide()])) == narrow
+    assert sharding.blocks(nn.ModuleList([_Wide(), _Wide(), *narrow])) == narrow
+
+
 def _measured() -> tuple[list[bool], list[bool]]:
     """Which weights are shards after an evaluation, and after a forward pass from there."""
     with joined(LaunchConfig(device="cpu")) as world:
