@@ -92,7 +92,8 @@ def test_all_processes_have_what_the_main_one_has_drawn() -> None:
 def test_a_block_that_is_called_twice_is_one() -> None:
     model = _Model()
     assert sharding.blocks(model) == list(model.blocks)
-    model.blocks = nn.ModuleList([model.blocks[0]] * 2)
+    model.blocks = nn.ModuleList([model.blocks[0]])
+    model.again = nn.ModuleList([model.blocks[0]])  # of an encoder and of a decoder, say
     assert sharding.blocks(model) == []
     model = _Model()
     model.blocks[1].inner = None  # type: ignore[assignment]  # its weights are its own
@@ -113,6 +114,25 @@ class _Wide(nn.Module):
 class _Narrow(_Wide):
     def __init__(self) -> None:
         super().__init__(3, 3)
+
+
+class _Bag(nn.Module):
+    """Is never called: its part is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = _Wide()
+
+
+class _Wrapper(_Bag):
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.inner(rows)
+
+
+def test_of_a_part_and_what_is_around_it_the_outer_one_that_is_called_is_cut() -> None:
+    bags, wrappers = ([kind() for _ in range(3)] for kind in (_Bag, _Wrapper))
+    assert sharding.blocks(nn.ModuleList(bags)) == [bag.inner for bag in bags]
+    assert sharding.blocks(nn.ModuleList(wrappers)) == wrappers
 
 
 def test_what_leaves_most_in_shards_is_cut_and_not_what_is_most() -> None:

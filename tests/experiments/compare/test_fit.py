@@ -70,6 +70,16 @@ def test_runs_that_explode_neither_bend_the_top_nor_pass_for_noise():
 def test_too_few_values_say_that_nothing_is_known():
     found = fit(GRID[:4], bowl(GRID[:4], (0, 0)))
     assert found.rising.all() and np.isnan(found.spread)
+    assert fit(GRID, np.full(9, np.nan)).top.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(("top", "end"), [(-0.45, 0), (0.45, 1)])
+def test_how_many_tops_lie_at_either_end(top, end):
+    """The lower one first; in lr."""
+    found = fit(MORE, bowl(MORE, (top, 0.0)), np.random.default_rng(0), 200)
+    at = MORE[:, 0].min() if end == 0 else MORE[:, 0].max()
+    share = np.isclose(found.draws[:, 0], at).mean()
+    assert found.on_box[end, 0] == share > 0.02 and found.on_box[1 - end, 0] == 0
 
 
 WIDE = np.array([(u, v) for u in (-0.4, -0.2, 0, 0.2, 0.4) for v in (-0.6, 0, 0.6)])

@@ -195,6 +195,7 @@ def test_a_program_that_repeats_nothing_exactly_may_not_heed_what_it_is_told(noi
     ("values", "unit", "changes", "said"),
     [
         ([0.93, 0.94], "points", {}, "--unit points"),
+        ([0.93, 1.0, 0.0], " Points ", {}, "--unit  Points "),
         ([0.93, math.nan], "", {"effect": 1.5, "effect_in_sd": False}, "--effect 1.5"),
         ([0.93], "", {"margin": 1.0}, "--margin 1"),
         ([93.0, 0.9], "points", {"margin": 1.0}, None),

@@ -100,7 +100,7 @@ def test_more_trials_are_added_to_those_that_each_got():
 
 @pytest.mark.parametrize(("budget", "is_quick"), [(15, True), (16, False)])
 def test_fewer_than_sixteen_trials_are_a_quick_look(budget, is_quick):
-    assert lines(budget=budget)[0].startswith("Quick look (15 trials each): ") == is_quick
+    assert lines(budget=budget)[0].startswith(f"Quick look ({budget} trials each): ") == is_quick
 
 
 SHOWN = replace(FOUND, mean=1.0, low=0.4, high=1.6)
