@@ -66,3 +66,27 @@ def test_what_is_like_its_parameter_is_cut_and_other_state_is_whole_in_every_pro
     first, second = forked.call_ranks(_cut, 2)
     assert first == [[[0.0, 1.0], [2.0, 3.0]], [0.0, 1.0, 2.0]]
     assert second == [[[4.0, 5.0]], [0.0, 1.0, 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({"a": torch.ones(2, 3)}, "other tensors than the model: b"),
+        ({"a": torch.ones(2, 3), "b": torch.ones(()), "c": torch.ones(1)}, "than the model: c"),
+        ({"a": torch.ones(3, 2), "b": torch.ones(())}, "other shapes than the model's: a"),
+    ],
+)
+def test_what_does_not_fit_changes_nothing(state: dict[str, torch.Tensor], said: str) -> None:
+    own = {"a": torch.zeros(2, 3), "b": torch.zeros(())}
+    with pytest.raises(UserError, match=said):
+        sharded_state.fill_all(own, state)
+    assert not any(tensor.any() for tensor in own.values())
+    sharded_state.fill_all(own, {"b": torch.tensor(2.0), "a": torch.ones(2, 3)})
+    assert own["a"].all() and own["b"] == 2
+
+
+def test_any_state_may_stand_beside_a_parameter_that_is_whole() -> None:
+    """A temperature, which no process holds a part of."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(3))], lr=0.1)
+    optimizer.state[optimizer.param_groups[0]["params"][0]]["table"] = torch.ones(5)
+    sharded_state.check_state(optimizer)

@@ -156,6 +156,36 @@ def test_where_luck_hides_it_more_trials_may_help(mean, said):
     assert lines(reason="luck", found=found, margin=0.1)[0].endswith(f"nor excluded. {said}")
 
 
+def test_a_ratio_of_weight_decays_alone_is_a_sentence_of_its_own():
+    told = lines(ratios=(EDGE, Ratio(6.0, 1.0, 30.0)))
+    assert told[2:4] == [
+        "Learning rate: not determined; a best value lies at the end of what was tried.",
+        "Lion's best weight decay is 6 times larger than AdamW's [1, 30].",
+    ]
+
+
+@pytest.mark.parametrize(("better", "sign"), [("higher", 1), ("lower", -1)])
+def test_runs_without_weight_decay_are_said_in_the_metric(better, sign):
+    whole = judged(better=better)
+    for name, value in (("lion", 91.0), ("adamw", 89.0)):
+        whole.tuned[name] = replace(whole.tuned[name], without_decay=sign * value)
+    assert verdict.sentences(whole, Words("acc"))[-1] == (
+        "Without weight decay, one run each at the best lr: AdamW 89.0, Lion 91.0."
+    )
+
+
+@pytest.mark.parametrize(
+    ("pilot", "said"),
+    [
+        ((89.0, 89.1, 89.2), "gained 1.1 points over your baseline [0.9, 1.3]."),
+        ((90.3, 90.4, 90.5), "lost 0.2 points against your baseline [-0.02, 0.4]."),
+    ],
+)
+def test_what_tuning_the_baseline_has_brought(pilot, said):
+    """90.2 after it, give or take t(0.975, 5.9) 0.091."""
+    assert lines(pilot=pilot)[-1].endswith(f"Tuning AdamW alone {said}")
+
+
 @pytest.mark.parametrize(("loss", "said"), [(0.01, "0.1 points."), (0.72, "0.7 points.")])
 def test_less_than_a_digit_that_is_shown_is_said_as_one(loss, said):
     flat = Ratio(reason="flat", range=(0.1, 3.0), whose="lion", loss=loss)
