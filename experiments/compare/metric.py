@@ -174,7 +174,7 @@ class Metric:
             if found:
                 last = found[-1]
                 return _number(_whole(last[1], line[last.end(1) :]), self._inner)
-            if other is not None and (last := other.search(line)):
+            if other is not None and (last := other.search(line)) and last[1] is not None:
                 value = _number(last[1], self._inner)  # an older line is not how this run ended
                 return value if math.isfinite(value) else math.nan
         raise MetricError(f"no line of {where} matches {self._inner!r}")
