@@ -97,18 +97,22 @@ def adopt_shards(draft: Path, step: int, keep: int) -> Path:
 
 
 def _retire(folder: Path, step: int, final: Path, keep: int) -> None:
-    """Removes all but the newest."""
+    """Removes all but the newest. One that cannot be removed is no reason to doubt the new one."""
     files = list_newest_first(folder)
     later = [path for path in files if step_of(path) > step]  # damaged: we came from before them
     earlier = [path for path in files if step_of(path) <= step and path != final]
     for old in [*later, *earlier[keep - 1 :]]:
-        remove(old)
+        try:
+            remove(old)
+        except OSError as error:
+            warnings.warn(f"an old checkpoint stays, remove it by hand: {error}", stacklevel=2)
 
 
 def _drop_drafts(folder: Path) -> None:
     """Removes what others have left half done; in containers they may have had our number."""
     for left_over in folder.glob("draft-*.tmp"):
-        remove(left_over)
+        with contextlib.suppress(OSError):
+            remove(left_over)
 
 
 def remove(path: Path) -> None:

@@ -213,8 +213,9 @@ class Runner:
             return Answer(seconds=seconds), "unread", f"{error}: {last_lines(text)}"
         tune, report = found[program.tune.text], found[program.report.text]
         beside = found[program.beside.text] if program.beside else math.nan
-        if not (math.isfinite(tune) and math.isfinite(report)):
-            return Answer(seconds=seconds), "diverged", f"{program.tune.name} {tune}"
+        for metric in (program.tune, program.report):
+            if not math.isfinite(value := found[metric.text]):
+                return Answer(seconds=seconds), "diverged", f"{metric.name} {value}"
         return Answer(tune, report, beside, seconds), "finished", ""
 
     def _end_leftovers(self) -> None:

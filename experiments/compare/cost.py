@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from experiments.compare import judging
+from experiments.compare.final import MOST_SEEDS
 from experiments.compare.plan import Pilot, Plan
 from experiments.compare.protocol import MAX_EXTENSIONS, PILOT_SEEDS
 from experiments.compare.search import EXTENSION
@@ -118,15 +119,14 @@ def price(plan: Plan, pilot: Pilot, num_workers: int, unit: str) -> Iterator[str
             f"Beware: {plan.budget} trials each can hardly find {size} {unit}".rstrip()
             + f" ({effect:.2g} sd): {remedy}."
         )
-    runs, n = num_runs(plan.budget, max(effect, 1e-3), len(plan.contestants))
-    n = min(n, 65)
-    runs = NUM_PILOT + len(plan.contestants) * (plan.budget + n)
-    took = duration((runs - NUM_PILOT) * pilot.seconds / num_workers)
+    n = judging.seeds_needed(effect, tau, most=MOST_SEEDS)
+    runs = len(plan.contestants) * (plan.budget + n)
+    took = duration(runs * pilot.seconds / num_workers)
     names = " and ".join(one.label for one in plan.contestants)
-    most = runs - NUM_PILOT + len(plan.contestants) * MAX_EXTENSIONS * EXTENSION
+    most = runs + len(plan.contestants) * MAX_EXTENSIONS * EXTENSION
     yield (
         f"Next: {plan.budget} trials each for {names}, then about {n} fresh seeds each: about "
-        f"{runs - NUM_PILOT} runs, {took} with {num_workers} at a time (up to {most} runs where "
+        f"{runs} runs, {took} with {num_workers} at a time (up to {most} runs where "
         "best settings lie on edges). It is made to find a "
         f"difference of {size} {unit}".rstrip()
         + f" ({effect:.2g} sd of a run)."

@@ -97,9 +97,10 @@ def _final(result: Result, open_: Sequence[Contestant]) -> Dialogue:
             result.step = judging.step_of([*values, *result.pilot.report])
         is_last = number == len(all_looks)
         settled = _judge_all(result, waiting, number, is_last)
-        yield Notice("look", {"number": number, "n": n, "settled": settled, "is_last": is_last})
         result.judged += settled
         waiting = [one for one in waiting if one not in [j.contestant for j in settled]]
+        facts = {"settled": settled, "waiting": waiting, "is_last": is_last}
+        yield Notice("look", {"number": number, "n": n, **facts})
         if not waiting:
             return
 
@@ -128,13 +129,12 @@ def _judge_all(
     while left:
         count = len(result.plan.others) - len(shown)
         judged = [_judge(result, one, number, count) for one in left]
-        new = [j for j in judged if j.reason is None and j.verdict != judging.UNDECIDED]
-        shown += [j for j in new if j.verdict in (judging.BETTER, judging.WORSE)]
-        gone = [j for j in judged if j.reason in ("diverged", "no_spread")] if is_last else []
-        settled += [*new, *gone]
-        left = [one for one in left if one not in [j.contestant for j in settled]]
+        new = [j for j in judged if j.verdict != judging.UNDECIDED]
         if not new:
-            return [*settled, *(j for j in judged if is_last and j.contestant in left)]
+            return [*settled, *(judged if is_last else [])]
+        settled += new
+        shown += [j for j in new if j.verdict in (judging.BETTER, judging.WORSE)]
+        left = [one for one in left if one not in [j.contestant for j in new]]
     return settled
 
 

@@ -65,7 +65,7 @@ def seeds_needed(
 
 
 def effect_for(n: int, tau: float) -> float | None:
-    """The largest effect, in sd with two places, for which so many seeds are planned; None where
+    """The largest effect, in sd with two places, for which no fewer seeds are planned; None where
     it would drown in the luck of tuning."""
     hundredths = range(math.ceil(100 * MIN_EFFECT * tau), 1000)
     at = bisect.bisect_right(hundredths, -n, key=lambda one: -seeds_needed(one / 100, tau, most=n))

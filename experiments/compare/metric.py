@@ -174,18 +174,30 @@ class Metric:
             if found:
                 last = found[-1]
                 return _number(_whole(last[1], line[last.end(1) :]), self._inner)
-            if other is not None and (last := other.search(line)):
+            if other is not None and (last := other.search(line)) and last[1] is not None:
                 value = _number(last[1], self._inner)  # an older line is not how this run ended
                 return value if math.isfinite(value) else math.nan
         raise MetricError(f"no line of {where} matches {self._inner!r}")
 
 
 def _around_group(pattern: str) -> tuple[str, str]:
-    """What stands before the first group that is kept, and after it."""
-    for match in re.finditer(r"\\.|\[\]?[^\]]*\]|\((?!\?)|\(\?P<", pattern):
-        if match[0].startswith("("):
-            return pattern[: match.start()], pattern[match.end() :]
-    return pattern, ""
+    """What stands before the first group that is kept, and after its bracket."""
+    start, _ = _group(pattern)
+    return pattern[:start], pattern[start:].removeprefix("(").removeprefix("?P<")
+
+
+def _group(pattern: str) -> tuple[int, int]:
+    """Where the first group that is kept begins, and where it has ended."""
+    start, depth = len(pattern), 0
+    for match in re.finditer(r"\\.|\[\^?\]?[^\]]*\]|\(\?P<|\(\??|\)", pattern):
+        is_kept = match[0] in ("(", "(?P<")
+        if depth:
+            depth += {"(": 1, ")": -1}.get(match[0][0], 0)
+        elif is_kept:
+            start, depth = match.start(), 1
+        if depth == 0 and start < len(pattern):
+            return start, match.end()
+    return start, len(pattern)
 
 
 def _plain(pattern: str) -> str:
@@ -218,9 +230,9 @@ def _of_other(pattern: str) -> re.Pattern[str] | None:
     """The same pattern with nan, inf or a number below 0 in place of the number, which a group like
     [0-9.]+ passes over; None where it cannot be made."""
     other = r"([-+]?(?:nan|inf(?:inity)?)(?![a-z])|-\d*\.?\d+(?:e[-+]?\d+)?)"
-    relaxed = re.sub(r"(?<!\\)\((?!\?)[^()]*\)", lambda _: other, pattern, count=1)
+    start, end = _group(pattern)
     try:
-        return re.compile(relaxed, re.IGNORECASE) if relaxed != pattern else None
+        return re.compile(pattern[:start] + other + pattern[end:], re.IGNORECASE)
     except re.error:
         return None
 

@@ -139,5 +139,5 @@ def refuse_small(effect: float, budget: int) -> None:
     remedy = f"use --budget {enough}" if enough else "ask for a larger --effect"
     raise UserError(
         f"with {budget} trials each, luck in tuning alone moves the difference by {tau:g} sd, so "
-        f"one of {effect:.2g} sd cannot be found with any number of seeds: {remedy}"
+        f"one of {effect:.3g} sd cannot be found with any number of seeds: {remedy}"
     )

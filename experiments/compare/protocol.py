@@ -13,7 +13,6 @@ import numpy as np
 
 from experiments.compare.asking import Answer, Ask, Dialogue, Notice, Setting, Unheeding
 from experiments.compare.final import finish
-from experiments.compare.fit import Fit
 from experiments.compare.plan import (
     Contestant,
     Pilot,
@@ -112,11 +111,11 @@ def tune_all(plan: Plan, pilot: Pilot) -> Dialogue:
         )
         search = Search(one.name, start, guess, plan.sign, plan.seed)
         searches[one.name] = search
-        found = yield from tune(search, plan.budget + num_extensions * EXTENSION)
-        while _needs_more(found, search) and num_extensions < MAX_EXTENSIONS:
+        yield from tune(search, plan.budget + num_extensions * EXTENSION)
+        while _needs_more(search) and num_extensions < MAX_EXTENSIONS:
             num_extensions += 1
             yield Notice("extended", {"contestant": one, "trials": EXTENSION})
-            found = yield from extend(search)
+            yield from extend(search)
         yield Notice("tuned", {"contestant": one, "search": search})
     budget = plan.budget + num_extensions * EXTENSION
     tuned = {}
@@ -138,9 +137,11 @@ def _start(one: Contestant, baseline: Search) -> Setting:
     return Setting(float(lr) * one.lr_factor, float(decay) * one.weight_decay_factor)
 
 
-def _needs_more(found: Fit, search: Search) -> bool:
+def _needs_more(search: Search) -> bool:
     """Whether the top lies on an edge, or so far from the start that the search was all the way."""
-    is_far = bool((np.abs(found.top) > FAR).any()) and search.num_near(found.top) < MIN_NEAR
+    assert search.last is not None
+    top = search.last.top
+    is_far = bool((np.abs(top) > FAR).any()) and search.num_near(top) < MIN_NEAR
     return is_far or search.on_edge
 
 

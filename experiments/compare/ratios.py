@@ -34,7 +34,8 @@ class Ratio:
     low: float | None = None
     high: float | None = None
     reason: str | None = None  # edge, few, wide, flat; bound: only low or high is known
-    range: tuple[float, float] | None = None  # of a flat weight decay, the contestant's
+    range: tuple[float, float] | None = None  # of a flat weight decay
+    whose: str = ""  # name of the optimizer that has this range
     loss: float | None = None  # at most, within the range; unit of the metric
 
 
@@ -50,8 +51,9 @@ def _ratio(ours: Search, theirs: Search, axis: int) -> Ratio:
         return Ratio(reason="edge")
     if axis == 1 and min(ours.num_trials, theirs.num_trials) < MIN_FULL:
         return Ratio(reason="few")
-    if axis == 1 and any(one.curvature[1] < FLAT or one.own_decay < 0 for one in (a, b)):
-        return _flat(ours if a.own_decay <= b.own_decay else theirs)
+    for one in (ours, theirs) if axis == 1 else ():
+        if _is_flat(one):
+            return _flat(one)
     size = min(len(a.draws), len(b.draws))
     origin = math.log10(_of(ours, axis) / _of(theirs, axis))
     draws = a.draws[:size, axis] - b.draws[:size, axis] + origin
@@ -76,6 +78,13 @@ def _bound(ours: np.ndarray, theirs: np.ndarray, low: float, high: float) -> Rat
     return Ratio(high=10**high, reason="bound")
 
 
+def _is_flat(search: Search) -> bool:
+    """Whether its weight decay has no top to speak of."""
+    found = search.last
+    assert found is not None
+    return bool(found.curvature[1] < FLAT or found.own_decay < 0)
+
+
 def _flat(search: Search) -> Ratio:
     """The range of weight decays about the top within which little is lost."""
     found = search.last
@@ -83,11 +92,10 @@ def _flat(search: Search) -> Ratio:
     decays = np.linspace(search.x[:, 1].min(), search.x[:, 1].max(), 101)
     lost = found.loss_at(np.stack([np.full(101, found.top[0]), decays], 1))
     near = decays[lost <= LOSS_OF_FLAT]
-    if not len(near):
-        return Ratio(reason="wide")
     ends = tuple(float(search.start.weight_decay * 10**at) for at in (near.min(), near.max()))
     within = lost[(decays >= near.min()) & (decays <= near.max())]
-    return Ratio(reason="flat", range=(ends[0], ends[1]), loss=float(within.max()) * search.sd)
+    loss = float(within.max()) * search.sd
+    return Ratio(reason="flat", range=(ends[0], ends[1]), whose=search.name, loss=loss)
 
 
 def _of(search: Search, axis: int) -> float:

@@ -138,8 +138,9 @@ def said_of(notice: Notice, words: Words, options: Options) -> list[str]:
         ask = f"{result.n} fresh seeds each to find {size} (sd of a run {result.sd:.2g})"
         return [f"Final: {ask}, at {_picks(result)}."]
     if notice.kind == "look" and not facts["is_last"]:
-        count = len(facts["settled"])
-        state = "decided" if count else "not decided yet"
+        decided = " and ".join(judged.contestant.label for judged in facts["settled"])
+        state = f"decided for {decided}" if decided and facts["waiting"] else "decided"
+        state = state if decided else "not decided yet"
         return [f"First look, after {facts['n']} seeds: {state}."]
     return []
 

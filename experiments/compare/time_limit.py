@@ -40,7 +40,7 @@ class TimeLimit:
             return cls()
         text = str(given).strip().lower()
         seconds = math.inf if text == "none" else math.nan
-        if not isinstance(given, bool) and re.fullmatch(f"(?:{_PART})+", text):
+        if re.fullmatch(f"(?:{_PART})+", text):
             seconds = sum(float(n) * _UNITS[unit] for n, unit in re.findall(_PART, text))
         if not seconds > 0:
             raise UserError(

@@ -216,9 +216,10 @@ def _unknown(result: Result, ratio: Ratio, words: Words) -> str:
     if ratio.reason == "flat" and ratio.range and ratio.loss is not None:
         number = numbers(result)
         low, high = ratio.range
+        label = result.tuned[ratio.whose].contestant.label
         return (
-            f"not determined; between {low:.2g} and {high:.2g} it changes the result by less than "
-            f"{amount(max(ratio.loss, 10.0 ** -decimals(result)), number, words.unit)}."
+            f"not determined; between {low:.2g} and {high:.2g} it changes {label}'s result by less "
+            f"than {amount(max(ratio.loss, 10.0 ** -decimals(result)), number, words.unit)}."
         )
     if ratio.reason == "bound":
         return f"not determined; the ratio is at {_bound(ratio)}."

@@ -70,6 +70,48 @@ def test_all_shards_are_on_the_disk_before_they_have_their_name(
     assert events[at + 1 : at + 3] == [f"sync {tmp_path.name}", f"name {old.name}"]
 
 
+@pytest.mark.parametrize(
+    "way", [lambda at, step: save(at, step, {}, 1), lambda at, step: save_shards(at, step, 1)]
+)
+def test_one_that_cannot_be_removed_is_no_failure_of_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Any
+) -> None:
+    """Of somebody else in a shared folder, say. The run would end with its last step undone."""
+    old, draft = way(tmp_path, 1), tmp_path / "draft-0.tmp"
+    draft.write_text("half")
+    with monkeypatch.context() as patched:
+        for name in ("unlink", "rename"):
+            real = getattr(Path, name)
+
+            def refused(path: Path, *a: Any, real: Any = real, **k: Any) -> Any:
+                if path in (old, draft):
+                    raise PermissionError(1, "Operation not permitted", str(path))
+                return real(path, *a, **k)
+
+            patched.setattr(Path, name, refused)
+        for step in (2, 3):
+            with pytest.warns(UserWarning, match="old checkpoint stays, .*: .*not permitted.*step"):
+                way(tmp_path, step)
+    assert [checkpoint.step_of(path) for path in list_newest_first(tmp_path)] == [3, 1]
+    way(tmp_path, 4)
+    assert not old.exists() and not draft.exists()
+
+
+def test_all_of_each_file_of_shards_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What still waits in a buffer is not."""
+    synced: dict[str, int] = {}
+
+    def note(handle: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        synced[path.name] = os.fstat(handle).st_size
+
+    monkeypatch.setattr(os, "fsync", note)
+    path = save_shards(tmp_path, 1)
+    assert {file.name: file.stat().st_size for file in path.iterdir()}.items() <= synced.items()
+
+
 def test_a_folder_that_is_removed_loses_its_name_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

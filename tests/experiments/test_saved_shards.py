@@ -1,10 +1,8 @@
-"""Checkpoints in shards: complete or not there, for any number of processes, running no code."""
+"""Checkpoints in shards: complete or not there, for any number of processes."""
 
 from __future__ import annotations
 
 import os
-import pickle
-import shutil
 import signal
 import threading
 from pathlib import Path
@@ -33,127 +31,17 @@ from experiments import (
     saved_shards,
     shard_files,
     shard_storage,
-    sharded_state,
 )
 from experiments.checkpoint import find_good, list_newest_first
-from experiments.config import CheckpointConfig, ConfigError, UserError
-from experiments.distributed import World
+from experiments.config import CheckpointConfig, ConfigError
 from experiments.identity import run_id
 from experiments.jobs import evaluate
 
-ALONE = World(0, 1, torch.device("cpu"))
 SHORT = {"train__steps": 6, "eval__every_steps": None, "checkpoint__every_steps": 2}
 
 
 def steps_of(made: Any) -> list[int]:
     return [checkpoint.step_of(p) for p in list_newest_first(forked.folder(made) / "checkpoints")]
-
-
-# --- the files -----------------------------------------------------------------------------------
-
-
-def content(step: int) -> dict[str, Any]:
-    """With what a checkpoint can hold: tied, strided, integer, empty and single numbers."""
-    generator = torch.Generator().manual_seed(step)
-    weight = torch.randn(5, 3, generator=generator)
-    image = torch.randn(2, 3, 4, 4, generator=generator).contiguous(
-        memory_format=torch.channels_last
-    )
-    codes = torch.randint(-128, 127, (7,), dtype=torch.int8, generator=generator)
-    state = {0: {"exp_avg": codes, "step": torch.tensor(float(step))}, 1: {"exp_avg": image}}
-    return {
-        "step": step,
-        "model": {"a.weight": weight, "b.weight": weight, "empty": torch.zeros(0, 3)},
-        "optimizer": {"state": state, "param_groups": [{"betas": (0.9, 0.99), "params": [0, 1]}]},
-        "average": None,
-    }
-
-
-def save(folder: Path, *steps: int) -> Path:
-    """The folder of the last checkpoint."""
-    saver = saved_shards.ShardSaver(CheckpointConfig(keep=2), ALONE)
-    for step in steps:
-        saver.save(folder, step, content(step), now=True)
-    found = find_good(folder)
-    assert found is not None
-    return found
-
-
-def test_what_is_saved_is_read(tmp_path: Path) -> None:
-    path = save(tmp_path, 1, 2, 3)
-    assert [checkpoint.step_of(p) for p in list_newest_first(tmp_path)] == [3, 2]
-    found, wanted = checkpoint.load(path), content(3)
-    assert found["model"]["a.weight"] is found["model"]["b.weight"]
-    assert found["optimizer"]["param_groups"] == wanted["optimizer"]["param_groups"]
-    for key, tensor in wanted["model"].items():
-        assert torch.equal(found["model"][key], tensor)
-    for number, state in wanted["optimizer"]["state"].items():
-        for key, tensor in state.items():
-            other = found["optimizer"]["state"][number][key]
-            assert torch.equal(other, tensor) and other.dtype == tensor.dtype
-            assert other.stride() == tensor.stride()
-    assert not list(tmp_path.glob("*.tmp"))
-
-
-@pytest.mark.parametrize("file", ["manifest.json", "rest.pt", "__0_0.distcp"])
-@pytest.mark.parametrize("way", ["bit", "cut", "missing"])
-def test_a_damaged_one_is_passed_over(tmp_path: Path, file: str, way: str) -> None:
-    newest = save(tmp_path, 1, 2)
-    path = newest / file
-    whole = path.read_bytes()
-    if way == "missing":
-        path.unlink()
-    elif way == "cut":
-        path.write_bytes(whole[:-1])
-    else:
-        path.write_bytes(whole[:99] + bytes([whole[99] ^ 1]) + whole[100:])
-    with pytest.warns(UserWarning, match="is damaged; trying the one before it"):
-        found = find_good(tmp_path)
-    assert found is not None and checkpoint.step_of(found) == 1
-
-
-class _Evil:
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (str(self.mark),)
-
-
-@pytest.mark.parametrize("file", ["rest.pt", "__0_0.distcp", ".metadata"])
-def test_nothing_that_is_read_runs_code(tmp_path: Path, file: str) -> None:
-    """Somebody else's folder, with code where torch's own format has pickles."""
-    path, mark = save(tmp_path, 1), tmp_path / "ran"
-    evil = pickle.dumps(_Evil(mark), protocol=2)  # what torch expects
-    whole = (path / file).read_bytes() if (path / file).exists() else b""
-    (path / file).write_bytes(evil + whole[len(evil) :])
-    if file == ".metadata":
-        assert checkpoint.load(path)["step"] == 1
-    else:
-        with pytest.raises(Exception, match="(?i)weights.only"):
-            checkpoint.load(path)
-    assert not mark.exists()
-    with pytest.raises(FileNotFoundError):
-        pickle.loads(pickle.dumps(_Evil(tmp_path / "no" / "such")))  # else nothing was tried
-
-
-def test_files_outside_of_the_folder_are_not_read(tmp_path: Path) -> None:
-    path = save(tmp_path, 1)
-    manifest = path / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"rest.pt"', '"../rest.pt"'))
-    with pytest.raises(UserError, match="names files outside of it"):
-        checkpoint.load(path)
-
-
-def test_what_does_not_fit_is_one_line(tmp_path: Path) -> None:
-    path = save(tmp_path, 1)
-    with pytest.raises(UserError, match="cannot be read: .*(?i:size)") as found:
-        checkpoint.load(path, place=lambda *_: torch.empty(1))
-    assert "\n" not in str(found.value)
-    model = torch.nn.Linear(3, 5)
-    place = sharded_state.places(model, torch.optim.SGD(model.parameters()), None)
-    with pytest.raises(UserError, match=r"it has other tensors than the model, e.g. a.weight \[5"):
-        checkpoint.load(path, place=place)
 
 
 # --- several processes ---------------------------------------------------------------------------
@@ -326,6 +214,27 @@ def test_saving_goes_on_beside_training(
             assert torch.equal(tensor, b["optimizer"]["state"][number][key]), key
 
 
+def test_every_process_learns_that_a_draft_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody takes that for a checkpoint, and nobody waits for shards that will not come."""
+    told: list[Any] = []
+
+    def share(said: Any) -> Any:
+        told.append(said)
+        return told[0]
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    for is_main in (True, False):
+        world: Any = SimpleNamespace(is_main=is_main, size=2, share=share)
+        saver = saved_shards.ShardSaver(CheckpointConfig(), world)
+        with pytest.raises(checkpoint.CheckpointError, match="cannot save .* No space left"):
+            saver.save(tmp_path, 1, {}, now=True)
+
+
 def test_every_process_that_saves_learns_that_the_ledger_cannot_be_written() -> None:
     """Else the others would wait for the main process in their next save."""
     told: list[str] = []
@@ -388,27 +297,3 @@ def test_a_full_disk_in_one_process_stops_none(
 def test_settings_that_cannot_work(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         config(tmp_path, **changes)
-
-
-def test_one_process_a_host_shares_no_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from experiments import sharding
-
-    made = config(tmp_path, strategy="hsdp")
-    monkeypatch.setattr(sharding, "processes_of_a_host", lambda world: 1)
-    with pytest.raises(ConfigError, match="6 processes are no groups of 1 .* one of 2, 3, 6$"):
-        sharding.check(made, World(0, 6, torch.device("cpu")), "")
-
-
-def test_saved_anew_over_the_same(tmp_path: Path) -> None:
-    """A good one stays, a damaged one gives way."""
-    path = save(tmp_path, 1)
-    good = shutil.copytree(path, tmp_path / "good")
-    for is_damaged in (False, True):
-        if is_damaged:
-            (path / "rest.pt").write_bytes(b"")
-        draft = shutil.copytree(good, tmp_path / "draft-1.tmp")
-        assert checkpoint.adopt_shards(draft, 1, keep=2) == path
-        assert find_good(tmp_path) == path
-        assert not draft.exists()

@@ -13,7 +13,8 @@ import torch
 from one_run import ADAMW, PLAIN, SGD, STEPS, initial_weights, values
 from torch import Tensor, nn
 
-from experiments import checkpoint, runner
+from experiments import averaging, checkpoint, runner
+from experiments.distributed import World
 from experiments.store import read_json
 from experiments.tasks.task import Measurement
 
@@ -158,6 +159,18 @@ def test_the_average_is_that_of_the_formula(tmp_path: Path) -> None:
         torch.testing.assert_close(found[f"module.{name}"], tensor, rtol=1e-5, atol=1e-7)
     moved = max(float((tensor - content["model"][n]).abs().max()) for n, tensor in average.items())
     assert moved > 1e-3
+
+
+def test_a_decay_of_nothing_averages_the_last_weights_alone(tmp_path: Path) -> None:
+    model = nn.Linear(2, 2)
+    config = tiny.config(tmp_path, train__ema_decay=0.0)
+    average = averaging.build_average(config, model, World(0, 1, torch.device("cpu")))
+    assert average is not None
+    for value in (1.0, 3.0):
+        nn.init.constant_(model.weight, value)
+        average.update_parameters(model)
+    with averaging.averaged(average) as found:
+        assert torch.equal(found.weight, model.weight) and found is not model
 
 
 def test_raw_and_averaged_weights_are_measured_under_their_names(

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import signal
 import threading
@@ -43,6 +44,19 @@ def test_every_try_has_an_empty_folder_of_its_own(tmp_path):
         assert one.run([ASK])[0].tune == 2  # beside what the tries before have left
         (folder,) = (ledger.path / "runs").iterdir()
     assert len(list(folder.glob("try*/half"))) == len(list(folder.glob("output*.txt"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [("acc=nan err=1", "acc nan"), ("acc=1 err=inf", "err inf"), ("acc=nan err=inf", "acc nan")],
+)
+def test_of_two_numbers_the_one_that_is_none_is_named(said, message, tmp_path):
+    with Ledger(tmp_path / "mine").opened({}) as ledger:
+        program = Program(f"echo {said}", ACC, Metric("err=(.*)"), folder=tmp_path)
+        (answer,) = Runner(program, ledger).run([ASK])
+        assert math.isnan(answer.tune) and math.isnan(answer.report)
+        (event,) = ledger.known.values()
+    assert (event["state"], event["message"]) == ("diverged", message)
 
 
 @pytest.mark.parametrize(

@@ -63,10 +63,10 @@ def test_a_weight_decay_that_changes_nothing_is_said_alone():
     assert "0 and 0.1 gave" in checked("optimizer", "lr", plan=none)[1][0]
 
 
-def test_equal_by_chance_at_one_seed_is_no_reason():
+def test_equal_by_chance_at_two_seeds_is_no_reason():
     def run(asks):
-        return [Answer(90.0, 90.0 + ask.seed * (ask.lr + (ask.optimizer == "lion"))
-                       + ask.seed * ask.weight_decay) for ask in asks]  # fmt: skip
+        return [Answer(90.0, 90.0 + (ask.seed == 2) * (ask.lr + (ask.optimizer == "lion")
+                       + ask.weight_decay)) for ask in asks]  # fmt: skip
 
     assert list(check_heeded(PLAN, PILOT, run, lambda name: ["finished"])) == []
 
@@ -75,6 +75,58 @@ def test_a_contestant_that_fails_is_tried_at_three_rates_and_diverged_ones_are_n
     asked, said = checked("optimizer", "lr", "weight_decay", failing=("lion",))
     rates = [ask.lr for ask in asked if ask.optimizer == "lion"]
     assert said == [] and sorted(set(rates)) == pytest.approx([1.25e-5, 5e-5, 2e-4])
+
+
+def test_one_failure_among_others_is_of_its_setting():
+    asked = []
+
+    def run(asks):
+        asked.extend(asks)
+        return [Answer(float(hash(ask.identity))) for ask in asks]
+
+    list(check_heeded(PLAN, PILOT, run, lambda name: ["failed", "finished"]))
+    assert {ask.lr for ask in asked} == {2e-4, 1e-3}
+
+
+@pytest.mark.parametrize(
+    ("rounding", "differences", "said"),
+    [
+        (0.0, (0.1, 0.1, 0.1), False),  # no rounding: whatever differs, differs
+        (math.nan, (0.1, 0.1, 0.1), False),  # nor is it known
+        (0.009, (0.1, 0.1, 0.1), False),  # more than ten times the rounding
+        (0.011, (0.1, 0.1, 0.1), True),
+        (0.5, (0.1, 0.1, 0.0), True),  # the same by chance, once
+        (0.5, (1.5, 1.5, 1.5), True),
+        (0.5, (1.7, 1.7, 1.7), False),  # on average more than 1.6 sd
+        (0.5, (3.9, -3.9, 0.1), True),
+        (1.0, (4.1, -4.1, 0.1), False),  # one by more than 4
+        (1.0, (0.1, -4.1, 0.1), False),
+    ],
+)
+def test_how_far_two_optimizers_must_lie_apart(rounding, differences, said):
+    """Of a program that heeds all else; in sd of the pilot, seed by seed."""
+
+    def run(asks):
+        return [
+            Answer(1e6 * ask.lr + 1e6 * ask.weight_decay
+                   + differences[ask.seed] * (ask.optimizer == "lion")) for ask in asks
+        ]  # fmt: skip
+
+    pilot = replace(PILOT, rounding=rounding)
+    found = list(check_heeded(PLAN, pilot, run, lambda name: ["finished"]))
+    assert [("whether the program uses {optimizer}" in one) for one in found] == [True] * said
+
+
+def test_runs_that_are_surely_wanted_are_asked_for_together():
+    """Several at a time then take no longer than one."""
+    batches = []
+
+    def run(asks):
+        batches.append([ask.optimizer for ask in asks])
+        return [Answer(float(hash(ask.identity))) for ask in asks]
+
+    list(check_heeded(PLAN, PILOT, run, lambda name: ["finished"]))
+    assert batches[:3] == [["adamw", "lion", "adamw"], ["lion", "lion"], ["adamw", "lion"]]
 
 
 @pytest.mark.parametrize(
@@ -136,12 +188,15 @@ def test_a_program_that_repeats_nothing_exactly_may_not_heed_what_it_is_told(noi
     assert sum("whether the program uses {lr}" in " ".join(one) for one in said) >= 17
     said = [noisy(noise, "lr", "optimizer", seed=seed) for seed in range(20)]
     assert not any("{lr}" in one or "{optimizer}" in one for lines in said for one in lines)
+    of_decay = sum("{weight_decay}" in " ".join(one) for one in said)
+    assert of_decay == 0 if noise == 1.0 else of_decay >= 17, "three seeds would hardly show it"
 
 
 @pytest.mark.parametrize(
     ("values", "unit", "changes", "said"),
     [
         ([0.93, 0.94], "points", {}, "--unit points"),
+        ([0.93, 1.0, 0.0], " Points ", {}, "--unit  Points "),
         ([0.93, math.nan], "", {"effect": 1.5, "effect_in_sd": False}, "--effect 1.5"),
         ([0.93], "", {"margin": 1.0}, "--margin 1"),
         ([93.0, 0.9], "points", {"margin": 1.0}, None),

@@ -51,7 +51,7 @@ def test_the_luck_of_tuning_by_hand():
     assert (found.n_ours, found.n_theirs, found.varied) == (3, 2, True)
     assert found.low_settings == pytest.approx(2 - narrow * own)
     assert (found.low, found.high) == pytest.approx((2 - narrow * error, 2 + narrow * error))
-    assert found.high_wide == pytest.approx(2 + wide * error)
+    assert (found.low_wide, found.high_wide) == pytest.approx((2 - wide * error, 2 + wide * error))
     step = judging.interval([1.0] * 3, [0.0] * 3, tau=0.0, step=0.4)
     assert step.sd == pytest.approx(0.2), "half a step for each run"
     assert step.high == pytest.approx(1 + stats.t.ppf(0.975, 4) * 0.2 * math.sqrt(2 / 3))
@@ -82,6 +82,8 @@ def test_no_spread_is_no_certainty():
     """Equal values on every seed: the metric's step is the least that they are uncertain by."""
     same = judging.interval([91.0] * 5, [90.0] * 5, tau=0.0, step=1.0)
     assert not same.varied and same.low < 0.5 < same.high - 0.5
+    assert judging.interval([91.0] * 5, [90.0, 90.0, 91.0], tau=0.0).varied
+    assert judging.interval([90.0, 90.0, 91.0], [91.0] * 5, tau=0.0).varied
 
 
 def test_a_spread_too_small_to_square_is_still_one():
@@ -111,6 +113,7 @@ def test_how_many_more_seeds_by_hand(facts, total):
 def test_more_seeds_that_would_decide_do_decide():
     more = judging.more_seeds(1.0, 1.0, 0.1, 0.2, 5)
     assert more is not None and more > 0
+    assert judging.more_seeds(99.0, 1.0, 0.0, 0.1, 5) == 1  # a first look asks for more than 5 %
     assert judging.more_seeds(0.3, 1.0, 0.35, 0.3, 5) is None  # within the luck
 
 
@@ -126,9 +129,32 @@ def test_more_seeds_that_would_decide_do_decide():
     ],
 )
 def test_the_step_of_a_metric_is_read_from_its_values(values, step):
-    assert judging.step_of(values) == pytest.approx(step, rel=0.02)
+    assert judging.step_of(values) == pytest.approx(step, rel=0.005)
 
 
 def test_budgets_between_those_of_the_table_have_the_luck_of_the_smaller():
     assert judging.tau_of(34) == judging.tau_of(25)
-    assert judging.smallest_budget(1.0) == 36 and judging.smallest_budget(0.1) is None
+    assert judging.tau_of(9) == judging.tau_of(10)
+
+
+@pytest.mark.parametrize(
+    ("effect", "budget"),
+    [(2.0, 10), (1.99, 25), (1.4, 25), (1.39, 36), (1.0, 36), (0.99, 49), (0.8, 49), (0.79, 64),
+     (0.6, 64), (0.59, None)],
+)  # fmt: skip
+def test_an_effect_must_be_four_times_the_luck_of_tuning(effect, budget):
+    """0.5 sd with 10 trials and with 16, 0.35 with 25, 0.25 with 36, 0.2 with 49, 0.15 with 64."""
+    assert judging.smallest_budget(effect) == budget
+
+
+def test_looks_are_after_half_of_more_than_five_seeds():
+    looks = {n: judging.looks(n) for n in (3, 5, 6, 7, 65)}
+    assert looks == {3: (3,), 5: (5,), 6: (3, 6), 7: (4, 7), 65: (33, 65)}
+
+
+@pytest.mark.parametrize(("n", "tau"), [(3, 0.35), (5, 0.5), (10, 0.35), (40, 0.25)])
+def test_the_largest_effect_for_so_many_seeds(n, tau):
+    effect = judging.effect_for(n, tau)
+    assert effect is not None and n <= judging.seeds_needed(effect, tau) <= n + 1
+    assert effect == 9.99 or judging.seeds_needed(effect + 0.01, tau) < n
+    assert judging.effect_for(65, 0.5) is None

@@ -7,7 +7,7 @@ import os
 import pytest
 import yaml
 
-from experiments.compare.metric import Metric, MetricError
+from experiments.compare.metric import Metric, MetricError, last_lines
 from experiments.compare.placeholders import check_command, filled, in_full
 from experiments.config import UserError
 
@@ -24,6 +24,13 @@ ACC = "acc=([0-9.]+)"
         ("json:val.acc", '{"val": {"acc": 1}}\n{"val": {"acc": 2.5}}\n{"other": 1}\nend', 2.5),
         (ACC, "acc=50\nacc=nan", math.nan),  # not the 50 of an epoch before
         (ACC, "acc=50\nacc=-inf", math.nan),
+        (ACC, "acc=50\nacc=NaN", math.nan),
+        ("acc=(?P<value>[0-9.]+)", "acc=50\nacc=nan", math.nan),
+        ("acc=([0-9.]+)|done", "acc=3\ndone", 3.0),
+        ("acc=([0-9.]+)|done", "acc=3\nacc=nan\ndone", math.nan),
+        (r"acc=((?:\d+\.)?\d+)%", "acc=0.5%\nacc=nan%", math.nan),
+        (r"\(acc\) [(]([0-9.)]+)[)]", "(acc) (50)\n(acc) (nan)", math.nan),
+        (r"(?:val|dev) acc=([0-9.]+)", "val acc=50\ndev acc=nan", math.nan),
         (ACC, "acc=50\nacc=infinity", math.nan),
         ("loss ([0-9.]+)", "loss 2\nloss information: none", 2.0),
         (ACC, "The end: acc=90.5.", 90.5),
@@ -31,6 +38,7 @@ ACC = "acc=([0-9.]+)"
         ("reward=([0-9.]+)", "reward=3\nreward=-1.5e-3", -1.5e-3),  # not the 3 before
         ("ppl=([0-9.]+)", "ppl=11,160.2", 11160.2),
         (ACC, "step,acc\nacc=12,345", 12.0),  # a column after it
+        (ACC, "acc=1234,567.8", 1234.0),  # two numbers
         (ACC, "\x1b[1mval\x1b[0m acc=\x1b[1;32m90.5\x1b[0m%", 90.5),
         (ACC, "\r10% acc=1\r100% acc=90.5\x1b[K", 90.5),
         ("json:acc", '\x1b]0;title\x07\x1b[36m{"acc": 4}\x1b[0m', 4.0),
@@ -43,7 +51,13 @@ ACC = "acc=([0-9.]+)"
         ("json:loss", "{'loss': 1.0}\n{'loss': -inf}", -math.inf),
         ("json:acc", "{'acc': 1}\n{'acc': open('x', 'w').close()}\n{half", 1.0),  # nothing is run
         ("csv:acc", 'say "\nstep,acc,loss\n1,5,\n2,6,\n,,3\nbye, all\n', 6.0),
+        ("json:acc", "{'acc': tensor(np.float64(0.5))}", 0.5),
+        ("json:acc", "{'acc': tensor(nan)}", math.nan),
+        ("json:acc", "{'acc': round(0.5, 2)}", 0.5),
         ("csv:acc", "acc;step\n5;1\nacc;step\n7;1", 7.0),
+        ("csv:acc", "acc;step\n5;1\nstep;acc\n1;7", 7.0),
+        ("csv:acc", "step, acc\n1, 5", 5.0),
+        ("csv:acc", "x" * 200_000 + "\nacc\n3", 3.0),  # more than a cell of CSV may hold
         ("csv:val acc", 'step\t"val acc"\n1\t5e-1\n', 0.5),
         ("csv:acc", "acc\n1\nnan\n", math.nan),
     ],
@@ -61,6 +75,7 @@ def test_the_last_one_counts(pattern, output, value):
         ("json:acc", '{"acc": true}', "no number"),
         ("csv:acc", "step,acc\n", "no column of CSV acc"),
         ("csv:acc", "acc=1", "no column of CSV acc"),
+        ("csv:acc", "acc,step\n5,1\nacc,step\n", "no column of CSV acc"),
         ("csv:acc", "step,acc\n1,good", "no number"),
         ("file:{run_dir}/x.txt:acc=(.*)", "acc=3", "is not there"),
     ],
@@ -84,6 +99,15 @@ def test_a_file_must_be_of_this_run(tmp_path):
     assert metric.read("", values, before) == 4
 
 
+def test_a_file_that_is_one_object_is_read_as_a_whole(tmp_path):
+    """Though its last line that is an object has the key, too; bytes of no text stop nothing."""
+    path = tmp_path / "out"
+    path.write_bytes(b'{"acc": 3, "best":\n{"acc": 1}\n}')
+    assert Metric(f"file:{path}:json:acc").read("", {}) == 3
+    path.write_bytes(b"\xff acc=5\n")
+    assert Metric(f"file:{path}:{ACC}").read("", {}) == 5
+
+
 def test_a_file_that_is_missing_is_named_in_full(monkeypatch, tmp_path):
     """The command may have gone to another folder."""
     monkeypatch.chdir(tmp_path)
@@ -92,10 +116,10 @@ def test_a_file_that_is_missing_is_named_in_full(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "acc=[0-9.]+", "(a)(b)", "acc=(", "file:x.txt", "json:", "csv: "]
+    "text", ["", " ", "acc=[0-9.]+", "(a)(b)", "acc=(", "file:x.txt", "json:", "csv: "]
 )
 def test_patterns_that_cannot_work_are_refused(text):
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match="--metric" if text.strip() else "--metric is empty"):
         Metric(text)
 
 
@@ -116,7 +140,12 @@ def test_patterns_that_cannot_work_are_refused(text):
         ("(?:val|valid)_loss=([0-9.]+)", "valid loss", True),
         ("([0-9.]+) val_loss", "val_loss", True),
         ("loss: train (?:[0-9.]+) val ([0-9.]+)", "val loss", True),
+        ("([0-9.]+) val loss at epoch", "val loss", True),
+        ("val_acc=([0-9.]+) loss", "val_acc", False),
         ("json:loss.val", "val loss", True),
+        ("json:train.metrics.loss", "loss", True),
+        ("json:val.mean", "mean", False),
+        ("csv:val.acc", "val.acc", False),
         ("json:test.acc", "test acc", False),
         ("json:val.loss.mean", "val loss", True),
         ("file:{run_dir}/log.csv:csv:val_loss", "val_loss", True),
@@ -133,6 +162,18 @@ def test_names(text, name, lower):
 @pytest.mark.parametrize("text", ["Best metric: (.*)", "(.*)", "json:eval_x", "(?P<x>.*)"])
 def test_a_name_that_tells_no_direction_has_none(text):
     assert not Metric(text).looks_lower and not Metric(text).looks_higher
+
+
+def test_a_name_of_both_is_to_be_made_small():
+    """An "accuracy loss" is a loss."""
+    both = Metric("json:accuracy_loss")
+    assert both.looks_lower and not both.looks_higher
+
+
+def test_what_a_program_said_last_is_one_line():
+    assert last_lines("a\n b \n\n\x1b[1mc\x1b[0m\nd\n") == "b | c | d"
+    assert last_lines("x" * 999 + "end") == "x" * 297 + "end"
+    assert last_lines("\n \n") == "it printed nothing"
 
 
 def test_only_placeholders_are_filled():

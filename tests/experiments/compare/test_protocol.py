@@ -9,7 +9,9 @@ import pytest
 
 from experiments.compare import judging, protocol
 from experiments.compare.asking import Answer, Notice, Setting, converse
+from experiments.compare.fit import Fit
 from experiments.compare.plan import Contestant, Plan
+from experiments.compare.search import Guess, Search
 from experiments.config import UserError
 from scripts import calibrate_compare
 
@@ -118,6 +120,52 @@ def test_an_edge_gets_more_trials_for_both_and_then_no_verdict():
     assert {one.search.num_trials for one in result.tuned.values()} == {result.budget}
 
 
+def test_who_comes_after_one_on_an_edge_is_tuned_with_all_trials_at_once():
+    """AdamW rises to the end of what was tried: 18 trials more, of which lion has the use, too."""
+    best = {"adamw": (1e6, 0.5, 900.0), "lion": (2e-2, 0.5, 90.0)}
+    asked = []
+
+    def answer(asks):
+        asked.extend(asks)
+        return answering(best)(asks)
+
+    converse(protocol.compare(PLAN), answer)
+    phases = [a.phase for a in asked if a.optimizer == "lion" and "/search/" in a.key]
+    assert len(phases) == 43 and "extend" not in phases
+
+
+@pytest.mark.parametrize(
+    ("top", "num_near", "rising", "expected"),
+    [
+        ((1.01, 0.0), 11, (0, 0), True),
+        ((0.0, -1.01), 11, (0, 0), True),
+        ((1.01, 0.0), 12, (0, 0), False),  # all about it is known by now
+        ((0.99, -0.99), 0, (0, 0), False),
+        ((0.0, 0.0), 99, (0, -1), True),
+    ],
+)
+def test_a_top_far_from_the_start_is_believed_with_twelve_trials_about_it(
+    top, num_near, rising, expected
+):
+    search = Search("lion", START, Guess(1.0, 2, False))
+    search.x = np.array([top] * num_near + [(-9.0, 9.0)] * 16)
+    search.y = np.zeros(len(search.x))
+    nothing = np.zeros(6)
+    search.last = Fit(np.array(top), np.array(rising), nothing, nothing, 1.0, nothing, 1.0,
+                      nothing, nothing)  # fmt: skip
+    assert protocol._needs_more(search) == expected
+
+
+def test_another_seed_scatters_otherwise_and_grows_the_same():
+    """The other's search begins where the baseline's scatter has ended."""
+    runs = [run(replace(PLAN, seed=seed))[1] for seed in (0, 1)]
+    grown, scattered = (
+        [{a.setting for a in asked if (a.optimizer, a.phase) == ("adamw", phase)} for asked in runs]
+        for phase in ("grow", "scatter")
+    )
+    assert grown[0] == grown[1] and not scattered[0] & scattered[1]
+
+
 def test_a_winner_that_diverges_is_no_winner():
     lost = lambda ask: ask.optimizer == "lion" and ask.key in ("lion/final/0", "lion/final/3")  # noqa: E731
     result, _, _ = run(gap=5.0, diverges=lost)
@@ -165,6 +213,19 @@ def test_a_baseline_without_weight_decay_is_searched_from_a_small_one_and_tried_
     assert {a.weight_decay for a in asked if a.phase in ("pilot", "zero")} == {0.0}
     assert min(a.weight_decay for a in asked if "/search/" in a.key) > 0
     assert all(math.isfinite(one.without_decay) for one in result.tuned.values())
+    zero = [a for a in asked if a.phase == "zero"]
+    assert [(a.optimizer, a.lr) for a in zero] == [
+        (name, one.pick.lr) for name, one in result.tuned.items()
+    ]
+    assert not any(a.phase == "zero" for a in run()[1])
+
+
+@pytest.mark.parametrize(("better", "score"), [("higher", 3.0), ("lower", -3.0)])
+def test_what_a_run_without_weight_decay_gives_is_a_score_of_the_tuned_metric(better, score):
+    search = Search("lion", START, Guess(1.0, 2, False), 1 if better == "higher" else -1)
+    search.last = Fit(*[np.zeros(2)] * 9)  # pyright: ignore[reportArgumentType]
+    answer = converse(protocol._without_decay(search), lambda asks: [Answer(3.0, 4.0)])
+    assert answer == score
 
 
 @pytest.mark.parametrize(

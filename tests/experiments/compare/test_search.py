@@ -1,6 +1,9 @@
 """The steps of a search, one by one: the noise of a run, what has exploded, where to go next."""
 
+import itertools
 import math
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,7 +62,19 @@ def test_what_lies_far_below_most_and_by_many_sd_has_exploded(sd, num_alive):
     found.y = np.array([10.0, 0.0, -10.0, -200.0, -300.0, -289.0])  # the median run: 114 below
     assert found._alive().all()
     found.y = np.full(3, np.nan)
-    assert not found._alive().any()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not found._alive().any()
+
+
+def test_what_has_exploded_or_is_too_little_tells_nothing_of_the_noise():
+    found, alone = (searched(Guess(2.0, 3.0, at_start=False)) for _ in range(2))
+    found.x, found.y = np.vstack([X, [(0.3, 0.0)]]), np.append(found.y, -1e6)
+    assert found.fitted().top.tolist() == alone.fitted().top.tolist() and found.sd == alone.sd
+    found.x, found.y = CELLS[:5], np.array([1.0, 9.0, 2.0, 3.0, 4.0])
+    before = found.sd
+    found.fitted()
+    assert found.sd == before
 
 
 def test_before_a_fit_the_best_run_is_the_top_and_of_equals_the_smallest_lr():
@@ -68,6 +83,11 @@ def test_before_a_fit_the_best_run_is_the_top_and_of_equals_the_smallest_lr():
     assert found.top().tolist() == [-0.5, 0.0]
     found.y = np.full(5, np.nan)
     assert found.top()[0] == -0.5
+    found.x, found.y = CELLS[5::-1], np.array([1.0, 1.5, 2.0, np.nan, 2.0, 1.0])
+    assert found.top().tolist() == [-0.5, 0.0], "five are too few to be fitted"
+    found.y[3] = 1.0
+    expected = fit(found.x, found.y).top.tolist()
+    assert found.top().tolist() == expected != [-0.5, 0.0]
 
 
 def test_points_in_decades_as_settings_and_within_the_budget():
@@ -85,6 +105,74 @@ def test_points_in_decades_as_settings_and_within_the_budget():
     assert found.num_near(np.array([0.49, 0.84])) == 1, "0.25 and 0.6, and a quarter of a decade"
     assert found.num_near(np.array([0.51, 0.84])) == 1  # of the other one, at 1
     assert found.num_near(np.array([0.49, 0.86])) == 0
+    found.y[0] = np.nan
+    assert found.num_near(np.array([0.49, 0.84])) == 0
+
+
+def asked_by(dialogue, answer=lambda ask: Answer(tune=0.0)):
+    """The points, in decades from the start, that a dialogue asks for, and their phases."""
+    asked = []
+    converse(dialogue, lambda asks: asked.extend(asks) or [answer(ask) for ask in asks])
+    points = [(math.log10(ask.lr / 1e-3), math.log10(ask.weight_decay / 0.1)) for ask in asked]
+    return np.round(points, 3).reshape(-1, 2), [ask.phase for ask in asked]
+
+
+def scripted(tops, left):
+    """Whose top is what the script says, however the runs end."""
+    found = Search("lion", Setting(1e-3, 0.1), Guess(1.0, 2, False))
+    found.left, script = left, iter(tops)
+    found.top = lambda: np.array(next(script))
+    return found
+
+
+@pytest.mark.parametrize(("trials", "first"), [(15, "line"), (16, "grow")])
+def test_sixteen_trials_are_no_quick_look(trials, first):
+    found = Search("lion", Setting(1e-3, 0.1), Guess(1.0, 2, False))
+    assert asked_by(module.tune(found, trials))[1][0] == first
+    found.last = replace(found.last, rising=np.array([0, 1]))
+    assert found.on_edge == (trials == 16), "three weight decays say nothing of an edge"
+    found.last = replace(found.last, rising=np.array([-1, 0]))
+    assert found.on_edge
+
+
+def test_the_grid_moves_by_half_a_decade_and_not_for_ever():
+    """Twice to a corner, and back to where all nine cells are known."""
+    points, _ = asked_by(module._grow(scripted([(9, -9), (-9, 9)], 99), np.zeros(2), "grow"))
+    cells = {(u, v) for u in (-0.5, 0, 0.5) for v in (-0.5, 0, 0.5)}
+    moved = {(u + 0.5, v - 0.5) for u, v in cells}
+    assert [*map(tuple, points[:9])] == sorted(cells)
+    assert {*map(tuple, points[9:])} == moved - cells and len(points) == 14
+    points, _ = asked_by(module._grow(scripted([(0.37, -0.37)], 99), np.zeros(2), "grow"))
+    assert len(points) == 9, "less than 0.75 steps"
+    points, _ = asked_by(module._grow(scripted([(0.38, 0.0), (0.5, 0.0)], 99), np.zeros(2), ""))
+    assert len(points) == 12
+
+
+def test_more_trials_lie_about_the_top_and_not_about_the_start():
+    found = searched(Guess(2.0, 3.0, at_start=False), noise=0.0, top=(0.5, 0.0))
+    points, phases = asked_by(module.extend(found), lambda ask: Answer(tune=50.0))
+    assert len(points) == 9 and set(phases) == {"extend"}
+    assert points[:, 0].max() > 0.9, "a cell beyond it; a scatter alone would end at 0.75"
+
+
+def test_a_quick_look_tries_three_weight_decays_at_the_top_of_its_line():
+    def answer(ask):
+        return Answer(tune=-15 * (math.log10(ask.lr / 1e-3) - 0.5) ** 2)
+
+    found = Search("lion", Setting(1e-3, 0.1), Guess(1.0, 2, False))
+    points, phases = asked_by(module.tune(found, 10), answer)
+    assert phases == ["line"] * 7 + ["decays"] * 3
+    assert points[7:, 0] == pytest.approx(0.5, abs=0.1)
+    assert points[7:, 1].tolist() == [-0.75, 0.0, 0.75]
+
+
+def test_the_scatter_reaches_a_quarter_and_six_tenths_of_a_decade_from_the_top():
+    """Half about the top, the other half about the new one."""
+    points, _ = asked_by(module.scatter(scripted([(0, 0), (3, -3)], 33), "scatter"))
+    for part, top in ((points[:16], (0, 0)), (points[16:], (3, -3))):
+        reach = np.abs(part - top).max(0)
+        assert (reach <= (0.25, 0.6)).all() and (reach > (0.2, 0.5)).all()
+    assert len(points) == 33
 
 
 @pytest.mark.parametrize(
@@ -126,3 +214,11 @@ def test_the_probe_goes_up_until_the_value_has_fallen(falls, num_runs):
     assert len(asked) == num_runs
     steps = np.diff([math.log10(ask.weight_decay) for ask in asked[::2]])
     assert steps == pytest.approx(0.5, abs=1e-3)
+
+
+def test_the_probe_takes_two_runs_at_a_time_of_which_one_may_diverge():
+    found = searched(Guess(1.0, 2, False), noise=0.0)
+    found.left, best = 1, found.y.max()
+    assert asked_by(module._probe(found))[1] == []
+    found.left, answers = 20, itertools.cycle([best, math.nan])
+    assert len(asked_by(module._probe(found), lambda ask: Answer(tune=next(answers)))[1]) == 8

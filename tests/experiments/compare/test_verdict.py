@@ -175,7 +175,10 @@ def test_ratios_and_scope_are_said():
 @pytest.mark.parametrize(
     ("ratio", "said"),
     [
-        (Ratio(reason="flat", range=(0.1, 3.0), loss=0.5), "between 0.1 and 3 it changes the"),
+        (
+            Ratio(reason="flat", range=(0.1, 3.0), whose="adamw", loss=0.5),
+            "Weight decay: not determined; between 0.1 and 3 it changes AdamW's result by less",
+        ),
         (Ratio(reason="wide"), "the interval is too wide"),
         (Ratio(low=2.0, reason="bound"), "the ratio is at least 2"),
         (Ratio(high=0.5, reason="bound"), "the ratio is at most 0.5"),
