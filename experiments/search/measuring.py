@@ -226,6 +226,7 @@ def run_ablate(args: argparse.Namespace) -> int:
         said = f"{row['statement']} -> {row['instead'] or 'nothing'}"
         loss = "failed" if row["mean"] is None else f"{row['mean']:+.4f}"
         print(f"{row['family']:<5} {loss:>9}  {said}")
+    print("nats of held-out loss that a change gains; below 0 it costs; failed: it does not train")
     if args.study:
         print(contributions.add_to(study_folder(args.study), name, rows))
     return 0
