@@ -189,6 +189,7 @@ def show_worth(args: argparse.Namespace) -> int:
         print(f"{name:<20} {gain_text(final)}")
         said = {"mean": final.mean, "standard_error": final.standard_error, "n": args.rounds}
         rows.append({"program": name, "family": args.family, "num_steps": args.steps, **said})
+    print(f"nats of held-out loss of {args.family} below that of {args.reference}, on fresh data")
     if args.out is not None:
         where = contributions.measured_by()
         table = pd.DataFrame([{**row, **where} for row in rows])

@@ -71,7 +71,9 @@ def test_split_prefers_its_own_name(tmp_path):
 def test_class_folders_without_splits_are_told_how_to_be_read(tmp_path):
     for name in ("b", "a", ".hidden"):
         (tmp_path / name).mkdir()
-    remedy = r"if a, b, \.\.\. are its classes, data.train_split=\. takes them, and data.num_holdout"
+    remedy = (
+        r"if a, b, \.\.\. are its classes, data.train_split=\. takes them, and data.num_holdout"
+    )
     with pytest.raises(DataMissing, match=remedy):
         check_section(imagenet(root=str(tmp_path), name="mine"))
     (tmp_path / "val").mkdir()  # a split is there: another is missing
