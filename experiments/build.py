@@ -65,6 +65,13 @@ def what_is_trained(config: RunConfig) -> str:
     return f"model {config.model['_target_']} on data {data}"
 
 
+def where_they_meet(config: RunConfig) -> str:
+    """The same, with the size of the images where the data section sets it."""
+    side = config.data.get("input_size")
+    size = f", images of 3 x {side} x {side} (data.input_size)" if side else ""
+    return what_is_trained(config) + size
+
+
 def _in_words(error: Exception) -> str:
     """One line of at most some hundred letters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -262,5 +262,5 @@ def in_words(rows: list[dict[str, Any]]) -> Iterator[str]:
     """Each row in a few words."""
     for one in rows:
         weights = "" if one["weights"] == "raw" else f" ({one['weights']})"
-        unit = "" if one["unit"] == "%" else " "
-        yield f"{one['split']} {one['metric']}{weights} {one['value']:.4g}{unit}{one['unit']}"
+        gap = "" if one["unit"] in ("%", "") else " "
+        yield f"{one['split']} {one['metric']}{weights} {one['value']:.4g}{gap}{one['unit']}"

@@ -18,7 +18,13 @@ from torch import Tensor
 
 from experiments import launch, precision, schedule, schedule_free, sharded_state, sharding
 from experiments.accumulating import accumulate
-from experiments.build import build, explained, first_explained, what_is_trained
+from experiments.build import (
+    build,
+    explained,
+    first_explained,
+    what_is_trained,
+    where_they_meet,
+)
 from experiments.config import JOBS, RunConfig, UserError, from_dict
 from experiments.distributed import joined
 from experiments.files import end_output, say
@@ -103,7 +109,7 @@ def _train(parts: Parts, recorder: Recorder, stopper: Stopper, start: int) -> tu
     is_new = True
     for step, batch in enumerate(batches, start):
         lr_factor = schedule.factor(config.schedule, step, total)
-        with explained(f"{what_is_trained(config)}: the first step fails", active=step == start):
+        with explained(f"{where_they_meet(config)}: the first step fails", active=step == start):
             losses.add(_step(parts, step, batch, lr_factor))
         done = step + 1
 

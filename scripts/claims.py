@@ -31,7 +31,9 @@ STYLES = {
     "inconclusive": "yellow",
     "not run": "dim",
 }
-COLUMNS = (("claim", None), ("in words", 4), ("tables", 2), ("verdict", 2), ("known", 5))
+COLUMNS = (("claim", None), ("in words", 4), ("verdict", None), ("known", 5))
+WIDE = 120
+"""Letters of a terminal from which a verdict has a line to itself."""
 PREFIXES = {"proxy": "proxy", "measured": "here", "paper_scale": "paper scale"}
 
 
@@ -68,7 +70,7 @@ def show(table: pd.DataFrame) -> None:
     console = Console()
     for title, rows in groups(table):
         if len(rows):
-            console.print(_table(title, rows))
+            console.print(_table(title, rows, is_wide=console.width >= WIDE))
     checked = table.paper_consistency.value_counts()
     console.print(
         f"Recomputed from the paper's own tables: {checked.get('consistent', 0)} consistent, "
@@ -93,24 +95,24 @@ def groups(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     ]
 
 
-def _table(title: str, rows: pd.DataFrame) -> Any:
+def _table(title: str, rows: pd.DataFrame, is_wide: bool) -> Any:
     from rich.table import Table
 
     shown = Table(title=title, title_justify="left", title_style="bold", expand=True)
-    for name, ratio in COLUMNS:
-        shown.add_column(name, ratio=ratio, overflow="fold")
+    for name, ratio in COLUMNS:  # the longest words: paper's tables: consistent
+        width = (24 if is_wide else 12) if name == "verdict" else None
+        shown.add_column(name, ratio=ratio, width=width, overflow="fold")
     for row in rows.to_dict("records"):
-        tables = row["paper_consistency"] if isinstance(row["paper_consistency"], str) else ""
         verdicts, details = _answers(row)
-        shown.add_row(
-            row["claim_id"], f"{row['task']}: {row['claim']}", _styled(tables), verdicts, details
-        )
+        shown.add_row(row["claim_id"], f"{row['task']}: {row['claim']}", verdicts, details)
     return shown
 
 
 def _answers(row: dict[str, Any]) -> tuple[str, str]:
     """Verdicts with their scales, and the numbers or the next step."""
     verdicts, details = [], []
+    if isinstance(row["paper_consistency"], str):
+        verdicts.append(f"its tables: {_styled(row['paper_consistency'])}")
     for prefix, name in PREFIXES.items():
         verdict = row[f"{prefix}_verdict"]
         if not isinstance(verdict, str):
@@ -149,8 +151,9 @@ def show_in_full(table: pd.DataFrame) -> None:
     for row in table.to_dict("records"):
         for key, value in row.items():
             if value == value and value != "":
-                print(f"{key:<28} {value}")
+                print(f"{key:<28} {f'{value:.6g}' if isinstance(value, float) else value}")
         print()
+    print("How the studies behind it were made, command by command: results/studies/README.md")
 
 
 def _styled(word: str) -> str:

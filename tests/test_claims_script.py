@@ -46,10 +46,20 @@ def test_it_prints_every_claim_and_writes_the_table(tmp_path: Path) -> None:
     assert out.read_text() == committed.read_text(), "python scripts/claims.py"
 
 
+def test_no_word_of_a_verdict_is_cut_on_a_narrow_terminal(script, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    script.show(pd.read_csv(ROOT / "results" / "claims.csv"))
+    said = capsys.readouterr().out
+    for word in ("consistent", "inconclusive", "contradicted", "supported", "differs"):
+        assert f"│ {word} " in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
 def test_one_claim_in_full_writes_nothing(script, monkeypatch, tmp_path: Path, capsys) -> None:
     assert call(script, monkeypatch, "C050", "--out", str(tmp_path / "claims.csv")) == 0
     said = capsys.readouterr().out
     assert "cost_basis" in said and "C051" not in said
+    assert "proxy_high                   16\n" in said and "results/studies/README.md" in said
     assert not (tmp_path / "claims.csv").exists()
 
 

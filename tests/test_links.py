@@ -53,3 +53,12 @@ def test_every_guide_is_reached_from_the_readme() -> None:
     for guide in guides:
         if guide.endswith("README.md") and not guide.startswith(("results/", "README")):
             assert f"]({guide}" in front, guide
+
+
+def test_lines_of_code_fit_the_page() -> None:
+    """GitHub shows about a hundred letters; what is beyond can only be scrolled to."""
+    guides = [text for text in texts() if text.name == "README.md" and "results" not in text.parts]
+    assert len(guides) > 5
+    for text in guides:
+        for block in re.findall(r"^```.*?^```", text.read_text(), flags=re.DOTALL | re.MULTILINE):
+            assert [line for line in block.splitlines() if len(line) > 100] == [], text

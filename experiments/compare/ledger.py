@@ -17,6 +17,7 @@ import fcntl
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -25,6 +26,7 @@ from typing import Any
 from experiments.compare.asking import Answer, Ask
 from experiments.config import UserError
 from experiments.files import cannot_lock, replacing
+from experiments.pages import CONF
 from experiments.store import now, read_json, write_json
 
 NUM_FAILURES_AT_FIRST = 3
@@ -169,8 +171,8 @@ class Ledger:
                 message = self.known[mine[0].identity]["message"]
                 self.forget(mine)
                 raise UserError(
-                    f"every run of {name} failed ({message}): mend it, and the same command tries "
-                    "them again"
+                    f"every run of {name} failed ({message}): {_remedy(message)}, and the same "
+                    "command tries them again"
                 )
 
     def failed_last(self) -> list[Ask]:
@@ -278,3 +280,12 @@ def _plain(facts: dict[str, Any]) -> dict[str, Any]:
     return {
         k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in facts.items()
     }
+
+
+def _remedy(message: str) -> str:
+    """What to mend: most often the command calls another Python than its user thinks."""
+    missing = re.search(r"No module named '(\w+)", message)
+    if not missing:
+        return "mend it"
+    what = CONF.parent if missing[1] == "lion" else missing[1]
+    return f"pip install {what} into the Python that the command calls, or call another there"

@@ -15,7 +15,7 @@ NEEDS = {"randaug_magnitude": "randaug_layers"}
 def refuse_ignored(
     settings: Any, honours: Collection[str] | None, source_name: str, own: Collection[str] = ()
 ) -> None:
-    """Refuses a setting that differs from its default and that nothing honours.
+    """Refuses settings that differ from their defaults and that nothing honours.
 
     Args:
         settings: Instance of a dataclass of settings that all have defaults.
@@ -25,23 +25,31 @@ def refuse_ignored(
         own: Settings that the task itself heeds, whatever the source.
 
     Raises:
-        ConfigError: names the first such setting and its default.
+        ConfigError: names all such settings and their defaults.
     """
     if honours is None:
         return
     values, defaults = asdict(settings), asdict(type(settings)())
-    for key, value in values.items():
-        if key.startswith("_") or _equal(value, defaults[key]):
-            continue
-        if key not in honours and key not in own:
-            raise ConfigError(
-                f"task.{key}={value} does nothing with the data {source_name}, which heeds "
-                f"{', '.join(sorted(honours))}: leave task.{key} at {defaults[key]}"
-            )
+    given = [
+        key
+        for key, value in values.items()
+        if not key.startswith("_") and not _equal(value, defaults[key])
+    ]
+    if ignored := [key for key in given if key not in honours and key not in own]:
+        raise ConfigError(
+            f"{_overrides(ignored, values)} does nothing with the data {source_name}, which heeds "
+            f"{', '.join(sorted(honours))}: set {_overrides(ignored, defaults)}"
+        )
+    for key in given:
         if key in NEEDS and not values[NEEDS[key]]:
             raise ConfigError(
-                f"task.{key}={value} does nothing while task.{NEEDS[key]}=0: set both or neither"
+                f"task.{key}={values[key]} does nothing while task.{NEEDS[key]}=0: set both or "
+                "neither"
             )
+
+
+def _overrides(keys: Collection[str], values: dict[str, Any]) -> str:
+    return " ".join(f"task.{key}={values[key]}" for key in keys)
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -189,7 +189,20 @@ def find_split(root: str, split: str) -> Path:
     for name in compressed_tars(listed):
         raise _compressed(Path(root, name))
     tried = ", ".join(names)
-    raise DataMissing(f"{root} has no folder or tar file for the split '{split}' (tried {tried})")
+    raise DataMissing(
+        f"{root} has no folder or tar file for the split '{split}' (tried {tried}){_unsplit(root)}"
+    )
+
+
+def _unsplit(root: str) -> str:
+    """What to do with class folders that lie in the root itself."""
+    folders = sorted(p.name for p in Path(root).iterdir() if p.is_dir() and p.name[0] != ".")
+    if len(folders) < 2 or any(name in folders for group in _SYNONYMS for name in group):
+        return ""
+    return (
+        f"; if {folders[0]}, {folders[1]}, ... are its classes, data.train_split=. takes them, and "
+        "data.num_holdout=N sets N images aside to validate on"
+    )
 
 
 def places_of(reader: str, root: str | None, split: str) -> set[str]:

@@ -172,8 +172,8 @@ def _split_files(root: str | None, split: str) -> list[Path]:
             if any(map(is_text, found)):
                 return found
     raise DataMissing(
-        f"{folder} has no text for the split '{split}' (tried {', '.join(names)} as a folder and "
-        f"as the name of {', '.join(SUFFIXES)})"
+        f"{folder} has no text for the split '{split}': put it into a folder {split}, or files "
+        f"whose names begin so, as {split}-0.txt (tried {', '.join(names)}; {', '.join(SUFFIXES)})"
     )
 
 

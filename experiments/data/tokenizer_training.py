@@ -7,6 +7,7 @@ own path would stand in the file.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -57,9 +58,18 @@ def train_sentencepiece(
             **settings,
         )
     except (RuntimeError, OSError) as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else "no text"
+        reason = _in_words(str(error))
         raise UserError(f"no tokenizer of {vocab_size} pieces from this text: {reason}") from error
     return model.getvalue()
+
+
+def _in_words(said: str) -> str:
+    """What SentencePiece said, without its places in C++ and its own options."""
+    if most := re.search(r"set it to a value <= (\d+)", said):
+        return f"its letters and words give {most[1]} at most, so take that or less"
+    if least := re.search(r"smaller than required_chars. \d+ vs (\d+)", said):
+        return f"its letters alone need {least[1]}, so take more"
+    return said.strip().splitlines()[-1] if said.strip() else "no text"
 
 
 def _lines(texts: Iterable[str]) -> Iterator[str]:

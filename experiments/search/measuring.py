@@ -189,6 +189,7 @@ def show_worth(args: argparse.Namespace) -> int:
         print(f"{name:<20} {gain_text(final)}")
         said = {"mean": final.mean, "standard_error": final.standard_error, "n": args.rounds}
         rows.append({"program": name, "family": args.family, "num_steps": args.steps, **said})
+    print(f"nats of held-out loss of {args.family} below that of {args.reference}, on fresh data")
     if args.out is not None:
         where = contributions.measured_by()
         table = pd.DataFrame([{**row, **where} for row in rows])
@@ -226,6 +227,7 @@ def run_ablate(args: argparse.Namespace) -> int:
         said = f"{row['statement']} -> {row['instead'] or 'nothing'}"
         loss = "failed" if row["mean"] is None else f"{row['mean']:+.4f}"
         print(f"{row['family']:<5} {loss:>9}  {said}")
+    print("nats of held-out loss that a change gains; below 0 it costs; failed: it does not train")
     if args.study:
         print(contributions.add_to(study_folder(args.study), name, rows))
     return 0

@@ -144,10 +144,22 @@ def seeds_of(text: str) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
+def untrained(sweep: Sweep) -> list[str]:
+    """Titles of the cells that have no result yet."""
+    states = sweep.states()
+    return [c.title for c in sweep.cells if states[c.run_id] not in ("finished", "diverged")]
+
+
 def train_picks(args: argparse.Namespace) -> int:
     """Trains what a sweep has picked again, with seeds that had no part in picking."""
     trust.add(args.trust)
-    fresh = confirm.confirm(find(args.name), args.seeds, args.metric, args.measure)
+    tuned = find(args.name)
+    if left := untrained(tuned):
+        print(
+            f"Beware: {len(left)} of {len(tuned.cells)} cells of {tuned.name} are not trained, and "
+            f"the picks may be others with them: {script('sweep')} resume {tuned.name}"
+        )
+    fresh = confirm.confirm(tuned, args.seeds, args.metric, args.measure)
     code = command.launch(fresh.path, args.launcher, args.changes, [CONF])
     report.show(fresh, metric=args.metric)
     return code
@@ -163,8 +175,7 @@ def write_tables(args: argparse.Namespace) -> int:
     """Writes the study's tables."""
     sweep = find(args.name)
     NAME.check("--study", args.study or sweep.name)
-    states = sweep.states()
-    left = [c.title for c in sweep.cells if states[c.run_id] not in ("finished", "diverged")]
+    left = untrained(sweep)
     names = sweep.manifest["experiment"].split(",")
     for name in names:
         folder = STUDIES / name / (args.study or sweep.name)

@@ -13,8 +13,15 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.build import TRACEBACK_VARIABLE, build, explained, first_explained, locate
-from experiments.config import ConfigError, UserError
+from experiments.build import (
+    TRACEBACK_VARIABLE,
+    build,
+    explained,
+    first_explained,
+    locate,
+    where_they_meet,
+)
+from experiments.config import ConfigError, RunConfig, UserError
 
 
 def refuse(number: int) -> None:
@@ -75,6 +82,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_is_wrong_is_named(section: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(section, "model")
+
+
+def test_where_model_and_data_meet_the_size_of_the_images_is_named() -> None:
+    config = RunConfig(experiment="x")
+    config.model, config.data = {"_target_": "a.Model"}, {"_target_": "b.Data", "name": "mine"}
+    assert where_they_meet(config) == "model a.Model on data mine"
+    config.data["input_size"] = 224
+    assert where_they_meet(config).endswith("mine, images of 3 x 224 x 224 (data.input_size)")
 
 
 def test_an_error_for_the_user_passes_as_it_is() -> None:

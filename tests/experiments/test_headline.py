@@ -10,6 +10,7 @@ import pytest
 
 from experiments.config import UserError
 from experiments.headline import IMAGE, Headline, of_rows, of_table, usual_splits, with_metric
+from experiments.measuring import in_words
 
 OWN = Headline("top1", "higher", "%", margin=0.5)
 OTHERS = [
@@ -60,6 +61,12 @@ def test_a_table_of_before_is_of_images_and_an_empty_unit_survives_a_file(tmp_pa
     both = pd.DataFrame([ratio.columns(), {**ratio.columns(), "metric": None}])
     with pytest.raises(UserError, match="does not say its metric and better"):
         of_table(both)
+
+
+def test_a_measurement_in_words_has_a_gap_only_before_a_unit() -> None:
+    row = {"split": "val", "metric": "x", "weights": "raw", "value": 2.5}
+    said = [*in_words([{**row, "unit": unit} for unit in ("%", "", "nats")])]
+    assert said == ["val x 2.5%", "val x 2.5", "val x 2.5 nats"]
 
 
 def test_a_number_in_words() -> None:

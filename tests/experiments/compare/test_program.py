@@ -220,6 +220,15 @@ def test_an_optimizer_that_only_fails_stops_the_comparison(script, tmp_path, cap
     assert "every run of lion failed (exit code 1:" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("module", "source"), [("lion", ROOT), ("no_such", "no_such")])
+def test_a_python_that_lacks_a_module_is_told_with_the_remedy(
+    module, source, script, tmp_path, capsys
+):
+    (tmp_path / "train.py").write_text(f"{FOREIGN}if a.opt == 'lion': import {module}.rule\n")
+    assert compare.main(options(script)) == 2
+    assert f": pip install {source} into the Python that the" in capsys.readouterr().err
+
+
 def test_a_run_that_fails_once_is_tried_again(script, tmp_path):
     flaky = "import os, sys\nif not os.path.exists('x'): open('x', 'w'); sys.exit(1)\n" + FOREIGN
     (tmp_path / "train.py").write_text(flaky)

@@ -86,9 +86,16 @@ def test_what_a_source_does_not_honour_is_refused_in_one_line(source, key):
 
 def test_the_message_names_what_the_source_heeds_and_the_default():
     with pytest.raises(
-        ConfigError, match=r"heeds horizontal_flip.*leave task.crop_scale_min at 0.08"
+        ConfigError, match=r"heeds horizontal_flip.*: set task.crop_scale_min=0.08$"
     ):
         refuse_ignored(ImageTaskConfig(crop_scale_min=0.5), InMemoryImages.honours, "digits", OWN)
+
+
+def test_all_that_does_nothing_is_named_at_once():
+    page = ImageTaskConfig(max_shift=1.0, max_rotation=0.2, max_zoom=0.12)
+    remedy = r"set task.max_shift=0.0 task.max_rotation=0.0 task.max_zoom=0.0$"
+    with pytest.raises(ConfigError, match=remedy):
+        refuse_ignored(page, ImageFiles.honours, "mine", OWN)
 
 
 def test_a_magnitude_without_layers_does_nothing():

@@ -68,6 +68,19 @@ def test_split_prefers_its_own_name(tmp_path):
     assert find_split(str(tmp_path), "val").name == "val"
 
 
+def test_class_folders_without_splits_are_told_how_to_be_read(tmp_path):
+    for name in ("b", "a", ".hidden"):
+        (tmp_path / name).mkdir()
+    remedy = (
+        r"if a, b, \.\.\. are its classes, data.train_split=\. takes them, and data.num_holdout"
+    )
+    with pytest.raises(DataMissing, match=remedy):
+        check_section(imagenet(root=str(tmp_path), name="mine"))
+    (tmp_path / "val").mkdir()  # a split is there: another is missing
+    with pytest.raises(DataMissing, match=r"\(tried train, training\); set data.root"):
+        check_section(imagenet(root=str(tmp_path), name="mine"))
+
+
 def test_expand_range():
     assert expand_range("a-{08..11}.tar") == ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]
     assert expand_range("{0..1}{2..3}") == ["02", "03", "12", "13"]

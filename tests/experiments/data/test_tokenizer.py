@@ -63,6 +63,15 @@ def test_the_script_makes_what_a_run_takes(
     assert "error: no tokenizer of 32000 pieces" in capsys.readouterr().err
 
 
+def test_a_size_that_the_text_cannot_give_is_told_with_one_that_it_can() -> None:
+    with pytest.raises(UserError, match=r"give (\d+) at most, so take that or less$") as error:
+        train_sentencepiece(iter(texts.DOCUMENTS * 4), 30_000)
+    most = int(str(error.value).split(" at most")[0].rsplit(" ", 1)[1])
+    train_sentencepiece(iter(texts.DOCUMENTS * 4), most)
+    with pytest.raises(UserError, match=r"letters alone need (\d+), so take more$"):
+        train_sentencepiece(iter(texts.DOCUMENTS * 4), 60)
+
+
 def test_a_tokenizer_is_known_by_its_hash(tmp_path: Path) -> None:
     given = texts.save(texts.bpe(), tmp_path)
     path, digest = given["tokenizer_file"], given["tokenizer_sha256"]

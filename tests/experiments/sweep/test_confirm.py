@@ -12,6 +12,7 @@ import tiny
 
 from experiments.config import UserError
 from experiments.identity import run_id
+from experiments.sweep import __main__ as script
 from experiments.sweep import results
 from experiments.sweep.confirm import confirm
 from experiments.sweep.manifest import Cell, Sweep
@@ -51,6 +52,22 @@ def test_each_pick_gets_every_fresh_seed_and_nothing_else(tuned: Sweep) -> None:
     assert "on an edge of what was tried" in fresh.manifest["about"], "two rates: both are edges"
     again = confirm(tuned, [100, 101, 102])
     assert [c.run_id for c in again.cells] == [c.run_id for c in fresh.cells]
+
+
+def test_picks_of_a_sweep_that_is_not_done_are_confirmed_with_a_warning(
+    tuned: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(script, "find", lambda name: tuned)
+    monkeypatch.setattr(script.command, "launch", lambda *_: 0)
+    assert script.main(["confirm", "x", "--seeds", "100"]) == 0
+    assert "Beware" not in capsys.readouterr().out
+    states = dict(tuned.states())
+    states[tuned.cells[0].run_id] = "interrupted"
+    monkeypatch.setattr(Sweep, "states", lambda sweep: states if sweep is tuned else {})
+    monkeypatch.setattr(script.report, "show", lambda *_, **__: None)
+    assert script.main(["confirm", "x", "--seeds", "100"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("Beware: 1 of 16 cells of ") and f"resume {tuned.name}" in said
 
 
 def test_a_confirmed_cell_is_the_run_that_the_command_line_would_make(tuned: Sweep) -> None:
