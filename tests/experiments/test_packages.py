@@ -5,14 +5,59 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from experiments import packages
 from experiments.build import build, locate
 from experiments.config import ConfigError, UserError
 from experiments.packages import OPTIONAL, need, remedy
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # what pytest brings there
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
+
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "pyproject.toml").read_text()
+PROJECT = tomllib.loads(TEXT)["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+PINS = ("requirements.txt", "requirements-dev.txt")
+
+
+def bounds() -> dict[str, list[Requirement]]:
+    """Name of a package -> its bounds, of the core and of every extra that asks for it."""
+    found: dict[str, list[Requirement]] = {}
+    for asked in (PROJECT["dependencies"], *EXTRAS.values()):
+        for requirement in map(Requirement, asked):
+            found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    del found[PROJECT["name"]]  # extras that take in others
+    return found
+
+
+def pins() -> list[Requirement]:
+    lines = [line for file in PINS for line in (ROOT / file).read_text().splitlines()]
+    return [Requirement(line) for line in lines if line and line[0] not in "#-"]
+
+
+def test_the_core_and_every_extra_ask_for_the_same_versions_of_a_package():
+    asked = {name: {str(each.specifier) for each in all_} for name, all_ in bounds().items()}
+    assert {name: texts for name, texts in asked.items() if len(texts) > 1} == {}
+
+
+@pytest.mark.parametrize("pin", pins(), ids=str)
+def test_what_is_pinned_is_within_the_bounds(pin: Requirement):
+    """Of every Python and machine: a fresh environment is one that pyproject.toml takes."""
+    [version] = [each.version for each in pin.specifier if each.operator == "=="]
+    for bound in bounds().get(canonicalize_name(pin.name), []):
+        assert bound.specifier.contains(version, prereleases=True)
+
+
+def test_packages_that_an_extra_takes_are_tried():
+    """All but those that make test leaves out: other optimizers to compare with, and Ray."""
+    untried = {Requirement(each).name for extra in ("peers", "ray") for each in EXTRAS[extra]}
+    pinned = {canonicalize_name(pin.name) for pin in pins()}
+    assert set(bounds()) - pinned == {canonicalize_name(name) for name in untried}
 
 
 def test_remedies_are_requirements_of_the_package():
