@@ -22,6 +22,14 @@ ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "pyproject.toml").read_text()
 PROJECT = tomllib.loads(TEXT)["project"]
 EXTRAS = PROJECT["optional-dependencies"]
+ROOMS = ("lion", "experiments")
+DISTRIBUTIONS = {"hydra": "hydra-core", "yaml": "pyyaml", "PIL": "pillow", "IPython": "ipython"}
+"""What is imported -> what is installed, where the names differ by more than punctuation."""
+IMPORT = re.compile(
+    r"^ *(?:import (?=[\w.]+(?: as \w+| *#.*)?$)|from (?=[\w.]+ import ))(\w+)", re.M
+)
+WITH_OTHERS = {"triton", "ipython"}
+"""Of torch's own version; only within a notebook, which it shows."""
 PINS = ("requirements.txt", "requirements-dev.txt")
 
 
@@ -38,6 +46,19 @@ def bounds() -> dict[str, list[Requirement]]:
 def pins() -> list[Requirement]:
     lines = [line for file in PINS for line in (ROOT / file).read_text().splitlines()]
     return [Requirement(line) for line in lines if line and line[0] not in "#-"]
+
+
+def imported() -> set[str]:
+    """Whose modules the packages import, wherever in a file."""
+    files = [ROOT / "run.py", *(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))]
+    named = {top for file in files for top in IMPORT.findall(file.read_text())}
+    return {DISTRIBUTIONS.get(top, top) for top in named - sys.stdlib_module_names}
+
+
+def test_what_is_imported_has_a_bound_of_its_own():
+    """Other packages bring it, of versions that suit them."""
+    found = {canonicalize_name(name) for name in imported()} - {"run", *ROOMS}
+    assert found - set(bounds()) == WITH_OTHERS
 
 
 def test_the_core_and_every_extra_ask_for_the_same_versions_of_a_package():
