@@ -124,5 +124,5 @@ def test_errors_of_other_kinds_have_no_remedy():
 def test_what_is_needed_hours_later_is_said_at_the_start(monkeypatch: pytest.MonkeyPatch):
     need("torchmetrics", "distances")
     monkeypatch.setattr(packages, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="^distances: pip install 'torchmetrics>=1.6'$"):
+    with pytest.raises(UserError, match="^distances: pip install 'torchmetrics>=1.8'$"):
         need("torchmetrics", "distances")
