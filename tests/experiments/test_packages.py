@@ -51,8 +51,8 @@ def pins() -> list[Requirement]:
 def imported() -> set[str]:
     """Whose modules the packages import, wherever in a file."""
     files = [ROOT / "run.py", *(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))]
-    named = {top for file in files for top in IMPORT.findall(file.read_text())}
-    return {DISTRIBUTIONS.get(top, top) for top in named - sys.stdlib_module_names}
+    named = {top[1] for file in files for top in IMPORT.finditer(file.read_text())}
+    return {DISTRIBUTIONS.get(str(top), str(top)) for top in named - sys.stdlib_module_names}
 
 
 def test_what_is_imported_has_a_bound_of_its_own():
