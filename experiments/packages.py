@@ -20,9 +20,9 @@ OPTIONAL = {
     "sklearn": "scikit-learn>=1.4",
     "submitit": "submitit>=1.5",
     "tensorboard": "tensorboard>=2.16",
-    "tokenizers": "tokenizers>=0.22",
-    "torch_fidelity": "torch-fidelity>=0.3",
-    "torchmetrics": "torchmetrics>=1.6",
+    "tokenizers": "tokenizers>=0.23.1",
+    "torch_fidelity": "torch-fidelity>=0.4",
+    "torchmetrics": "torchmetrics>=1.8",
     "transformers": "transformers>=5.20,<6",
     "wandb": "wandb>=0.18",
 }

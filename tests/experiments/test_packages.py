@@ -5,14 +5,80 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from experiments import packages
 from experiments.build import build, locate
 from experiments.config import ConfigError, UserError
 from experiments.packages import OPTIONAL, need, remedy
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # what pytest brings there
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
+
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "pyproject.toml").read_text()
+PROJECT = tomllib.loads(TEXT)["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+ROOMS = ("lion", "experiments")
+DISTRIBUTIONS = {"hydra": "hydra-core", "yaml": "pyyaml", "PIL": "pillow", "IPython": "ipython"}
+"""What is imported -> what is installed, where the names differ by more than punctuation."""
+IMPORT = re.compile(
+    r"^ *(?:import (?=[\w.]+(?: as \w+| *#.*)?$)|from (?=[\w.]+ import ))(\w+)", re.M
+)
+WITH_OTHERS = {"triton", "ipython"}
+"""Of torch's own version; only within a notebook, which it shows."""
+PINS = ("requirements.txt", "requirements-dev.txt")
+
+
+def bounds() -> dict[str, list[Requirement]]:
+    """Name of a package -> its bounds, of the core and of every extra that asks for it."""
+    found: dict[str, list[Requirement]] = {}
+    for asked in (PROJECT["dependencies"], *EXTRAS.values()):
+        for requirement in map(Requirement, asked):
+            found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    del found[PROJECT["name"]]  # extras that take in others
+    return found
+
+
+def pins() -> list[Requirement]:
+    lines = [line for file in PINS for line in (ROOT / file).read_text().splitlines()]
+    return [Requirement(line) for line in lines if line and line[0] not in "#-"]
+
+
+def imported() -> set[str]:
+    """Whose modules the packages import, wherever in a file."""
+    files = [ROOT / "run.py", *(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))]
+    named = {top[1] for file in files for top in IMPORT.finditer(file.read_text())}
+    return {DISTRIBUTIONS.get(str(top), str(top)) for top in named - sys.stdlib_module_names}
+
+
+def test_what_is_imported_has_a_bound_of_its_own():
+    """Other packages bring it, of versions that suit them."""
+    found = {canonicalize_name(name) for name in imported()} - {"run", *ROOMS}
+    assert found - set(bounds()) == WITH_OTHERS
+
+
+def test_the_core_and_every_extra_ask_for_the_same_versions_of_a_package():
+    asked = {name: {str(each.specifier) for each in all_} for name, all_ in bounds().items()}
+    assert {name: texts for name, texts in asked.items() if len(texts) > 1} == {}
+
+
+@pytest.mark.parametrize("pin", pins(), ids=str)
+def test_what_is_pinned_is_within_the_bounds(pin: Requirement):
+    """Of every Python and machine: a fresh environment is one that pyproject.toml takes."""
+    [version] = [each.version for each in pin.specifier if each.operator == "=="]
+    for bound in bounds().get(canonicalize_name(pin.name), []):
+        assert bound.specifier.contains(version, prereleases=True)
+
+
+def test_packages_that_an_extra_takes_are_tried():
+    """All but those that make test leaves out: other optimizers to compare with, and Ray."""
+    untried = {Requirement(each).name for extra in ("peers", "ray") for each in EXTRAS[extra]}
+    pinned = {canonicalize_name(pin.name) for pin in pins()}
+    assert set(bounds()) - pinned == {canonicalize_name(name) for name in untried}
 
 
 def test_remedies_are_requirements_of_the_package():
@@ -58,5 +124,5 @@ def test_errors_of_other_kinds_have_no_remedy():
 def test_what_is_needed_hours_later_is_said_at_the_start(monkeypatch: pytest.MonkeyPatch):
     need("torchmetrics", "distances")
     monkeypatch.setattr(packages, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="^distances: pip install 'torchmetrics>=1.6'$"):
+    with pytest.raises(UserError, match="^distances: pip install 'torchmetrics>=1.8'$"):
         need("torchmetrics", "distances")
