@@ -107,7 +107,8 @@ def block(results: Path) -> str:
     parts = []
     for name in ("adamw", "lion"):
         mine = found[found.against == name]
-        heads = ["proxy", f"{name_of(name)}, tuned", *(f"lr / {r:g}, minus it" for r in ratios)]
+        tuned = f"{name_of(name)}, tuned"
+        heads = ["proxy", tuned, *(f"carried, lr / {r:g}, minus it" for r in ratios)]
         rows = [_row(str(page), part, ratios) for page, part in mine.groupby("experiment")]
         parts.append(table([*heads, "n"], rows))
     return "\n\n".join(parts)

@@ -103,3 +103,51 @@ def test_an_arm_that_diverged_is_said_and_bounds_nothing(tmp_path: Path) -> None
     assert set(carried_over.comparisons(tmp_path).verdict) == {"diverged"}
     assert "–, diverged" in carried_over.block(tmp_path)
     assert carried_over.block(tmp_path / "nothing") == carried_over.NO_STUDY
+
+
+# --- the committed study -------------------------------------------------------------------------
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def picks(page: str) -> dict[str, tuple[float, float]]:
+    """Learning rate and weight decay of each optimizer in the study that had tuned it."""
+    if page == "vit_proxy":
+        tuned = pd.read_csv(ROOT / "results/studies/vit_proxy/heatmap/runs.csv")
+        means = tuned.groupby(["optimizer", "lr", "weight_decay"]).val.mean()
+        return {name: means[name].idxmax() for name in ("adamw", "lion")}
+    study = "stronger_fresh" if page == "vit_signals_proxy" else "fresh"
+    fresh = pd.read_csv(ROOT / f"results/studies/{page}/{study}/runs.csv")
+    if page == "vit_signals_proxy":
+        fresh = fresh[fresh.test.notna() & ~fresh.command.str.contains("label_noise=0.2")]
+    found = fresh.groupby("optimizer")[["lr", "weight_decay"]].agg(lambda x: x.unique().tolist())
+    return {name: tuple(x[0] for x in found.loc[name]) for name in ("adamw", "lion")}
+
+
+def test_the_settings_are_the_picks_of_the_studies_and_what_is_said_of_them() -> None:
+    ratios, products = [], []
+    for path in sorted((ROOT / "results/studies").glob("*/carried_over/runs.csv")):
+        table = carried_over.arms(pd.read_csv(path))
+        page = str(table.experiment.iloc[0])
+        own = {"adamw": table[table.optimizer == "adamw"], "lion": table[table.ratio == 0]}
+        for name, pick in picks(page).items():
+            assert (own[name].lr.iloc[0], own[name].weight_decay.iloc[0]) == pytest.approx(pick)
+        one = {name: rows.iloc[0] for name, rows in own.items()}
+        ratios.append(one["adamw"].lr / one["lion"].lr)
+        products.append(
+            one["lion"].lr * one["lion"].weight_decay / one["adamw"].lr / one["adamw"].weight_decay
+        )
+        assert set(table.ratio.dropna()) == {0.0, 3.0, 5.5, 10.0}
+        assert set(table.groupby("ratio", dropna=False).seed.nunique()) == {8}
+    said = " ".join((ROOT / "RESULTS.md").read_text().split())
+    assert (min(ratios), max(ratios)) == pytest.approx((1, 2.5))
+    assert (round(min(products)), round(max(products))) == (3, 12)
+    assert "only 1 to 2.5 times smaller than AdamW's, and 3 to 12 times its learning rate" in said
+    found = carried_over.comparisons(ROOT / "results")
+    verdicts = found[found.against == "adamw"].pivot(
+        index="experiment", columns="ratio", values="verdict"
+    )
+    assert set(verdicts[10.0]) == {"worse"} and len(verdicts) == 4
+    assert set(verdicts.loc[["lm_proxy", "mlm_proxy"]].to_numpy().ravel()) == {"worse"}
+    vits = verdicts.loc[["vit_proxy", "vit_signals_proxy"], [3.0, 5.5]]
+    assert vits.to_numpy().tolist() == [["inconclusive", "inconclusive"], ["better", "better"]]
