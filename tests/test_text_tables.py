@@ -184,7 +184,7 @@ def test_typed_times_of_sweeps_are_those_of_the_benchmark() -> None:
 
 def test_the_price_of_a_comparison_is_what_the_code_says() -> None:
     text = (ROOT / "README.md").read_text()
-    rows = re.findall(r"\| ([\d.]+) sd .*?\| `--budget (\d+)`.*?\| (\d+) \| (\d+) % \|", text)
+    rows = re.findall(r"\| (?:`--effect )?([\d.]+) ?sd.*?\| (\d+) \| (\d+) \| (\d+) % \|", text)
     assert len(rows) == 5
     for effect, budget, runs, found in ((float(e), int(b), int(r), int(f)) for e, b, r, f in rows):
         assert cost.CHEAPEST[effect] == budget and cost.num_runs(budget, effect)[0] == runs
