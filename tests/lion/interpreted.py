@@ -41,13 +41,13 @@ def patch_once(patch_builtin, is_builtin):
     """Triton's patching of its language, left out where a call within a kernel finds it done."""
     examples = {}
 
-    def patch(package, builder, scope):
+    def patch(package, builder, *scope):  # Triton 3.5 gives none
         if package not in examples:
             names = [name for name in dir(package) if is_builtin(getattr(package, name))]
             examples[package] = names[0] if names else None
         example = examples[package]
         if example and is_builtin(getattr(package, example)):
-            patch_builtin(package, builder, scope)
+            patch_builtin(package, builder, *scope)
 
     return patch
 
