@@ -37,8 +37,10 @@ from experiments.sweep.submitting import (
     submitting,
 )
 
-POLL_SECONDS = 2.0
+_ROOT = Path(__file__).resolve().parent.parent.parent
 SENT = "arrays.json"
+"""What was sent for a sweep, beside the logs."""
+POLL_SECONDS = 2.0
 LOOKS = 5
 """At the ledger, for each time that SLURM is asked for its queue."""
 EARLY_SECONDS = 60
@@ -81,11 +83,9 @@ def launch(
     num_processes = max(sweep.config(cell).launch.num_processes for cell in missing)
     folder = path.resolve() / "slurm"
     arrays = _still_there(folder, name := f"sweep-{sweep.name}")
-    count = min(num_workers, len(missing)) - sum(arrays.values())
-    if count <= 0:
+    if (count := min(num_workers, len(missing)) - sum(arrays.values())) <= 0:
         return _watch(sweep, list(arrays), num_workers, folder) if wait else 0
     executor = submitit.SlurmExecutor(folder=folder / "%j", max_num_timeout=MAX_TIMEOUTS)
-    root = Path(__file__).resolve().parent.parent.parent
     options: dict[str, Any] = {
         "job_name": name,
         "time": timeout_min,
@@ -95,7 +95,7 @@ def launch(
         "partition": partition,
         "account": account,
         "mem": f"{round(mem_gb * 1024)}M" if mem_gb else None,
-        "setup": [*setup, import_from(root)],
+        "setup": [*setup, import_from(_ROOT)],
         "srun_args": [f"--cpus-per-task={cpus_per_task}"],
         "additional_parameters": sbatch_options(extra or {}),
     }
