@@ -143,8 +143,8 @@ def test_the_settings_are_the_picks_of_the_studies_and_what_is_said_of_them() ->
     assert (min(ratios), max(ratios)) == pytest.approx((1, 2.5))
     assert (round(min(products)), round(max(products))) == (3, 12)
     assert (
-        "are only 1 to 2.5 times smaller than AdamW's, and their learning rate × weight decay is 3 to "
-        "12 times as large"
+        "are only 1 to 2.5 times smaller than AdamW's, and their learning rate × weight decay is "
+        "3 to 12 times as large"
     ) in said
     found = carried_over.comparisons(ROOT / "results")
     verdicts = found[found.against == "adamw"].pivot(
