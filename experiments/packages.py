@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 
 from experiments.config import UserError
 
+PROJECT = "lion-experiments"
+"""The distribution that pip installs."""
 OPTIONAL = {
     "accelerate": "accelerate>=1.10",
     "datasets": "datasets>=3",
@@ -51,3 +54,14 @@ def remedy(error: BaseException | None) -> str:
             return f"pip install '{found}'" if found else ""
         error = error.__cause__
     return ""
+
+
+def installable(package: str) -> str:
+    """What to give to pip for a package that a program lacks: this suite is on no index."""
+    from importlib.metadata import packages_distributions  # slow to import
+
+    root = Path(__file__).resolve().parents[1]
+    if (root / "pyproject.toml").is_file():
+        return str(root) if (root / package / "__init__.py").is_file() else package
+    ours = PROJECT in packages_distributions().get(package, ())
+    return f"a checkout of {PROJECT}" if ours else package

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.launch import LAUNCHER_VARIABLE
+from experiments.packages import PROJECT
 
 if TYPE_CHECKING:
     from experiments.distributed import World
 
-PROJECT = "lion-experiments"
 CODE = ("lion/", "experiments/", "run.py,")
-"""The distribution that pip installs, and how its files begin in pip's list."""
+"""How the files of `PROJECT` begin in pip's list."""
 
 
 def surroundings(world: World, together: int = 1) -> dict[str, Any]:

@@ -129,6 +129,7 @@ STANDARD_LIBRARY_ONLY = (
     "experiments.rounded",
     "experiments.data.locate",
     "experiments.data.image_paths",
+    "experiments.data.shard_paths",
     "experiments.data.bundled_paths",
 )
 LION_MAY_USE = {"torch", "lion", "triton"}  # Triton comes with torch, and is optional

@@ -17,17 +17,13 @@ from typing import Any
 import pandas as pd
 
 from experiments.analysis import confirmed
-from experiments.analysis.drawing.names import name_of
-from experiments.analysis.markdown import NO_STUDY, mean, table
 from experiments.analysis.statistics.difference import of_pairs
 from experiments.analysis.studies import read_study
-from experiments.analysis.text_confirmed import gain
 from experiments.headline import of_table
 from experiments.store import UserError
 
 STUDY = "carried_over"
 TOLERANCE = 0.01  # of lr x weight decay, which is rounded to four digits in the runs
-WORDS = {"better": "ahead", "worse": "behind", "inconclusive": "not shown", "diverged": "diverged"}
 
 
 def arms(runs: pd.DataFrame) -> pd.DataFrame:
@@ -96,29 +92,3 @@ def _judged(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, Any]:
     found = of_pairs(pairs, resolution=step, better=of_table(both).better)
     row |= {**confirmed.numbers(found), "n": found.n, "p_holm": found.p_t}
     return row | {"verdict": found.verdict}
-
-
-def block(results: Path) -> str:
-    """Two tables for RESULTS.md: against AdamW as tuned, and against Lion as tuned."""
-    found = comparisons(results)
-    if found.empty:
-        return NO_STUDY
-    ratios = sorted(set(found.ratio))
-    parts = []
-    for name in ("adamw", "lion"):
-        mine = found[found.against == name]
-        tuned = f"{name_of(name)}, tuned"
-        heads = ["proxy", tuned, *(f"carried, lr / {r:g}, minus it" for r in ratios)]
-        rows = [_row(str(page), part, ratios) for page, part in mine.groupby("experiment")]
-        parts.append(table([*heads, "n"], rows))
-    return "\n\n".join(parts)
-
-
-def _row(page: str, part: pd.DataFrame, ratios: list[float]) -> tuple[str, ...]:
-    first = next(part.itertuples())
-    digits = int(first.digits)
-    row = [f"`{page}`, {first.unit}", mean(first.theirs_mean, first.theirs_error, digits)]
-    for ratio in ratios:
-        items = list(part[part.ratio == ratio].itertuples())
-        row.append(f"{gain(items[0], digits)}, {WORDS[items[0].verdict]}" if items else "–")
-    return (*row, str(int(part.n.max())))

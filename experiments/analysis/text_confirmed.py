@@ -62,12 +62,13 @@ def verdict(item: Any, words: Mapping[str, str] = SAID) -> str:
     return said
 
 
-def of_all(found: pd.DataFrame, name: Callable[[Any], str]) -> str:
+def of_all(found: pd.DataFrame, name: Callable[[Any], str], about: str = "") -> str:
     """What the intervals of the optimizers, which tables give uncorrected, show once corrected.
 
     Args:
         found: `confirmed.corrected`: what is corrected together.
         name: Of a row, for the sentence.
+        about: What the sentence begins with, before a colon.
 
     Returns:
         Nothing for one question, or where no interval of the optimizers tells two apart.
@@ -78,7 +79,8 @@ def of_all(found: pd.DataFrame, name: Callable[[Any], str]) -> str:
     lost = [name(row) for row in found[is_shown & ~(wide_p(found) < ALPHA)].itertuples()]
     total = int(is_shown.sum())
     left = f"{total - len(lost)} of {total}, without {', '.join(lost)}" if lost else "the same"
+    begin = f"{about}: the" if about else "The"
     return (
-        "The intervals with the luck of tuning are not corrected for their number; corrected "
+        f"{begin} intervals with the luck of tuning are not corrected for their number; corrected "
         f"(Holm) they would show {left}."
     )

@@ -29,11 +29,11 @@ def of_discovered(results: Path) -> str:
         f"{' and '.join(_judged(cells, arm) for arm in discovered.ARMS)} questions."
     )
     for arm, called in discovered.ARMS.items():
-        if more := of_all(cells[cells.arm == arm], lambda cell: f"`{cell.experiment}`"):
-            said.append(f"Of the {called}: {more[0].lower()}{more[1:]}")
+        mine = cells[cells.arm == arm]
+        said.append(of_all(mine, lambda cell: f"`{cell.experiment}`", f"Of the {called}"))
     if missing := [f"`{name}`" for name in discovered.PAGES if name not in set(cells.experiment)]:
         said.append(f"Not run yet: {', '.join(missing)}.")
-    return "\n\n".join(said)
+    return "\n\n".join(filter(None, said))
 
 
 def _judged(cells: pd.DataFrame, arm: str) -> str:

@@ -31,9 +31,9 @@ def compared(results: Path) -> str:
         parts.append(f"Not run yet: {', '.join(missing)}.")
     for name in THEIRS:
         mine = found[found.theirs == name]
-        if more := of_all(mine, lambda r: f"{name_of(r.ours)} on `{r.experiment}`"):
-            parts.append(f"Against {name_of(name)}: {more[0].lower()}{more[1:]}")
-    return "\n\n".join([*parts, _how(picks, found)])
+        about = f"Against {name_of(name)}"
+        parts.append(of_all(mine, lambda r: f"{name_of(r.ours)} on `{r.experiment}`", about))
+    return "\n\n".join(filter(None, [*parts, _how(picks, found)]))
 
 
 def _page(page: str, picks: pd.DataFrame, found: pd.DataFrame) -> str:

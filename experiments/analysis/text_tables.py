@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.analysis import carried_over, sources, text_ties, tuned
+from experiments.analysis import sources, text_carried_over, text_ties, tuned
 from experiments.analysis.drawing.names import name_of
 from experiments.analysis.markdown import NO_STUDY, SAID, interval, table, test_mean
 from experiments.analysis.sources import RESULTS, proxies, study
@@ -238,7 +238,7 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "flatness_signals": flatness_signals,
     "sharded": sharded,
     "runs": run_table,
-    "carried_over": carried_over.block,
+    "carried_over": text_carried_over.block,
     **FAMILY_BLOCKS,
     **BIG_VISION_BLOCKS,
     **SEARCH_BLOCKS,

@@ -20,15 +20,14 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
-from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 from experiments.compare.asking import Answer, Ask
 from experiments.config import UserError
 from experiments.files import cannot_lock, replacing
+from experiments.packages import installable
 from experiments.store import now, read_json, write_json
-from experiments.surroundings import PROJECT
 
 NUM_FAILURES_AT_FIRST = 3
 """An optimizer whose first runs all fail, at least so many, is not compared but mended."""
@@ -288,14 +287,5 @@ def _remedy(message: str) -> str:
     missing = re.search(r"No module named '(\w+)", message)
     if not missing:
         return "mend it"
-    what = _installable(missing[1])
+    what = installable(missing[1])
     return f"pip install {what} into the Python that the command calls, or call another there"
-
-
-def _installable(package: str) -> str:
-    """What to give to pip for a package that a program lacks: this suite is on no index."""
-    root = Path(__file__).resolve().parents[2]
-    if (root / "pyproject.toml").is_file():
-        return str(root) if (root / package / "__init__.py").is_file() else package
-    ours = PROJECT in packages_distributions().get(package, ())
-    return f"a checkout of {PROJECT}" if ours else package

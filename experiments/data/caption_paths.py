@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import ConfigError
-from experiments.data.image_paths import find_shards
 from experiments.data.locate import DataMissing, Rule, check_values, exists, expanded
+from experiments.data.shard_paths import find_shards
 
 RULES = {
     "name": Rule(str),

@@ -21,11 +21,11 @@ from experiments.data.captioned_images import Captioned, CaptionedImages
 from experiments.data.fingerprint import of_pairs
 from experiments.data.image_archives import ArchiveImages
 from experiments.data.image_loading import ImageBatches, Request, load
-from experiments.data.image_paths import find_shards
 from experiments.data.image_transforms import Transform, eval_transform, flip_transform
 from experiments.data.locate import check_values, expanded
 from experiments.data.order import BatchPlan
 from experiments.data.pair_shards import ShardCaptions, open_pairs
+from experiments.data.shard_paths import find_shards
 from experiments.settings.image import ImageTaskConfig
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from experiments.config import ConfigError, UserError
-from experiments.data.image_paths import synonyms
+from experiments.data.image_names import synonyms
 from experiments.data.locate import DataMissing
 
 
@@ -108,12 +108,19 @@ def _load(source: str, split: str, cache_dir: str | None) -> Any:
 
 
 def row_in_both(source: str, splits: tuple[str, str], cache_dir: str | None) -> str:
-    """The first row that two slices share, as `train[:80%]` and `train[75%:]`; "" if none."""
+    """The first row that two slices share, as `train[:80%]` and `train[75%:]`; "" if none.
+
+    Raises:
+        ConfigError: one that datasets does not understand.
+    """
     import datasets
 
     infos = datasets.load_dataset(source, split=splits[0], cache_dir=cache_dir).info.splits or {}
     sizes = {name: info.num_examples for name, info in infos.items()}
-    slices = [datasets.ReadInstruction.from_spec(split).to_absolute(sizes) for split in splits]
+    try:
+        slices = [datasets.ReadInstruction.from_spec(split).to_absolute(sizes) for split in splits]
+    except ValueError as error:
+        raise ConfigError(f"{source} has no split as {' or '.join(splits)}: {error}") from error
     for one in slices[0]:
         for other in slices[1]:
             first = max(one.from_, other.from_)

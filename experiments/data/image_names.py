@@ -9,6 +9,11 @@ IMAGE_SUFFIXES = (
     *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "dib", "gif", "tif", "tiff"),
     *("ppm", "pgm", "pbm"),
 )
+SYNONYMS = (
+    ("train", "training"),
+    ("validation", "val", "valid", "eval", "evaluation"),
+)
+"""Names that a split goes by."""
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
 
 
@@ -53,3 +58,14 @@ def compressed_tars(names: Collection[str]) -> dict[str, str]:
         if suffix and (plain := f"{name[: -len(suffix)]}.tar") not in names:
             found[name] = plain
     return found
+
+
+def compressed(path: object) -> str:
+    """What is wrong with such a file."""
+    return f"{path} is compressed, but images are read at their places: decompress it"
+
+
+def synonyms(split: str) -> list[str]:
+    """Names under which a split is looked for, the given one first."""
+    group = next((names for names in SYNONYMS if split in names), ())
+    return [split, *(name for name in group if name != split)]

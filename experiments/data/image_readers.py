@@ -18,15 +18,10 @@ from experiments.config import ConfigError
 from experiments.data.hugging_face import HuggingFaceImages
 from experiments.data.image_archives import open_class_tars, open_shards
 from experiments.data.image_folders import FolderImages
-from experiments.data.image_names import compressed_tars, is_hidden, is_image
-from experiments.data.image_paths import (
-    find_shards,
-    find_split,
-    hfds_path,
-    reader_kind,
-    synonyms,
-)
+from experiments.data.image_names import compressed_tars, is_hidden, is_image, synonyms
+from experiments.data.image_paths import find_split, hfds_path, reader_kind
 from experiments.data.locate import DataMissing
+from experiments.data.shard_paths import find_shards
 
 
 class LabelledImages(Protocol):

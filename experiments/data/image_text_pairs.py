@@ -20,7 +20,6 @@ from experiments.data.captioned_images import Listed
 from experiments.data.captioned_sets import CaptionedSet, Pairs
 from experiments.data.fingerprint import of_pairs
 from experiments.data.image_loading import ImageBatches, load
-from experiments.data.image_paths import find_shards
 from experiments.data.image_transforms import eval_transform, flip_transform
 from experiments.data.karpathy import KarpathyCaptions, read_split
 from experiments.data.loading_processes import num_loading
@@ -28,6 +27,7 @@ from experiments.data.locate import expanded
 from experiments.data.order import BatchPlan
 from experiments.data.pair_paths import PAIRS, check_splits
 from experiments.data.pair_shards import open_pairs
+from experiments.data.shard_paths import find_shards
 from experiments.data.tokenizer import open_tokenizer
 from experiments.ranges import check_all
 

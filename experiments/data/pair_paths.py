@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import ConfigError
-from experiments.data.image_paths import find_shards
 from experiments.data.locate import DataMissing, expanded
+from experiments.data.shard_paths import find_shards
 from experiments.data.text_paths import TOKENIZER, check_tokenizer
 from experiments.ranges import NAME, PATH, Range, check_all, choice, count, optional
 

@@ -20,7 +20,7 @@ import run
 from experiments.config import RunConfig, UserError
 from experiments.data import locate
 from experiments.data.glue_paths import TASKS
-from experiments.data.image_paths import expand_range
+from experiments.data.shard_paths import expand_range
 from experiments.pages import proxy_of
 
 Compose = Callable[..., RunConfig]

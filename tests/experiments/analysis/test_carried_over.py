@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.analysis import carried_over
+from experiments.analysis import carried_over, text_carried_over
+from experiments.analysis.markdown import NO_STUDY
 from experiments.store import UserError
 
 SEEDS = range(200, 208)
@@ -78,7 +79,7 @@ def test_a_lower_loss_is_ahead_and_each_table_is_corrected_alone(tmp_path: Path)
     assert found.low["adamw", 3.0] == pytest.approx(
         gap.mean() - 2.3646 * gap.std() / np.sqrt(8), abs=1e-4
     )
-    text = carried_over.block(tmp_path)
+    text = text_carried_over.block(tmp_path)
     assert "| `lm_proxy`, nats | 1.7" in text and ", ahead |" in text and ", behind |" in text
 
 
@@ -101,8 +102,8 @@ def test_an_arm_that_diverged_is_said_and_bounds_nothing(tmp_path: Path) -> None
     ]  # fmt: skip
     write(tmp_path, table)
     assert set(carried_over.comparisons(tmp_path).verdict) == {"diverged"}
-    assert "–, diverged" in carried_over.block(tmp_path)
-    assert carried_over.block(tmp_path / "nothing") == carried_over.NO_STUDY
+    assert "–, diverged" in text_carried_over.block(tmp_path)
+    assert text_carried_over.block(tmp_path / "nothing") == NO_STUDY
 
 
 # --- the committed study -------------------------------------------------------------------------

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from experiments.config import ConfigError, UserError
-from experiments.data.image_paths import expand_range, find_shards, find_split, reader_kind
+from experiments.data.image_paths import find_split, reader_kind
 from experiments.data.locate import DataMissing, check_section
+from experiments.data.shard_paths import expand_range, find_shards
 
 TARGET = "experiments.data.image_files.ImageFiles"
 

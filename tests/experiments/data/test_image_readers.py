@@ -271,6 +271,9 @@ def test_hugging_face_parquet_folder(tmp_path, hugging_face):
     ):
         with pytest.raises(ConfigError, match=re.escape(f": {row} is trained on, too")):
             apart(train, held_out)
+    for wrong in ("train[:2", "nope[:2]", "train[:200%]"):
+        with pytest.raises(ConfigError, match=re.escape(f"no split as train or {wrong}: ")):
+            apart("train", wrong)
 
 
 def test_torchvision(tmp_path):
