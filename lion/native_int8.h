@@ -113,6 +113,13 @@ inline void store16(bf16* to, __m512 x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), bits);
 }
 
+// Where `moves`, `size` with the sign of c; else c.
+inline __m512 signed16(__m512 c, __mmask16 moves, __m512 sign, __m512 size) {
+  const auto bits = [](__m512 x) { return _mm512_castps_si512(x); };
+  return _mm512_castsi512_ps(
+      _mm512_mask_ternarylogic_epi32(bits(c), moves, bits(sign), bits(size), 0xEA));
+}
+
 template <class P, bool Compensated>
 uint32_t step_lanes(const Block<P>& b, int64_t end, const Rule& r) {
   const __m512 scale = _mm512_set1_ps(b.scale), sign = _mm512_set1_ps(-0.0f);
@@ -128,7 +135,7 @@ uint32_t step_lanes(const Block<P>& b, int64_t end, const Rule& r) {
     const __m512 grad = load16(b.g + i), param = load16(b.p + i);
     const __m512 c = _mm512_add_ps(_mm512_mul_ps(old, beta1), _mm512_mul_ps(grad, gain1));
     const __mmask16 moves = _mm512_cmp_ps_mask(c, _mm512_setzero_ps(), _CMP_NEQ_OQ);  // not 0 or NaN
-    const __m512 step = _mm512_mask_or_ps(c, moves, _mm512_and_ps(c, sign), lr);
+    const __m512 step = signed16(c, moves, sign, lr);
     if constexpr (Compensated) {
       const __m512 sum = _mm512_add_ps(param, load16(b.left + i));
       const __m512 next = _mm512_sub_ps(_mm512_mul_ps(sum, decay), step);
@@ -272,17 +279,32 @@ void code_lanes(const Block<P>&, int64_t, float) {}
 
 // --- one range of one tensor ---------------------------------------------------------------------
 
+template <class P>
+struct Stepped {  // a block that is still to be coded
+  Block<P> block;
+  int64_t size, ordinary;  // elements; whole vectors of finite ones
+  float inverse;           // of the scale
+
+  void code() const {
+    code_lanes(block, ordinary, inverse);
+    code_elements(block, ordinary, size, inverse);
+  }
+};
+
+// A block is coded after the next one's step, under which its maximum and divisions are found.
 template <class P, bool Compensated = false>
 void run_int8(const Job& job, int64_t begin, int64_t end, const Rule& rule) {
-  alignas(64) float fresh[BLOCK];
-  for (int64_t at = begin; at < end; at += BLOCK) {
+  alignas(64) float fresh[2][BLOCK];
+  Stepped<P> last{};
+  int turn = 0;
+  for (int64_t at = begin; at < end; at += BLOCK, turn ^= 1) {
     const int64_t size = std::min(BLOCK, end - at), whole = size / LANES * LANES;
     float& scale = job.scale[at / BLOCK];
     const Block<P> block{static_cast<P*>(job.param) + at,
                          static_cast<const P*>(job.grad) + at,
                          static_cast<int8_t*>(job.momentum) + at,
                          Compensated ? static_cast<P*>(job.residual) + at : nullptr,
-                         fresh,
+                         fresh[turn],
                          scale};
     uint32_t max_bits = std::max(step_lanes<P, Compensated>(block, whole, rule),
                                  step_elements<P, Compensated>(block, whole, size, rule));
@@ -293,9 +315,10 @@ void run_int8(const Job& job, int64_t begin, int64_t end, const Rule& rule) {
     const bool empty = absmax < MIN_ABSMAX;
     scale = empty ? 0.0f : absmax / 127.0f;
     const float inverse = empty ? 0.0f : 127.0f / absmax;
-    code_lanes(block, ordinary, inverse);
-    code_elements(block, ordinary, size, inverse);
+    last.code();
+    last = {block, size, ordinary, inverse};
   }
+  last.code();
 }
 
 }  // namespace
