@@ -4,7 +4,8 @@
 // so the fraction decides up or down by a hash of the value: unbiased, and the same on every path,
 // thread count and resume. A block is stepped in two passes: the first steps and finds the largest
 // momentum, the second makes the codes. Both are there for any machine, and by hand for AVX-512 and
-// AVX2, which take whole vectors and leave the ends of tensors and numbers that are not finite.
+// AVX2, which take whole vectors and leave the ends of tensors, and blocks with numbers that are not
+// finite.
 
 #include <algorithm>
 
@@ -78,11 +79,25 @@ void code_elements(const Block<P>& b, int64_t begin, int64_t end, float inverse)
   }
 }
 
-// --- with AVX-512: the same operations, one by one, on sixteen elements --------------------------
+// --- with AVX2 or AVX-512: the same operations, one by one, on eight or sixteen elements ---------
+
+#if defined(__AVX2__) && defined(__FMA__)
+constexpr int64_t LANES = 32;  // elements whose codes fill a register
+
+inline bool has_nan_code(const int8_t* codes, int64_t size) {
+  __m256i found = _mm256_setzero_si256();
+  const __m256i nan = _mm256_set1_epi8(NAN_CODE);
+  for (int64_t i = 0; i < size; i += LANES) {
+    const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + i));
+    found = _mm256_or_si256(found, _mm256_cmpeq_epi8(bytes, nan));
+  }
+  return _mm256_movemask_epi8(found) != 0;
+}
+#else
+constexpr int64_t LANES = BLOCK + 1;  // none: every element is one of an end
+#endif
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
-constexpr int64_t LANES = 16;
-
 inline __m512 load16(const float* x) { return _mm512_loadu_ps(x); }
 
 inline __m512 load16(const bf16* x) {
@@ -122,6 +137,7 @@ inline __m512 signed16(__m512 c, __mmask16 moves, __m512 sign, __m512 size) {
 
 template <class P, bool Compensated>
 uint32_t step_lanes(const Block<P>& b, int64_t end, const Rule& r) {
+  if (has_nan_code(b.m, end)) return step_elements<P, Compensated>(b, 0, end, r);
   const __m512 scale = _mm512_set1_ps(b.scale), sign = _mm512_set1_ps(-0.0f);
   const __m512 beta1 = _mm512_set1_ps(r.beta1), gain1 = _mm512_set1_ps(r.gain1);
   const __m512 beta2 = _mm512_set1_ps(r.beta2), gain2 = _mm512_set1_ps(r.gain2);
@@ -129,9 +145,7 @@ uint32_t step_lanes(const Block<P>& b, int64_t end, const Rule& r) {
   __m512i largest = _mm512_setzero_si512();
   for (int64_t i = 0; i < end; i += 16) {
     const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(b.m + i));
-    const __mmask16 lost = _mm_cmpeq_epi8_mask(bytes, _mm_set1_epi8(NAN_CODE));
-    __m512 old = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)), scale);
-    old = _mm512_mask_mov_ps(old, lost, _mm512_set1_ps(NAN));
+    const __m512 old = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)), scale);
     const __m512 grad = load16(b.g + i), param = load16(b.p + i);
     const __m512 c = _mm512_add_ps(_mm512_mul_ps(old, beta1), _mm512_mul_ps(grad, gain1));
     const __mmask16 moves = _mm512_cmp_ps_mask(c, _mm512_setzero_ps(), _CMP_NEQ_OQ);  // not 0 or NaN
@@ -166,11 +180,7 @@ void code_lanes(const Block<P>& b, int64_t end, float inverse) {
   }
 }
 
-// --- with AVX2: the same operations, one by one, on eight elements ------------------------------
-
 #elif defined(__AVX2__) && defined(__FMA__)
-constexpr int64_t LANES = 32;  // elements whose codes fill a register
-
 inline __m256 load8(const float* x) { return _mm256_loadu_ps(x); }
 
 inline __m256 load8(const bf16* x) {
@@ -201,16 +211,6 @@ inline void store8(bf16* to, __m256 x) {
   const __m256i bits = _mm256_srli_epi32(bf16_bits8(x), 16);
   const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(bits, bits), 0b1000);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(packed));
-}
-
-inline bool has_nan_code(const int8_t* codes, int64_t size) {
-  __m256i found = _mm256_setzero_si256();
-  const __m256i nan = _mm256_set1_epi8(NAN_CODE);
-  for (int64_t i = 0; i < size; i += LANES) {
-    const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + i));
-    found = _mm256_or_si256(found, _mm256_cmpeq_epi8(bytes, nan));
-  }
-  return _mm256_movemask_epi8(found) != 0;
 }
 
 template <class P, bool Compensated>
@@ -270,7 +270,6 @@ void code_lanes(const Block<P>& b, int64_t end, float inverse) {
   }
 }
 #else
-constexpr int64_t LANES = BLOCK + 1;  // none: every element is one of an end
 template <class P, bool Compensated>
 uint32_t step_lanes(const Block<P>&, int64_t, const Rule&) { return 0; }
 template <class P>
