@@ -51,7 +51,9 @@ def test_rows_name_their_commit_or_a_row_that_does(name: str) -> None:
     assert table.cpu.notna().all() and {*table} & {"torch", "versions"}
 
 
-@pytest.mark.parametrize("path", sorted((RESULTS / "bench").glob("*.json")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((RESULTS / "bench").rglob("*.json")), ids=lambda p: str(p.relative_to(RESULTS))
+)
 def test_benchmarks_name_their_commit(path: Path) -> None:
     facts = json.loads(path.read_text())
     assert re.fullmatch(r"[0-9a-f]{12}\+?", facts["commit"]), "run its script on a commit"

@@ -20,8 +20,8 @@ TITLE = "Time of one optimizer step on a CPU, by implementation and model size"
 CAPTION = (
     "Our measurement, scripts/bench_lion.py on {cpu}, {threads} threads, torch {torch}, weights in "
     "float32; medians, in turns in one process (results/bench/). Dashed: "
-    "the memory's speed, a plain loop with Lion's traffic, 20 bytes a parameter (AdamW moves "
-    "28; Lion with a smaller momentum moves less and can pass the line). No GPU was measured. Rows "
+    "a plain loop with Lion's traffic, 20 bytes a parameter, about the memory's speed (AdamW moves "
+    "28, Lion with a smaller momentum less). No GPU was measured. Rows "
     "that name no other optimizer are Lion."
 )
 SIZES = {
