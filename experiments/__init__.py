@@ -3,6 +3,8 @@
 from importlib.util import find_spec as _find_spec
 from pathlib import Path as _Path
 
+from experiments.programs import explain_missing_packages as _explain_missing_packages
+
 _RULE = "lion.rule"  # where the optimizers' formulas are
 
 
@@ -18,6 +20,7 @@ def _foreign_lion() -> str:
     return "" if ours else str(origin)
 
 
+_explain_missing_packages()
 if _found := _foreign_lion():
     raise ImportError(
         f"`import lion` finds {_found} and not this suite's: PyPI has another package of that "

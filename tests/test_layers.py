@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A module may import modules of its own level and below. The longest matching prefix counts.
 LEVELS = [
-    {"lion"},
+    {"lion", "experiments.programs"},
     {
         "experiments.config",
         "experiments.settings",
@@ -177,7 +177,7 @@ def test_imports_go_one_way(module: str) -> None:
         allowed = MAY_READ[room]
         wrong = {n for n in ours if not any(f"{n}.".startswith(f"{a}.") for a in allowed)}
     elif module in ("experiments", "experiments.analysis"):
-        wrong = ours
+        wrong = ours - {"experiments.programs"}
     else:
         mine = level(module)
         assert mine is not None, f"{module} is in no room: add it to LEVELS"

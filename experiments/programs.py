@@ -1,0 +1,50 @@
+"""One line in place of a traceback, where a program of this repository runs in the wrong Python.
+
+Standard library only: it is imported before anything that may be missing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+
+ROOT = Path(__file__).resolve().parents[1]
+CORE = frozenset(
+    {
+        *("torch", "timm", "torchvision", "hydra", "omegaconf", "numpy", "pandas", "scipy"),
+        *("matplotlib", "PIL", "safetensors", "rich", "yaml", "sympy"),
+    }
+)
+"""What every environment of this suite has, by the names that are imported."""
+
+
+def explain_missing_packages() -> None:
+    """Lets `run.py` and `scripts/` end with a line where one of `CORE` is missing.
+
+    Other programs that import this suite keep the traceback.
+    """
+    main = getattr(sys.modules["__main__"], "__file__", None)
+    if main and Path(main).resolve().parent in (ROOT, ROOT / "scripts"):
+        sys.excepthook = _explained
+
+
+def _explained(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    name = (getattr(error, "name", None) or "").partition(".")[0]
+    is_missing = isinstance(error, ModuleNotFoundError) and name in CORE
+    if is_missing and not os.environ.get("LION_TRACEBACK"):
+        print(f"error: {sys.executable} has no {name}: {_remedy()}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+def _remedy() -> str:
+    place = ROOT / ".venv"
+    if Path(sys.prefix) == place:
+        return f"{ROOT}/run.sh setup installs what is lacking"
+    if (place / "bin" / "activate").exists():
+        return f". {place}/bin/activate, then call this again"
+    return f"{ROOT}/run.sh setup and . {place}/bin/activate, or pip install {ROOT} into this Python"
