@@ -13,6 +13,7 @@ from typing import Any
 
 from experiments import limits, pages, settings
 from experiments.config import ConfigError, RunConfig, UserError
+from experiments.other_names import MEANT, TOLD
 from experiments.ranges import TREE
 
 
@@ -43,8 +44,11 @@ def explain(error: BaseException, overrides: Sequence[str], config_dir: str | No
     text = "\n".join(texts)
     if missing := re.search(r"Could not find '([^']*)'", text):
         options = re.findall(r"^\t([\w./]+)$", text, flags=re.M)
-        group, _, page = missing[1].rpartition("/")
-        return f"{group}={page}: no such page{nearest(page, options, '--help')}"
+        group, _, page = missing[1].partition("/")  # no group is within another
+        hint = nearest(page, options, "--help")
+        if group == "data" and "/" in page:
+            hint = f"; a folder of your own is data.root={page}"
+        return f"{group}={page}: no such page{hint}"
     if unknown := re.search(r"Could not override '([^']*)'", text):
         key = unknown[1]
         known = _known_keys(overrides, config_dir)
@@ -88,11 +92,16 @@ def check_flags(arguments: Sequence[str], config_dir: str | None = None) -> None
     """
     for text in arguments:
         name = text.partition("=")[0][2:]
-        if not re.match(r"--\w", text) or any(flag.startswith(name) for flag in FLAGS):
+        if not re.match(r"--\w", text) or _is_flag(name):
             continue
         plain = [one for one in arguments if re.match(r"[+~]*\w[^=]*=", one)]
         meant = nearest(name.replace("-", "_"), _known_keys(plain, config_dir))
         raise ConfigError(f"--{name}: no such flag, settings are written key=value{meant}")
+
+
+def _is_flag(name: str) -> bool:
+    """Whether Hydra has it. Shortened, too; but --experiment is meant for the page."""
+    return name != "experiment" and any(flag.startswith(name) for flag in FLAGS)
 
 
 def _out_of_range(text: str, overrides: Sequence[str]) -> str:
@@ -111,7 +120,11 @@ def _out_of_range(text: str, overrides: Sequence[str]) -> str:
     key = found[1]
     given = [o.partition("=")[2] for o in overrides if o.partition("=")[0].lstrip("+") == key]
     given += re.findall(r"Value '([^'\n]*)' of type", text)[:1]  # of an axis of a sweep
-    return f"{key}{f'={given[0]}' if given else ''}: must be {known.must_be}"
+    said = f"{key}{f'={given[0]}' if given else ''}: must be {known.must_be}"
+    keys = _known_keys([], None) if known is TREE else []
+    if inside := [k for k in keys if k.startswith(f"{key}.") and "._" not in k]:
+        said += f", or name a key of it, as {' or '.join(inside[:3])}; see --cfg job"
+    return said
 
 
 def _is_no_page(override: str, config_dir: str | None) -> bool:
@@ -172,15 +185,52 @@ def nearest(name: str, known: Sequence[str], where: str = "--cfg job") -> str:
     """
     if ":" in name:  # YAML takes {a:1} for a key without a value
         return f"; write a space behind the colon: {name.partition(':')[0]}: VALUE"
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    near = [n for n in near if _likeness(name, n) > _likeness(name, near[0]) - 0.01]
-    if not near:  # the right word in the wrong place: optimizer.learning.lr
-        tail = name.rpartition(".")[2]
-        near = [k for k in known if k.rpartition(".")[2] == tail][:1]
+    if told := TOLD.get(_last(name)):
+        return f"; {told}"
+    near = _meant(name, known)[:3]
     if near:
         return f"; did you mean {' or '.join(near)}?"
     return f"; there are: {', '.join(known)}" if 0 < len(known) <= 20 else f"; see {where}"
 
 
-def _likeness(one: str, other: str) -> float:
-    return difflib.SequenceMatcher(None, one, other).ratio()
+def _meant(name: str, known: Sequence[str]) -> list[str]:
+    """What there is in that section, as another tool has it, in another, longer, or alike."""
+    tail, plain = _last(name), name.lower()
+    if alike := [key for key in known if key.lower() == plain]:
+        return alike
+    section = name[: -len(tail)]
+    if len(tail) > 2 and (near := [k for k in known if section and _is_part(k, section, tail)]):
+        return sorted(near, key=len)
+    if key := MEANT.get(tail.replace("-", "_").lower()):
+        return [key] if key in known else []  # of other pages
+    if same := [key for key in known if _last(key) == tail]:
+        return same
+    if len(name) > 2 and (longer := [k for k in known if _begins(k, name)]):
+        return sorted(longer, key=len)
+    likeness = {key: _likeness(name, key) for key in known}
+    best = max(likeness.values(), default=0.0)
+    return [k for k, value in likeness.items() if value >= LIKE and value > best - 0.01]
+
+
+def _is_part(key: str, section: str, word: str) -> bool:
+    return key.startswith(section) and word in key[len(section) :].partition(".")[0]
+
+
+def _begins(key: str, name: str) -> bool:
+    return key.startswith(name) or _last(key).startswith(name)
+
+
+LIKE = 0.6
+"""Likeness, of 0 to 1, from which on a name is taken for a mistyped one."""
+
+
+def _likeness(name: str, key: str) -> float:
+    """Of two keys; of the last word where only one was said, if it is of about that length."""
+    word = key if "." in name else _last(key)
+    if abs(len(word) - len(name)) > 2 and word != key:
+        return 0.0
+    return difflib.SequenceMatcher(None, name, word).ratio()
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]

@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,8 @@ def main() -> int:
     args = parser.parse_args()
     if args.part:
         return run_part(args.part, args.rows, args.ends - time.time())
+    if find_spec("torch") is None:
+        return _refused(f"{sys.executable} has no torch: call this with the Python that has it")
     with contextlib.suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, _interrupt)
     ends = time.time() + 60 * args.minutes

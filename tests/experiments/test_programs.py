@@ -36,6 +36,12 @@ def test_a_missing_package_is_one_line_with_a_remedy(program: str, package: str)
     assert "run.sh setup" in line or "bin/activate, then call this again" in line
 
 
+def test_the_check_of_a_card_says_that_torch_is_not_there() -> None:
+    done = bare("scripts/gpu_check.py")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "has no torch: call this with the Python that has it" in done.stderr
+
+
 def test_the_traceback_can_be_had() -> None:
     assert "Traceback" in bare("run.py", LION_TRACEBACK="1").stderr
 
