@@ -16,7 +16,8 @@ from typing import Any
 from experiments import settings, trust
 from experiments.checks import check
 from experiments.config import ConfigError, RunConfig, from_dict
-from experiments.explain import explain, nearest
+from experiments.explain import explain
+from experiments.nearest import nearest
 from experiments.overrides import expand_home, quoted
 from experiments.pages import CONF, search_path, shipped
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import ConfigError
+from experiments.nearest import nearest
 
 _HERE = Path(__file__).resolve().parent
 CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
@@ -101,7 +102,7 @@ def load_page(group: str, name: str, changes: Sequence[str], folders: Sequence[P
             page = OmegaConf.load(folder / group / f"{name}.yaml")
             return OmegaConf.merge(page, from_dotlist(group, changes))
     known = sorted({p.stem for folder in folders for p in (folder / group).glob("*.yaml")})
-    raise ConfigError(f"{group}={name}: no such page; there are: {', '.join(known)}")
+    raise ConfigError(f"{group}={name}: no such page{nearest(name, known, '--help')}")
 
 
 def from_dotlist(group: str, changes: Sequence[str]) -> Any:

@@ -40,7 +40,7 @@ PREFIXES = {"proxy": "proxy", "measured": "here", "paper_scale": "paper scale"}
 def main() -> int:
     """Builds the ledger, prints it, writes it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("ids", nargs="*", help="claims to show in full, e.g. C050")
+    parser.add_argument("ids", nargs="*", type=_id, help="claims to show in full, e.g. C050")
     parser.add_argument("--root", type=Path, default=ROOT, help="with results/ and conf/ below")
     parser.add_argument("--out", type=Path, help="default: results/claims.csv below the root")
     args = parser.parse_args()
@@ -61,6 +61,12 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _id(text: str) -> str:
+    """C050 of 50, c50, and what is written out."""
+    number = text.lstrip("cC")
+    return f"C{int(number):03}" if number.isdecimal() else text
 
 
 def show(table: pd.DataFrame) -> None:

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments.compose import compose  # noqa: E402
+from experiments.nearest import nearest  # noqa: E402
 from experiments.pages import CONF  # noqa: E402
 
 OUT, CLAIM = ROOT / "results" / "plan.csv", ROOT / "results" / "plan_claim.csv"
@@ -120,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sharded", action="store_true", help="the other table, nothing else")
     args = parser.parse_args(arguments)
     if unknown := sorted({*args.pages} - {*pages()}):
-        parser.error(f"no such page: {', '.join(unknown)}")
+        parser.error(f"{unknown[0]}: no such page{nearest(unknown[0], pages(), '--help')}")
     if args.sharded:
         write(SHARDED, [row for page in LARGE for row in sharded_rows(page)])
         return 0

@@ -21,7 +21,7 @@ LEVELS = [
         "experiments.pages",
         "experiments.packages",
         "experiments.explain",
-        "experiments.other_names",
+        "experiments.nearest",
         "experiments.compose",
         "experiments.checks",
         "experiments.identity",

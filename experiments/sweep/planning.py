@@ -11,7 +11,7 @@ from typing import Any
 from experiments import limits
 from experiments.compose import Composed, compose_pages
 from experiments.config import ConfigError
-from experiments.explain import nearest
+from experiments.nearest import nearest
 from experiments.pages import from_dotlist, load_page
 from experiments.ranges import SEED, check_all
 from experiments.sweep import elsewhere, space

@@ -21,7 +21,7 @@ from typing import Any
 
 from experiments.compose import compose_cells
 from experiments.config import ConfigError, UserError
-from experiments.explain import nearest
+from experiments.nearest import nearest
 from experiments.sweep import writing
 from experiments.sweep.confirm import cells_of, set_aside_other_picks
 from experiments.sweep.manifest import INIT_OPTIMIZER, Cell, Sweep

@@ -144,8 +144,8 @@ def test_a_folder_of_ones_own_pages(call: Call, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["sweep=lr_wdd"], "sweep=lr_wdd: no such page; there are: batch_size, "),
-        (["launcher=slrum", "sweep=seeds"], "launcher=slrum: no such page; there are: local"),
+        (["sweep=lr_wdd"], "sweep=lr_wdd: no such page; did you mean lr_wd?"),
+        (["launcher=slrum", "sweep=seeds"], "launcher=slrum: no such page; did you mean slurm?"),
         (["sweep=seeds", "optimizr=lion"], "optimizr: no such key; did you mean optimizer?"),
         (["optimizer.lrr=1,2"], "optimizer.lrr: no such key; did you mean optimizer.lr?"),
         (["train.batch_size=8,x"], "train.batch_size=x: must be a whole number from 1 to"),

@@ -1,6 +1,13 @@
-"""What other tools call the settings of a run: timm, transformers, Lightning, torchrun, nanoGPT."""
+"""The name that is meant where a key or a page is asked for that there is not.
+
+Other tools have other words for the settings of a run: timm, transformers, Lightning,
+torchrun, nanoGPT.
+"""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
 
 _OTHERS = {
     "optimizer.lr": "lr learning_rate base_lr max_lr peak_lr step_size",
@@ -49,3 +56,62 @@ TOLD: dict[str, str] = dict.fromkeys(
     "the same command, called again, goes on where it stopped; start_from.source takes weights",
 )
 """Last word of a key that is not needed here -> why."""
+LIKE = 0.6
+"""Likeness, of 0 to 1, from which on a name is taken for a mistyped one."""
+
+
+def nearest(name: str, known: Sequence[str], where: str = "--cfg job") -> str:
+    """`; did you mean X?`, or the list where it is short and nothing is near, or where it stands.
+
+    Args:
+        name: What was asked for.
+        known: What there is.
+        where: The flag that shows all: keys stand in --cfg job, pages in --help.
+    """
+    if ":" in name:  # YAML takes {a:1} for a key without a value
+        return f"; write a space behind the colon: {name.partition(':')[0]}: VALUE"
+    if told := TOLD.get(_last(name)):
+        return f"; {told}"
+    near = _meant(name, known)[:3]
+    if near:
+        return f"; did you mean {' or '.join(near)}?"
+    return f"; there are: {', '.join(known)}" if 0 < len(known) <= 20 else f"; see {where}"
+
+
+def _meant(name: str, known: Sequence[str]) -> list[str]:
+    """What there is in that section, as another tool has it, in another, longer, or alike."""
+    tail, plain = _last(name), name.lower()
+    if alike := [key for key in known if key.lower() == plain]:
+        return alike
+    section = name[: -len(tail)]
+    if len(tail) > 2 and (near := [k for k in known if section and _is_part(k, section, tail)]):
+        return sorted(near, key=len)
+    if key := MEANT.get(tail.replace("-", "_").lower()):
+        return [key] if key in known else []  # of other pages
+    if same := [key for key in known if _last(key) == tail]:
+        return same
+    if len(name) > 1 and (longer := [k for k in known if _begins(k, name)]):
+        return sorted(longer, key=len)
+    likeness = {key: _likeness(name, key) for key in known}
+    best = max(likeness.values(), default=0.0)
+    return [k for k, value in likeness.items() if value >= LIKE and value > best - 0.01]
+
+
+def _is_part(key: str, section: str, word: str) -> bool:
+    return key.startswith(section) and word in key[len(section) :].partition(".")[0]
+
+
+def _begins(key: str, name: str) -> bool:
+    return key.startswith(name) or _last(key).startswith(name)
+
+
+def _likeness(name: str, key: str) -> float:
+    """Of two keys; of the last word where only one was said, if it is of about that length."""
+    word = key if "." in name else _last(key)
+    if abs(len(word) - len(name)) > 2 and word != key:
+        return 0.0
+    return difflib.SequenceMatcher(None, name, word).ratio()
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]

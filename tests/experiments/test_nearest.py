@@ -5,8 +5,9 @@ import pytest
 import run
 from experiments.compose import register_schema
 from experiments.config import ConfigError, UserError
-from experiments.explain import _known_keys, check_flags, nearest
-from experiments.other_names import MEANT, TOLD
+from experiments.explain import _known_keys, check_flags
+from experiments.nearest import MEANT, TOLD, nearest
+from experiments.pages import CONF, load_page
 
 PAGES = ("vit_b16_imagenet", "vit_b16_imagenet_aug", "vit_proxy", "lm_small_pg19", "t5_base_glue")
 
@@ -60,6 +61,14 @@ def test_the_beginning_of_a_page_names_those_that_begin_so(said: str, meant: str
         UserError, match=f"experiment={said}: no such page; did you mean {meant}\\?"
     ):
         run.compose([f"experiment={said}"])
+
+
+def test_a_page_of_sweeps_that_is_nearly_right_is_named() -> None:
+    for said, meant in (("lr_wd_prox", "lr_wd_proxy"), ("LR_wd", "lr_wd")):
+        with pytest.raises(ConfigError, match=f"sweep={said}: no such page; did you mean {meant}"):
+            load_page("sweep", said, [], [CONF])
+    with pytest.raises(ConfigError, match="launcher=x: no such page; there are: local, none, ray"):
+        load_page("launcher", "x", [], [CONF])
 
 
 def test_nothing_is_made_up(keys: list[str]) -> None:
