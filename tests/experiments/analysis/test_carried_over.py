@@ -141,17 +141,27 @@ def test_the_settings_are_the_picks_of_the_studies_and_what_is_said_of_them() ->
         assert set(table.ratio.dropna()) == {0.0, 3.0, 5.5, 10.0}
         assert set(table.groupby("ratio", dropna=False).seed.nunique()) == {8}
     said = " ".join((ROOT / "RESULTS.md").read_text().split())
-    assert (min(ratios), max(ratios)) == pytest.approx((1, 2.5))
-    assert (round(min(products)), round(max(products))) == (3, 12)
+    assert (min(ratios), max(ratios)) == pytest.approx((1, 5))
+    assert (round(min(products), 1), round(max(products))) == (1.5, 12)
     assert (
-        "are only 1 to 2.5 times smaller than AdamW's, and their learning rate × weight decay is "
-        "3 to 12 times as large"
+        "are 1 to 5 times smaller than AdamW's, and their learning rate × weight decay is 1.5 to "
+        "12 times as large"
     ) in said
     found = carried_over.comparisons(ROOT / "results")
-    verdicts = found[found.against == "adamw"].pivot(
-        index="experiment", columns="ratio", values="verdict"
-    )
-    assert set(verdicts[10.0]) == {"worse"} and len(verdicts) == 4
-    assert set(verdicts.loc[["lm_proxy", "mlm_proxy"]].to_numpy().ravel()) == {"worse"}
-    vits = verdicts.loc[["vit_proxy", "vit_signals_proxy"], [3.0, 5.5]]
-    assert vits.to_numpy().tolist() == [["inconclusive", "inconclusive"], ["better", "better"]]
+    behind: dict[str, dict[float, set[str]]] = {}
+    for (against, ratio), part in found.groupby(["against", "ratio"]):
+        pages = set(part[part.verdict == "worse"].experiment)
+        behind.setdefault(str(against), {})[float(ratio)] = pages  # type: ignore[arg-type]
+    language, all_of = {"lm_proxy", "mlm_proxy"}, set(found.experiment)
+    assert len(all_of) == 7
+    assert behind["adamw"] == {3.0: language, 5.5: language, 10.0: all_of}
+    more = {"diffusion_proxy", "pretrain_proxy"}
+    assert behind["lion"] == {3.0: language, 5.5: language | more, 10.0: all_of}
+    ahead = found[(found.against == "adamw") & (found.verdict == "better")]
+    assert set(ahead.experiment) == {"vit_signals_proxy", "pretrain_proxy"}
+    assert set(ahead.ratio) == {3.0, 5.5}
+    sizes = [pd.read_csv(p) for p in (ROOT / "results/studies").glob("*/carried_over/runs.csv")]
+    weights = [int(table.num_params.iloc[0]) for table in sizes]
+    steps = [int(table.steps.max()) for table in sizes]
+    assert f"{min(weights) // 1000 + 1} to {max(weights) // 1000} thousand weights" in said
+    assert f"runs of {min(steps)} to {max(steps):,} steps" in said
