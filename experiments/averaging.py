@@ -115,10 +115,10 @@ Average = AveragedModel | ShardedAverage
 
 
 def moving_average(decay: float) -> Callable[..., None]:
-    """torch's average of tensors of one type; whole numbers (indexes, counts) are taken as they are.
+    """torch's average of tensors of one type, but for whole numbers, which are taken as they are.
 
-    torch averages those, too, and cuts off what is behind the point: an index may become the one
-    before, for good.
+    torch averages those, too, and cuts off what is behind the point: an index of relative positions
+    may become the one before, for good.
     """
     average = get_ema_multi_avg_fn(decay)
 

@@ -1,4 +1,4 @@
-"""Averages of weights: what torch's average does wrong must not reach the model that is measured."""
+"""Averages of weights: what torch does wrong there does not reach what is measured."""
 
 from __future__ import annotations
 
