@@ -49,14 +49,14 @@ def reference(
     have = torch.tensor(float(found is not None), device=world.device)
     if float(world.sum(have)) == world.size and found is not None:
         return found
-    made = _measured(extractor, batches(), world)
+    made = measured(extractor, batches(), world)
     if world.is_main:
         _save(path, made, text)
     return made
 
 
-def _measured(extractor: Extractor, batches: Iterable[Tensor], world: World) -> Statistics:
-    """In one pass, since a million features do not fit in memory."""
+def measured(extractor: Extractor, batches: Iterable[Tensor], world: World) -> Statistics:
+    """As `reference`, kept nowhere. In one pass, since a million features do not fit in memory."""
     number, kept, places = 0, [], []
     sums = products = None
     for images in batches:
