@@ -62,7 +62,7 @@ def measured(extractor: Extractor, batches: Iterable[Tensor], world: World) -> S
     for images in batches:
         features = extractor.extract(images.to(world.device))[0].double()
         if sums is None or products is None:
-            sums, products = features.new_zeros(features[0].shape), features.T @ features * 0
+            sums, products = features.new_zeros(features.shape[1]), features.T @ features * 0
         sums += features.sum(0)
         products += features.T @ features
         mine = (torch.arange(len(images)) + number) * world.size + world.rank
@@ -71,7 +71,11 @@ def measured(extractor: Extractor, batches: Iterable[Tensor], world: World) -> S
             chosen = spread(torch.cat(places))
             kept = [torch.cat(kept)[chosen.to(world.device)]]
             places = [torch.cat(places)[chosen]]
-    assert sums is not None and products is not None, "a training set has images for every process"
+    widths = world.gather(torch.tensor([0 if sums is None else len(sums)], device=world.device))
+    if sums is None or products is None:  # there are more processes than images
+        nothing = torch.zeros(0, int(widths.max()), dtype=torch.float64, device=world.device)
+        sums, products = nothing.sum(0), nothing.T @ nothing
+        kept, places = [nothing], [torch.arange(0)]
     counted = int(world.sum(torch.tensor(number)))
     mean = world.sum(sums) / counted
     covariance = (world.sum(products) - counted * torch.outer(mean, mean)) / (counted - 1)
