@@ -150,7 +150,7 @@ def _meet(backend: str, rank: int, size: int) -> None:
     """Waits for all processes; says for whom, if it takes long."""
     store = os.environ.get(STORE_VARIABLE)
     if store:  # not as a URL: the folder's name may hold any letter
-        meeting = dist.FileStore(store, size)
+        meeting = dist.FileStore(store, size)  # pyright: ignore[reportPrivateImportUsage]
         dist.init_process_group(backend, store=meeting, rank=rank, world_size=size)
         return
     where = " port ".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))

@@ -30,7 +30,7 @@ def test_whole_numbers_are_not_averaged(kind: Any, decay: float) -> None:
         nn.init.constant_(model.weight, 1.0)
         average.update_parameters(model)
     nn.init.constant_(model.weight, 2.0)
-    model.index += 1
+    model.get_buffer("index").add_(1)
     average.update_parameters(model)
     state = average.state_dict() if kind is RunningAverage else average.state()
     assert torch.equal(state["module.index"], torch.arange(1, 1001))
