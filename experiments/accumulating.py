@@ -46,8 +46,8 @@ def accumulate(parts: Parts, step: int, batch: list[Batch]) -> Tensor:
             # A copy: it may be a part of the batch, whose memory the next but one takes.
             weight = None if loss.weight is None else loss.weight.detach().float().clone()
             (mean if weight is None else mean * weight).backward()
-        losses.append(mean.detach())
-        weights += [] if weight is None else [weight]
+        losses.append(mean.detach().reshape(()))  # of one element, perhaps in brackets
+        weights += [] if weight is None else [weight.reshape(())]
         if len(weights) not in (0, len(losses)):
             raise ConfigError(
                 f"{type(parts.task).__name__}.loss gives a weight for some micro-batches and none "

@@ -26,7 +26,7 @@ class ShardedAverage:
 
         Args:
             model: In shards.
-            update: See `torch.optim.swa_utils.get_ema_multi_avg_fn`.
+            update: See `moving_average`.
         """
         self._model, self._update = model, update
         self._shards = {name: shard.clone() for name, shard in self._current().items()}
@@ -114,11 +114,28 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
 Average = AveragedModel | ShardedAverage
 
 
+def moving_average(decay: float) -> Callable[..., None]:
+    """torch's average of tensors of one type, but for whole numbers, which are taken as they are.
+
+    torch averages those, too, and cuts off what is behind the point: an index of relative positions
+    may become the one before, for good.
+    """
+    average = get_ema_multi_avg_fn(decay)
+
+    def update(ours: list[Tensor], new: list[Tensor], count: Tensor) -> None:
+        if ours[0].is_floating_point() or ours[0].is_complex():
+            average(ours, new, count)
+        else:
+            torch._foreach_copy_(ours, new)  # pyright: ignore[reportPrivateImportUsage]
+
+    return update
+
+
 def build_average(config: RunConfig, model: nn.Module, world: World) -> Average | None:
     """The averages that a run asks for."""
     if config.train.ema_decay is None:
         return None
-    update = get_ema_multi_avg_fn(config.train.ema_decay)
+    update = moving_average(config.train.ema_decay)
     if is_wanted(config.launch, world):
         return ShardedAverage(model, update)
     return RunningAverage(model, update)

@@ -149,8 +149,9 @@ def joined(launch: LaunchConfig) -> Iterator[World]:
 def _meet(backend: str, rank: int, size: int) -> None:
     """Waits for all processes; says for whom, if it takes long."""
     store = os.environ.get(STORE_VARIABLE)
-    if store:
-        dist.init_process_group(backend, init_method=f"file://{store}", rank=rank, world_size=size)
+    if store:  # not as a URL: the folder's name may hold any letter
+        meeting = dist.FileStore(store, size)  # pyright: ignore[reportPrivateImportUsage]
+        dist.init_process_group(backend, store=meeting, rank=rank, world_size=size)
         return
     where = " port ".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
     whom = f"process {rank} of {size} (RANK, WORLD_SIZE): the others, at {where}"
@@ -255,7 +256,7 @@ def average_gradients(model: nn.Module, world: World) -> None:
     if world.size == 1:
         return
     grads = [p.grad for p in model.parameters() if p.grad is not None and not is_shard(p)]
-    for kind in {grad.dtype for grad in grads}:
+    for kind in dict.fromkeys(grad.dtype for grad in grads):  # in one order in all processes
         same = [grad for grad in grads if grad.dtype == kind]
         flat = torch.cat([grad.reshape(-1) for grad in same]).div_(world.size)
         world.sum(flat)

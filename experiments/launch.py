@@ -65,7 +65,7 @@ def run(config: RunConfig) -> int:
                 signal.signal(number, old)
         if told:
             hand_on(told[0], before)
-        errors = sorted({path.read_text() for path in scratch.glob("error-*")})
+        errors = sorted({path.read_text("utf-8") for path in scratch.glob("error-*")})
     for line in errors:
         say(f"error: {line}\n", sys.stderr)
     if errors:

@@ -51,10 +51,11 @@ class Ledger:
         rows, damaged = _parse(self.path)
         kept = [row for row in rows if row["step"] <= step]
         if damaged:
-            with self.path.with_name(f"{self.path.name}.damaged").open("a") as file:
+            aside = self.path.with_name(f"{self.path.name}.damaged")
+            with aside.open("a", encoding="utf-8") as file:
                 file.writelines(f"{line}\n" for line in damaged.values())
         self.num_rows = len(kept)
-        self._known = {_key(row) for row in kept if row["step"] == step}
+        self._known = {key_of(row) for row in kept if row["step"] == step}
         if not self.path.exists():
             self.path.touch()  # a power loss may take it: nothing is in it
             return
@@ -64,7 +65,7 @@ class Ledger:
         """Adds rows; each has the keys step, split, metric, value, unit, weights, n, ..."""
         for row in rows:
             self._waiting.append(_line(row))
-            self.num_rows += _key(row) not in self._known
+            self.num_rows += key_of(row) not in self._known
         try:
             self._flush()
         except OSError as error:
@@ -111,7 +112,8 @@ class Ledger:
         self._waiting.clear()
 
 
-def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+def key_of(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What names a measurement."""
     return tuple(row[name] for name in _KEY)
 
 
@@ -190,7 +192,7 @@ def num_lost(path: Path, counted: Any, step: int) -> int:
 def _parse(path: Path) -> tuple[list[dict[str, Any]], dict[int, str]]:
     """The measurements, and by its number each line that is none."""
     try:
-        text = path.read_text(errors="replace")
+        text = path.read_text("utf-8", errors="replace")
     except FileNotFoundError:
         return [], {}
     except OSError as error:
@@ -207,7 +209,7 @@ def _parse(path: Path) -> tuple[list[dict[str, Any]], dict[int, str]]:
             row = json.loads(line)
             if not isinstance(row["step"], int) or row["step"] < 0:
                 raise TypeError("step")
-            rows[_key(row)] = {**row, "value": float(row["value"])}
+            rows[key_of(row)] = {**row, "value": float(row["value"])}
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
             damaged[number] = line
     return list(rows.values()), damaged

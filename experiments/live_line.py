@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -26,7 +27,7 @@ class LiveLine:
             return
         self._shown_at = time.monotonic()
         self._is_open = self._is_terminal
-        say(f"\r\x1b[2K{text}" if self._is_terminal else f"{text}\n", sys.stderr)
+        say(f"\r\x1b[2K{text[: _room()]}" if self._is_terminal else f"{text}\n", sys.stderr)
 
     def print(self, line: str, always: bool = False) -> None:
         """Writes a line that stays; `always`: though no progress is wanted."""
@@ -46,6 +47,14 @@ def _is_terminal() -> bool:
         return sys.stderr is not None and sys.stderr.isatty()
     except ValueError:  # closed
         return False
+
+
+def _room() -> int | None:
+    """Letters that a line of the terminal takes: only one that is not broken can be rewritten."""
+    try:
+        return max(os.get_terminal_size(sys.stderr.fileno()).columns - 1, 0) or None
+    except (OSError, ValueError, AttributeError):  # it does not say
+        return None
 
 
 def duration(seconds: float) -> str:

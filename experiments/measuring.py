@@ -105,18 +105,21 @@ def _shown(parts: Parts, weights: str) -> Iterator[nn.Module]:
 
 
 def _check_rows(headline: Headline, rows: list[dict[str, Any]]) -> None:
-    """That no two evaluations give the same number, and none says the headline is wrong.
+    """That the ledger can hold every number, and none says that the headline is wrong.
 
-    Nobody could tell which of them counts, nor which way is better.
+    Of two with one name nobody could tell which counts, nor which way is better.
     """
-    of: dict[tuple[str, str], str] = {}
+    of = {("train", metric, "raw"): "the training" for metric in ("loss", "lr")}
     for one in rows:
-        number, name = (one["split"], one["metric"]), one["evaluation"]
-        if of.setdefault(number, name) != name:
+        number, name = (one["split"], one["metric"], one["weights"]), repr(one["evaluation"])
+        if number in of:
+            what, other = " ".join(number[:2]), of[number]
+            both = f"{other} and {name} both measure {what}"
             raise UserError(
-                f"the evaluations {of[number]!r} and {name!r} both measure {' '.join(number)}: "
+                f"evaluations: {both if other != name else f'{name} measures {what} twice'}: "
                 "nobody could tell which counts; give one another metric or split"
             )
+        of[number] = name
         way = one.get("better")
         if one["metric"] == headline.metric and way not in (None, headline.better):
             raise UserError(
@@ -128,11 +131,16 @@ def _check_rows(headline: Headline, rows: list[dict[str, Any]]) -> None:
 def _measured(
     parts: Parts, found: Measurement, evaluation: str, weights: str, step: int
 ) -> dict[str, Any]:
-    facts = {key: value for key, value in asdict(found).items() if value is not None}
+    facts = {key: _plain(value) for key, value in asdict(found).items() if value is not None}
     split, metric = facts.pop("split"), facts.pop("metric")
     value, unit = facts.pop("value"), facts.pop("unit")
     measurement = row(parts, step, split, metric, value, unit)
     return {**measurement, **facts, "weights": weights, "evaluation": evaluation}
+
+
+def _plain(value: Any) -> Any:
+    """A number of torch or numpy as one of Python, as the ledger writes it."""
+    return value.item() if hasattr(value, "item") else value
 
 
 def make_up(parts: Parts, recorder: Recorder, step: int) -> str:

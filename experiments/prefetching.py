@@ -53,11 +53,16 @@ class CudaStreams:
     def copy(self, targets: Sequence[Tensor], sources: Sequence[Tensor], after: Any) -> Any:
         # A copy from memory that is not pinned would make the host wait. Pinned memory is given
         # back when its last copy is done: torch's allocator keeps account of it.
-        pinned = [s if s.is_pinned() or s.is_cuda else s.pin_memory() for s in sources]
+        pinned = [s if s.is_cuda or s.is_pinned() else s.pin_memory() for s in sources]
+        computing = torch.cuda.current_stream(self._device)
         with torch.cuda.stream(self._copying):
             self._copying.wait_event(after)
+            if any(source.is_cuda for source in pinned):  # made by what may still be computed
+                self._copying.wait_stream(computing)
             for target, source in zip(targets, pinned, strict=True):
                 target.copy_(source, non_blocking=True)
+                if source.is_cuda:  # else its memory may be given away before it is copied
+                    source.record_stream(self._copying)
             return self._copying.record_event()
 
     def wait(self, event: Any) -> None:

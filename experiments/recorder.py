@@ -15,7 +15,7 @@ from experiments import ended, header, sources
 from experiments.config import RunConfig, UserError
 from experiments.distributed import World, check_same_run
 from experiments.identity import run_id
-from experiments.ledger import NO_EVALUATIONS, digest, evaluations_at, num_lost
+from experiments.ledger import NO_EVALUATIONS, digest, evaluations_at, key_of, num_lost
 from experiments.live_line import LiveLine, duration
 from experiments.store import Folder, Ledger, now, read_json, read_rows, write_json
 from experiments.surroundings import surroundings
@@ -254,8 +254,8 @@ class Recorder:
 
     def lacks(self, step: int, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Those measurements of a step that the ledger does not have."""
-        there = {_name(row) for row in self._rows() if row["step"] == step}
-        return [row for row in rows if _name(row) not in there]
+        there = {key_of(row) for row in self._rows() if row["step"] == step}
+        return [row for row in rows if key_of(row) not in there]
 
     def has_evaluation(self, step: int) -> bool:
         """The same in every process: whether the ledger has the evaluation of a step."""
@@ -283,7 +283,3 @@ class Recorder:
             with contextlib.suppress(OSError):
                 self.ledger.close()
             self.folder.write_status(state, self.step, self.total_steps, message=reason)
-
-
-def _name(row: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[key] for key in ("step", "split", "metric", "weights"))

@@ -74,7 +74,7 @@ def run(config: RunConfig) -> Outcome:
             return _outcome(recorder)
         task = check_task(build(config.task, "task", data=config.data, model=config.model))
         parts = build_parts(config, task, world)
-        schedule.warmup_length(config.schedule, parts.total_steps)
+        schedule.factor(config.schedule, 0, parts.total_steps)  # refuses what cannot be
         start = restore_parts(parts, recorder, to_train=True)
         recorder.start(start, parts.total_steps, **facts(parts))
         warnings = (
@@ -228,7 +228,7 @@ def _main_of_started_process(path: str) -> int:
         config = from_dict(json.loads(Path(path).read_text()))
         return importlib.import_module(JOBS[config.job]).main(config)
     except UserError as error:
-        Path(os.environ[launch.ERROR_VARIABLE]).write_text(str(error))
+        Path(os.environ[launch.ERROR_VARIABLE]).write_text(str(error), "utf-8")
         return 2
 
 

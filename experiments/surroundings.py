@@ -142,8 +142,8 @@ def _commit_of(root: Path) -> str:
 
 
 def _git(root: Path, command: list[str]) -> str:
-    """What git prints; empty where it fails."""
-    done = subprocess.run(
-        ["git", "-C", str(root), *command], capture_output=True, text=True, timeout=5, check=False
-    )
+    """What git prints; empty where it fails. It takes no lock: somebody may be committing."""
+    environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
+    words = ["git", "-C", str(root), *command]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=5, env=environment)
     return done.stdout.strip()

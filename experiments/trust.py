@@ -121,7 +121,7 @@ def note(configs: Iterable[Mapping[str, Any]]) -> None:
 @lru_cache(maxsize=1)
 def on_our_pages() -> frozenset[str]:
     """Targets of this suite's own pages: known, so nothing is imported to start a worker."""
-    texts = [p.read_text() for p in CONF.rglob("*.yaml") if p.parent.name != "launcher"]
+    texts = [p.read_text("utf-8") for p in CONF.rglob("*.yaml") if p.parent.name != "launcher"]
     named = [path for text in texts for path in re.findall(r"^\s*_target_: (\S+)", text, re.M)]
     return frozenset([*settings.RANGES, *named])
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from lion import loop
+from lion import loop, passes
 
 WITHOUT_KERNELS = {"cpu"}
 
@@ -37,7 +37,8 @@ def update(
     """
     rule = {"lr": lr, "beta1": beta1, "beta2": beta2, "weight_decay": weight_decay}
     direction = -1.0 if maximize else 1.0
-    if all([param.device.type in WITHOUT_KERNELS for param in params]):
+    by_one = all([param.device.type in WITHOUT_KERNELS for param in params])
+    if by_one or (not torch.compiler.is_compiling() and passes.overlap(params)):
         loop.update(params, grads, exp_avgs, maximize=maximize, **rule)
         return
     for bucket_params, bucket_grads, bucket_exp_avgs in _buckets(params, grads, exp_avgs):

@@ -130,16 +130,16 @@ def build(source: str, *, anew: bool = False) -> Path:
     name = f"lion-{_fingerprint(source)}.so"
     for directory in _cache_directories():
         path = directory / name
-        if path.exists() and not anew:
-            return path
         try:
+            if path.exists() and not anew:
+                return path
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _lock(directory / f"{name}.lock"):
                 # Another process may have built it while this one waited.
                 if anew or not path.exists():
                     _compile(source, path)
             return path
-        except OSError:  # read-only, full, not ours: try the next
+        except OSError:  # read-only, full, not ours to look into: try the next
             continue
     raise NativeError("no directory to build in: set LION_CACHE_DIR to one that can be written")
 
@@ -175,12 +175,12 @@ def _flags() -> list[str]:
 def _libraries() -> list[str]:
     # The OpenMP that torch has loaded, by its path: a second one would bring a second thread pool.
     maps = Path("/proc/self/maps").read_text()
-    openmp = re.search(r"/\S*/lib(?:gomp|iomp5)\S*\.so\S*", maps)
+    openmp = re.search(r"(?m)^[^/\n]*(/.*/lib(?:gomp|iomp5)[^/\s]*\.so[^/\s]*)", maps)
     return [
         f"-L{Path(torch.__file__).parent / 'lib'}",
         "-lc10",
         "-ltorch_cpu",
-        *([openmp.group()] if openmp else []),
+        *([openmp[1]] if openmp else []),
     ]
 
 
@@ -205,7 +205,7 @@ def _fingerprint(source: str) -> str:
 def _cache_directories() -> Iterator[Path]:
     chosen = os.environ.get("LION_CACHE_DIR")
     if chosen:
-        yield Path(chosen)
+        yield Path(chosen).absolute()  # a name without a slash is not looked for here
     else:
         base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         yield Path(base, "lion")

@@ -73,7 +73,7 @@ def param_groups(
 
 
 def _label(factor: float) -> str:
-    return "decay" if factor == 1 else f"decay x {factor:g}"
+    return "decay" if factor == 1 else f"decay x {float(factor)!r}".removesuffix(".0")
 
 
 def _multiplied(names: Sequence[str], multipliers: Mapping[str, float]) -> str:

@@ -81,7 +81,7 @@ def update(
     Arguments as in `lion.loop.update`.
     """
     served, left = _served(rows)
-    if lr > MAX_LR or _overlap(rows):  # parameters that share memory go one after the other
+    if lr > MAX_LR or overlap([row[0] for row in rows]):
         return list(rows)
     pieces: dict[torch.dtype, list[Row]] = {}
     together: dict[torch.dtype, list[Row]] = {}
@@ -264,9 +264,9 @@ def _are_plain(tensors: Sequence[Tensor]) -> bool:
     )
 
 
-def _overlap(rows: Sequence[Row]) -> bool:
-    spans = [_span(row[0]) for row in rows]
-    spans.sort()
+def overlap(params: Iterable[Tensor]) -> bool:
+    """Whether any of them share memory: then they must be stepped one after the other."""
+    spans = sorted(map(_span, params))
     reach = 0
     for begin, end in spans:
         if begin < reach and begin != end:
@@ -278,7 +278,7 @@ def _overlap(rows: Sequence[Row]) -> bool:
 
 def _span(x: Tensor) -> tuple[int, int]:
     # The memory that a tensor may write to; none, where nothing of ours can share it.
-    if type(x) not in _PLAIN or not x.is_cpu:
+    if type(x) not in _PLAIN or not (x.is_cpu or x.is_cuda):
         return 0, 0
     if x.is_contiguous():
         begin = x.data_ptr()

@@ -85,7 +85,8 @@ class InMemoryImages:
         (split,) = group
         images, labels = (tensor[rank::world_size] for tensor in self.splits[split])
         for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-            yield x, {split: y}
+            if len(y):  # of nothing the one piece is empty
+                yield x, {split: y}
 
     def example_batch(self, size: int) -> tuple[Tensor, Tensor]:
         """Images and labels on the meta device."""

@@ -88,7 +88,8 @@ def score(
         right = labels.gather(1, predicted[:, None])[:, 0] & is_known
         counted, with_loss = counts.sum(), torch.tensor(0)
     else:
-        right = (predicted[:, None] == labels.view(len(labels), -1)).any(1) & is_known
+        truth = labels if labels.dim() == 2 else labels[:, None]
+        right = (predicted[:, None] == truth).any(1) & is_known
         if visible is None:
             if losses is None:
                 loss = functional.cross_entropy(logits, labels, reduction="sum")

@@ -201,9 +201,10 @@ def _key(model: nn.Module, generation: Generation, context: Context) -> str:
     digest.update(f"{context.seed} {context.batch_size} {generation.num_shown}".encode())
     if generation.text is not None:
         digest.update(json.dumps(generation.text.facts, sort_keys=True).encode())
-    for name, tensor in model.state_dict().items():
+    # A model in shards is whole for now. `state_dict` would cut it, and `numpy` keep its memory.
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         digest.update(name.encode())
-        whole = tensor.detach().cpu().contiguous().flatten()
+        whole = tensor.detach().to("cpu", copy=True).contiguous().flatten()
         digest.update(whole.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 

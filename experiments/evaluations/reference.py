@@ -49,20 +49,20 @@ def reference(
     have = torch.tensor(float(found is not None), device=world.device)
     if float(world.sum(have)) == world.size and found is not None:
         return found
-    made = _measured(extractor, batches(), world)
+    made = measured(extractor, batches(), world)
     if world.is_main:
         _save(path, made, text)
     return made
 
 
-def _measured(extractor: Extractor, batches: Iterable[Tensor], world: World) -> Statistics:
-    """In one pass, since a million features do not fit in memory."""
+def measured(extractor: Extractor, batches: Iterable[Tensor], world: World) -> Statistics:
+    """As `reference`, kept nowhere. In one pass, since a million features do not fit in memory."""
     number, kept, places = 0, [], []
     sums = products = None
     for images in batches:
         features = extractor.extract(images.to(world.device))[0].double()
         if sums is None or products is None:
-            sums, products = features.new_zeros(features[0].shape), features.T @ features * 0
+            sums, products = features.new_zeros(features.shape[1]), features.T @ features * 0
         sums += features.sum(0)
         products += features.T @ features
         mine = (torch.arange(len(images)) + number) * world.size + world.rank
@@ -71,7 +71,11 @@ def _measured(extractor: Extractor, batches: Iterable[Tensor], world: World) -> 
             chosen = spread(torch.cat(places))
             kept = [torch.cat(kept)[chosen.to(world.device)]]
             places = [torch.cat(places)[chosen]]
-    assert sums is not None and products is not None, "a training set has images for every process"
+    widths = world.gather(torch.tensor([0 if sums is None else len(sums)], device=world.device))
+    if sums is None or products is None:  # there are more processes than images
+        nothing = torch.zeros(0, int(widths.max()), dtype=torch.float64, device=world.device)
+        sums, products = nothing.sum(0), nothing.T @ nothing
+        kept, places = [nothing], [torch.arange(0)]
     counted = int(world.sum(torch.tensor(number)))
     mean = world.sum(sums) / counted
     covariance = (world.sum(products) - counted * torch.outer(mean, mean)) / (counted - 1)

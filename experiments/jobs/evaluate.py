@@ -11,6 +11,7 @@ evaluation gives the same numbers as while training.
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from experiments import checkpoint
 from experiments.build import build, explained, what_is_trained
 from experiments.config import RunConfig, UserError
 from experiments.distributed import joined
+from experiments.files import end_output, say
 from experiments.measuring import due, evaluate, in_words
 from experiments.parts import build_parts
 from experiments.recorder import Recorder
@@ -41,7 +43,8 @@ def main(config: RunConfig) -> int:
     found = measure(config)
     if os.environ.get("RANK", "0") == "0":
         said = ", ".join([f"step {found.step}", *in_words(found.rows)])
-        print(f"{found.run_id}: {said} -> {found.folder}")
+        say(f"{found.run_id}: {said} -> {found.folder}\n", sys.stdout)
+    end_output()
     return 0
 
 

@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,9 +33,11 @@ from experiments.build import build, explained, what_is_trained
 from experiments.config import LandscapeConfig, RunConfig, UserError
 from experiments.data.order import BatchPlan, derive, seed_all
 from experiments.distributed import joined
-from experiments.identity import run_id
+from experiments.files import end_output, say
+from experiments.identity import folder_of, run_id
 from experiments.jobs.flatness import Mean, pair_loss, top_eigenvalue, trainable
 from experiments.live_line import LiveLine
+from experiments.measuring import row
 from experiments.parts import Parts, build_parts
 from experiments.recorder import Recorder
 from experiments.saved_parts import restore_parts
@@ -51,7 +53,8 @@ def main(config: RunConfig) -> int:
     """Measures, and prints one line with what came out."""
     rows = measure(config)
     shown = [f"{r['metric']} {r['value']:.4g}" for r in rows if not r["metric"].endswith("_se")]
-    print(f"{run_id(config)}: landscape, {', '.join(shown)} -> {_folder(config).path}")
+    say(f"{run_id(config)}: landscape, {', '.join(shown)} -> {_folder(config).path}\n", sys.stdout)
+    end_output()
     return 0
 
 
@@ -174,19 +177,9 @@ class _Job:
         return self.parts.task.loss(self.parts.model, batch, self.parts.world)
 
     def _add(self, metric: str, value: float, n: int) -> None:
-        row = {
-            "step": self.step,
-            "epoch": round(self.step / self.parts.plan.steps_per_epoch, 6),
-            "split": SPLIT,
-            "metric": metric,
-            "value": value,
-            "unit": self.parts.task.loss_unit,
-            "weights": "raw",
-            "n": n,
-            "seconds": round(self.parts.watch.seconds["train"], 3),
-            "settings": _measured_with(self.settings, metric),
-        }
-        self.recorder.add([row])
+        found = row(self.parts, self.step, SPLIT, metric, value, self.parts.task.loss_unit)
+        settings = _measured_with(self.settings, metric)
+        self.recorder.add([{**found, "n": n, "settings": settings}])
 
     def rows(self) -> list[dict[str, Any]]:
         """What the ledger holds of this step and these settings."""
@@ -244,4 +237,4 @@ def len_of(batch: Batch) -> int:
 
 
 def _folder(config: RunConfig) -> Folder:
-    return Folder(Path(config.results_dir) / run_id(config))
+    return Folder(folder_of(config))

@@ -124,7 +124,7 @@ def _train(
     if not left:
         order.report()
         return order.finished
-    schedule.warmup_length(config.schedule, left[0].parts.total_steps)
+    schedule.factor(config.schedule, 0, left[0].parts.total_steps)  # refuses what cannot be
     unused = find_unused(left)
     with Stopper.listening(config.checkpoint, world) as stopper:
         for step in sorted({member.start_step for member in left}):

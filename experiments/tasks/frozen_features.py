@@ -89,6 +89,12 @@ class FrozenFeatures:
         return store
 
     def _key(self, tower: nn.Module, device: torch.device) -> str:
+        fingerprint = getattr(self._source, "fingerprint", None)
+        if not fingerprint:  # features of other images would be taken for those of these
+            raise ConfigError(
+                f"task.cache_features=true: {type(self._source).__name__} has no fingerprint that "
+                "tells its images from others: give it one, or set task.cache_features=false"
+            )
         digest = hashlib.sha256(f"{self._tower}\n".encode())
         for name, tensor in sorted(tower.state_dict().items()):
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
@@ -98,7 +104,6 @@ class FrozenFeatures:
         shape = tuple(self._source.example_batch(1)[0].shape[1:])
         is_fast = torch.is_autocast_enabled(device.type)
         fast = torch.get_autocast_dtype(device.type) if is_fast else "exact"
-        fingerprint = getattr(self._source, "fingerprint", None)
         digest.update(repr((fingerprint, prepared, shape, str(fast))).encode())
         return digest.hexdigest()[:20]
 

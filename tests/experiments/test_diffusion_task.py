@@ -167,11 +167,14 @@ def test_micro_batches_and_two_processes_train_like_one(
     assert [r["value"] for r in ours] == pytest.approx([r["value"] for r in theirs], rel=1e-4)
 
 
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_processes_draw_the_same_images(
-    finished: RunConfig, monkeypatch: pytest.MonkeyPatch
+    finished: RunConfig, monkeypatch: pytest.MonkeyPatch, strategy: str
 ) -> None:
+    """Three chunks: the model is whole in the process that draws two, whatever the other does."""
     before = _measured(finished)
-    job = replace(finished, job="evaluate")
+    launch = replace(finished.launch, strategy=strategy)
+    job = replace(finished, job="evaluate", launch=launch)
     monkeypatch.setattr(runner, "run", lambda made: SimpleNamespace(exit_code=evaluate.main(made)))
     assert forked.run_ranks(job, 2) == [0, 0]
     after = _measured(finished)  # of a measurement made twice, the last counts
@@ -183,6 +186,22 @@ def test_two_processes_draw_the_same_images(
             two["weights"],
             two["n"],
         )
+
+
+@pytest.mark.parametrize("fingerprint", ["", "abc"])
+def test_a_reference_of_images_that_nothing_tells_from_others_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch, fingerprint: str
+) -> None:
+    place = "experiments.tasks.diffusion"
+    monkeypatch.setattr(f"{place}.reference", lambda facts, *_: f"kept as {facts['data']}")
+    monkeypatch.setattr(f"{place}.measured", lambda *_: "measured anew")
+    task: Any = SimpleNamespace(
+        source=SimpleNamespace(fingerprint=fingerprint), extractor=None, shape=(1, 8, 8)
+    )
+    task.judge, task.reference_split = SimpleNamespace(cache_dir=None), "train"
+    task._judged_by, task._reference_images = {"data": f"mine {fingerprint}"}, lambda context: []
+    found = Diffusion._reference(task, Context(ALONE, 0, 1, 1))
+    assert found == ("kept as mine abc" if fingerprint else "measured anew")
 
 
 def test_an_evaluation_later_is_that_of_the_training_and_another_adds_rows(

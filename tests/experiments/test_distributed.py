@@ -7,11 +7,14 @@ import signal
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import forked
 import pytest
 import tiny
 import torch
+from torch import nn
 
 from experiments import distributed, launch, runner
 from experiments.config import LaunchConfig, UserError
@@ -40,6 +43,35 @@ def test_two_processes_train_like_one(tmp_path: Path, name: str) -> None:
     tolerance = TOLERANCE if name == "adamw" else 1e-3
     torch.testing.assert_close(curves[1], curves[0], rtol=tolerance, atol=0)
     assert forked.folder(one).name == forked.folder(two).name  # ranks and sizes: the same run
+
+
+def _met() -> tuple[int, bool]:
+    """How many have met, and whether it was where they were told to."""
+    with distributed.joined(LaunchConfig(device="cpu")) as world:
+        is_there = Path(os.environ[launch.STORE_VARIABLE]).is_file()
+        return int(world.sum(torch.tensor(1))), is_there
+
+
+def test_processes_meet_in_a_folder_of_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a#b?c=d e%20"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    assert forked.call_ranks(_met, 2) == [(2, True)] * 2
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_gradients_of_several_types_are_added_in_one_order(turn: int) -> None:
+    """That of a set of types is another one in each process."""
+    kinds = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64][::turn]
+    params = [nn.Parameter(torch.ones(2, dtype=kind)) for kind in kinds]
+    for param in params:
+        param.grad = torch.ones_like(param)
+    added: list[torch.dtype] = []
+    world: Any = SimpleNamespace(size=2, sum=lambda flat: added.append(flat.dtype))
+    distributed.average_gradients(nn.ParameterList(params), world)
+    assert added == kinds
 
 
 def test_each_example_is_evaluated_once_at_any_size(tmp_path: Path) -> None:

@@ -374,3 +374,14 @@ def test_the_model_is_a_function_of_the_seed() -> None:
 
 def test_the_facts_of_the_data_are_handed_on() -> None:
     assert (task().data_name, task().num_train) == ("tiny", 96)
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3)])
+@pytest.mark.parametrize("visible", [None, torch.tensor([0, 2])])
+def test_a_batch_without_examples_counts_nothing(
+    shape: tuple[int, ...], visible: torch.Tensor | None
+) -> None:
+    """Of a process more than there are images, from a source of one's own."""
+    labels = torch.zeros(shape, dtype=torch.int64)
+    found = score(torch.zeros(0, 4), labels, visible, lambda logits, _: logits.sum(1))
+    assert found.tolist() == [0.0] * 5

@@ -9,9 +9,10 @@ from typing import Any
 import forked
 import my_text
 import my_towers
+import numpy as np
 import pytest
 import torch
-from outsiders import SGD, STILL, assert_close, config
+from outsiders import SGD, STILL, assert_close, config, losses, rows_of
 from torch.nn import functional
 
 from experiments import runner
@@ -132,6 +133,71 @@ def test_two_evaluations_of_one_number_are_refused(
     monkeypatch.setattr(my_text.FillIn, "evaluations", both)
     with pytest.raises(UserError, match="'fill in' and 'again' both measure val loss"):
         runner.run(config(tmp_path, "fill_in"))
+
+
+@pytest.mark.parametrize(
+    ("again", "said"),
+    [
+        (("val", "loss"), "'fill in' measures val loss twice: nobody could tell which counts"),
+        (("train", "loss"), "the training and 'fill in' both measure train loss"),
+    ],
+)
+def test_a_number_that_the_ledger_has_already_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: tuple[str, str], said: str
+) -> None:
+    """It would take the other's place, and a resume would miss the row that was counted."""
+    plain = my_text.FillIn._measure
+
+    def more(self: Any, model: Any, context: Any) -> Any:
+        yield from [*plain(self, model, context), Measurement(*again, 1.0, "nats", 1, "lower")]
+
+    monkeypatch.setattr(my_text.FillIn, "_measure", more)
+    with pytest.raises(UserError, match=said):
+        runner.run(config(tmp_path, "fill_in"))
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.float32])
+def test_numbers_may_be_those_of_torch_and_numpy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    plain = my_text.FillIn._measure
+
+    def measured(self: Any, model: Any, context: Any) -> Any:
+        for one in plain(self, model, context):
+            yield replace(one, value=kind(one.value), n=np.int64(one.n), error=kind(float("nan")))
+
+    monkeypatch.setattr(my_text.FillIn, "_measure", measured)
+    made = config(tmp_path, "fill_in")
+    assert runner.run(made).state == "finished"
+    found = [row for row in rows_of(made, "loss") if row["split"] == "val"]
+    assert type(found[0]["value"]) is float and type(found[0]["n"]) is int
+    assert found[0]["error"] is None
+
+
+@pytest.mark.parametrize("shapes", [((1,), ()), ((), (1,)), ((1,), (1,))])
+def test_a_loss_in_brackets_is_the_same_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shapes: tuple[Any, Any]
+) -> None:
+    plain = my_text.FillIn.loss
+    made = [config(tmp_path / name, "fill_in", "train.micro_batch_size=8") for name in "ab"]
+    runner.run(made[0])
+
+    def loss(*args: Any) -> Loss:
+        found = plain(*args)
+        assert found.weight is not None
+        return Loss(found.mean.reshape(shapes[0]), found.weight.reshape(shapes[1]))
+
+    monkeypatch.setattr(my_text.FillIn, "loss", loss)
+    runner.run(made[1])
+    assert losses(made[1]) == losses(made[0])
+    forked.assert_same_end(*made)
+
+
+def test_a_cool_down_that_cannot_be_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    made = config(tmp_path, "fill_in", "schedule.name=constant", "schedule.cooldown_steps=99")
+    with pytest.raises(ConfigError, match="cooldown_steps=99: only 3 of the 6"):
+        runner.run(made)
+    assert not losses_begun(made)
 
 
 def test_a_headline_and_an_evaluation_that_disagree_are_refused(

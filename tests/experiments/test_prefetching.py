@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import signal
+from types import SimpleNamespace
 
 import forked
 import pytest
@@ -20,7 +22,7 @@ from experiments.build import build
 from experiments.data import normalising
 from experiments.distributed import World
 from experiments.parts import build_parts
-from experiments.prefetching import NUM_SLOTS, Prefetcher, prefetcher
+from experiments.prefetching import NUM_SLOTS, CudaStreams, Prefetcher, prefetcher
 
 ORDERS = ("copies", "computations")
 
@@ -83,6 +85,29 @@ def test_memory_is_that_of_two_batches_and_the_next_copy_is_queued_first():
             queued = sum(callable(work) for work in streams.queues["copies"])
             assert queued == 3 * min(number + 2, 3)  # two copies and an event for each batch
     assert streams.num_allocations == 2 * NUM_SLOTS
+
+
+@pytest.mark.parametrize("is_cuda", [False, True])
+def test_a_batch_that_was_made_on_the_device_is_copied_when_it_is_there(monkeypatch, is_cuda):
+    """And keeps its memory until then, which the stream that made it would use again."""
+    done = []
+
+    class Stream:
+        def __getattr__(self, name):
+            return lambda *given: done.append((name, *given))
+
+    copying, computing = Stream(), Stream()
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: copying)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: computing)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    source = SimpleNamespace(is_cuda=is_cuda, is_pinned=lambda: not is_cuda)
+    source.record_stream = lambda stream: done.append(("keep", stream))
+    target = SimpleNamespace(copy_=lambda source, non_blocking: done.append(("copy", source)))
+    CudaStreams(torch.device("cuda")).copy([target], [source], "free")
+    expected = [("wait_event", "free"), ("copy", source), ("record_event",)]
+    if is_cuda:
+        expected[1:2] = [("wait_stream", computing), ("copy", source), ("keep", copying)]
+    assert done == expected
 
 
 def test_on_a_cpu_batches_stay_where_they_are():

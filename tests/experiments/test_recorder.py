@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 import sys
@@ -202,6 +203,21 @@ def test_status_and_live_line_tell_how_far_the_run_is(
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"), [(8, "0123456"), (80, "0123456789"), (0, "0123456789")]
+)
+def test_a_narrow_terminal_gets_what_it_can_take_back(
+    monkeypatch: pytest.MonkeyPatch, columns: int, shown: str
+) -> None:
+    """Of a line that is broken only the last row would be rewritten."""
+    stream = Terminal()
+    monkeypatch.setattr(stream, "fileno", lambda: 2)
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr("os.get_terminal_size", lambda handle: os.terminal_size((columns, 24)))
+    LiveLine(wanted=True).show("0123456789")
+    assert stream.getvalue() == f"\r\x1b[2K{shown}"
 
 
 def test_a_pipe_gets_plain_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:

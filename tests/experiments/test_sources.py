@@ -151,7 +151,11 @@ def test_the_commit_says_what_changes_a_run_and_no_more(tmp_path: Path) -> None:
     (tmp_path / "room/README.md").write_text("2")
     assert surroundings.commit(tmp_path) == clean
     (tmp_path / "code.py").write_text("2")
+    (tmp_path / "room/README.md").touch()  # git would note in its index that it is the same file
+    index = tmp_path / ".git/index"
+    before = index.stat()
     assert surroundings.commit(tmp_path) == f"{clean}+"
+    assert index.stat().st_ino == before.st_ino, "whoever commits meanwhile would find it locked"
     assert surroundings.commit(tmp_path / "nowhere") == ""
 
 

@@ -107,6 +107,16 @@ def test_what_models_and_optimizers_are_made_of_is_called(path: str) -> None:
     trust.check(with_model(_target_=path), "x")
 
 
+def test_pages_are_read_in_any_locale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One holds Cyrillic letters, which no locale for Japanese of old, say, can read."""
+    read = Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, encoding="ascii", errors=None: read(path, encoding, errors)
+    )
+    trust.on_our_pages.cache_clear()
+    assert "experiments.data.bundled_glyphs.glyphs" in trust.on_our_pages()
+
+
 def test_what_our_pages_name_would_be_called_anyway() -> None:
     """They are taken as good without a look, so that starting workers imports nothing heavy."""
     assert {"lion.Lion", "timm.create_model"} < trust.on_our_pages()

@@ -183,6 +183,42 @@ def test_a_compiler_that_fails_is_named_with_its_error(fresh, monkeypatch, tmp_p
 
 
 @needs_compiler
+def test_a_cache_that_may_not_be_looked_into_is_passed_over(tmp_path, monkeypatch):
+    """HOME=/root and another user, as in many containers."""
+    locked, exists = tmp_path / "locked", Path.exists
+
+    def looks(path, **options):
+        if locked in path.parents:
+            raise PermissionError(13, "Permission denied")
+        return exists(path, **options)
+
+    locked.write_text("")
+    monkeypatch.setattr(Path, "exists", looks)
+    monkeypatch.setenv("LION_CACHE_DIR", str(locked / "cache"))
+    monkeypatch.setattr(native.tempfile, "gettempdir", lambda: str(tmp_path))
+    assert native.build(TRIVIAL).parent == tmp_path / f"lion-{os.getuid()}"
+
+
+@needs_compiler
+def test_the_cache_may_be_the_present_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LION_CACHE_DIR", ".")
+    assert ctypes.CDLL(str(native.build(TRIVIAL))).answer() == 42
+
+
+@pytest.mark.parametrize("folder", ["/home/me/.venv", "/home/me/my project/.venv", "/a b/c d"])
+def test_torchs_openmp_is_found_below_any_folder(folder, monkeypatch):
+    library = f"{folder}/torch/lib/libgomp-a34b3233.so.1"
+    lines = [
+        "7f00-7f01 r-xp 00000000 08:01 7                          /usr/lib/libc.so.6",
+        "7f02-7f03 rw-p 00000000 00:00 0                          [heap]",
+        f"7f04-7f05 r-xp 00001000 08:01 9                          {library}",
+    ]
+    monkeypatch.setattr(Path, "read_text", lambda path: "\n".join([*lines, ""]))
+    assert native._libraries()[-1] == library
+
+
+@needs_compiler
 def test_where_the_cache_cannot_be_written_a_private_directory_serves(tmp_path, monkeypatch):
     blocked = tmp_path / "file"
     blocked.write_text("")  # root may write anywhere but below a file

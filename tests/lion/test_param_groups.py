@@ -53,6 +53,12 @@ def test_patterns_choose_and_star_crosses_dots():
     assert frozen == ["scale", "embed.weight", "head.bias"]
 
 
+def test_factors_that_differ_late_are_two_factors():
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    groups = param_groups(model, 1.0, decay_multipliers={"0.*": 0.1234567, "1.*": 0.12345671})
+    assert [group["weight_decay"] for group in groups] == [0.1234567, 0.12345671]
+
+
 def test_decay_is_multiplied_where_a_pattern_says_so():
     model = Model()
     groups = param_groups(model, 0.3, decay_multipliers={"head.*": 100, "block.*": 2, "*": 1})

@@ -41,6 +41,20 @@ def assert_steps_like_rule(params, **flags):
 
 
 @PATHS
+def test_parameters_that_share_memory_are_stepped_one_after_the_other(flags):
+    def stepped(together):
+        data = torch.linspace(-1, 1, 8)
+        params = [with_grad(data[:6], torch.ones(6)), with_grad(data[2:], -torch.ones(6))]
+        groups = [params] if together else [[param] for param in params]
+        optimizers = [Lion(group, lr=0.1, weight_decay=0.5, **flags) for group in groups]
+        for optimizer in 3 * optimizers:
+            optimizer.step()
+        return data
+
+    assert torch.equal(stepped(together=True), stepped(together=False))
+
+
+@PATHS
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_odd_shapes_and_layouts_equal_the_rule(flags, dtype):
     torch.manual_seed(0)

@@ -120,7 +120,7 @@ def test_files_that_are_sorted_by_class_are_seen_as_a_whole(
     monkeypatch.setattr(frechet, "KERNEL_BLOCK", 100)
     extractor = _Classes("fd", "Classes", "0", "none", 1, torch.nn.Identity())
     kinds = torch.arange(10).repeat_interleave(300).to(torch.uint8)
-    known = reference._measured(
+    known = reference.measured(
         extractor, kinds[:, None, None, None].split(170), World(0, 1, torch.device("cpu"))
     )
     assert (known.num_images, len(known.features)) == (3000, 400)

@@ -24,15 +24,19 @@ class Pixels(extractors.Extractor):
         return images.flatten(1).float(), None
 
 
-def share(world: World, at_a_time: int) -> list[torch.Tensor]:
-    return list(FEATURES[world.rank :: world.size][:, None, None].split(at_a_time))
+def share(world: World, at_a_time: int, empty: bool = True) -> list[torch.Tensor]:
+    pieces = FEATURES[world.rank :: world.size][:, None, None].split(at_a_time)
+    return [piece for piece in pieces if empty or len(piece)]
 
 
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize(("size", "empty"), [(1, True), (2, True), (6, True), (6, False)])
 @pytest.mark.parametrize("at_a_time", [1, 2, 5])
-def test_mean_and_covariance_by_hand(size: int, at_a_time: int) -> None:
+def test_mean_and_covariance_by_hand(size: int, at_a_time: int, empty: bool) -> None:
+    """The sixth process has no image: an empty batch, or none."""
     pixels = Pixels("fd", "Pixels", "0", "none", 1, torch.nn.Identity())
-    for found in together(size, lambda w: reference._measured(pixels, share(w, at_a_time), w)):
+    for found in together(
+        size, lambda w: reference.measured(pixels, share(w, at_a_time, empty), w)
+    ):
         assert found.mean.tolist() == pytest.approx(MEAN)
         assert found.covariance.flatten().tolist() == pytest.approx(sum(COVARIANCE, []))
         assert found.num_images == 5
@@ -44,7 +48,7 @@ def test_which_features_are_kept_by_hand(monkeypatch: pytest.MonkeyPatch, size: 
     """Golden ratios 0 to 4, from -1/2 to 1/2: 0, -0.38, 0.24, -0.15, 0.47; the least two count."""
     monkeypatch.setattr(reference, "NUM_KEPT", 2)
     pixels = Pixels("fd", "Pixels", "0", "none", 1, torch.nn.Identity())
-    for found in together(size, lambda w: reference._measured(pixels, share(w, 1), w)):
+    for found in together(size, lambda w: reference.measured(pixels, share(w, 1), w)):
         assert torch.equal(found.features, FEATURES[[1, 3]].double())
         assert found.num_images == 5 and found.mean.tolist() == pytest.approx(MEAN)
 

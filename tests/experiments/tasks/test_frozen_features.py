@@ -76,6 +76,18 @@ def test_each_example_has_its_own_features(
     assert later.read == []
 
 
+def test_images_that_nothing_tells_from_others_have_no_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another source of as many images would get them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    source = Source()
+    source.fingerprint = ""
+    with pytest.raises(ConfigError, match="Source has no fingerprint that .*cache_features=false"):
+        features(source).take(Towers(), torch.tensor([0]))
+    assert not list(tmp_path.iterdir())
+
+
 def test_images_that_change_have_no_features() -> None:
     with pytest.raises(ConfigError, match=r"with task.horizontal_flip=0.5: features of flipped"):
         features(Source(), flip=0.5)
