@@ -173,7 +173,7 @@ def test_losses_of_single_batches_are_no_rise(noise: float) -> None:
         falling = [(float(step), 2.0 - step / 1000) for step in range(0, 1000, 10)]
         seen = [(step, value * math.exp(chance.gauss(0, noise))) for step, value in falling]
         assert not rules.examine(Evidence("", series={"loss": seen}))
-        climbing = [(step, (1 + 9 * (20 < step < 90)) * value) for step, value in seen]
+        climbing = [(step, (1 + 29 * (20 < step < 90)) * value) for step, value in seen]
         found = rules_of(rules.examine(Evidence("", series={"loss": climbing})))
         assert found == ["warm-up too short"]
 
