@@ -67,7 +67,7 @@ def write(
         old = cells_of(before, path) if before else []
         merged = list({cell.run_id: cell for cell in [*old, *cells]}.values())
         if not quiet:  # who is quiet keeps a record of its own
-            _check_once(path, merged)
+            _check_once(path, old, cells)
         if equal_budget:
             _check_equal(trials(merged))
         content = {
@@ -101,15 +101,15 @@ def _derived(cells: Sequence[Cell]) -> dict[str, Any]:
     }
 
 
-def _check_once(path: Path, cells: Sequence[Cell]) -> None:
+def _check_once(path: Path, old: Sequence[Cell], cells: Sequence[Cell]) -> None:
     """A setting has one run of a seed: what pages said before must not stand beside what they say.
 
     Raises:
         UserError: names the cell that would be there twice.
     """
-    known: dict[tuple[str, int], str] = {}
+    known = {(cell.trial, cell.seed): cell.run_id for cell in old}
     for cell in cells:
-        run = known.setdefault((cell.trial, cell.seed), cell.run_id)
+        run = known.get((cell.trial, cell.seed), cell.run_id)
         if run != cell.run_id:
             raise UserError(
                 f"the sweep {path} has {cell.title} as the run {run}, and by the pages and the "
