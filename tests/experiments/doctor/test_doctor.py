@@ -127,6 +127,15 @@ def test_sweeps(table: pd.DataFrame, found: list[str]) -> None:
     assert rules_of(sweep_rules.examine(table, Headline("val", "higher", "%"))) == found
 
 
+def test_an_edge_is_one_of_the_same_data() -> None:
+    """Runs of other data stood for the same setting and seed, and nothing was said."""
+    both = pd.concat(
+        [sweep(lion=[2, 3, 4]).assign(data="a"), sweep(lion=[1, 3, 2]).assign(data="b")]
+    )
+    (found,) = sweep_rules.examine(both, Headline("val", "higher", "%"))
+    assert found.rule == "best cell on an edge" and found.evidence.startswith("lion (data=a)")
+
+
 def test_no_false_alarm_over_the_committed_studies(script: ModuleType) -> None:
     """Sweeps, and every curve in them: what is found is counted, and is right."""
     counted: dict[str, int] = {}
