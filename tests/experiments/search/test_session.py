@@ -550,11 +550,11 @@ def test_searches_are_collected_as_the_tables_of_a_study(
     root = whole.path.parent
     assert run("meta", "smoke", "--points", "2", "--rounds", "1", root=root) == 0
     (tmp_path / "study").mkdir()
-    (tmp_path / "study/funnel.csv").write_text("of another search")
+    (tmp_path / "study/rediscovery.csv").write_text("of another search")
     assert run("collect", "smoke", "--study", str(tmp_path / "study"), root=root) == 0
     tables = {path.stem: pd.read_csv(path) for path in (tmp_path / "study").iterdir()}
     assert {"searches", "curves", "finals", "lineage", "meta"} <= set(tables)
-    assert "funnel" not in tables
+    assert "rediscovery" not in tables
     curves = tables["curves"]
     assert curves.told.iloc[-1] == 120 and curves.evaluated.is_monotonic_increasing
     assert tables["searches"].population_hash[0] == read_json(whole.status)["population"]
