@@ -16,11 +16,13 @@ from experiments.doctor.evidence import Evidence, Series
 from experiments.doctor.given import ALIASES
 
 _NAMES = {
-    "loss": ("train/loss", "loss", "train_loss", "training_loss", "train.loss"),
+    "loss": ("train/loss", "loss", "train_loss", "training_loss", "train.loss", "loss/train"),
     "lr": ("train/lr", "lr", "learning_rate", "train/learning_rate"),
     "grad_norm": ("telemetry/grad_norm", "grad_norm", "train/grad_norm", "gradient_norm"),
 }
-"""What we call it: how it is called in logs, first come first served."""
+"""What we call it: how it is called in logs, in small letters, first come first served."""
+_BY_GROUP = ("weight_rms", "update_rms", "momentum_rms", "sign_flips", "zero_updates")
+"""Metrics of telemetry that rules ask for, `weight_rms/decay`: a log of them needs no loss."""
 _STEPS = ("step", "global_step", "iteration", "iter", "_step")
 _BLOCK, _HEADER = 32768, 7
 
@@ -57,7 +59,10 @@ def _of_run(folder: Path) -> Evidence:
     config = read_config(folder)
     run = Evidence(folder.name, settings=settings_of(config))
     header, status = read_json(folder / "run.json"), read_json(folder / "status.json")
-    run.settings |= {"state": status.get("state"), "total_steps": status.get("total_steps")}
+    total, share = status.get("total_steps"), config.get("schedule", {}).get("warmup_fraction", 0.0)
+    run.settings |= {"state": status.get("state"), "total_steps": total}
+    if run.settings["warmup_steps"] is None and isinstance(total, int):  # of epochs
+        run.settings["warmup_steps"] = share * total
     starts = [session.get("start_step", 0) for session in header.get("sessions", [])]
     run.resumed_at = sorted({float(step) for step in starts if step})
     _add_rows(run, read_rows(folder / "metrics.jsonl"))
@@ -101,7 +106,7 @@ def _named(path: Path, named: dict[str, Series]) -> Evidence:
         raise UserError(
             f"{path}: no number could be read; it must have a row per step, e.g. step,loss"
         )
-    if not run.series.get("loss") and not any("/" in name for name in run.series):
+    if not run.series.get("loss") and not any(map(run.groups_of, _BY_GROUP)):
         raise UserError(
             f"{path}: no column for the loss; name it one of {', '.join(_NAMES['loss'])}"
         )
@@ -188,7 +193,7 @@ def _tensorboard(path: Path) -> dict[str, Series]:
         events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
         for name in events.Tags()["scalars"]:
             found = [(float(e.step), float(e.value)) for e in events.Scalars(name)]
-            named.setdefault(name, []).extend(found)
+            named.setdefault(name.lower(), []).extend(found)
     return named
 
 

@@ -36,7 +36,7 @@ def final_lr_not_scaled(run: Evidence) -> Iterator[Finding]:
     end, base_end = _end_of(run), _end_of(Evidence("", settings=run.baseline))
     if not run.is_sign_based or end is None or base_end is None or end <= 0:
         return
-    if end <= limit("final_lr_ratio") * base_end:
+    if end <= max(limit("final_lr_ratio") * base_end, limit("final_lr_none")):
         return
     lr = run.number("lr") or 0.0
     yield Finding(
@@ -63,7 +63,10 @@ def warmup_too_short(run: Evidence) -> Iterator[Finding]:
     if len(early) < 3 or early[0] <= 0:
         return
     rise, warmup = max(early[1:]) / early[0], run.number("warmup_steps")
-    if rise <= limit("warmup_rise") or (warmup is not None and warmup >= 0.1 * total):
+    most, least_points = limit("warmup_rise"), limit("warmup_points")
+    if len(early) >= least_points:  # of many, the largest is large by chance
+        most = max(most, math.exp(limit("warmup_noise") * _noise([value for _, value in losses])))
+    if rise <= most or (warmup is not None and warmup >= 0.1 * total):
         return
     said = "" if warmup is None else f"warm-up {warmup:g} of {_step(total)} steps; "
     yield Finding(
@@ -72,6 +75,13 @@ def warmup_too_short(run: Evidence) -> Iterator[Finding]:
         f"try a warm-up of {max(1, round(0.1 * total))} steps, then a smaller lr",
         "arXiv:2302.06675, section 4: 10,000 steps of warm-up; arXiv:1706.02677, section 2.2",
     )
+
+
+def _noise(losses: list[float]) -> float:
+    """Robust standard deviation of the logarithms of losses around their trend."""
+    logs = [math.log(value) for value in losses if value > 0]
+    bends = [abs(a - 2 * b + c) for a, b, c in zip(logs, logs[1:], logs[2:], strict=False)]
+    return 1.4826 * statistics.median(bends) / math.sqrt(6) if bends else 0.0
 
 
 def small_batch(run: Evidence) -> Iterator[Finding]:

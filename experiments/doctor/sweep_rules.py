@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 SETTING = ("lr", "weight_decay", "beta1", "beta2")
 AXES = ("lr", "weight_decay")
 """Settings whose range is open: betas are tried in pairs, and end at 1."""
-CONDITION = ("experiment", "batch_size", "epochs", "steps", "label_noise", "init_optimizer")
+CONDITION = (
+    *("experiment", "data", "batch_size", "epochs", "steps", "label_noise", "init_optimizer"),
+)
 FRESH = r"-fresh(?:-[0-9a-f]+)?$"
 """Ends of the names of sweeps that train picks again; see `experiments.sweep.confirm`."""
 NEEDED = ("optimizer", "lr", "seed", "state", "val")

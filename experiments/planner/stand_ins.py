@@ -104,6 +104,11 @@ def task_without_data(config: RunConfig) -> Task:
     data["_target_"] = STAND_INS.get(data["_target_"], data["_target_"])
     if config.data["_target_"] in _OF_PAIRS:
         data["pad_id"] = (config.model.get("text") or {}).get("pad_id") or 0
+    if section.get("cache_features"):
+        raise ConfigError(
+            "task.cache_features=true: a step that reads features cannot be counted without them: "
+            "plan with task.cache_features=false, whose steps run the frozen tower, too"
+        )
     judge = section.get("judge") or {}
     for measured in ("sampling", "zero_shot", "retrieval"):  # evaluations cost no training step
         if measured in judge:

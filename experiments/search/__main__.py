@@ -279,8 +279,7 @@ def export(args: argparse.Namespace) -> int:
         left_out = f"without {len(whole) - len(program)} statements that change no update"
         write(args.out, noted(program, args.file, left_out))
     print(program.text())
-    flags = death.flags(program)
-    if not flags.scales_with_lr:
+    if not death.scales_with_lr(program):
         print("note: its step is not proportional to lr: a schedule changes more than its size")
     print(f"{script('run')} experiment=vit_proxy optimizer=program optimizer.path={path}")
     return 0

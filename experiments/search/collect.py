@@ -40,7 +40,7 @@ SURROUNDINGS = ("executor", "num_workers", "commit", "cpu", "versions", "command
 
 
 def write(folders: Sequence[SearchFolder], out: Path) -> list[Path]:
-    """Writes the tables of some searches.
+    """Writes the tables of some searches, in place of those that are there of others.
 
     Returns:
         The files.
@@ -81,6 +81,8 @@ def write(folders: Sequence[SearchFolder], out: Path) -> list[Path]:
             text = pd.DataFrame(rows).to_csv(index=False, float_format="%.7g")
             write_text(out / f"{name}.csv", text)
             written.append(out / f"{name}.csv")
+        else:  # of other searches, collected before
+            (out / f"{name}.csv").unlink(missing_ok=True)
     return written
 
 

@@ -1,12 +1,10 @@
-"""Finds programs that cannot train anything, before any training; and what an update depends on.
+"""Finds programs that cannot train anything, before any training; or at a step size of their own.
 
 Every cause is a fact about the updates on a probe, or about the text, and none is a guess about
 fitness: NaN or infinity, no gradient in the update, a constant zero, an absurd scale.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 
@@ -20,25 +18,6 @@ _TOLERANCE = 1e-6
 _DRIFT = 1e-2
 """Share of its size by which a step may miss the learning rate where that falls: the 1e-8 that
 interp(get_eps(), sign(g), lr) adds is no step size of its own."""
-
-
-class Flags(NamedTuple):
-    """What the update of a program depends on.
-
-    Attributes:
-        uses_g, uses_w, uses_lr: Whether gradient, weights, learning rate reach the update.
-        scales_with_lr: Twice the learning rate gives twice the update. A program for which it does
-            not, trains at a step size of its own and will not follow a schedule. Looked at for as
-            long as a short training takes, too: `maximum(lr, 0.005)` and counted steps show late.
-        scale_free: Gradients of a thousandth give the same updates, apart from those of the weights
-            (sign, and what divides by a second moment).
-    """
-
-    uses_g: bool
-    uses_w: bool
-    uses_lr: bool
-    scales_with_lr: bool
-    scale_free: bool
 
 
 def cause_of_death(
@@ -79,22 +58,17 @@ def ignores_gradient(program: Program) -> bool:
     return _close(probes.stream(program, probe), probes.stream(program, other))
 
 
-def flags(program: Program) -> Flags:
-    """What the update depends on, found on the text and on the small probe."""
-    read = liveness.analyse(program).read
+def scales_with_lr(program: Program) -> bool:
+    """Whether twice the learning rate gives twice the update.
+
+    A program for which it does not, trains at a step size of its own and will not follow a
+    schedule. Looked at for as long as a short training takes, too: `maximum(lr, 0.005)` and counted
+    steps show late.
+    """
     probe = probes.small()
     stream = probes.stream(program, probe)
     faster = probes.stream(program, probe._replace(lr=2 * probe.lr))
-    still = probe._replace(w=np.zeros_like(probe.w))
-    unscaled = probes.stream(program, still)
-    scaled = probes.stream(program, still._replace(g=1e-3 * probe.g))
-    return Flags(
-        uses_g="g" in read,
-        uses_w="w" in read,
-        uses_lr="lr" in read,
-        scales_with_lr=_close(2 * stream, faster) and _follows(program),
-        scale_free=_close(unscaled, scaled),
-    )
+    return _close(2 * stream, faster) and _follows(program)
 
 
 def _follows(program: Program) -> bool:

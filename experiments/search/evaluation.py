@@ -77,7 +77,7 @@ class Outcome:
         return self.losses.index(best) if math.isfinite(best) else None
 
     def to_json(self) -> dict[str, Any]:
-        """For logs and queues: infinite is null, losses to 5 digits behind the point."""
+        """For logs and queues: infinite is null."""
         return {
             "fitness": _finite(self.fitness),
             "losses": [_finite(loss) for loss in self.losses],
@@ -150,13 +150,15 @@ def _reference(tier: Tier, round_number: int) -> Training:
 def _limits(tier: Tier, reference: Training) -> dict[int, float]:
     """By step, from 30 % of the steps on: what the reference would survive, and the margin.
 
-    Its best rate may lie behind another early on, so the worse of both counts.
+    Its best rate may lie behind another early on, so the worse of both counts. A rate at which it
+    diverges (NaN) is no other.
     """
     chosen = reference.losses.index(min(reference.losses))
     limits = {}
     for number, means in enumerate(reference.windows, 1):
         is_early = number * CHECK_EVERY < KILL_FROM * tier.num_steps
-        ahead = max(min(means), means[chosen]) + tier.kill_margin
+        least = min(mean for mean in means if not math.isnan(mean))
+        ahead = max(least, means[chosen]) + tier.kill_margin
         limits[number * CHECK_EVERY] = math.inf if is_early else ahead
     return limits
 

@@ -80,8 +80,3 @@ def _renamed(statement: Statement, old: str, new: str) -> Statement:
 
 def _fresh(name: str, taken: dict[str, str]) -> str:
     return next(n for i in range(1, len(taken) + 2) if (n := f"{name}_{i}") not in taken)
-
-
-def redundancy(program: Program) -> float:
-    """Share of the statements that do not matter, in [0, 1]."""
-    return 1 - len(analyse(program).kept) / max(1, len(program.statements))

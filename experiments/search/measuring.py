@@ -60,7 +60,8 @@ def add_to(commands: Any, root: argparse.ArgumentParser, lion: str) -> None:
         type=int,
         default=0,
         help="the first of those rounds (default: 0); a program that a search has chosen by its "
-        "final rounds, or that simplify has shortened on them, is judged anew from 100 on",
+        "final rounds, or that simplify has shortened on them, is judged anew from 100 on (behind "
+        "all of them, if they are more)",
     )
     worth.add_argument("--reference", default=REFERENCE, help=f"gain 0 (default: {REFERENCE})")
     worth.add_argument("--out", type=Path, help="write a table (CSV), too")

@@ -40,10 +40,7 @@ class Operation:
         short: The name in the paper's programs, where it is another (`interp`).
         searched: Whether a search may insert it.
         odd: f(-x) = -f(x).
-        monotone: Strictly increasing wherever it is defined.
-        linear: Linear in all arguments that are not scalars, with scalars held.
         commutative: f(x, y) = f(y, x).
-        scale_invariant: f(c x) = f(x) for every c > 0.
     """
 
     name: str
@@ -54,10 +51,7 @@ class Operation:
     short: str | None = None
     searched: bool = True
     odd: bool = False
-    monotone: bool = False
-    linear: bool = False
     commutative: bool = False
-    scale_invariant: bool = False
 
     @property
     def arity(self) -> int:
@@ -92,9 +86,9 @@ class Operation:
 
 
 ANY, TWO = ("any",), ("any", "any")
-_ODD_MONOTONE = ("arcsin", "arctan", "sinh", "tanh", "arcsinh", "arctanh", "cube", "cbrt")
-_MONOTONE = ("exp", "exp2", "exp10", "expm1")
+_ODD = ("arcsin", "arctan", "sinh", "tanh", "arcsinh", "arctanh", "cube", "cbrt")
 _PLAIN = (
+    *("exp", "exp2", "exp10", "expm1"),
     *("square", "sqrt", "abs", "log", "log2", "log10", "log1p"),
     *("cos", "arccos", "cosh", "arccosh"),
 )
@@ -102,37 +96,30 @@ _PLAIN = (
 OPERATIONS: dict[str, Operation] = {
     operation.name: operation
     for operation in (
-        Operation("add", TWO, symbol="+", linear=True, commutative=True),
-        Operation("sub", TWO, symbol="-", linear=True),
+        Operation("add", TWO, symbol="+", commutative=True),
+        Operation("sub", TWO, symbol="-"),
         Operation("mul", TWO, symbol="*", commutative=True),
         Operation("div", TWO, symbol="/"),
         Operation("power", TWO),
         Operation("maximum", TWO, commutative=True),
         Operation("minimum", TWO, commutative=True),
-        Operation("sign", ANY, odd=True, scale_invariant=True),
-        Operation("negative", ANY, odd=True, linear=True),
+        Operation("sign", ANY, odd=True),
+        Operation("negative", ANY, odd=True),
         Operation("reciprocal", ANY, odd=True),
         Operation("sin", ANY, odd=True),
         Operation("tan", ANY, odd=True),
-        *(Operation(name, ANY, odd=True, monotone=True) for name in _ODD_MONOTONE),
-        *(Operation(name, ANY, monotone=True) for name in _MONOTONE),
+        *(Operation(name, ANY, odd=True) for name in _ODD),
         *(Operation(name, ANY) for name in _PLAIN),
         Operation("norm", ANY),
         Operation("global_norm", ANY, result=SCALAR),
         Operation("dot", TWO, result=SCALAR, alike=True, commutative=True),
-        Operation(
-            *("cosine_sim", TWO),
-            result=SCALAR,
-            alike=True,
-            commutative=True,
-            scale_invariant=True,
-        ),
+        Operation("cosine_sim", TWO, result=SCALAR, alike=True, commutative=True),
         Operation("clip_by_global_norm", ("any", SCALAR), short="clip"),
-        Operation("interpolate", ("any", "any", SCALAR), short="interp", linear=True),
+        Operation("interpolate", ("any", "any", SCALAR), short="interp"),
         Operation("get_pi", (), result=SCALAR),
         Operation("get_e", (), result=SCALAR),
         Operation("get_eps", (), result=SCALAR),
-        Operation("copy", ANY, searched=False, odd=True, monotone=True, linear=True),
+        Operation("copy", ANY, searched=False, odd=True),
     )
 }
 

@@ -113,5 +113,5 @@ def warnings_of(program: Program) -> tuple[str, ...]:
     """
     pruned = liveness.prune(program)
     overwrites = any(statement.target == "lr" for statement in pruned.statements)
-    found = overwrites, not death.flags(pruned).scales_with_lr
+    found = overwrites, not death.scales_with_lr(pruned)
     return tuple(said for said, holds in zip(WARNINGS, found, strict=True) if holds)

@@ -90,7 +90,8 @@ def final_rows(
     settings: SearchSettings, tier: Tier, initial: Program, state: State
 ) -> Iterator[dict[str, Any]]:
     """The initial program and the finalists, judged on fresh data."""
-    best = state.strategy.best(settings.num_finalists)
+    found = state.strategy.best(settings.num_finalists)
+    best = [one for one in found if math.isfinite(one.fitness)]  # judged again, it may have failed
     programs = [initial, *(one.program for one in best)]
     judged = finals.evaluate(programs, tier, settings.final_rounds)
     numbers = [0, *(one.number for one in best)]

@@ -16,7 +16,7 @@ class Verdict:
     Attributes:
         family: "sign-momentum", or None.
         beta1, beta2: Of the Lion with the same signs; None outside of the family.
-        weight_decay: Decoupled decay of that Lion, >= 0; None outside of the family.
+        weight_decay: Decoupled decay of that Lion, which refuses one < 0; None outside of it.
         lr_scale: Lion's learning rate is this times `lr`; None outside of the family.
         reason: In words.
         is_decided: False if neither a proof nor a refutation was found.

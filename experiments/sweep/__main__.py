@@ -104,14 +104,17 @@ def show_status(args: argparse.Namespace) -> int:
         report.show(find(args.name), metric=args.metric)
         return 0
     found = sorted(path.parent for path in SWEEPS.glob("*/manifest.json"))
+    damaged = 0
     for path in found:
-        sweep = Sweep(path)
-        states = list(sweep.states().values())
-        said = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
-        print(f"{sweep.name}: {said}")
+        try:
+            states = list(Sweep(path).states().values())
+            said = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
+        except UserError as error:  # the others are shown all the same
+            damaged, said = damaged + 1, str(error)
+        print(f"{path.name}: {said}")
     if not found:
         print(f"no sweep in {SWEEPS}; start one with: {script('run')} -m sweep=lr_wd")
-    return 0
+    return 1 if damaged else 0
 
 
 def go_on(args: argparse.Namespace) -> int:

@@ -243,8 +243,8 @@ class Tries:
     failures: int = 0
     """It raised an error, or crashed its process: its own fault."""
     kills: int = 0
-    """Its process was killed from outside (SIGKILL, a lost machine), or died with several cells in
-    it, before the cell had a newer checkpoint."""
+    """Its process was killed from outside (SIGKILL, a lost machine), or died or broke down with
+    several cells in it, before the cell had a newer checkpoint."""
 
     @classmethod
     def count(cls, leases: list[Lease], checkpoint_step: int) -> Tries:

@@ -90,7 +90,8 @@ class Member:
         """Ends it because of what went wrong for all."""
         if self.ended is None:
             self._stack.__exit__(type(error), error, error.__traceback__)
-            self.ended = Finished(self.index, "failed", f"{type(error).__name__}: {error}")
+            message = f"{type(error).__name__}: {error}"
+            self.ended = Finished(self.index, "failed", message, is_own=False)
 
     def release(self) -> None:
         """Gives the folder back untouched."""

@@ -17,7 +17,9 @@ from experiments.ranges import SEED, check_all
 from experiments.sweep import elsewhere, space
 from experiments.sweep.manifest import Cell
 from experiments.sweep.request import Request, parse_value
-from experiments.sweep.space import SweepPage, short
+from experiments.sweep.space import BATCH_SIZE, SweepPage, short
+
+_OF_BATCHES = (BATCH_SIZE, "train.micro_batch_size")
 
 
 def sweep_page(request: Request, folders: Sequence[Path]) -> SweepPage:
@@ -66,12 +68,12 @@ def plan(
         chosen = dict(zip(choices, combination, strict=True))
         base = [*(f"{group}={name}" for group, name in chosen.items()), *request.fixed.values()]
         trials, axes = settings_of(request, page, chosen, base, config_dir)
-        conditions |= axes
+        extra = {k: v for k, v in chosen.items() if k not in ("experiment", "optimizer")}
+        conditions |= axes | (extra.keys() - {"recipe"})  # other data are no setting to tune
         wanted = [{**trial, "seed": seed} for seed in seeds for trial in trials]
         configs = _pages(tuple(base), config_dir).with_each(wanted)
         if has_gpus:
             elsewhere.check_precision(configs)
-        extra = {k: v for k, v in chosen.items() if k not in ("experiment", "optimizer")}
         cells += [
             Cell.of(config, {**extra, **each}) for config, each in zip(configs, wanted, strict=True)
         ]
@@ -89,17 +91,57 @@ def settings_of(
 ) -> tuple[list[dict[str, Any]], set[str]]:
     """The settings of one choice of pages, without seeds, and which columns are conditions."""
     swept = {key: values for key, values in request.swept.items() if key != "seed"}
-    (reference,) = _pages(tuple(base), config_dir).with_each([{}])
-    own = space.without(space.space_of(page, reference.optimizer_name), [*request.fixed, *swept])
+    is_scaled = page.lr_scaling != "none" and BATCH_SIZE in request.fixed
+    # What lr is scaled from is the batch size of the recipe.
+    left_out = [request.fixed[key] for key in _OF_BATCHES if is_scaled and key in request.fixed]
+    recipe = tuple(text for text in base if text not in left_out)
+    (reference,) = _pages(recipe, config_dir).with_each([{}])
+    whole = space.space_of(page, reference.optimizer_name)
+    own = space.without(whole, [*request.fixed, *swept])
     if own.relative_to:
         pages = {**chosen, "optimizer": own.relative_to}
         others = [f"{group}={name}" for group, name in pages.items() if group != "recipe"]
-        kept = [text for key, text in request.fixed.items() if not key.startswith("optimizer.")]
+        kept = [
+            text
+            for key, text in request.fixed.items()
+            if not key.startswith("optimizer.") and text not in left_out
+        ]
         (reference,) = _pages((*others, *kept), config_dir).with_each([{}])
     for key, values in swept.items():
-        (own.grid if key.startswith("optimizer.") else own.conditions)[key] = values
+        (own.grid if _is_tuned(key, whole) else own.conditions)[key] = values
+    if is_scaled:
+        own.conditions[BATCH_SIZE] = [parse_value(request.fixed[BATCH_SIZE])]
+    elif page.lr_scaling != "none" and BATCH_SIZE in own.set:
+        own.conditions[BATCH_SIZE] = [own.set.pop(BATCH_SIZE)]
+    _check_columns([*own.conditions, *own.grid, *itertools.chain(*own.points)])
     trials = [{**own.set, **one} for one in space.settings(own, reference, page.lr_scaling)]
     return trials, {short(key) for key in own.conditions}
+
+
+def _is_tuned(key: str, whole: space.OptimizerSpace) -> bool:
+    """Whether the values of a key are tried, not compared: as the page has it, if it has it."""
+    if key in whole.conditions:
+        return False
+    return (
+        key.startswith("optimizer.")
+        or key in whole.grid
+        or key in [*itertools.chain(*whole.points)]
+    )
+
+
+def _check_columns(keys: Sequence[str]) -> None:
+    """Refuses keys that tables could not tell apart.
+
+    Raises:
+        ConfigError: names the two.
+    """
+    found: dict[str, str] = {}
+    for key in keys:
+        if (other := found.setdefault(short(key), key)) != key:
+            raise ConfigError(
+                f"sweep: {other} and {key} would be one column of its tables, {short(key)}: sweep "
+                "one at a time"
+            )
 
 
 @lru_cache(maxsize=64)

@@ -30,6 +30,7 @@ class Finished:
     index: int  # position in the list of runs
     state: str  # finished | diverged | interrupted | failed
     message: str = ""
+    is_own: bool = True  # False: what went wrong for several may be no fault of this one
 
 
 class Worker:

@@ -7,6 +7,7 @@ tenth of it. So one page fits every experiment and optimizer.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 from experiments.checks import lookup
 from experiments.config import ConfigError, RunConfig
 
-_RELATIVE = re.compile(r"([x/])\s*([0-9.eE+-]+)")
+_RELATIVE = re.compile(r"([x/])\s*((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)")
 LR, BATCH_SIZE = "optimizer.lr", "train.batch_size"
 
 
@@ -126,8 +127,11 @@ def _plain(key: str, value: Any, reference: RunConfig, scale: float) -> Any:
             f"sweep: {key}={value} is relative, but {reference.optimizer_name} has {base} there "
             f"in {reference.experiment}: give it in a recipe, or {key}=VALUE,VALUE on the command"
         )
-    factor = float(found[2]) if found[1] == "x" else 1 / float(found[2])
+    factor = float(found[2])
+    factor = factor if found[1] == "x" else 1 / factor if factor else math.inf
     product = float(f"{base * factor * scale:.4g}")
+    if not math.isfinite(product):
+        raise ConfigError(f"sweep: {key}={value} is not finite: {key} is {base} there")
     is_count = isinstance(base, int) and not key.startswith("optimizer.")
     # A weight decay that is written as 1 is no count: a third of it would be none at all.
     is_whole = isinstance(base, int) and product.is_integer()

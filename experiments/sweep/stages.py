@@ -28,7 +28,7 @@ from experiments.sweep.manifest import INIT_OPTIMIZER, Cell, Sweep
 from experiments.sweep.planning import settings_of
 from experiments.sweep.request import Request
 from experiments.sweep.results import Best, best_cells
-from experiments.sweep.space import SweepPage
+from experiments.sweep.space import SweepPage, short
 
 
 @dataclass
@@ -93,6 +93,12 @@ def second(sweep: Sweep) -> Sweep:
     _check_choice(chosen)
     runs = {best.optimizer: _runs(best, sweep) for best in chosen}
     seeds = sorted(set.intersection(*(set(by_seed) for by_seed in runs.values())))
+    if not seeds:
+        names = ", ".join(runs)
+        raise UserError(
+            f"sweep {sweep.name}: there is no seed with which the picks of all have finished "
+            f"({names}): train them with the same seeds"
+        )
     cells = _cells(stage, runs, seeds, sweep.manifest["runs_dir"])
     edges = [best.optimizer for best in chosen if best.edges]
     about = f"{stage.experiment} from what {sweep.name} has chosen"
@@ -102,15 +108,11 @@ def second(sweep: Sweep) -> Sweep:
         path,
         cells,
         fixed=sweep.manifest["fixed"],
-        conditions={INIT_OPTIMIZER, *map(_last, stage.conditions)},
+        conditions={INIT_OPTIMIZER, *map(short, stage.conditions)},
         max_tries=sweep.manifest["max_tries"],
         lease_seconds=sweep.manifest["lease_seconds"],
         about=f"{about}; on an edge of what was tried: {', '.join(edges)}" if edges else about,
     )
-
-
-def _last(key: str) -> str:
-    return key.rpartition(".")[2]
 
 
 def _check_choice(chosen: Sequence[Best]) -> None:

@@ -23,7 +23,7 @@ from experiments.checkpoint import CheckpointError
 from experiments.config import RunConfig, UserError
 from experiments.files import FULL, say
 from experiments.store import FINAL_STATES, Folder, HeldError
-from experiments.sweep.leases import FAILED, LOST, Keeper, Lease
+from experiments.sweep.leases import FAILED, KILLED, LOST, Keeper, Lease
 from experiments.sweep.manifest import Cell, Sweep
 from experiments.sweep.overtime import watched
 from experiments.sweep.picking import Picker
@@ -118,7 +118,8 @@ class Worker:
             else:
                 say(traceback.format_exc(), sys.stderr)
             message = f"{type(error).__name__}: {error}"
-            ended = [Finished(index, state, message) for index in range(len(configs))]
+            is_own = len(configs) == 1
+            ended = [Finished(index, state, message, is_own) for index in range(len(configs))]
         missing = set(range(len(configs))) - {one.index for one in ended}
         return [*ended, *(Finished(index, "interrupted") for index in sorted(missing))]
 
@@ -136,7 +137,8 @@ class Worker:
             self._full_since = self._full_since or time.monotonic()
             if time.monotonic() - self._full_since < PATIENCE_SECONDS:
                 return "full", ended.message
-        return FAILED, f"{ended.message} (once failed for good, {self.sweep.cure} tries again)"
+        word = FAILED if ended.is_own else KILLED  # then it is tried alone
+        return word, f"{ended.message} (once failed for good, {self.sweep.cure} tries again)"
 
     def _write_outcomes(self) -> None:
         waiting, self._unwritten = self._unwritten, []

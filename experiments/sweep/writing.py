@@ -53,7 +53,8 @@ def write(
         then: Stage two, which starts from what this sweep chooses; see `experiments.sweep.stages`.
 
     Raises:
-        UserError: if the budget would be unequal, or the sweep there is another one.
+        UserError: if the budget would be unequal, or the sweep there is another one, or was planned
+            from other pages.
     """
     trust.note(cell.config for cell in cells)
     make_folder(path)
@@ -65,6 +66,8 @@ def write(
             _check_same(path, before, list(fixed), runs_dir)
         old = cells_of(before, path) if before else []
         merged = list({cell.run_id: cell for cell in [*old, *cells]}.values())
+        if not quiet:  # who is quiet keeps a record of its own
+            _check_once(path, old, cells)
         if equal_budget:
             _check_equal(trials(merged))
         content = {
@@ -96,6 +99,23 @@ def _derived(cells: Sequence[Cell]) -> dict[str, Any]:
         "seeds": sorted({cell.seed for cell in cells}),
         "axes": axes(cells),
     }
+
+
+def _check_once(path: Path, old: Sequence[Cell], cells: Sequence[Cell]) -> None:
+    """A setting has one run of a seed: what pages said before must not stand beside what they say.
+
+    Raises:
+        UserError: names the cell that would be there twice.
+    """
+    known = {(cell.trial, cell.seed): cell.run_id for cell in old}
+    for cell in cells:
+        run = known.get((cell.trial, cell.seed), cell.run_id)
+        if run != cell.run_id:
+            raise UserError(
+                f"the sweep {path} has {cell.title} as the run {run}, and by the pages and the "
+                f"version of now it is {cell.run_id}: choose another name with sweep.name=NAME, or "
+                "move the folder away"
+            )
 
 
 def _check_equal(budget: dict[str, int]) -> None:

@@ -38,6 +38,18 @@ def test_settings_of_the_launcher_may_stand_anywhere(capsys: Any) -> None:
         assert f"unrecognized arguments: {odd[-1]}" in capsys.readouterr().err
 
 
+def test_a_damaged_sweep_does_not_hide_the_others(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept.sweep(tmp_path, swept.cells(tmp_path, 1))
+    (tmp_path / "sweeps/damaged").mkdir()
+    (tmp_path / "sweeps/damaged/manifest.json").write_text("{")
+    monkeypatch.setattr(script, "SWEEPS", tmp_path / "sweeps")
+    assert script.main(["status"]) == 1
+    damaged, trial = capsys.readouterr().out.splitlines()
+    assert "manifest.json is damaged" in damaged and trial == "trial: 1 waiting"
+
+
 def test_a_study_stays_within_its_folder(tmp_path: Path, capsys: Any) -> None:
     sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 1))
     assert script.main(["collect", str(sweep.path), "--study", "../../x"]) == 2

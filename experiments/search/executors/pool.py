@@ -87,9 +87,8 @@ class Pool:
     def _give_out(self) -> None:
         for worker in list(self.workers):
             if self._queue and worker.batch is None:
-                batch = self._queue.popleft()
-                worker.batch = batch
-                batch.num_tries += 1
+                worker.batch = batch = self._queue.popleft()
+                batch.num_tries += worker.process.is_alive()  # what died idle, died of no batch
                 try:
                     worker.pipe.send(batch.jobs)
                 except (BrokenPipeError, ConnectionResetError):

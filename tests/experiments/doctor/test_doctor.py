@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import inspect
 import json
+import math
+import random
 import re
 from pathlib import Path
 from types import ModuleType
@@ -19,13 +21,14 @@ import yaml
 
 import run
 from experiments import checkpoint
+from experiments.config import UserError, to_dict
 from experiments.doctor import __main__ as doctor_command
 from experiments.doctor import given, readers, rules, sweep_rules
 from experiments.doctor.evidence import Evidence
 from experiments.headline import Headline
 from experiments.identity import run_id
 from experiments.runner import run as train
-from experiments.store import read_rows
+from experiments.store import Ledger, read_rows
 
 ROOT = Path(run.__file__).parent
 FOUND = {
@@ -72,12 +75,15 @@ BASELINE = {"lr": 1e-3, "weight_decay": 0.1}
         ({"weight_decay": 0.1, "optimizer": "adamw"}, None),
         ({"weight_decay": 1.0, "final_lr": 1e-5}, None),
         ({"weight_decay": 1.0, "final_lr": 5e-5}, "final lr not scaled"),
+        ({"weight_decay": 1.0, "final_lr": 1e-9, "base": 0.0}, None),
+        ({"weight_decay": 1.0, "final_lr": 1e-5, "base": 0.0}, "final lr not scaled"),
         ({"weight_decay": 1.0, "batch_size": 32}, "small batch"),
         ({"weight_decay": 1.0, "batch_size": 64}, None),
     ],
 )
 def test_settings_alone(given: dict[str, Any], rule: str | None) -> None:
-    evidence = Evidence("", settings=SWITCH | given, baseline=BASELINE | {"final_lr": 1e-4})
+    end = {"final_lr": given.get("base", 1e-4)}
+    evidence = Evidence("", settings=SWITCH | given, baseline=BASELINE | end)
     assert rules_of(rules.examine(evidence)) == ([rule] if rule else [])
 
 
@@ -121,6 +127,15 @@ def test_sweeps(table: pd.DataFrame, found: list[str]) -> None:
     assert rules_of(sweep_rules.examine(table, Headline("val", "higher", "%"))) == found
 
 
+def test_an_edge_is_one_of_the_same_data() -> None:
+    """Runs of other data stood for the same setting and seed, and nothing was said."""
+    both = pd.concat(
+        [sweep(lion=[2, 3, 4]).assign(data="a"), sweep(lion=[1, 3, 2]).assign(data="b")]
+    )
+    (found,) = sweep_rules.examine(both, Headline("val", "higher", "%"))
+    assert found.rule == "best cell on an edge" and found.evidence.startswith("lion (data=a)")
+
+
 def test_no_false_alarm_over_the_committed_studies(script: ModuleType) -> None:
     """Sweeps, and every curve in them: what is found is counted, and is right."""
     counted: dict[str, int] = {}
@@ -157,6 +172,58 @@ COUNTED = {
 those of PowerSign and sign momentum 0.9 in the study of the optimizers, one of Lion's with 200
 examples, LAMB's on the signals, and five of the seven studies `carried_over`, which tune nothing
 and give AdamW one setting and Lion four."""
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.15, 0.3])
+def test_losses_of_single_batches_are_no_rise(noise: float) -> None:
+    """Half of such healthy logs were told to warm up longer: the largest of ten is large."""
+    chance = random.Random(0)
+    for _ in range(100):
+        falling = [(float(step), 2.0 - step / 1000) for step in range(0, 1000, 10)]
+        seen = [(step, value * math.exp(chance.gauss(0, noise))) for step, value in falling]
+        assert not rules.examine(Evidence("", series={"loss": seen}))
+        climbing = [(step, (1 + 29 * (20 < step < 90)) * value) for step, value in seen]
+        found = rules_of(rules.examine(Evidence("", series={"loss": climbing})))
+        assert found == ["warm-up too short"]
+
+
+def test_a_warm_up_that_is_a_share_of_epochs_is_known(tmp_path: Path, script: ModuleType) -> None:
+    """A run with a warm-up of 20 % was told to take one of 10 %."""
+    config = tiny.config(tmp_path, schedule__warmup_fraction=0.2)
+    folder = tmp_path / run_id(config)
+    folder.mkdir()
+    (folder / "config.yaml").write_text(yaml.safe_dump(to_dict(config)))
+    (folder / "status.json").write_text('{"state": "finished", "total_steps": 1000}')
+    row = {"epoch": 1.0, "split": "train", "metric": "loss", "unit": "nats", "weights": "raw"}
+    rises = [(10, 2.0), (30, 2.8), (60, 2.6), (100, 2.2), (1000, 1.0)]
+    Ledger(folder / "metrics.jsonl").append(
+        [{**row, "step": s, "value": v, "n": 1, "seconds": 1.0, "session": 0} for s, v in rises]
+    )
+    run = readers.read(folder)
+    assert run.settings["warmup_steps"] == 200 and not list(rules.warmup_too_short(run))
+    run.settings["warmup_steps"] = 20
+    assert list(rules.warmup_too_short(run))
+
+
+def test_the_loss_is_known_by_the_name_that_examples_give_it(
+    tmp_path: Path, script: ModuleType
+) -> None:
+    """A NaN in `Loss/train` was not seen: nothing found."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    for name, found in (("Loss/train", True), ("Loss", True), ("eval/accuracy", False)):
+        board = SummaryWriter(str(tmp_path / name))
+        for step in range(20):
+            board.add_scalar(name, 1.0 if step < 10 else math.nan, step)
+        board.close()
+        if found:
+            log = tmp_path / f"{name.replace('/', '_')}.csv"
+            log.write_text(f"step,{name}\n0,1.0\n1,nan\n")
+            for path in (tmp_path / name, log):
+                assert rules_of(script.findings(path, {}, {})) == ["not finite without a warning"]
+        else:
+            with pytest.raises(UserError, match="no column for the loss"):
+                script.findings(tmp_path / name, {}, {})
 
 
 def test_telemetry_changes_neither_the_run_nor_its_name(tmp_path: Path, script: ModuleType) -> None:

@@ -282,6 +282,11 @@ def test_data_need_not_be_there_but_only_the_text_knows_its_epochs() -> None:
         num_steps(asked, task_without_data(asked))
 
 
+def test_features_that_are_not_there_cannot_be_counted() -> None:
+    with pytest.raises(ConfigError, match="plan with task.cache_features=false, whose steps run"):
+        plan.make(config("lit_proxy", "task.cache_features=true"))
+
+
 def test_frozen_parameters_have_no_gradients_and_no_state() -> None:
     found = plan.make(config("vit_proxy", "param_groups.frozen=[blocks.*]"))
     trained = found["params_trained"]

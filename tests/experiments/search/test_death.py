@@ -40,27 +40,14 @@ def test_a_gradient_that_cancels_is_found() -> None:
     assert death.cause_of_death(program) is None and death.ignores_gradient(program)
 
 
-@pytest.mark.parametrize(
-    ("name", "uses_w", "scales", "scale_free"),
-    [
-        ("lion", True, True, True),
-        ("momentum_sgd", False, True, False),
-        ("adamw", True, True, True),
-        ("raw", True, False, False),  # clips at lr
-        ("lars_like", True, True, True),
-    ],
-)
-def test_flags(name: str, uses_w: bool, scales: bool, scale_free: bool) -> None:
-    flags = death.flags(library.load(name))
-    assert flags.uses_g and flags.uses_lr
-    assert (flags.uses_w, flags.scales_with_lr) == (uses_w, scales)
-    assert flags.scale_free == scale_free
+@pytest.mark.parametrize("name", ["lion", "momentum_sgd", "adamw", "raw", "lars_like"])
+def test_the_step_follows_lr(name: str) -> None:
+    assert death.scales_with_lr(library.load(name)) == (name != "raw")  # which clips at lr
 
 
 def test_a_program_that_sets_its_own_lr_is_found() -> None:
     text = "def train(w, g, m, v, lr):\n  lr = 0.01\n  update = g * lr\n  return update, m, v"
-    flags = death.flags(parse(text))
-    assert not flags.uses_lr and not flags.scales_with_lr
+    assert not death.scales_with_lr(parse(text))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +66,7 @@ def test_a_program_that_sets_its_own_lr_is_found() -> None:
 )
 def test_a_step_size_of_its_own_that_shows_late_is_found(body: str, follows: bool) -> None:
     program = parse(f"def train(w, g, m, v, lr):\n  {body}\n  return update, m, v\n")
-    assert death.flags(program).scales_with_lr == follows
+    assert death.scales_with_lr(program) == follows
 
 
 @pytest.mark.parametrize(
@@ -100,4 +87,4 @@ def test_a_step_size_of_its_own_that_shows_late_is_found(body: str, follows: boo
 def test_the_text_shows_that_an_update_is_proportional_to_lr(body: str, shown: bool) -> None:
     program = parse(f"def train(w, g, m, v, lr):\n  {body}\n  return update, m, v\n")
     assert death.is_proportional_to_lr(program) == shown
-    assert death.flags(program).scales_with_lr or not shown
+    assert death.scales_with_lr(program) or not shown

@@ -46,6 +46,17 @@ def test_a_lost_training_ends_early_and_says_when() -> None:
     assert judge([Job(ADAMW, TIER, 0)])[0].num_steps == 40
 
 
+def test_a_rate_at_which_the_reference_diverges_kills_nobody() -> None:
+    """Its NaN stood first, and NaN is less than nothing: every lane ended there."""
+    rates = replace(TIER, num_steps=60, lrs=(10.0, 0.05), reference=library.load("sgd").text())
+    falling = replace(rates, lrs=(0.05, 10.0))
+    jobs = [Job(library.load(name), tier, 0) for name in ("sgd", "sign_sgd")
+            for tier in (rates, falling)]  # fmt: skip
+    sgd, other, sign, other_sign = judge(jobs)
+    assert sgd.fitness == other.fitness == 0.0
+    assert sign.fitness == other_sign.fitness > 0.1
+
+
 @pytest.mark.parametrize("program", [LION, DIES])
 def test_outcomes_survive_json_exactly(program) -> None:
     outcome = judge([Job(program, TIER, 0)])[0]

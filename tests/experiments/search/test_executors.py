@@ -70,7 +70,9 @@ class Dead:
     def __init__(self) -> None:
         self.batch = None
         self.pipe = types.SimpleNamespace(send=self.send)
-        self.process = types.SimpleNamespace(join=lambda s: None, kill=lambda: None, exitcode=-9)
+        self.process = types.SimpleNamespace(
+            join=lambda s: None, kill=lambda: None, is_alive=lambda: True, exitcode=-9
+        )
 
     def send(self, jobs: object) -> None:
         raise BrokenPipeError
@@ -80,6 +82,31 @@ def test_a_batch_that_kills_workers_ends_the_search(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(pool, "_Worker", Dead)
     with pytest.raises(UserError, match=r"3 workers died \(exit code -9\).*Lower search"):
         Pool(8).submit(0, JOBS)
+
+
+class Idle(Dead):
+    """All but the last die while they have nothing to do."""
+
+    num_made = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        Idle.num_made += 1
+        if Idle.num_made > 4:
+            self.pipe.send = lambda jobs: None
+        else:
+            self.process.is_alive = lambda: False
+
+
+def test_workers_that_died_idle_are_not_the_fault_of_a_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool, "_Worker", Idle)
+    workers = Pool(4)
+    workers.submit(3, JOBS)
+    workers.submit(4, JOBS)
+    given = [worker.batch for worker in workers.workers if worker.batch is not None]
+    assert sorted((of.ticket, of.num_tries) for of in given) == [(3, 1), (4, 1)]
 
 
 class Half(Dead):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import random
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -38,6 +40,7 @@ from experiments.search.language import parse
 from experiments.search.live import Live, as_table, summary
 from experiments.search.screening import Screen
 from experiments.search.settings import SearchSettings, from_page
+from experiments.search.strategy import Individual
 from experiments.search.training import InterpreterError
 from experiments.store import HeldError, read_json, write_json
 
@@ -169,6 +172,19 @@ def test_finals_are_on_data_that_the_search_never_saw(whole: SearchFolder) -> No
     assert [row["kind"] for row in rows] == ["initial", "finalist", "finalist"]
     assert rows[0]["mean"] == 0.0 and len(rows[1]["gains"]) == SHORT["final_rounds"]
     assert rows[1]["on_search_data"] >= rows[2]["on_search_data"]
+
+
+def test_a_program_that_failed_when_it_was_judged_again_is_no_finalist(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its -Infinity is no JSON."""
+    sgd = parse("def train(w, g, m, v, lr):\n  update = g * lr\n  return update, m, v")
+    kept = [Individual(3, sgd, 0.2, "a"), Individual(4, sgd, -math.inf, "b")]
+    state: Any = SimpleNamespace(strategy=SimpleNamespace(best=lambda count: kept))
+    monkeypatch.setattr(finals, "evaluate", lambda of, *_: [Final((0.1,), (0,))] * len(of))
+    rows = list(session.final_rows(from_page(SHORT), folders.Tier(), sgd, state))
+    assert [row["number"] for row in rows] == [0, 3]
+    json.dumps(rows, allow_nan=False)
 
 
 def test_seed_and_what_is_searched_name_the_folder_and_workers_do_not(tmp_path: Path) -> None:
@@ -533,9 +549,12 @@ def test_searches_are_collected_as_the_tables_of_a_study(
 ) -> None:
     root = whole.path.parent
     assert run("meta", "smoke", "--points", "2", "--rounds", "1", root=root) == 0
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study/rediscovery.csv").write_text("of another search")
     assert run("collect", "smoke", "--study", str(tmp_path / "study"), root=root) == 0
     tables = {path.stem: pd.read_csv(path) for path in (tmp_path / "study").iterdir()}
     assert {"searches", "curves", "finals", "lineage", "meta"} <= set(tables)
+    assert "rediscovery" not in tables
     curves = tables["curves"]
     assert curves.told.iloc[-1] == 120 and curves.evaluated.is_monotonic_increasing
     assert tables["searches"].population_hash[0] == read_json(whole.status)["population"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 
 import run
 from experiments import precision
+from experiments.again import command_of
 from experiments.config import ConfigError
+from experiments.identity import run_id
 from experiments.store import read_json, read_sweep
 from experiments.sweep import local
 from experiments.sweep.manifest import Sweep
@@ -106,6 +109,75 @@ def test_other_keys_with_several_values_are_conditions(call: Call, tmp_path: Pat
     call("sweep=transfer", "train.batch_size=32,64")
     manifest = made(tmp_path, "vit_proxy-transfer")
     assert manifest["conditions"] == ["batch_size"] and manifest["budget"]["lion"] == 6
+
+
+def test_what_the_page_compares_is_compared_with_other_values_too(
+    call: Call, tmp_path: Path
+) -> None:
+    """And what it tunes is tuned: the best of two betas, or horizons, would hide the other."""
+    call("sweep=betas", "optimizer=lion", "optimizer.betas=[0.9,0.99],[0.95,0.98]")
+    assert made(tmp_path, "vit_proxy-betas")["conditions"] == ["betas"]
+    page = ["sweep.grid={schedule.warmup_steps: [1, 2]}", "sweep.name=mine"]
+    call(*page, "schedule.warmup_steps=3,4", "optimizer=lion")
+    manifest = made(tmp_path, "mine")
+    assert (manifest["conditions"], manifest["budget"]) == ([], {"lion": 2})
+
+
+def test_other_data_are_compared_not_tuned(call: Call, tmp_path: Path) -> None:
+    code, said = call(
+        "experiment=vit_mnist1d_proxy", "data=mnist1d,mnist1d_long", "optimizer=lion",
+        "optimizer.lr=1e-3,2e-3",
+    )  # fmt: skip
+    assert code == 0, said
+    assert made(tmp_path, "vit_mnist1d_proxy-lr")["conditions"] == ["data"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["train.batch_size=256", "train.micro_batch_size=256"],
+        ["sweep.set={train.batch_size: 256, train.micro_batch_size: 256}"],
+    ],
+)
+def test_a_batch_size_that_is_fixed_moves_the_lr_as_one_of_several_does(
+    call: Call, tmp_path: Path, given: list[str]
+) -> None:
+    page = ["optimizer=lion", "sweep.lr_scaling=sqrt", "sweep.grid={optimizer.lr: [x1]}"]
+    call(*page, "sweep.name=several", "train.batch_size=128,256")
+    code, said = call(*page, "sweep.name=one", *given)
+    assert code == 0, said
+    (one,), several = (made(tmp_path, name)["cells"] for name in ("one", "several"))
+    assert one["config"]["train"]["batch_size"] == one["settings"]["train.batch_size"] == 256
+    assert one["settings"]["optimizer.lr"] == several[1]["settings"]["optimizer.lr"] == 4e-3
+    sweep = Sweep(tmp_path / "sweeps/one")
+    of = sweep.cells[0].overrides, 0, sweep.manifest["fixed"]
+    words = shlex.split(command_of("vit_proxy", "lion", *of))[2:]
+    again = run.compose([*words, f"results_dir={tmp_path}/runs"])
+    assert run_id(again) == one["run_id"]
+
+
+def test_keys_that_tables_could_not_tell_apart_are_refused(call: Call) -> None:
+    """Their runs were trained, and then no setting could be picked."""
+    code, said = call(
+        "optimizer=schedulefree", "optimizer.warmup_steps=1,2", "schedule.warmup_steps=1,2"
+    )
+    assert code == 2 and "schedule.warmup_steps and optimizer.warmup_steps would be one" in said
+
+
+def test_a_page_that_has_changed_since_does_not_put_a_cell_twice(
+    call: Call, tmp_path: Path
+) -> None:
+    """Two runs of one setting and seed stood in the sweep, and nothing could be picked of it."""
+    page = tmp_path / "pages/experiment/mine.yaml"
+    page.parent.mkdir(parents=True)
+    text = (run.CONF / "experiment/vit_proxy.yaml").read_text()
+    asked = ["--config-dir", str(tmp_path / "pages"), "experiment=mine", "optimizer.lr=1e-3,2e-3"]
+    page.write_text(text)
+    assert call(*asked)[0] == call(*asked)[0] == 0
+    page.write_text(text.replace("epochs: 30", "epochs: 31"))
+    code, said = call(*asked)
+    assert code == 2 and "has lion lr 0.001 seed 0 as the run mine-lion-s0-" in said, said
+    assert "sweep.name=NAME" in said and len(made(tmp_path, "mine-lr")["cells"]) == 2
 
 
 def test_without_a_page_the_cells_are_the_combinations(call: Call, tmp_path: Path) -> None:

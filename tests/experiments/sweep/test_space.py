@@ -74,6 +74,17 @@ def test_a_multiple_of_zero_is_refused_as_its_trials_would_be_one(tmp_path: Path
         of(config, grid={"optimizer.weight_decay": ["x2"]})
 
 
+@pytest.mark.parametrize("value", ["/0", "/ 0.0", "x1e999"])
+def test_a_factor_that_is_not_finite_is_refused(recipe: RunConfig, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"optimizer.lr={value} is not finite"):
+        of(recipe, grid={"optimizer.lr": [value]})
+
+
+@pytest.mark.parametrize("value", ["x.", "/-", "x1.2.3", "xe5", "x-1"])
+def test_what_only_looks_relative_is_left_to_the_ranges(recipe: RunConfig, value: str) -> None:
+    assert of(recipe, grid={"optimizer.lr": [value]}) == [{"optimizer.lr": value}]
+
+
 def test_an_axis_must_be_a_list_and_a_rule_must_be_known(recipe: RunConfig) -> None:
     with pytest.raises(ConfigError, match="must be a list"):
         of(recipe, grid={"optimizer.lr": 3})

@@ -127,6 +127,15 @@ def test_stage_two_trains_and_each_first_optimizer_has_its_best_cell(first: Swee
         stages.second(after)
 
 
+def test_picks_without_a_common_seed_start_nothing(
+    first: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = {"lion": {0: "a"}, "adamw": {1: "b"}}
+    monkeypatch.setattr(stages, "_runs", lambda best, sweep: runs[best.optimizer])
+    with pytest.raises(UserError, match="no seed with which the picks of all have finished"):
+        stages.second(first)
+
+
 def test_the_command_of_a_cell_makes_the_same_run(first: Sweep, pages: str) -> None:
     after = stages.second(first)
     table = results.runs_table(after).set_index("run_id")

@@ -306,18 +306,20 @@ def test_what_died_in_a_group_is_tried_alone(tmp_path: Path, monkeypatch: Any) -
     assert set(sweep.states().values()) == {"finished"}
 
 
-def test_a_group_that_breaks_down_fails_as_a_whole_and_nothing_else(
-    tmp_path: Path, monkeypatch: Any
-) -> None:
+def test_a_group_that_breaks_down_costs_no_cell_a_try(tmp_path: Path, monkeypatch: Any) -> None:
+    """Memory for one may not do for all of them: each is then tried alone."""
     together = Together(tmp_path / "log")
     together.run_group = lambda configs, on_change=None: 1 / 0  # type: ignore[method-assign]
     monkeypatch.setitem(sys.modules, "experiments.sweep.vectorised", together)
     monkeypatch.setattr("experiments.sweep.vectorised", together, raising=False)
     cells = swept.cells(tmp_path, 2, **SHORT)
     cells += swept.cells(tmp_path, 1, **SHORT, train__batch_size=32)
+    cells.append(wrong(tmp_path))
     sweep = swept.sweep(tmp_path, cells, max_tries=1)
     assert swept.work(sweep.path, max_group=4) == 0
-    assert list(sweep.states().values()) == ["failed", "failed", "finished"]
+    assert list(sweep.states().values()) == [*["finished"] * 3, "failed"]
+    told = [swept.outcomes(sweep)[cell.run_id] for cell in cells]
+    assert told == [*[["killed", "finished"]] * 2, ["finished"], ["killed", "failed"]]
 
 
 def test_what_a_full_disk_looks_like(tmp_path: Path) -> None:
