@@ -48,7 +48,7 @@ def mixed(sweep: Sweep) -> Iterator[str]:
         if len(codes) > 1:
             yield (
                 f"the cells were trained by {len(codes)} versions of the {section} "
-                f"{', '.join(targets)}: no fair comparison; train all anew with results_dir=ELSEWHERE"
+                f"{', '.join(targets)}: no fair comparison; results_dir=ELSEWHERE trains all anew"
             )
 
 
