@@ -190,8 +190,15 @@ def _check_names(target: Callable[..., Any], keywords: dict[str, Any], name: str
     parameters = inspect.signature(target).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
-    for key in keywords:
-        if key not in parameters:
-            near = difflib.get_close_matches(key, parameters, n=1)
-            hint = f"; did you mean {name}.{near[0]}?" if near else ""
-            raise ConfigError(f"{name}.{key}: no such argument{hint}")
+    unknown = [key for key in keywords if key not in parameters]
+    if len(unknown) > 1:  # those of the page's own model, under another one
+        left_out = " ".join(f"~{name}.{key}" for key in unknown)
+        taker = getattr(target, "__name__", "the target")
+        raise ConfigError(
+            f"{name}.{unknown[0]}: no such argument: {taker} takes "
+            f"{', '.join(parameters) or 'none'}; leave out what is another's: {left_out}"
+        )
+    for key in unknown:
+        near = difflib.get_close_matches(key, parameters, n=1)
+        hint = f"; did you mean {name}.{near[0]}?" if near else f"; ~{name}.{key} leaves it out"
+        raise ConfigError(f"{name}.{key}: no such argument{hint}")

@@ -50,6 +50,12 @@ def explain(error: BaseException, overrides: Sequence[str], config_dir: str | No
         return f"{group}={page}: no such page{hint}"
     if unknown := re.search(r"Could not override '([^']*)'", text):
         key = unknown[1]
+        within = re.search(rf"full_key: ({re.escape(key)}\.\S+)", text)
+        if within:  # KEY={...}, which is merged into the page's section
+            return (
+                f"{within[1]}: no such key on this page; ++{key}={{...}} adds it (the page's other "
+                f"keys stay: ~{key}.KEY leaves one out)"
+            )
         known = _known_keys(overrides, config_dir)
         group = key.partition(".")[0]
         if group in known and not any(name.startswith(f"{group}.") for name in known):

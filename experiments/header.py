@@ -12,7 +12,7 @@ from experiments.files import read_json, set_aside, write_text
 from experiments.identity import run_id
 from experiments.store import SCHEMA_VERSION, Folder, read_config
 
-PLACES = ("root", "tokenizer_file", "encoder")
+PLACES = ("root", "val_root", "tokenizer_file", "encoder", "annotations")
 """Keys of `data` that name files, and are no part of which run it is."""
 
 

@@ -19,7 +19,6 @@ from torch import Tensor
 from experiments import launch, precision, schedule, schedule_free, sharded_state, sharding
 from experiments.accumulating import accumulate
 from experiments.build import (
-    build,
     explained,
     first_explained,
     what_is_trained,
@@ -46,7 +45,7 @@ from experiments.parts import Parts, build_parts, facts, set_training
 from experiments.recorder import Recorder
 from experiments.saved_parts import finish_saving, restore_parts, save_parts
 from experiments.stopping import SAVE, STOP, Stopper
-from experiments.tasks.task import Batch, check_task
+from experiments.tasks.task import Batch, build_task
 
 
 @dataclass
@@ -72,7 +71,7 @@ def run(config: RunConfig) -> Outcome:
     with joined(config.launch) as world, Recorder.opened(config, world) as recorder:
         if recorder.is_over:
             return _outcome(recorder)
-        task = check_task(build(config.task, "task", data=config.data, model=config.model))
+        task = build_task(config)
         parts = build_parts(config, task, world)
         schedule.factor(config.schedule, 0, parts.total_steps)  # refuses what cannot be
         start = restore_parts(parts, recorder, to_train=True)

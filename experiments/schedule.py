@@ -45,6 +45,9 @@ def factor(schedule: ScheduleConfig, step: int, total_steps: int) -> float:
 
     Returns:
         A factor in [0, 1].
+
+    Raises:
+        ConfigError: for a shape that is not there.
     """
     warmup = warmup_length(schedule, total_steps)
     cooldown = _cooldown(schedule, step, warmup, total_steps)
@@ -57,8 +60,10 @@ def factor(schedule: ScheduleConfig, step: int, total_steps: int) -> float:
     progress = min(1.0, (step - warmup) / (total_steps - warmup))
     if schedule.name == "linear":
         shape = 1.0 - progress
-    else:
+    elif schedule.name == "cosine":
         shape = 0.5 * (1.0 + math.cos(math.pi * progress))
+    else:
+        raise ConfigError(f"schedule.name={schedule.name}: no shape of experiments/schedule.py")
     return schedule.final_fraction + (1.0 - schedule.final_fraction) * shape
 
 

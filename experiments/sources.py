@@ -25,7 +25,7 @@ _OURS = __name__.partition(".")[0]
 
 def hashes(config: RunConfig) -> dict[str, str]:
     """For each section with code of one's own the hash of its files."""
-    found = {section: hash_of(_targets(getattr(config, section))) for section in SECTIONS}
+    found = {section: hash_of(targets(getattr(config, section))) for section in SECTIONS}
     return {section: code for section, code in found.items() if code}
 
 
@@ -62,7 +62,7 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     return ""
 
 
-def _targets(section: Any) -> Iterator[str]:
+def targets(section: Any) -> Iterator[str]:
     """Every `_target_` in a section, however deep."""
     if isinstance(section, dict):
         if isinstance(section.get("_target_"), str):
@@ -70,7 +70,7 @@ def _targets(section: Any) -> Iterator[str]:
         section = list(section.values())
     if isinstance(section, list):
         for part in section:
-            yield from _targets(part)
+            yield from targets(part)
 
 
 def _module_of(target: str) -> str:

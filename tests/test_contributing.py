@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
+from experiments.store import read_sweep
 from experiments.table import read_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
+GUIDE = (ROOT / "experiments/README.md").read_text()
 OUTSIDE = ROOT / "tests/support/outside"
 
 
@@ -23,22 +26,27 @@ COMMANDS = re.findall(r"^PYTHONPATH=\. python /path/to/this/repository/(.*)$", T
 
 def run_as_written(folder: Path, command: str) -> pd.DataFrame:
     """The runs that a command of the text leaves in a folder with the text's files."""
+    call_as_written(folder, command)
+    runs = read_runs(folder / "results/runs")
+    assert not (ROOT / "results/runs" / runs.run_id.iloc[0]).exists()
+    return runs
+
+
+def call_as_written(folder: Path, command: str, *more: str) -> None:
+    """Calls a command of the text in a folder with the text's files."""
     for name, content in FILES.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
     script, *arguments = command.split()
     done = subprocess.run(
-        [sys.executable, str(ROOT / script), *arguments, "launch.device=cpu"],
+        [sys.executable, str(ROOT / script), *arguments, "launch.device=cpu", *more],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": "."},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    runs = read_runs(folder / "results/runs")
-    assert not (ROOT / "results/runs" / runs.run_id.iloc[0]).exists()
-    return runs
 
 
 def test_optimizer_model_and_data_can_be_added_from_outside(tmp_path: Path) -> None:
@@ -59,8 +67,25 @@ def test_optimizer_model_and_data_can_be_added_from_outside(tmp_path: Path) -> N
     assert final > 90.0
 
 
+def test_an_optimizer_from_outside_is_swept_beside_ours(tmp_path: Path) -> None:
+    call_as_written(tmp_path, COMMANDS[1], "launcher=none")  # which plans, and trains nothing
+    manifest = read_sweep(tmp_path / "results/sweeps/stripes_mlp-mine")
+    assert manifest["budget"] == {"adamw": 5, "lion": 5, "sign_descent": 5}
+    assert manifest["axes"]["sign_descent"]["lr"] == [3.333e-4, 1e-3, 3e-3, 9e-3, 2.7e-2]
+    assert all(name in TEXT for name in ("status stripes_mlp-mine", "collect stripes_mlp-mine"))
+
+
+def test_the_statistics_that_the_guide_calls_read_a_study(capsys: pytest.CaptureFixture) -> None:
+    (block,) = re.findall(r"```python\n([^`]*read_study[^`]*)```", GUIDE)
+    path = "results/studies/vit_proxy/mine/runs.csv"
+    assert path in block
+    exec(block.replace(path, str(ROOT / "results/studies/vit_proxy/heatmap/runs.csv")), {})
+    said = capsys.readouterr().out
+    assert "adamw" in said and "verdict" in said and "reference" in said
+
+
 def test_a_task_can_be_added_from_outside(tmp_path: Path) -> None:
-    runs = run_as_written(tmp_path, COMMANDS[1])
+    runs = run_as_written(tmp_path, COMMANDS[2])
     assert set(runs.state) == {"finished"} and set(runs.example) == {"line of 12 characters"}
     losses = runs[(runs.split == "val") & (runs.metric == "loss")].value.tolist()
     assert losses == sorted(losses, reverse=True)

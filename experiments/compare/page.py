@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.build import build
 from experiments.compare import cost, options, session
 from experiments.compare.asking import Answer, Ask, Setting
 from experiments.compare.ledger import Ledger
@@ -262,9 +261,9 @@ def _last_said(sweep: Sweep, cell: Cell) -> dict[str, Any]:
 
 
 def _headline(config: RunConfig) -> Headline:
-    from experiments.tasks.task import check_task
+    from experiments.tasks.task import build_task
 
-    task = check_task(build(config.task, "task", data=config.data, model=config.model))
+    task = build_task(config)
     weights = config.eval.weights
     return replace(task.headline, weights=weights) if weights else task.headline
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import checkpoint
-from experiments.build import build, explained, what_is_trained
+from experiments.build import explained, what_is_trained
 from experiments.config import RunConfig, UserError
 from experiments.distributed import joined
 from experiments.files import end_output, say
@@ -25,7 +25,7 @@ from experiments.measuring import due, evaluate, in_words
 from experiments.parts import build_parts
 from experiments.recorder import Recorder
 from experiments.saved_parts import restore_parts
-from experiments.tasks.task import check_task
+from experiments.tasks.task import build_task
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def measure(config: RunConfig) -> Measured:
         UserError: where there is no such checkpoint or evaluation.
     """
     with joined(config.launch) as world, Recorder.opened(config, world) as recorder:
-        task = check_task(build(config.task, "task", data=config.data, model=config.model))
+        task = build_task(config)
         parts = build_parts(config, task, world)
         asked = due(task, is_last=True, name=config.evaluation)
         step = restore_parts(parts, recorder, config.checkpoint.step)

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from experiments import checkpoint, schedule_free
-from experiments.build import build, explained, what_is_trained
+from experiments.build import explained, what_is_trained
 from experiments.config import LandscapeConfig, RunConfig, UserError
 from experiments.data.order import BatchPlan, derive, seed_all
 from experiments.distributed import joined
@@ -42,7 +42,7 @@ from experiments.parts import Parts, build_parts
 from experiments.recorder import Recorder
 from experiments.saved_parts import restore_parts
 from experiments.store import Folder, read_rows
-from experiments.tasks.task import Batch, Loss, check_task
+from experiments.tasks.task import Batch, Loss, build_task
 
 SPLIT = "landscape"
 SAVE_SECONDS = 20.0
@@ -72,7 +72,7 @@ def measure(config: RunConfig) -> list[dict[str, Any]]:
     if not checkpoint.list_newest_first(_folder(config).checkpoints):
         raise UserError(f"{_folder(config).path}: no checkpoint to measure; train first")
     with joined(config.launch) as world, Recorder.opened(config, world) as recorder:
-        task = check_task(build(config.task, "task", data=config.data, model=config.model))
+        task = build_task(config)
         parts = build_parts(config, task, world)
         step = restore_parts(parts, recorder)
         if step == 0:

@@ -19,7 +19,8 @@ python scripts/search.py simplify FILE --out short.txt  # leave out what trainin
 python scripts/search.py export FILE --out found.txt  # how to train with it
 
 FILE is a text as the paper prints programs, `def train(w, g, m, v, lr): ...`, or the name of a
-program of the library (experiments/search/programs), e.g. raw.
+program of the library (experiments/search/programs), e.g. raw; for prove, simplify and export also
+the name of a search: its best program.
 """
 
 from __future__ import annotations
@@ -149,9 +150,9 @@ def add_prove(commands: Commands) -> None:
 
 def prove(args: argparse.Namespace) -> int:
     """Decides about a program and prints the verdict."""
-    from experiments.search import library, proof
+    from experiments.search import proof
 
-    verdict = proof.prove(library.read_file(args.file))
+    verdict = proof.prove(commands.program_of(args.file))
     if args.json:
         print(json.dumps(verdict.to_json(), ensure_ascii=False))
     else:
@@ -225,12 +226,12 @@ def add_simplify(commands: Commands) -> None:
 
 def simplify(args: argparse.Namespace) -> int:
     """Simplifies a program and prints every step."""
-    from experiments.search import ablation, library
+    from experiments.search import ablation
     from experiments.search import simplify as simplification
 
     if args.rounds < 1 or not args.tolerance >= 0 or (args.steps is not None and args.steps < 1):
         raise UserError("--rounds and --steps must be at least 1, --tolerance at least 0")
-    program = library.read_file(args.file)
+    program = commands.program_of(args.file)
     measure = None
     if not args.exact:
         measure = simplification.proxy_measure(program, args.family, args.rounds, args.steps)
@@ -263,16 +264,18 @@ def noted(program: Any, source: str, done: str, notes: Sequence[str] = ()) -> st
 def add_export(commands: Commands) -> None:
     """export: a program's text as a file that optimizer=program takes."""
     command = commands.add_parser("export", help="how to train with a program")
-    command.add_argument("file", help="a program's text, or a name of the library")
+    command.add_argument("file", help="a program's text, a name of the library, a search")
     command.add_argument("--out", type=Path, help="write the program without what does not matter")
     command.set_defaults(action=export)
 
 
 def export(args: argparse.Namespace) -> int:
     """Writes the live part of a program, and prints the command that trains with it."""
-    from experiments.search import death, library, liveness
+    from experiments.search import death, liveness
 
-    whole = library.read_file(args.file)
+    if args.out is None and commands.search_of(args.file):
+        raise UserError(f"{args.file} is a search: name a file for its program, --out found.txt")
+    whole = commands.program_of(args.file)
     program = liveness.prune(whole)
     path = args.out or args.file
     if args.out is not None:

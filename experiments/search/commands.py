@@ -19,6 +19,7 @@ from experiments.store import read_json
 if TYPE_CHECKING:
     from experiments.search.folder import SearchFolder
     from experiments.search.history import History
+    from experiments.search.language import Program
 
 SEARCHES = Path("results/searches")
 SAID = {
@@ -138,6 +139,27 @@ def best_number(folder: SearchFolder, history: History) -> int:
     restore(rules, state, events.read_log(folder.events), folder.initial)
     best = state.strategy.best(1)
     return best[0].number if best else 0
+
+
+def search_of(name: str) -> Path | None:
+    """The folder of a search that is called by its whole name or by its folder."""
+    found = [path for path in (Path(name), SEARCHES / name) if (path / "search.json").is_file()]
+    return found[0] if found else None
+
+
+def program_of(name: str) -> Program:
+    """A program: of a file, of the library, or the best one of a search.
+
+    Raises:
+        UserError: there is none of them.
+    """
+    from experiments.search import library
+
+    if (path := search_of(name)) is None:
+        return library.read_file(name)
+    folder = _find(str(path), SEARCHES)
+    history = _history(folder)
+    return history.programs[best_number(folder, history)]
 
 
 def show_table(args: argparse.Namespace) -> int:

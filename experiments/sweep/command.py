@@ -22,10 +22,11 @@ from experiments import inherited, limits, start_from
 from experiments.build import build, check_target
 from experiments.config import ConfigError, from_dict
 from experiments.data import locate
+from experiments.files import say
 from experiments.identity import OPERATIONAL_DATA_KEYS
 from experiments.pages import CONF, groups_of, load_page, proxy_of, script
 from experiments.ranges import check_all
-from experiments.sweep import elsewhere, writing
+from experiments.sweep import codes, elsewhere, writing
 from experiments.sweep.manifest import Cell, Sweep
 from experiments.sweep.planning import plan, sweep_page
 from experiments.sweep.request import Request
@@ -186,6 +187,8 @@ def main(arguments: Sequence[str]) -> int:
         return NOT_A_SWEEP
     folders = [CONF, *([Path(args.config_dir)] if args.config_dir else [])]
     sweep, request = prepare(args.overrides, folders, args.config_dir)
+    if said := codes.changed(sweep):
+        say(f"{said}\n", sys.stdout)
     code = launch(sweep.path, request.launcher, request.launcher_changes, folders)
     report.show(sweep)
     if code or not sweep.manifest.get("then"):
@@ -201,7 +204,6 @@ def launch_then(
     Returns:
         The exit code; 0 where stage two has to wait, which is said.
     """
-    from experiments.files import say
     from experiments.sweep import report, stages
 
     if waiting := stages.what_is_left(sweep):

@@ -78,8 +78,26 @@ def plan(
             Cell.of(config, {**extra, **each}) for config, each in zip(configs, wanted, strict=True)
         ]
     order = {seed: number for number, seed in enumerate(seeds)}
-    unique = list({cell.run_id: cell for cell in cells}.values())
-    return sorted(unique, key=lambda cell: order[cell.seed]), conditions
+    return sorted(_each_once(cells), key=lambda cell: order[cell.seed]), conditions
+
+
+def _each_once(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells without repetition.
+
+    Raises:
+        ConfigError: where two settings are one run, whose numbers would stand under one of them.
+    """
+    found: dict[str, Cell] = {}
+    for cell in cells:
+        first = found.setdefault(cell.run_id, cell).settings
+        for key, value in cell.settings.items():
+            if key in first and first[key] != value:
+                raise ConfigError(
+                    f"{key}={first[key]} and {key}={value} are the same run: the key does not "
+                    "change which run it is (as where files lie, how work is done), or these "
+                    "values mean the same; name one value, or tell other data apart by data.name"
+                )
+    return list(found.values())
 
 
 def settings_of(

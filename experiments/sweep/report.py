@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from experiments.sweep import codes
 from experiments.sweep.live import duration
 from experiments.sweep.manifest import Cell, Sweep
 from experiments.sweep.results import Best, best_cells, not_judged, pace, runs_table
@@ -38,6 +39,8 @@ def show(sweep: Sweep, console: Console | None = None, metric: str | None = None
     states = sweep.states()
     for line in _summary(sweep, states):
         console.print(line, soft_wrap=True)
+    for line in codes.mixed(sweep):
+        console.print(f"  [red]MIXED CODE[/]: {line}", soft_wrap=True)
     for cell in sweep.cells:
         if states[cell.run_id] == "running":
             facts = sweep.leases.of(cell.run_id)[-1].facts

@@ -21,7 +21,6 @@ import warnings
 from collections.abc import Callable, Sequence
 
 from experiments import runner, schedule
-from experiments.build import build
 from experiments.config import RunConfig, UserError
 from experiments.distributed import World, joined
 from experiments.stopping import Stopper
@@ -31,7 +30,7 @@ from experiments.sweep.grouping import likeness, why_alone
 from experiments.sweep.member import Member
 from experiments.sweep.pool import Finished
 from experiments.sweep.stack import CannotStack
-from experiments.tasks.task import check_task
+from experiments.tasks.task import build_task
 
 OnChange = Callable[[list[int], list[Finished]], None]
 
@@ -116,7 +115,7 @@ def _train(
     if not left:
         return order.finished
     config = left[0].config
-    task = check_task(build(config.task, "task", data=config.data, model=config.model))
+    task = build_task(config)
     for member in left:
         with member.guarded():
             member.build(task, world)

@@ -14,8 +14,9 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from experiments.config import ConfigError
-from experiments.data.order import BatchPlan
+from experiments.build import build
+from experiments.config import ConfigError, RunConfig
+from experiments.data.order import BatchPlan, derive, seed_all
 from experiments.distributed import World
 from experiments.evaluations.evaluation import Context as Context
 from experiments.evaluations.evaluation import Evaluation as Evaluation
@@ -135,6 +136,19 @@ class GlobalTask(Protocol):
 
 _NEEDED = ("headline", "data_name", "num_train", "build_model", "batches", "loss", "evaluations")
 _DEFAULTS = ("example", "loss_unit", "coupling", "why_not_stacked", "adapt")
+
+
+def build_task(config: RunConfig) -> Task:
+    """The task of a configuration, with its data.
+
+    Data that draw from the global generators are the same in each run, process and evaluation,
+    whatever was drawn before: a worker trains many runs, and a resumed run must find its data.
+
+    Raises:
+        ConfigError: as `build` and `check_task`.
+    """
+    seed_all(derive("task"))
+    return check_task(build(config.task, "task", data=config.data, model=config.model))
 
 
 def check_task(task: Any) -> Task:

@@ -86,6 +86,7 @@ IN_WORDS = {
     "train=3": "train=3: must be a mapping",
     "start_from=[1,2]": "start_from=1: must be a path",
     "data=3": "data=3: choose a page",
+    "model={widht: 3}": "model.widht: no such key on this page; ++model={...} adds it",
     "+foo=1": "foo: no such key",
     "+train.foo=1": "foo: no such key",
     "search.num_workers=1": "search.num_workers: no such key before a page is chosen: search=PAGE",

@@ -66,6 +66,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"_target_": "torch.nn.Linear", "in_features": 1, "out_featurs": 2},
         r"^model.out_featurs: no such argument; did you mean model.out_features\?$",
     ),
+    "arguments of another": (
+        {"_target_": "torch.nn.Flatten", "img_size": 8, "depth": 2},
+        r"^model.img_size: no such argument: Flatten takes start_dim, end_dim; leave out what "
+        r"is another's: ~model.img_size ~model.depth$",
+    ),
     "hidden argument": (
         {"_target_": "timm.create_model", "model_name": "resnet18", "widht": 2},
         r"^model.widht: timm.create_model has no such argument$",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from torch.nn import functional
 
 from experiments import runner
 from experiments.config import ConfigError, RunConfig, UserError
+from experiments.data.order import seed_all
 from experiments.headline import Headline
 from experiments.identity import run_id
 from experiments.jobs import landscape
 from experiments.store import read_json
 from experiments.sweep.vectorised import run_group
-from experiments.tasks.task import Evaluation, Loss, Measurement
+from experiments.tasks.task import Evaluation, Loss, Measurement, build_task
 
 
 class FewBlanks(my_text.FillIn):
@@ -32,6 +34,26 @@ class FewBlanks(my_text.FillIn):
         blanks, truth = batch
         scored = (blanks.sum(1, keepdim=True) % 5) == 0
         return super().loss(model, (blanks, torch.where(scored, truth, my_text.IGNORED)), world)
+
+
+def drawn_lines(topic: str) -> my_text.Lines:
+    """Data that draw from the global generators."""
+    lines = my_text.Lines(topic)
+    lines.splits["train"] = torch.randint(0, 99, lines.splits["train"].shape)
+    lines.splits["val"] = torch.from_numpy(np.random.randint(0, 99, lines.splits["val"].shape))
+    random.shuffle(lines.characters)
+    return lines
+
+
+def test_data_without_a_seed_are_the_same_whatever_was_drawn_before(tmp_path: Path) -> None:
+    """A worker trains many runs one after another, a resumed run is another process."""
+    made = config(tmp_path, "fill_in", f"data._target_={__name__}.drawn_lines")
+    first: Any = build_task(made)
+    seed_all(3)
+    again: Any = build_task(replace(made, seed=made.seed + 1))
+    for split in ("train", "val"):
+        assert torch.equal(first.source.splits[split], again.source.splits[split])
+    assert first.source.characters == again.source.characters
 
 
 class UnequalPairs(my_towers.MatchHalves):

@@ -90,6 +90,11 @@ def test_a_warmup_as_long_as_the_run_is_refused_with_a_remedy(settings: dict[str
         warmup_length(schedule, 100)
 
 
+def test_a_shape_that_is_not_there_is_no_cosine() -> None:
+    with pytest.raises(ConfigError, match="schedule.name=one_cycle: no shape"):
+        factor(ScheduleConfig(name="one_cycle"), 3, 10)
+
+
 def test_a_negative_warmup_is_refused() -> None:
     with pytest.raises(ConfigError, match="schedule.warmup_steps=-1"):
         warmup_length(ScheduleConfig(warmup_steps=-1), 100)

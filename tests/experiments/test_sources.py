@@ -203,7 +203,7 @@ def test_an_installed_package_has_a_hash_for_a_commit(
     assert commit(rule) == ""  # an editable installation: its files lie elsewhere
 
 
-@pytest.mark.parametrize("key", ["root", "eval_roots"])
+@pytest.mark.parametrize("key", ["root", "val_root", "annotations", "eval_roots"])
 def test_a_finished_run_says_that_its_data_lie_elsewhere(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -215,13 +215,13 @@ def test_a_finished_run_says_that_its_data_lie_elsewhere(
     monkeypatch.chdir(tmp_path)
 
     def called(place: str) -> str:
-        data = {"_target_": "tiny.from_files", key: place if key == "root" else {"v2": place}}
+        data = {"_target_": "tiny.from_files", key: {"v2": place} if key == "eval_roots" else place}
         runner.run(tiny.config(tmp_path / "runs", data=data, **SHORT))
         return capsys.readouterr().err
 
     assert called("here") == called(str(tmp_path / "here")) == ""
     said = called("there")
-    name = "data.root" if key == "root" else "data.eval_roots.v2"
+    name = "data.eval_roots.v2" if key == "eval_roots" else f"data.{key}"
     assert f"not trained again, though {name} was {tmp_path / 'here'} and is " in said
     assert said.count("\n") == 1 and called("here") == ""
 

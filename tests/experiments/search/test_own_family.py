@@ -11,8 +11,10 @@ import torch
 from experiments import trust
 from experiments.config import ConfigError, UserError
 from experiments.jobs.search import read_page, start
+from experiments.search import __main__ as search_command
 from experiments.search import library
 from experiments.search.evaluation import Job, Tier, judge
+from experiments.search.export import ProgramOptimizer
 from experiments.search.folder import SearchFolder
 from experiments.search.proxies import families
 from experiments.store import read_json
@@ -40,9 +42,22 @@ def test_a_search_on_it_is_the_same_with_workers(tmp_path: Path) -> None:
     for name, more in (("a", {}), ("b", {"executor": "pool", "num_workers": 1})):
         assert start({**OWN, **more}, 0, tmp_path / name) == 0
     assert population(tmp_path / "a") == population(tmp_path / "b")
-    rows = list(SearchFolder(next((tmp_path / "a").glob("smoke-*"))).final_rows())
+    folder = SearchFolder(next((tmp_path / "a").glob("smoke-*")))
+    rows = list(folder.final_rows())
     assert len(rows) == 2 and rows[0]["mean"] == 0.0
     assert trust._file().read_text() == "my_family.bowl\n"  # so `funnel` may judge on it
+    check_what_it_found_trains(folder.path, tmp_path / "found.txt")
+
+
+def check_what_it_found_trains(search: Path, found: Path) -> None:
+    """`export` writes the best program of a search; torch trains with it, as the guide shows."""
+    assert search_command.main(["export", str(search)]) == 2  # a search is no FILE to train with
+    assert search_command.main(["export", str(search), "--out", str(found)]) == 0
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = ProgramOptimizer([weight], lr=1e-3, path=str(found))
+    weight.square().sum().backward()
+    optimizer.step()
+    assert not torch.equal(weight, torch.ones(3))
 
 
 def test_its_gradient_is_right_and_lanes_are_apart() -> None:

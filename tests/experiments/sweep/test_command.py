@@ -245,6 +245,8 @@ def test_a_folder_of_ones_own_pages(call: Call, tmp_path: Path) -> None:
         (["sweep=seeds", "--cfg", "job"], "sweep=seeds does not go with --cfg (leave it out: "),
         (["sweep=seeds", "job=evaluate"], "sweep=seeds does not go with job=evaluate"),
         (["optimizer=glob(*)"], "optimizer=glob(*): list the values"),
+        (["experiment=vit_s16_imagenet", "data.root=/a,/b"], "data.root=/a and data.root=/b are"),
+        (["launch.num_threads=1,2"], "launch.num_threads=1 and launch.num_threads=2 are the same"),
         (["sweep=seeds", "launcher=local", "launcher.wokers=2"], "launcher.wokers: no such arg"),
     ],
 )
