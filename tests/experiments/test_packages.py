@@ -4,14 +4,18 @@ import importlib
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import run
 from experiments import packages
 from experiments.build import build, locate
+from experiments.compose import compose
 from experiments.config import ConfigError, UserError
+from experiments.data import bundled_paths
 from experiments.data.tokenizer_training import train_bpe, train_sentencepiece
 from experiments.packages import OPTIONAL, get, need, remedy
 
@@ -155,3 +159,12 @@ def test_notebooks_say_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys) 
 
 def test_several_packages_are_asked_for_at_once():
     assert get("ray", "plotly") == "pip install 'ray>=2.40' 'plotly>=6'"
+
+
+def test_a_search_does_not_need_what_the_page_of_a_run_does(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bundled_paths, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="scikit-learn"):
+        run.run_job(compose([]))
+    begun = SimpleNamespace(main=lambda config: 0)
+    monkeypatch.setattr(run, "importlib", SimpleNamespace(import_module=lambda name: begun))
+    assert run.run_job(compose(["job=search", "search=smoke"])) == 0
