@@ -20,7 +20,7 @@ from experiments import inherited, start_from, trust
 from experiments.build import TRACEBACK_VARIABLE
 from experiments.compose import compose as compose
 from experiments.compose import compose_cells as compose_cells
-from experiments.compose import finish, page_folders, register_schema
+from experiments.compose import finish, page_folders, register_schema, take_lazy_help
 from experiments.config import JOBS, WITHOUT_DATA, RunConfig, UserError
 from experiments.data import locate
 from experiments.explain import check_flags, explain
@@ -103,6 +103,7 @@ def main() -> int:
         exit_codes.append(_report(work))
 
     register_schema()
+    take_lazy_help()
     if _report(_check_flags):
         return 2
     decorated = hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)
@@ -117,7 +118,7 @@ def run_job(config: RunConfig) -> int:
         The exit code of the run.
     """
     # Missing data is said before anything heavy is imported; a plan needs none.
-    if config.job not in WITHOUT_DATA:
+    if config.job not in (*WITHOUT_DATA, "search"):  # which has data of its own
         locate.check_section(config.data, proxy=proxy_of(config.experiment))
     if config.job == "train":
         start_from.check(config)

@@ -139,6 +139,24 @@ def register_schema() -> None:
         store.store(group="task", name=name, node=schema)
 
 
+@cache
+def take_lazy_help() -> None:
+    """Lets Hydra 1.3 describe a flag by an object that makes its text when it is shown.
+
+    From Python 3.14 on argparse looks into every help at once, and no command began.
+    """
+    import argparse
+
+    usual: Any = getattr(argparse.ArgumentParser, "_check_help", None)
+
+    def check_text(parser: argparse.ArgumentParser, action: argparse.Action) -> None:
+        if isinstance(action.help, str):
+            usual(parser, action)
+
+    if usual:
+        argparse.ArgumentParser._check_help = check_text  # pyright: ignore
+
+
 def finish(
     composed: Any, choices: Mapping[str, Any], overrides: Sequence[str], folders: Sequence[Path]
 ) -> RunConfig:

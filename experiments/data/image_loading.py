@@ -12,6 +12,7 @@ import random
 import re
 import signal
 import struct
+import sys
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
@@ -31,6 +32,11 @@ from experiments.data.order import BatchPlan
 
 Request = tuple[int, np.ndarray]
 """Epoch (0-based) and example numbers of one batch."""
+
+_START = "fork" if sys.platform == "linux" else None
+"""How loading processes begin: with all that this one has imported and read, in memory once. Of
+Python 3.14 that must be asked for: it would import anew in each, and send it a copy.
+"""
 
 UNREADABLE = (
     OSError,
@@ -139,6 +145,7 @@ def load(
         batch_size=None,  # a request is a whole batch
         sampler=requests,
         num_workers=num_workers,
+        multiprocessing_context=_START if num_workers else None,
         pin_memory=torch.cuda.is_initialized(),  # by a run on the CPU beside a GPU it never is
         worker_init_fn=_prepare_worker,
         generator=torch.Generator(),  # otherwise it draws from the run's own generator

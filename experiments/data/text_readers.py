@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import UserError
+from experiments.packages import get
 
 _VERSION, _TEXT_VERSION = 1, 2
 """To be raised whenever a reader gives other text: part of a cache's name. The second is that of
@@ -142,7 +143,7 @@ def parquet_rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise UserError(f"{path}: {error}; pip install pyarrow") from error
+        raise UserError(f"{path}: {error}; {get('pyarrow')}") from error
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             there = file.schema_arrow.names

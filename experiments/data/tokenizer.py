@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from experiments.config import ConfigError, UserError
+from experiments.packages import get
 from experiments.pages import script
 
 _NAMES = {
@@ -201,7 +202,7 @@ def open_tokenizer(file: str, sha256: str | None, num_threads: int = 1) -> Token
             return JsonTokenizer(content)
         return SentencePieceTokenizer(content, num_threads)
     except ImportError as error:
-        raise UserError(f"{error}: pip install tokenizers sentencepiece") from error
+        raise UserError(f"{error}: {get('tokenizers', 'sentencepiece')}") from error
     except Exception as error:  # both packages raise plain exceptions of many kinds
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise UserError(

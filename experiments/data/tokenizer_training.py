@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from experiments.config import ConfigError, UserError
+from experiments.packages import need
 
 MAX_SENTENCE = 4_192
 """Characters of a line that SentencePiece learns from."""
@@ -32,6 +33,7 @@ def train_sentencepiece(
     Raises:
         UserError: where the text is too little for so many pieces.
     """
+    need("sentencepiece", "a SentencePiece model")
     import sentencepiece
 
     settings: dict[str, Any] = {"user_defined_symbols": list(symbols)}
@@ -90,6 +92,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int, symbols: Sequence[str] = ()
     Raises:
         ConfigError: for fewer tokens than that.
     """
+    need("tokenizers", "a tokenizer.json")
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     special = list(dict.fromkeys(["<pad>", "</s>", "[MASK]", *symbols]))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from experiments.config import ConfigError
+from experiments.packages import get
 
 
 def load_whole(name: str, folder: Path, key: str, what: str) -> Any:
@@ -39,7 +40,7 @@ def load_whole(name: str, folder: Path, key: str, what: str) -> Any:
             dtype=torch.float32,
         )
     except ImportError as error:
-        raise ConfigError(f"{key} needs transformers: {error}") from error
+        raise ConfigError(f"{key}: {error}: {get('transformers')}") from error
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
         raise ConfigError(f"{key}={folder}: no {what} ({reason})") from error
@@ -62,7 +63,7 @@ def load_part(name: str, folder: Path, key: str) -> Any:
 
         return getattr(transformers, name).from_pretrained(folder, local_files_only=True)
     except ImportError as error:
-        raise ConfigError(f"{key} needs transformers: {error}") from error
+        raise ConfigError(f"{key}: {error}: {get('transformers')}") from error
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
         raise ConfigError(f"{key}={folder}: {name} finds nothing to read ({reason})") from error

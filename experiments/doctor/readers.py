@@ -14,6 +14,7 @@ from typing import Any
 from experiments.config import UserError
 from experiments.doctor.evidence import Evidence, Series
 from experiments.doctor.given import ALIASES
+from experiments.packages import get
 
 _NAMES = {
     "loss": ("train/loss", "loss", "train_loss", "training_loss", "train.loss", "loss/train"),
@@ -187,7 +188,7 @@ def _tensorboard(path: Path) -> dict[str, Series]:
     try:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     except ImportError as error:
-        raise UserError(f"{error}: pip install tensorboard") from error
+        raise UserError(f"{error}: {get('tensorboard')}") from error
     named: dict[str, Series] = {}
     for folder in sorted({file.parent for file in path.rglob("*tfevents*")}):
         events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
@@ -226,7 +227,7 @@ def _records(path: Path) -> Iterator[Any]:
     try:
         from wandb.proto import wandb_internal_pb2
     except ImportError as error:
-        raise UserError(f"{error}: pip install wandb") from error
+        raise UserError(f"{error}: {get('wandb')}") from error
     data, place, part = path.read_bytes(), _HEADER, b""
     while place + _HEADER <= len(data):
         left = _BLOCK - place % _BLOCK

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from experiments.build import build
 from experiments.config import ConfigError
+from experiments.packages import get
 from experiments.pages import script, shipped
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -103,7 +104,7 @@ def inception(path: str | None = None, sha256: str | None = None) -> Extractor:
 
         model = NoTrainInceptionV3("inception-v3-compat", ["2048"], found_at, antialias=False)
     except ImportError as error:
-        raise ConfigError(f"FID needs torchmetrics and torch-fidelity: {error}") from error
+        raise ConfigError(f"FID: {error}: {get('torchmetrics', 'torch_fidelity')}") from error
     resize = "299x299, bilinear as TensorFlow 1"
     return _Inception("fid", "inception-v3-compat", found, resize, 3, model)
 

@@ -124,16 +124,20 @@ def judge(jobs: Sequence[Job]) -> list[Outcome]:
     return [outcomes[number] for number in range(len(jobs))]
 
 
+class NoStandard(UserError):
+    """The reference has trained, and has no finite loss."""
+
+
 def standard_of(tier: Tier, round_number: int) -> float:
     """The held-out loss of the reference at its best learning rate, which is fitness 0.
 
     Raises:
-        UserError: it is not finite at any.
+        NoStandard: it is not finite at any.
     """
     standard = min(_losses(_reference(tier, round_number), tier))
     if not math.isfinite(standard):
         rates = ", ".join(f"{rate:g}" for rate in tier.rates)
-        raise UserError(
+        raise NoStandard(
             f"the reference has no finite loss on {tier.family} at any learning rate of {rates}: "
             "name another reference, or rates that fit it"
         )

@@ -138,8 +138,8 @@ def _check_probes(folder: SearchFolder, rules: Rules, state: State) -> None:
     is_other = header.get("family_code", now := families.code(name)) != now
     if is_other and not folder.finals.exists():
         raise UserError(
-            f"{folder.path.name}: the code of {name} has changed since: start anew under another "
-            "search.name, or go on with the code that began it"
+            f"{folder.path.name}: the {families.part(name)} of {name} has changed since: "
+            "start anew under another search.name, or go on with what began it"
         )
     begun = header.get("probes", 1)
     if begun != probes.VERSION and (state.in_flight or may_ask(rules, state)):

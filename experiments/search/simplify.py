@@ -87,7 +87,7 @@ def proxy_measure(
         num_steps: Of a training; None for the proxy's own.
         first_round: Rounds before it belong to others.
     """
-    from experiments.search.evaluation import Job, Tier, judge, standard_of
+    from experiments.search.evaluation import Job, NoStandard, Tier, judge, standard_of
     from experiments.search.finals import fresh
     from experiments.search.proxies import families
 
@@ -101,7 +101,7 @@ def proxy_measure(
     def measure(programs: list[Program]) -> list[list[float]]:
         try:
             standard_of(tier, first_round)
-        except UserError:
+        except NoStandard:
             raise UserError(
                 f"the program itself has no finite loss on {family} at any learning rate tried: "
                 "name another proxy, or shorten it without training (simplify --exact)"

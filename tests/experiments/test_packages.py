@@ -1,17 +1,23 @@
 """What to install is said alike everywhere, and as pyproject.toml has it."""
 
+import importlib
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import run
 from experiments import packages
 from experiments.build import build, locate
+from experiments.compose import compose
 from experiments.config import ConfigError, UserError
-from experiments.packages import OPTIONAL, need, remedy
+from experiments.data import bundled_paths
+from experiments.data.tokenizer_training import train_bpe, train_sentencepiece
+from experiments.packages import OPTIONAL, get, need, remedy
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -93,6 +99,13 @@ def test_messages_ask_for_versions_that_the_package_takes():
                 assert f'"{requirement}"' in TEXT, path
 
 
+def test_no_message_asks_for_a_package_of_any_version():
+    """An older one may be there already, brought by another package: pip would leave it."""
+    for path in (ROOT / "experiments").rglob("*.py"):
+        for asked in re.findall(r"pip install ([\w-]+(?:==)?)", path.read_text()):
+            assert asked.endswith("==") or asked == "--force-reinstall", (path, asked)
+
+
 def test_a_package_that_is_missing_is_named_with_its_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -126,3 +139,32 @@ def test_what_is_needed_hours_later_is_said_at_the_start(monkeypatch: pytest.Mon
     monkeypatch.setattr(packages, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="^distances: pip install 'torchmetrics>=1.8'$"):
         need("torchmetrics", "distances")
+
+
+@pytest.mark.parametrize("train", [train_sentencepiece, train_bpe])
+def test_a_tokenizer_that_cannot_be_trained_says_what_to_install(train, monkeypatch):
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install '(tokenizers|sentencepiece)>="):
+        train(["a text"], 300)
+
+
+def test_notebooks_say_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "argv", ["notebooks.py", "--check"])
+    assert importlib.import_module("notebooks").main() == 1
+    said = capsys.readouterr().err
+    assert said == "error: running notebooks: pip install 'nbformat>=5.10'\n"
+
+
+def test_several_packages_are_asked_for_at_once():
+    assert get("ray", "plotly") == "pip install 'ray>=2.40' 'plotly>=6'"
+
+
+def test_a_search_does_not_need_what_the_page_of_a_run_does(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bundled_paths, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="scikit-learn"):
+        run.run_job(compose([]))
+    begun = SimpleNamespace(main=lambda config: 0)
+    monkeypatch.setattr(run, "importlib", SimpleNamespace(import_module=lambda name: begun))
+    assert run.run_job(compose(["job=search", "search=smoke"])) == 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from experiments.search.evaluation import Job, Outcome, Tier
 from experiments.search.executors.executor import MAX_TRIES, Answer
 from experiments.search.executors.pool import answer, check_answer
 from experiments.search.language import parse
+from experiments.search.proxies import families
 from experiments.store import read_json, write_json, write_text
 from experiments.sweep.leases import Keeper, Lease, Leases
 
@@ -48,7 +50,9 @@ class Queue:
         """See `Executor`."""
         name = f"{self._session}-{ticket:08d}"
         self._open[name] = ticket, len(jobs)
-        write_json(self.folder / f"{name}.job", {"jobs": [_to_json(job) for job in jobs]})
+        codes = {family: families.code(family) for family in {job.tier.family for job in jobs}}
+        batch = {"jobs": [_to_json(job) for job in jobs], "codes": codes}
+        write_json(self.folder / f"{name}.job", batch)
 
     def collect(self) -> list[Answer]:
         """See `Executor`."""
@@ -127,12 +131,15 @@ class QueueWorker:
 
     def _judge(self, lease: Lease) -> bool:
         path = self.folder / f"{lease.run_id}.job"
-        rows = read_json(path).get("jobs")
+        batch = read_json(path)
+        rows = batch.get("jobs")
         if rows is None and not path.exists():  # collected since it was seen
             lease.path.unlink(missing_ok=True)
             return False
         if rows is None:
             state, content = "refused", f"{path} is damaged: call again"
+        elif differing := _differing(batch.get("codes", {})):
+            state, content = "refused", differing
         else:
             state, content = answer([_from_json(row) for row in rows])
         told: dict[str, Any] = {state: content}
@@ -166,6 +173,15 @@ def _read_answer(path: Path, count: int) -> list[Outcome] | None:
 def _to_json(job: Job) -> dict[str, Any]:
     tier = dict(vars(job.tier))
     return {"program": job.program.text(), "tier": tier, "round": job.round_number}
+
+
+def _differing(codes: dict[str, str]) -> str:
+    """Where this worker would train on other data, or by other code, than its controller; or ""."""
+    others = [name for name, code in codes.items() if code != families.code(name)]
+    if not others:
+        return ""
+    other = f"the {families.part(others[0])} of {others[0]} differs from the controller's"
+    return f"a worker on {platform.node()}: {other} (other packages, or another Python)"
 
 
 def _from_json(row: dict[str, Any]) -> Job:

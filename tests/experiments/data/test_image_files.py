@@ -6,6 +6,7 @@ import multiprocessing
 import pickle
 import random
 import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from experiments.data.image_loading import (
     UnreadableImage,
     _prepare_worker,
     _sigterm_blocked,
+    load,
 )
 from experiments.data.image_transforms import train_transform
 from experiments.data.locate import DataMissing
@@ -123,6 +125,23 @@ def test_loading_can_be_sent_to_any_kind_of_process(tree):
     )
     copy = pickle.loads(pickle.dumps(batches))
     assert torch.equal(copy[0, np.arange(4)][0], batches[0, np.arange(4)][0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux forks")
+def test_loading_processes_begin_with_what_this_one_holds(tree):
+    """As on every Python: 3.14 would import all anew in each, and send them copies."""
+    images = FolderImages(tree / "train")
+    images.held = lambda: None  # pyright: ignore[reportAttributeAccessIssue]  # cannot be sent
+    batches = ImageBatches(
+        images, np.arange(20), images.labels, train_transform(16, SETTINGS), PLAN
+    )
+    usual = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("forkserver", force=True)
+    try:
+        (loaded,) = load(batches, [(0, np.arange(4))], 1)
+    finally:
+        multiprocessing.set_start_method(usual, force=True)
+    assert torch.equal(loaded[0], batches[0, np.arange(4)][0])
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])

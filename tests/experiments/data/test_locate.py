@@ -101,10 +101,12 @@ def test_a_value_that_cannot_be_is_one_line(source, values):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("source, project", [("mnist1d", "mnist1d"), ("digits", "scikit-learn")])
-def test_a_missing_package_is_named(monkeypatch, source, project):
+@pytest.mark.parametrize(
+    "source, asked", [("mnist1d", "mnist1d>=0.0.2"), ("digits", "scikit-learn>=1.4")]
+)
+def test_a_missing_package_is_named(monkeypatch, source, asked):
     monkeypatch.setattr(bundled_paths, "find_spec", lambda package: None)
-    with pytest.raises(DataMissing, match=f"pip install {project}$"):
+    with pytest.raises(DataMissing, match=f"the package [a-z0-9-]+: pip install '{asked}'$"):
         check_section(section(source))
 
 

@@ -27,6 +27,7 @@ from experiments.search.executors.pool import Pool
 from experiments.search.executors.queue import Queue, QueueWorker
 from experiments.search.executors.ray_tasks import RayTasks
 from experiments.search.executors.worker import main as worker_main
+from experiments.search.proxies import families
 from experiments.search.settings import SearchSettings
 from experiments.search.training import InterpreterError
 from experiments.store import read_json, write_json
@@ -212,6 +213,19 @@ def test_a_batch_that_is_collected_while_it_is_answered_leaves_nothing(
     executor.submit(0, JOBS[:1])
     assert QueueWorker(tmp_path).work(wait=False) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_worker_with_other_data_or_code_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its numbers would be mixed with the others'."""
+    executor = Queue(tmp_path, 1)
+    executor.submit(0, JOBS[:1])
+    family = JOBS[0].tier.family
+    monkeypatch.setattr(families, "code", lambda name: "pydoc_data.topics 0123")
+    QueueWorker(tmp_path).work(wait=False)
+    with pytest.raises(UserError, match=f"a worker on .*: the data of {family} differs from"):
+        executor.collect()
 
 
 def test_a_queue_forgets_what_a_killed_controller_has_left(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from experiments.config import ConfigError
 from experiments.search.proxies import families
+from experiments.search.proxies import text as texts
 from experiments.search.proxies.families import FAMILIES, proxy
 from experiments.search.proxies.proxy import (
     FRESH,
@@ -117,6 +118,26 @@ def test_without_the_bible_pythons_own_help_stands_in(monkeypatch: pytest.Monkey
     assert text.source == "pydoc_data.topics"
     batch = text.training(0, 2)[1]
     assert batch.inputs.shape == (1, 4, 16, 32) and len(set(batch.targets.flatten().tolist())) > 5
+
+
+def test_a_text_that_stands_in_is_said_and_told_from_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is another with every Python; sessions and workers compare what `code` says."""
+    texts._codes.cache_clear()
+    families.FAMILIES["lm"].make()
+    assert families.code("lm") == "" and capsys.readouterr().err == ""
+    monkeypatch.setattr(texts, "find_spec", lambda name: None)
+    families.FAMILIES["lm"].make()
+    said = capsys.readouterr().err
+    assert "own help, not the Bible: its numbers compare with no others; pip install 'p" in said
+    mine = families.code("lm")
+    assert mine.startswith("pydoc_data.topics ") and families.part("lm") == "data"
+    monkeypatch.setattr(texts, "_topics", lambda: "the help of another version")
+    texts._codes.cache_clear()
+    assert families.code("lm") not in ("", mine)
+    texts._codes.cache_clear()
+    assert families.code("mlp") == families.code("conv") == ""
 
 
 def test_cross_entropy_is_torchs() -> None:

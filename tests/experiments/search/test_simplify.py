@@ -10,8 +10,10 @@ import pytest
 from programs import from_seed
 
 from experiments.config import UserError
+from experiments.data import bundled_paths
 from experiments.search import ablation, hashing, library, liveness, probes, rewriting, types
 from experiments.search.language import Program, parse
+from experiments.search.proxies import families
 from experiments.search.simplify import proxy_measure, simplify
 
 LION = """\
@@ -174,3 +176,14 @@ def test_a_family_program_without_decimal_betas_stays_as_it_is() -> None:
     )
     assert rewriting.as_sign_momentum(one) is None
     assert len(rewriting.rewrite(one)) <= len(one)
+
+
+def test_data_that_are_missing_are_no_fault_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundled_paths, "find_spec", lambda name: None)
+    families.proxy.cache_clear()
+    measure = proxy_measure(library.load("lion"), "mlp", num_rounds=2, num_steps=7)
+    try:
+        with pytest.raises(UserError, match="ships with the package mnist1d: pip install"):
+            measure([library.load("lion")])
+    finally:
+        families.proxy.cache_clear()
