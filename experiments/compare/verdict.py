@@ -203,8 +203,9 @@ def _unknown(result: Result, ratio: Ratio, words: Words) -> str:
         low, high = ratio.range
         label = result.tuned[ratio.whose].contestant.label
         return (
-            f"not determined; between {low:.2g} and {high:.2g} it changes {label}'s result by less "
-            f"than {amount(max(ratio.loss, 10.0 ** -decimals(result)), number, words.unit)}."
+            f"not determined; between {low:.2g} and {high:.2g} the fit of {label}'s results falls "
+            f"by {amount(max(ratio.loss, 10.0 ** -decimals(result)), number, words.unit)} at most, "
+            "which is no bound of what it changes."
         )
     if ratio.reason == "bound":
         return f"not determined; the ratio is at {_bound(ratio)}."

@@ -178,7 +178,7 @@ def test_ratios_and_scope_are_said():
     [
         (
             Ratio(reason="flat", range=(0.1, 3.0), whose="adamw", loss=0.5),
-            "Weight decay: not determined; between 0.1 and 3 it changes AdamW's result by less",
+            "Weight decay: not determined; between 0.1 and 3 the fit of AdamW's results falls by",
         ),
         (Ratio(reason="wide"), "the interval is too wide"),
         (Ratio(low=2.0, reason="bound"), "the ratio is at least 2"),
