@@ -126,7 +126,7 @@ def _confidence(result: Result, percent: int = 95) -> str:
     """Of an interval; where the error is split, it is wider than one of these data alone."""
     over = ["two looks"] if len(judging.looks(result.n)) > 1 else []
     if (number := len(result.plan.others)) > 1:
-        over.append(f"{number} comparisons")
+        over.append(f"{number} comparisons by Holm")
     return f"{percent} % over {' and '.join(over)}" if over else f"{percent} %"
 
 
@@ -161,10 +161,12 @@ def _both_intervals(result: Result, judged: Judged, words: Words) -> Iterator[st
     who = f"{judged.contestant.label} minus {result.plan.baseline.label}"
     _, low, high = raw_interval(result, found.mean, found.low_settings, found.high_settings)
     mean, low_all, high_all = raw_interval(result, found.mean, found.low, found.high)
+    decides = ", which alone decides"
+    if judged.verdict == judging.EQUIVALENT:  # its test has an interval of its own
+        decides = " (95 % both; what decides here is the interval of 90 %)"
     yield (
         f"{who}, at the two settings found: {number(mean)} [{number(low)}, {number(high)}]; of the "
-        f"optimizers, with the luck of tuning: [{number(low_all)}, {number(high_all)}], which "
-        "alone decides."
+        f"optimizers, with the luck of tuning: [{number(low_all)}, {number(high_all)}]{decides}."
     )
 
 

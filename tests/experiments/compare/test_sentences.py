@@ -63,7 +63,7 @@ def test_no_difference_has_the_interval_of_its_own_test(better, raw, settings, o
     )
     assert second == (
         f"Lion minus AdamW, at the two settings found: {settings}; of the optimizers, with the "
-        f"luck of tuning: {optimizers}, which alone decides."
+        f"luck of tuning: {optimizers} (95 % both; what decides here is the interval of 90 %)."
     )
 
 
@@ -130,13 +130,14 @@ def test_what_a_difference_that_is_shown_may_lack(said, facts, remark):
         f"{who} by 1.0 points of test accuracy [0.4, 1.6] (95 %, both tuned with 25 trials, "
         f"5 fresh seeds each).{remark}"
     )
+    assert lines(said, **facts)[1].endswith("], which alone decides.")
 
 
 @pytest.mark.parametrize(
     ("n", "others", "said"),
     [(5, (LION,), "(95 %, "), (6, (LION,), "(95 % over two looks, "),
-     (6, (LION, Contestant("sgd", "SGD")), "(95 % over two looks and 2 comparisons, "),
-     (5, (LION, Contestant("sgd", "SGD")), "(95 % over 2 comparisons, ")],
+     (6, (LION, Contestant("sgd", "SGD")), "(95 % over two looks and 2 comparisons by Holm, "),
+     (5, (LION, Contestant("sgd", "SGD")), "(95 % over 2 comparisons by Holm, ")],
 )  # fmt: skip
 def test_over_what_the_error_was_split_is_said(n, others, said):
     """Else a reader who takes the interval of these runs alone finds a narrower one."""
