@@ -13,6 +13,9 @@ from experiments.compare.search import EXTENSION
 NUM_CHECKS = (5, 3)
 """Runs that check a program: of two contestants, and of each further one."""
 
+LATEST = 10
+"""Runs that tell how long the rest takes: a machine may have become another since the first."""
+
 
 class Outlook:
     """Told of every notice; says how far a comparison has come."""
@@ -37,6 +40,7 @@ class Outlook:
             return f"{done} of {cost.NUM_PILOT} runs of the pilot"
         left = max(self._total() - done, 1)
         took = [e["seconds"] for e in ledger.known.values() if e["seconds"] is not None]
+        took = took[-LATEST:]
         each = sum(took) / len(took) if took else math.nan
         time = cost.duration(left * each / self._num_workers)
         return f"{done} of about {done + left} runs, about {time} left"

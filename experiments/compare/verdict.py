@@ -43,6 +43,7 @@ def sentences(result: Result, words: Words) -> list[str]:
         said += _both_intervals(result, judged, words)
         said += _ratios(result, judged, words)
         said += _beside(result, judged, words)
+    said += _ends_of_three(result)
     said += _scope(result, words)
     return said
 
@@ -220,6 +221,19 @@ def _unknown(result: Result, ratio: Ratio, words: Words) -> str:
 
 def _bound(ratio: Ratio) -> str:
     return f"least {ratio.low:.2g}" if ratio.low is not None else f"most {ratio.high:.2g}"
+
+
+def _ends_of_three(result: Result) -> Iterator[str]:
+    """A quick look is not refused for a weight decay on an edge, so it must say so."""
+    for one in result.tuned.values():
+        if one.search.last is None or one.search.num_trials >= MIN_FULL:
+            continue
+        if rising := one.search.last.rising[1]:
+            end = "largest" if rising > 0 else "smallest"
+            yield (
+                f"{one.contestant.label}'s weight decay ({one.pick.weight_decay:g}) is the {end} "
+                "of three tried: with more trials it may do better than here."
+            )
 
 
 def _beside(result: Result, judged: Judged, words: Words) -> Iterator[str]:

@@ -44,6 +44,16 @@ def test_what_is_foreseen_is_what_is_run(decay, tmp_path):
     assert done == total and said[1] == f"4 of about {total} runs, about {total - 4} min left"
 
 
+def test_how_long_is_told_by_the_last_ten(tmp_path):
+    outlook = Outlook(PLAN, 1)
+    outlook.hear(heard_of_pilot()[0])
+    with Ledger(tmp_path / "mine").opened({}) as ledger:
+        for n in range(19):
+            ask = Ask(f"adamw/search/{n}", "adamw", "grow", 1e-3, 0.1, n)
+            ledger.end(ask, Answer(1.0, seconds=600.0 if n < 9 else 60.0), "finished")
+        assert outlook.said(ledger) == "19 of about 79 runs, about 60 min left"
+
+
 def test_extensions_and_the_noise_of_the_tuning_change_it(tmp_path):
     class Found:
         n = 7

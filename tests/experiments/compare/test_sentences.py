@@ -279,3 +279,16 @@ def test_of_several_contestants_the_first_one_stands_on_top():
     row = json.loads(as_json.as_json(whole, Words("acc"), float("nan")))
     assert [one["reason"] for one in row["comparisons"]] == ["seeds", "luck"]
     assert (row["reason"], row["seconds"]) == ("seeds", None)
+
+
+@pytest.mark.parametrize(("rising", "end"), [(1, "largest"), (-1, "smallest"), (0, None)])
+def test_a_quick_look_says_whose_weight_decay_lies_at_the_end_of_three(rising, end):
+    """It is no edge that refuses a verdict there; of more trials it is one."""
+    whole = judged("better", found=SHOWN, budget=10)
+    search = whole.tuned["lion"].search
+    search.last = replace(search.last, rising=np.array([0, rising]))
+    said = verdict.sentences(whole, Words("acc"))
+    line = f"Lion's weight decay (0.1) is the {end} of three tried: with more trials it may do "
+    assert [line in one for one in said].count(True) == (end is not None)
+    search.x = np.zeros((25, 2))
+    assert "of three tried" not in " ".join(verdict.sentences(whole, Words("acc")))
