@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from experiments.compare import judging
+from experiments.compare.asking import digits
 from experiments.compare.final import MOST_SEEDS
 from experiments.compare.plan import Pilot, Plan
 from experiments.compare.protocol import MAX_EXTENSIONS, PILOT_SEEDS
@@ -116,7 +117,7 @@ def planned_seeds(plan: Plan, pilot: Pilot) -> int:
 def price(plan: Plan, pilot: Pilot, num_workers: int, unit: str) -> Iterator[str]:
     """What people must know before they say yes."""
     effect = plan.effect if plan.effect_in_sd else plan.effect / pilot.sd
-    size = f"{plan.effect * pilot.sd:.2g}" if plan.effect_in_sd else f"{plan.effect:g}"
+    size = f"{digits(plan.effect * pilot.sd, 2):g}" if plan.effect_in_sd else f"{plan.effect:g}"
     tau = judging.tau_of(plan.budget)
     if effect < judging.MIN_EFFECT * tau:
         enough = judging.smallest_budget(effect)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.compare import as_json, cost, protocol, verdict
-from experiments.compare.asking import Answer, Ask, Notice, Unheeding, converse
+from experiments.compare.asking import Answer, Ask, Notice, Unheeding, converse, digits
 from experiments.compare.ledger import Ledger, writing_to
 from experiments.compare.plan import Contestant, Pilot, Plan, Result
 from experiments.compare.search import Search
@@ -144,8 +145,8 @@ def said_of(notice: Notice, words: Words, options: Options) -> list[str]:
         return [_said_of_search(facts["contestant"], facts["search"])]
     if notice.kind == "planned":
         result = facts["result"]
-        size = f"{result.effect:.2g} {words.unit}".rstrip()
-        ask = f"{result.n} fresh seeds each to find {size} (sd of a run {result.sd:.2g})"
+        size = f"{digits(result.effect, 2):g} {words.unit}".rstrip()
+        ask = f"{result.n} fresh seeds each to find {size} (sd of a run {digits(result.sd, 2):g})"
         return [f"Final: {ask}, at {_picks(result)}."]
     if notice.kind == "look" and not facts["is_last"]:
         decided = " and ".join(judged.contestant.label for judged in facts["settled"])
@@ -161,7 +162,7 @@ def _said_of_pilot(pilot: Pilot, plan: Plan, words: Words, options: Options) -> 
         same = "the same seed gives the same number; "
     if pilot.rounding != pilot.rounding:
         same = ""
-    values = f"{_values(pilot.tune, pilot.sd)} (sd {pilot.sd:.2g})"
+    values = f"{_values(pilot.tune, pilot.sd)} (sd {digits(pilot.sd, 2):g})"
     tuned = f"{words.tuned} {values} {words.unit}".strip()
     reported = f"{words.metric} {_values(pilot.report, pilot.sd)}; " if words.held_out else ""
     lines = [
@@ -172,7 +173,8 @@ def _said_of_pilot(pilot: Pilot, plan: Plan, words: Words, options: Options) -> 
 
 
 def _values(values: Sequence[float], sd: float) -> str:
-    return ", ".join(rounded(value, decimals_of(sd)) for value in values)
+    places = decimals_of(sd)
+    return ", ".join(rounded(one, places) if math.isfinite(one) else "lost" for one in values)
 
 
 def _said_of_search(one: Contestant, search: Search) -> str:

@@ -1,6 +1,7 @@
 """How far a comparison has come is said of all of it, not of the runs that are asked for now."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -81,6 +82,12 @@ def test_the_pilot_shows_its_numbers():
     """Who reads an epoch for an accuracy sees it here."""
     words = Words("test_acc", "points", tuned="val_acc")
     (notice,) = heard_of_pilot()
+    lost = replace(notice.facts["pilot"], tune=(90.0, math.nan, 91.0))
+    told = session.said_of(Notice("pilot", {"pilot": lost, "plan": PLAN}), words, Options())
+    assert "val_acc 90.0, lost, 91.0 (sd 1)" in told[0]
+    large = replace(notice.facts["pilot"], tune=(19966.0, 19475.0, 20005.0), sd=296.0)
+    told = session.said_of(Notice("pilot", {"pilot": large, "plan": PLAN}), words, Options())
+    assert "19966, 19475, 20005 (sd 300)" in told[0] and "of 590 points (2 sd" in told[1]
     first, second = session.said_of(notice, words, Options())
     assert first == (
         "Pilot: AdamW as it is, 3 seeds: val_acc 90.0, 91.0, 92.0 (sd 1) points; test_acc 80.0, "
