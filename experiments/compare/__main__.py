@@ -10,7 +10,7 @@ tells the noise and the price, and asks whether to go on. The same command goes 
 stopped. Your program needs no change but to take its settings and to print its number:
 
     val_acc=([0-9.]+)      the last line of its output that matches
-    json:val.accuracy      the last line that is a JSON object, or a printed dict, with that key
+    json:val.accuracy      the last line that ends with an object (JSON, printed dict) of that key
     csv:val_acc            the last row with a number in that column
     file:{run_dir}/log.txt:acc ([0-9.]+)      the same in a file; {run_dir} is a folder of the run
 

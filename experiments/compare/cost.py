@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from experiments.compare import judging
+from experiments.compare.asking import digits
 from experiments.compare.final import MOST_SEEDS
 from experiments.compare.plan import Pilot, Plan
 from experiments.compare.protocol import MAX_EXTENSIONS, PILOT_SEEDS
@@ -107,10 +108,16 @@ def table(seconds: float = math.nan, num_workers: int = 1, num_contestants: int 
     return "\n".join(lines)
 
 
+def planned_seeds(plan: Plan, pilot: Pilot) -> int:
+    """Fresh seeds for each, as far as a pilot tells."""
+    effect = plan.effect if plan.effect_in_sd else plan.effect / pilot.sd
+    return judging.seeds_needed(effect, judging.tau_of(plan.budget), most=MOST_SEEDS)
+
+
 def price(plan: Plan, pilot: Pilot, num_workers: int, unit: str) -> Iterator[str]:
     """What people must know before they say yes."""
     effect = plan.effect if plan.effect_in_sd else plan.effect / pilot.sd
-    size = f"{plan.effect * pilot.sd:.2g}" if plan.effect_in_sd else f"{plan.effect:g}"
+    size = f"{digits(plan.effect * pilot.sd, 2):g}" if plan.effect_in_sd else f"{plan.effect:g}"
     tau = judging.tau_of(plan.budget)
     if effect < judging.MIN_EFFECT * tau:
         enough = judging.smallest_budget(effect)
@@ -119,7 +126,7 @@ def price(plan: Plan, pilot: Pilot, num_workers: int, unit: str) -> Iterator[str
             f"Beware: {plan.budget} trials each can hardly find {size} {unit}".rstrip()
             + f" ({effect:.2g} sd): {remedy}."
         )
-    n = judging.seeds_needed(effect, tau, most=MOST_SEEDS)
+    n = planned_seeds(plan, pilot)
     runs = len(plan.contestants) * (plan.budget + n)
     took = duration(runs * pilot.seconds / num_workers)
     names = " and ".join(one.label for one in plan.contestants)
@@ -129,7 +136,7 @@ def price(plan: Plan, pilot: Pilot, num_workers: int, unit: str) -> Iterator[str
         f"{runs} runs, {took} with {num_workers} at a time (up to {most} runs where "
         "best settings lie on edges). It is made to find a "
         f"difference of {size} {unit}".rstrip()
-        + f" ({effect:.2g} sd of a run)."
+        + f" ({effect:.2g} sd of a run, which three seeds tell roughly)."
     )
 
 

@@ -145,3 +145,18 @@ def check_size(plan: Plan, values: Sequence[float], unit: str) -> None:
             f"--unit {unit}: the metric is a share of 1 ({known[0]:g}), of which a point is 0.01: "
             "leave --unit out"
         )
+
+
+def check_held_out(pilot: Pilot) -> None:
+    """Refuses two metrics that are one: then the settings would be tuned on the test set.
+
+    Raises:
+        UserError: where they agree to the last digit in all runs of the pilot.
+    """
+    if pilot.tune == pilot.report:
+        values = ", ".join(f"{value:g}" for value in pilot.tune)
+        raise UserError(
+            f"--metric and --test-metric gave the very same numbers with all seeds ({values}): "
+            "they read one place of the output (acc=... fits in test_acc=..., too), or the "
+            "program measures one set twice; mend that, or leave --test-metric out"
+        )

@@ -64,10 +64,11 @@ def seeds_needed(
     return most
 
 
-def effect_for(n: int, tau: float) -> float | None:
+def effect_for(n: int, tau: float, least: float | None = None) -> float | None:
     """The largest effect, in sd with two places, for which no fewer seeds are planned; None where
-    it would drown in the luck of tuning."""
-    hundredths = range(math.ceil(100 * MIN_EFFECT * tau), 1000)
+    it would be below `least`, by default what drowns in the luck of tuning."""
+    least = MIN_EFFECT * tau if least is None else least
+    hundredths = range(math.ceil(100 * least - 1e-9), 1000)
     at = bisect.bisect_right(hundredths, -n, key=lambda one: -seeds_needed(one / 100, tau, most=n))
     return hundredths[at - 1] / 100 if at else None
 

@@ -1,8 +1,8 @@
 """Where a program's output holds its number: in the last matching line, a record, or a file.
 
 val_acc=([0-9.]+)               regular expression with one group; the last line that matches
-json:val.accuracy               the last line that is a JSON object (or a dict as Python prints it)
-                                with that key
+json:val.accuracy               the last line that ends with a JSON object (or a dict as Python
+                                prints it) that has this key
 csv:val_acc                     the last row of CSV with a number in that column
 file:{run_dir}/out.txt:acc ([0-9.]+)    these three, in a file that the run has written
 file:{run_dir}/out.json:json:acc

@@ -67,10 +67,9 @@ def main(arguments: Sequence[str]) -> int:
     root = Path(folder) if folder else Path(page.base.results_dir).parent / "comparisons"
     path = session.folder_of(root, options.text(settings, "name"), page.name)
     with Ledger(path).opened(page.about) as ledger:
-        own = page.headline
         for line in tried_again(ledger, page.limit):
             print(line, flush=True)
-        session.welcome(path, page.plan, f"{own.tune} {own.metric}", page.words.metric)
+        session.welcome(path, page.plan, page.words.tuned, page.words.metric)
 
         def run(asks: Sequence[Ask]) -> list[Answer]:
             sweep = path / "sweep"
@@ -174,6 +173,7 @@ class Page:
             unit=unit,
             beside=f"{self.headline.report} loss" if self.headline.metric != "loss" else "",
             held_out=self.headline.report != self.headline.tune,
+            tuned=f"{self.headline.tune} {self.headline.metric}",
         )
 
     @property

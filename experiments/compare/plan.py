@@ -57,6 +57,7 @@ class Pilot:
     report: tuple[float, ...]  # reported metric, a value per seed
     rounding: float  # |difference of two runs of one seed| / sd; 0: none; NaN: not tried
     seconds: float  # of a run
+    tune: tuple[float, ...] = ()  # tuned metric, a value per seed
 
 
 @dataclass(frozen=True)

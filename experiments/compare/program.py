@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import hashlib
 import json
 import re
@@ -14,9 +13,10 @@ from typing import Any, NoReturn
 from experiments.compare import cost, options, session, sources
 from experiments.compare.asking import Answer, Ask, Setting
 from experiments.compare.command import Program, Runner
-from experiments.compare.heeded import check_heeded, check_size
+from experiments.compare.heeded import check_heeded, check_held_out, check_size
 from experiments.compare.ledger import Ledger
 from experiments.compare.metric import Metric
+from experiments.compare.outlook import Outlook
 from experiments.compare.placeholders import NEEDED, check_command, named
 from experiments.compare.plan import Pilot, Plan, check
 from experiments.compare.session import Options, Progress
@@ -74,7 +74,7 @@ def main(args: argparse.Namespace) -> int:
     if args.cost:
         print(cost.table())
         return 0
-    given = _merged(args)
+    given = options.merged(args)
     plan, words, program = prepared(given)
     about = _about(plan, program)
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:6]
@@ -82,7 +82,10 @@ def main(args: argparse.Namespace) -> int:
     default = re.sub(r"[^\w.+-]", "-", f"{names}-{digest}")
     root = Path(options.text(given, "dir") or FOLDER)
     path = session.folder_of(root, options.text(given, "name"), default)
-    how = Options(_workers(given, program), bool(given.get("yes")), bool(given.get("json")))
+    num_workers = _workers(given, program)
+    outlook = Outlook(plan, num_workers)
+    asked = (bool(given.get("yes")), bool(given.get("json")))
+    how = Options(num_workers, *asked, outlook.hear)
     limit = TimeLimit.parse(given.get("timeout"))
     with Ledger(path).opened(about, may_change=True) as ledger:
         runner, progress = Runner(program, ledger, how.num_workers, limit), Progress()
@@ -90,17 +93,19 @@ def main(args: argparse.Namespace) -> int:
         def run(asks: Sequence[Ask]) -> list[Answer]:
             try:
                 return runner.run(
-                    asks, lambda now, done, remark: progress.show(now, done, len(asks), remark)
+                    asks,
+                    lambda now, done, remark: progress.show(now, outlook.said(ledger), remark),
                 )
             finally:
                 progress.stop()
 
         def checked(pilot: Pilot) -> Iterator[str]:
+            if words.held_out:
+                check_held_out(pilot)
             check_size(plan, pilot.report, words.unit)
             yield from check_heeded(plan, pilot, run, ledger.states)
 
-        tuned = program.tune.name
-        session.welcome(path, plan, tuned, words.metric if words.held_out else tuned)
+        session.welcome(path, plan, words.tuned, words.metric if words.held_out else words.tuned)
         remarks = sources.remarks(
             sources.changed(ledger, sources.files_of(program.command, program.folder))
         )
@@ -108,54 +113,6 @@ def main(args: argparse.Namespace) -> int:
             print(line, flush=True)
         session.lead(plan, words, ledger, run, how, checked, remarks)
     return 0
-
-
-def _merged(args: argparse.Namespace) -> dict[str, Any]:
-    """What the file says, and the command line on top of it."""
-    given = {k: v for k, v in vars(args).items() if v is not None and v is not False}
-    path = given.pop("file", None)
-    if path is None:
-        return given
-    import yaml
-
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path}: give keys and values, e.g. command: python train.py ...")
-    names = {True: "yes", False: "no"}  # YAML takes these words for truths, as keys, too
-    content = {
-        names.get(k, str(k)).replace("-", "_"): v for k, v in content.items() if v is not None
-    }
-    known = [k for k in vars(args) if k not in ("file", "default_others")]
-    if unknown := [key for key in content if key not in known]:
-        near = difflib.get_close_matches(unknown[0], known, n=1)
-        meant = f"did you mean {near[0]}? " if near else ""
-        raise UserError(
-            f"{path}: no option is called {unknown[0]}; {meant}there are: {', '.join(known)}"
-        )
-    for key, value in content.items():
-        _check_kind(f"{path}: {key}", value, vars(args)[key])
-    return {**content, **given}
-
-
-def _check_kind(where: str, value: Any, default: Any) -> None:
-    """What a file may say for an option: text, a number, yes or no; a list of names.
-
-    Raises:
-        UserError: for another kind, e.g. a text in place of yes or no, which would count as yes.
-    """
-    is_flag = isinstance(default, bool)
-    if is_flag != isinstance(value, bool):
-        wanted = "true or false, without quotes" if is_flag else "text or a number"
-        raise UserError(f"{where}: {value!r} must be {wanted}")
-    is_baseline = where.endswith(": baseline") and isinstance(value, Mapping)
-    is_list = where.endswith(": optimizers") and isinstance(value, list)
-    if not (is_baseline or is_list or isinstance(value, str | int | float)):
-        raise UserError(f"{where}: {value!r} is neither text nor a number")
 
 
 def prepared(given: Mapping[str, Any]) -> tuple[Plan, Words, Program]:
@@ -198,6 +155,7 @@ def prepared(given: Mapping[str, Any]) -> tuple[Plan, Words, Program]:
         unit=str(given.get("unit") or ""),
         beside=beside.name if beside else "",
         held_out=report != tune,
+        tuned=tune.name,
     )
     return plan, words, Program(str(given["command"]), tune, report, beside, Path.cwd())
 

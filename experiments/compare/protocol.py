@@ -87,6 +87,7 @@ def _pilot(plan: Plan) -> Dialogue:
         report=tuple(a.report for a in answers[:-1]),
         rounding=float(again / sd),
         seconds=float(np.mean(took)) if took else math.nan,
+        tune=tuple(a.tune for a in answers[:-1]),
     )
     yield Notice("pilot", {"pilot": pilot, "plan": plan})
     return pilot

@@ -15,12 +15,15 @@ _DELIMITERS = (",", ";", "\t")
 
 
 def in_objects(texts: Iterable[str], keys: Sequence[str]) -> Any:
-    """What stands under the keys in the first text that is an object with them.
+    """What stands under the keys in the first text that is, or ends with, an object with them.
+
+    Before it may stand what a logger writes, or a progress bar that has no end of line.
 
     Raises:
         KeyError: where none is.
     """
     for text in texts:
+        text = text[max(text.find("{"), 0) :]
         for read in (json.loads, _dict_of):
             try:
                 return _looked_up(read(text), keys)

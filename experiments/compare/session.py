@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -10,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from experiments.compare import as_json, cost, protocol, verdict
-from experiments.compare.asking import Answer, Ask, Notice, Unheeding, converse
+from experiments.compare.asking import Answer, Ask, Notice, Unheeding, converse, digits
 from experiments.compare.ledger import Ledger, writing_to
 from experiments.compare.plan import Contestant, Pilot, Plan, Result
 from experiments.compare.search import Search
+from experiments.compare.spoken import decimals_of
 from experiments.compare.verdict import Words
 from experiments.config import UserError
 from experiments.pages import CONF
+from experiments.rounded import rounded
 from experiments.store import write_text
 
 
@@ -27,6 +31,7 @@ class Options:
     num_workers: int = 1
     yes: bool = False  # go on after the pilot without being asked
     json: bool = False  # end with one line for programs
+    heard: Callable[[Notice], None] = lambda notice: None  # who else is told of every notice
 
 
 class Declined(UserError):
@@ -52,13 +57,18 @@ def contestants(baseline: str, others: Sequence[str]) -> tuple[Contestant, tuple
         raise UserError(f"compare at least two optimizers, each once; not {', '.join(names)}")
 
     def one(name: str) -> Contestant:
-        facts = known.get(name.lower(), {})
-        label = facts.get("label", name)
-        if name == baseline or baseline.lower() not in facts.get("relative_to", []):
+        label = known.get(name.lower(), {}).get("label", name)
+        facts = next((known[word] for word in _words(name) if word in known), {})
+        if name == baseline or not {*_words(baseline)} & {*facts.get("relative_to", [])}:
             return Contestant(name, label)
         return Contestant(name, label, facts["lr_factor"], facts["weight_decay_factor"])
 
     return one(baseline), tuple(one(name) for name in others)
+
+
+def _words(name: str) -> list[str]:
+    """Of a name: `lion_32bit` and `torch.optim.AdamW` are of their kind, `million` is not."""
+    return re.findall(r"[a-z]+", name.lower())
 
 
 def welcome(path: Path, plan: Plan, tuned: str, reported: str) -> None:
@@ -93,6 +103,7 @@ def lead(
     started, warnings = time.monotonic(), list[str]()
 
     def hear(notice: Notice) -> None:
+        options.heard(notice)
         for line in said_of(notice, words, options):
             print(line, flush=True)
         if notice.kind == "pilot":
@@ -134,8 +145,8 @@ def said_of(notice: Notice, words: Words, options: Options) -> list[str]:
         return [_said_of_search(facts["contestant"], facts["search"])]
     if notice.kind == "planned":
         result = facts["result"]
-        size = f"{result.effect:.2g} {words.unit}".rstrip()
-        ask = f"{result.n} fresh seeds each to find {size} (sd of a run {result.sd:.2g})"
+        size = f"{digits(result.effect, 2):g} {words.unit}".rstrip()
+        ask = f"{result.n} fresh seeds each to find {size} (sd of a run {digits(result.sd, 2):g})"
         return [f"Final: {ask}, at {_picks(result)}."]
     if notice.kind == "look" and not facts["is_last"]:
         decided = " and ".join(judged.contestant.label for judged in facts["settled"])
@@ -151,12 +162,19 @@ def _said_of_pilot(pilot: Pilot, plan: Plan, words: Words, options: Options) -> 
         same = "the same seed gives the same number; "
     if pilot.rounding != pilot.rounding:
         same = ""
-    sd = f"sd {pilot.sd:.2g} {words.unit}".rstrip()
+    values = f"{_values(pilot.tune, pilot.sd)} (sd {digits(pilot.sd, 2):g})"
+    tuned = f"{words.tuned} {values} {words.unit}".strip()
+    reported = f"{words.metric} {_values(pilot.report, pilot.sd)}; " if words.held_out else ""
     lines = [
-        f"Pilot: {plan.baseline.label} as it is, 3 seeds: {sd}; {same}"
+        f"Pilot: {plan.baseline.label} as it is, 3 seeds: {tuned}; {reported}{same}"
         f"{cost.duration(pilot.seconds)} a run."
     ]
     return [*lines, *cost.price(plan, pilot, options.num_workers, words.unit)]
+
+
+def _values(values: Sequence[float], sd: float) -> str:
+    places = decimals_of(sd)
+    return ", ".join(rounded(one, places) if math.isfinite(one) else "lost" for one in values)
 
 
 def _said_of_search(one: Contestant, search: Search) -> str:
@@ -216,7 +234,7 @@ class Progress:
         self._said_at = time.monotonic()
         self._live: Any = None
 
-    def show(self, running: list[Ask], done: int, total: int, remark: str = "") -> None:
+    def show(self, running: list[Ask], so_far: str, remark: str = "") -> None:
         """Refreshes what is shown; an empty list of what runs ends it. `remark`: of the first."""
         if not running:
             self.stop()
@@ -225,7 +243,7 @@ class Progress:
         what = f"{first.optimizer} {first.phase}: lr {first.lr:g}, wd {first.weight_decay:g}"
         more = f" and {len(running) - 1} more" if len(running) > 1 else ""
         remark = f", {remark}" if remark else ""
-        line = f"{done} of {total} runs; {what}, seed {first.seed}{remark}{more}"
+        line = f"{so_far}; {what}, seed {first.seed}{remark}{more}"
         if self._console.is_terminal:
             self._show_live(line)
         elif time.monotonic() - self._said_at > self._every:

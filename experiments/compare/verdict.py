@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.compare import judging
+from experiments.compare import judging, remedies
 from experiments.compare.asking import digits
-from experiments.compare.final import MOST_SEEDS, gained
+from experiments.compare.final import gained
 from experiments.compare.judging import Interval
 from experiments.compare.plan import Judged, Result
 from experiments.compare.ratios import Ratio
-from experiments.compare.search import EXTENSION, MIN_FULL
+from experiments.compare.search import MIN_FULL
 from experiments.compare.spoken import amount, decimals, decimals_of, numbers, raw_interval
 from experiments.rounded import ends, rounded
 
@@ -29,6 +29,7 @@ class Words:
     unit: str = ""  # points
     beside: str = ""  # test loss
     held_out: bool = True  # whether the reported metric is another than the tuned one
+    tuned: str = ""  # val accuracy
 
 
 def sentences(result: Result, words: Words) -> list[str]:
@@ -42,6 +43,7 @@ def sentences(result: Result, words: Words) -> list[str]:
         said += _both_intervals(result, judged, words)
         said += _ratios(result, judged, words)
         said += _beside(result, judged, words)
+    said += _ends_of_three(result)
     said += _scope(result, words)
     return said
 
@@ -65,8 +67,8 @@ def _verdict(result: Result, judged: Judged, words: Words) -> str:
         low, high = number(-gain.high), number(-gain.low)
         return (
             f"No verdict: {theirs} tuned with {result.budget} trials is worse than your own "
-            f"setting by {amount(-gain.mean, number, words.unit)} [{low}, {high}], "
-            f"so {theirs} is not tuned. Add trials with --budget {result.budget + EXTENSION}."
+            f"setting by {amount(-gain.mean, number, words.unit)} [{low}, {high}] "
+            f"(95 %), so {theirs} is not tuned. {remedies.add_trials(result)}"
         )
     if judged.reason == "no_spread":
         step = f" (step of the metric {number(result.step)})" if result.step else ""
@@ -78,15 +80,15 @@ def _verdict(result: Result, judged: Judged, words: Words) -> str:
         raw, low, high = raw_interval(result, found.mean, found.low_wide, found.high_wide)
         return (
             f"No difference larger than {amount(result.margin, number, words.unit)}: {ours} minus "
-            f"{theirs} is {number(raw)} [{number(low)}, {number(high)}] (90 %, equivalence test "
-            f"with {_whose_margin(result)})."
+            f"{theirs} is {number(raw)} [{number(low)}, {number(high)}] "
+            f"({_confidence(result, 90)}, equivalence test with {_whose_margin(result)})."
         )
     start = (
         f"Undecided: {ours} minus {theirs} is {amount(raw, number, words.unit)} [{number(low)}, "
-        f"{number(high)}] (95 %); a difference of {number(result.margin)} is neither shown nor "
-        "excluded."
+        f"{number(high)}] ({_confidence(result)}); a difference of "
+        f"{number(result.margin)} is neither shown nor excluded."
     )
-    return f"{start} {_remedy(result, judged, found)}"
+    return f"{start} {remedies.of_undecided(result, judged, found)}"
 
 
 def _lost(result: Result, judged: Judged) -> Iterator[str]:
@@ -109,8 +111,8 @@ def _shown(result: Result, judged: Judged, words: Words, found: Interval) -> str
     low, high = sorted((sign * found.low, sign * found.high))
     said = (
         f"{winner} is better than {loser} by {amount(sign * found.mean, number, words.unit)} "
-        f"{'of' if words.unit else 'in'} {words.metric} [{number(low)}, {number(high)}] (95 %, "
-        f"both tuned with {result.budget} trials, {_seeds(found)})."
+        f"{'of' if words.unit else 'in'} {words.metric} [{number(low)}, {number(high)}] "
+        f"({_confidence(result)}, both tuned with {result.budget} trials, {_seeds(found)})."
     )
     if high < result.margin:
         margin = number(result.margin)
@@ -119,6 +121,14 @@ def _shown(result: Result, judged: Judged, words: Words, found: Interval) -> str
     if abs(found.mean) < result.step:
         said += f" It is below the metric's resolution of {number(result.step)}."
     return said
+
+
+def _confidence(result: Result, percent: int = 95) -> str:
+    """Of an interval; where the error is split, it is wider than one of these data alone."""
+    over = ["two looks"] if len(judging.looks(result.n)) > 1 else []
+    if (number := len(result.plan.others)) > 1:
+        over.append(f"{number} comparisons by Holm")
+    return f"{percent} % over {' and '.join(over)}" if over else f"{percent} %"
 
 
 def _whose_margin(result: Result) -> str:
@@ -133,30 +143,6 @@ def _seeds(found: Interval) -> str:
     return f"{found.n_ours} and {found.n_theirs} fresh seeds"
 
 
-def _remedy(result: Result, judged: Judged, found: Interval) -> str:
-    if judged.more_seeds is not None:
-        seeds = "seed" if judged.more_seeds == 1 else "seeds"
-        said = f"About {judged.more_seeds} more {seeds} each would decide if it stays so"
-        return (
-            f"{said}{_how_to_run(result, max(found.n_ours, found.n_theirs) + judged.more_seeds)}."
-        )
-    for budget in sorted(b for b in judging.TAU if b > result.budget):
-        luck = judging.TAU[budget]
-        if judging.more_seeds(found.mean, found.sd, luck, result.margin, 2) is not None:
-            return f"More seeds cannot decide this; {budget} trials each could."
-    return "More seeds cannot decide this."
-
-
-def _how_to_run(result: Result, n: int) -> str:
-    """The options that plan so many seeds and leave all else as it is; nothing where none do."""
-    budget = result.plan.budget
-    effect = judging.effect_for(n, judging.tau_of(budget)) if n <= MOST_SEEDS else None
-    if effect is None:
-        return ""
-    margin = numbers(result)(result.margin)
-    return f" (--budget {budget} --effect {effect:g}sd --margin {margin} runs them)"
-
-
 def _edge(result: Result, who: str, where: str, pick: Any) -> str:
     axis, end = where.split()
     names = {"lr": "learning rate", "weight_decay": "weight decay"}
@@ -164,7 +150,7 @@ def _edge(result: Result, who: str, where: str, pick: Any) -> str:
     tried = "that trained" if axis == "lr" and end == "largest" else "tried"
     return (
         f"No verdict: {who}'s best {names[axis]} ({value:g}) is the {end} {tried}, so {who} is not "
-        f"tuned. Add trials with --budget {result.budget + EXTENSION}."
+        f"tuned. {remedies.add_trials(result)}"
     )
 
 
@@ -176,10 +162,12 @@ def _both_intervals(result: Result, judged: Judged, words: Words) -> Iterator[st
     who = f"{judged.contestant.label} minus {result.plan.baseline.label}"
     _, low, high = raw_interval(result, found.mean, found.low_settings, found.high_settings)
     mean, low_all, high_all = raw_interval(result, found.mean, found.low, found.high)
+    decides = ", which alone decides"
+    if judged.verdict == judging.EQUIVALENT:  # its test has an interval of its own
+        decides = " (95 % both; what decides here is the interval of 90 %)"
     yield (
         f"{who}, at the two settings found: {number(mean)} [{number(low)}, {number(high)}]; of the "
-        f"optimizers, with the luck of tuning: [{number(low_all)}, {number(high_all)}], which "
-        "alone decides."
+        f"optimizers, with the luck of tuning: [{number(low_all)}, {number(high_all)}]{decides}."
     )
 
 
@@ -218,8 +206,9 @@ def _unknown(result: Result, ratio: Ratio, words: Words) -> str:
         low, high = ratio.range
         label = result.tuned[ratio.whose].contestant.label
         return (
-            f"not determined; between {low:.2g} and {high:.2g} it changes {label}'s result by less "
-            f"than {amount(max(ratio.loss, 10.0 ** -decimals(result)), number, words.unit)}."
+            f"not determined; between {low:.2g} and {high:.2g} the fit of {label}'s results falls "
+            f"by {amount(max(ratio.loss, 10.0 ** -decimals(result)), number, words.unit)} at most, "
+            "which is no bound of what it changes."
         )
     if ratio.reason == "bound":
         return f"not determined; the ratio is at {_bound(ratio)}."
@@ -232,6 +221,19 @@ def _unknown(result: Result, ratio: Ratio, words: Words) -> str:
 
 def _bound(ratio: Ratio) -> str:
     return f"least {ratio.low:.2g}" if ratio.low is not None else f"most {ratio.high:.2g}"
+
+
+def _ends_of_three(result: Result) -> Iterator[str]:
+    """A quick look is not refused for a weight decay on an edge, so it must say so."""
+    for one in result.tuned.values():
+        if one.search.last is None or one.search.num_trials >= MIN_FULL:
+            continue
+        if rising := one.search.last.rising[1]:
+            end = "largest" if rising > 0 else "smallest"
+            yield (
+                f"{one.contestant.label}'s weight decay ({one.pick.weight_decay:g}) is the {end} "
+                "of three tried: with more trials it may do better than here."
+            )
 
 
 def _beside(result: Result, judged: Judged, words: Words) -> Iterator[str]:
@@ -268,12 +270,18 @@ def _gain(result: Result, words: Words) -> str:
     if found is None:
         return ""
     label = result.plan.baseline.label
+    mean, low, high = (number(value) for value in (found.mean, found.low, found.high))
+    if found.low <= 0 <= found.high:
+        return (
+            f"Whether tuning {label} alone gained over your baseline is not shown: "
+            f"{f'{mean} {words.unit}'.strip()} [{low}, {high}] (95 %)."
+        )
     if found.mean < 0:
         return (
             f"Tuning {label} alone lost {amount(-found.mean, number, words.unit)} against your "
-            f"baseline [{number(-found.high)}, {number(-found.low)}]."
+            f"baseline [{number(-found.high)}, {number(-found.low)}] (95 %)."
         )
     return (
         f"Tuning {label} alone gained {amount(found.mean, number, words.unit)} over your baseline "
-        f"[{number(found.low)}, {number(found.high)}]."
+        f"[{low}, {high}] (95 %)."
     )

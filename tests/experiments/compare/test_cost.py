@@ -70,7 +70,8 @@ def test_the_table_is_of_the_seeds_that_are_planned():
             [
                 "Next: 25 trials each for AdamW and Lion, then about 10 fresh seeds each: about 70 "
                 "runs, 18 min with 4 at a time (up to 106 runs where best settings lie on edges). "
-                "It is made to find a difference of 1 points (2 sd of a run)."
+                "It is made to find a difference of 1 points (2 sd of a run, which "
+                "three seeds tell roughly)."
             ],
         ),
         (
@@ -79,7 +80,8 @@ def test_the_table_is_of_the_seeds_that_are_planned():
                 "Beware: 25 trials each can hardly find 0.5 points (1 sd): --budget 36 can.",
                 "Next: 25 trials each for AdamW and Lion and Third, then about 65 fresh seeds "
                 "each: about 270 runs, 68 min with 4 at a time (up to 324 runs where best settings "
-                "lie on edges). It is made to find a difference of 0.5 points (1 sd of a run).",
+                "lie on edges). It is made to find a difference of 0.5 points (1 sd of a run, "
+                "which three seeds tell roughly).",
             ],
         ),
     ],

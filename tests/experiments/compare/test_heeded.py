@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from experiments.compare.asking import Answer, Setting
-from experiments.compare.heeded import check_heeded, check_size
+from experiments.compare.heeded import check_heeded, check_held_out, check_size
 from experiments.compare.plan import Contestant, Pilot, Plan
 from experiments.config import UserError
 
@@ -210,3 +210,13 @@ def test_a_share_of_one_has_no_points(values, unit, changes, said):
         return check_size(plan, values, unit)
     with pytest.raises(UserError, match=said):
         check_size(plan, values, unit)
+
+
+def test_two_metrics_that_read_one_number_are_refused():
+    """The settings would be tuned on the test set, and the verdict would speak of another."""
+    pilot = replace(PILOT, tune=(90.0, 91.0, 90.5), report=(90.0, 91.0, 90.5))
+    with pytest.raises(
+        UserError, match=r"same numbers with all seeds \(90, 91, 90\.5\): they read"
+    ):
+        check_held_out(pilot)
+    check_held_out(replace(pilot, report=(90.0, 91.0, 90.0)))  # once they may agree by chance

@@ -48,6 +48,8 @@ ACC = "acc=([0-9.]+)"
         ("json:val.acc", "{'val': {'acc': np.float64(0.5)}}", 0.5),
         ("json:acc", "{'acc': 1}\n{'acc': tensor(-2., device='cuda:0')}", -2.0),
         ("json:loss", "{'loss': 1.0}\n{'loss': nan}", math.nan),
+        ("json:acc", "{'acc': 1}\n 20%|##  | 1/5 [00:01]{'acc': 0.5}\n", 0.5),
+        ("json:val.acc", 'INFO:root: {"val": {"acc": 2}}\nINFO:root: {"n": 1}', 2.0),
         ("json:loss", "{'loss': 1.0}\n{'loss': -inf}", -math.inf),
         ("json:acc", "{'acc': 1}\n{'acc': open('x', 'w').close()}\n{half", 1.0),  # nothing is run
         ("csv:acc", 'say "\nstep,acc,loss\n1,5,\n2,6,\n,,3\nbye, all\n', 6.0),

@@ -213,6 +213,14 @@ def test_two_numbers_of_one_name_are_told_apart(script, capsys):
     assert "acc decides the tuning, and gives the verdict, too" in capsys.readouterr().out
 
 
+def test_a_test_metric_that_reads_the_validation_is_refused_after_the_pilot(script, capsys):
+    """Else the verdict would be of the data that tuned, and speak of a test set."""
+    assert compare.main(options(script, "--test-metric", "al_acc=([0-9.]+)")) == 2
+    captured = capsys.readouterr()
+    assert "gave the very same numbers with all seeds" in captured.err
+    assert len(events()) == 4 and "Next:" in captured.out
+
+
 def test_an_optimizer_that_only_fails_stops_the_comparison(script, tmp_path, capsys):
     wrong = FOREIGN.replace('"lion": (4e-4, 0.5, 95)', '"sgd": 0')
     (tmp_path / "train.py").write_text(wrong)

@@ -1,12 +1,13 @@
 """Sentences in full, from intervals that are made by hand."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from experiments.compare import as_json, verdict
+from experiments.compare import as_json, judging, verdict
 from experiments.compare.asking import Answer, Setting
 from experiments.compare.fit import Fit
 from experiments.compare.judging import Interval
@@ -62,7 +63,7 @@ def test_no_difference_has_the_interval_of_its_own_test(better, raw, settings, o
     )
     assert second == (
         f"Lion minus AdamW, at the two settings found: {settings}; of the optimizers, with the "
-        f"luck of tuning: {optimizers}, which alone decides."
+        f"luck of tuning: {optimizers} (95 % both; what decides here is the interval of 90 %)."
     )
 
 
@@ -85,7 +86,7 @@ def test_a_baseline_that_is_not_tuned_is_worse_by_so_much():
     told = lines(reason="untuned", budget=34, pilot=(94.1, 94.2, 94.3))
     assert told[0] == (
         "No verdict: AdamW tuned with 34 trials is worse than your own setting by 4.0 points "
-        "[3.8, 4.2], so AdamW is not tuned. Add trials with --budget 43."
+        "[3.8, 4.2] (95 %), so AdamW is not tuned. Add trials with --budget 43 --effect 2."
     )
     assert "at the two settings found" not in " ".join(told)
 
@@ -94,8 +95,10 @@ def test_more_trials_are_added_to_those_that_each_got():
     edge = ("Lion", "weight_decay largest", Setting(1e-3, 0.3))
     assert lines(reason="edge", edge=edge, budget=34, plan_budget=25)[0] == (
         "No verdict: Lion's best weight decay (0.3) is the largest tried, so Lion is not tuned. "
-        "Add trials with --budget 43."
+        "Add trials with --budget 43 --effect 2."
     )
+    in_sd = lines(reason="edge", edge=edge, budget=34, effect_in_sd=True)[0]
+    assert in_sd.endswith("--budget 43 --effect 2sd."), "alone it would plan for another effect"
 
 
 @pytest.mark.parametrize(("budget", "is_quick"), [(15, True), (16, False)])
@@ -127,6 +130,20 @@ def test_what_a_difference_that_is_shown_may_lack(said, facts, remark):
         f"{who} by 1.0 points of test accuracy [0.4, 1.6] (95 %, both tuned with 25 trials, "
         f"5 fresh seeds each).{remark}"
     )
+    assert lines(said, **facts)[1].endswith("], which alone decides.")
+
+
+@pytest.mark.parametrize(
+    ("n", "others", "said"),
+    [(5, (LION,), "(95 %, "), (6, (LION,), "(95 % over two looks, "),
+     (6, (LION, Contestant("sgd", "SGD")), "(95 % over two looks and 2 comparisons by Holm, "),
+     (5, (LION, Contestant("sgd", "SGD")), "(95 % over 2 comparisons by Holm, ")],
+)  # fmt: skip
+def test_over_what_the_error_was_split_is_said(n, others, said):
+    """Else a reader who takes the interval of these runs alone finds a narrower one."""
+    whole = judged("better", found=SHOWN)
+    whole = replace(whole, n=n, plan=replace(whole.plan, others=others))
+    assert said in verdict.sentences(whole, Words("acc"))[0]
 
 
 @pytest.mark.parametrize(
@@ -144,16 +161,31 @@ def test_more_seeds_are_named_with_the_options_that_run_them(more, facts, said):
     assert said in lines(reason="seeds", more_seeds=more, **facts)[0]
 
 
-@pytest.mark.parametrize(
-    ("mean", "said"),
-    [
-        (0.5, "More seeds cannot decide this; 49 trials each could."),  # 1.96 * 0.25 > 0.49 > .39
-        (0.1, "More seeds cannot decide this."),
-    ],
-)
-def test_where_luck_hides_it_more_trials_may_help(mean, said):
-    found = replace(FOUND, mean=mean)
-    assert lines(reason="luck", found=found, margin=0.1)[0].endswith(f"nor excluded. {said}")
+def test_options_of_the_remedy_plan_the_seeds_that_are_named_after_two_extensions():
+    """43 trials each: their luck is smaller than that of the 25 that are asked for again."""
+    said = lines(reason="seeds", more_seeds=7, budget=43, plan_budget=25)[0]
+    effect = float(re.search(r"--budget 25 --effect (\S+)sd ", said)[1])
+    assert effect >= judging.MIN_EFFECT * judging.tau_of(25)  # else it is refused
+    assert judging.seeds_needed(effect, judging.tau_of(43)) == 5 + 7
+    too_many = lines(reason="seeds", more_seeds=20, budget=43, plan_budget=25)[0]
+    assert too_many.endswith("About 20 more seeds each would decide if it stays so.")
+
+
+def test_where_luck_hides_it_more_trials_may_help():
+    """As many seeds as are named, and the same margin: both would follow the budget."""
+    found = replace(FOUND, mean=0.7)
+    said = lines(reason="luck", found=found, margin=0.1)[0]
+    budget, n, effect = re.search(
+        r"nor excluded\. More seeds cannot decide this; (\d+) trials and about (\d+) seeds each "
+        r"could if it stays so \(--budget \1 --effect (\S+)sd --margin 0\.1\)\.$",
+        said,
+    ).groups()
+    assert budget == "36" and judging.seeds_needed(float(effect), 0.25) == int(n)
+    assert judging.more_seeds(0.7, 1.0, 0.25, 0.1, int(n) - 1) == 1
+    many = lines(reason="luck", found=replace(FOUND, mean=0.5), margin=0.1)[0]
+    assert many.endswith("; 49 trials and about 83 seeds each could if it stays so.")
+    hidden = lines(reason="luck", found=replace(FOUND, mean=0.1), margin=0.1)[0]
+    assert hidden.endswith("nor excluded. More seeds cannot decide this.")
 
 
 def test_a_ratio_of_weight_decays_alone_is_a_sentence_of_its_own():
@@ -177,21 +209,32 @@ def test_runs_without_weight_decay_are_said_in_the_metric(better, sign):
 @pytest.mark.parametrize(
     ("pilot", "said"),
     [
-        ((89.0, 89.1, 89.2), "gained 1.1 points over your baseline [0.9, 1.3]."),
-        ((90.3, 90.4, 90.5), "lost 0.2 points against your baseline [-0.02, 0.4]."),
+        (
+            (89.0, 89.1, 89.2),
+            "Tuning AdamW alone gained 1.1 points over your baseline [0.9, 1.3] (95 %).",
+        ),
+        (
+            (90.5, 90.6, 90.7),
+            "Tuning AdamW alone lost 0.4 points against your baseline [0.2, 0.6] (95 %).",
+        ),
+        (
+            (90.3, 90.4, 90.5),
+            "Whether tuning AdamW alone gained over your baseline is not shown: "
+            "-0.2 points [-0.4, 0.02] (95 %).",
+        ),
     ],
 )
 def test_what_tuning_the_baseline_has_brought(pilot, said):
     """90.2 after it, give or take t(0.975, 5.9) 0.091."""
-    assert lines(pilot=pilot)[-1].endswith(f"Tuning AdamW alone {said}")
+    assert lines(pilot=pilot)[-1].endswith(f" test set. {said}")
 
 
-@pytest.mark.parametrize(("loss", "said"), [(0.01, "0.1 points."), (0.72, "0.7 points.")])
+@pytest.mark.parametrize(("loss", "said"), [(0.01, "0.1"), (0.72, "0.7")])
 def test_less_than_a_digit_that_is_shown_is_said_as_one(loss, said):
     flat = Ratio(reason="flat", range=(0.1, 3.0), whose="lion", loss=loss)
     assert (
-        "Weight decay: not determined; between 0.1 and 3 it changes Lion's result by less than "
-        f"{said}"
+        "Weight decay: not determined; between 0.1 and 3 the fit of Lion's results falls by "
+        f"{said} points at most, which is no bound of what it changes."
     ) in lines(ratios=(EDGE, flat))
 
 
@@ -236,3 +279,16 @@ def test_of_several_contestants_the_first_one_stands_on_top():
     row = json.loads(as_json.as_json(whole, Words("acc"), float("nan")))
     assert [one["reason"] for one in row["comparisons"]] == ["seeds", "luck"]
     assert (row["reason"], row["seconds"]) == ("seeds", None)
+
+
+@pytest.mark.parametrize(("rising", "end"), [(1, "largest"), (-1, "smallest"), (0, None)])
+def test_a_quick_look_says_whose_weight_decay_lies_at_the_end_of_three(rising, end):
+    """It is no edge that refuses a verdict there; of more trials it is one."""
+    whole = judged("better", found=SHOWN, budget=10)
+    search = whole.tuned["lion"].search
+    search.last = replace(search.last, rising=np.array([0, rising]))
+    said = verdict.sentences(whole, Words("acc"))
+    line = f"Lion's weight decay (0.1) is the {end} of three tried: with more trials it may do "
+    assert [line in one for one in said].count(True) == (end is not None)
+    search.x = np.zeros((25, 2))
+    assert "of three tried" not in " ".join(verdict.sentences(whole, Words("acc")))

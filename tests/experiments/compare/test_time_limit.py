@@ -62,8 +62,10 @@ def test_how_long_a_run_has_taken_is_said_where_it_is_unusual():
 
 
 def test_the_live_line_says_it(capsys):
-    Progress(every_seconds=-1).show([ASK, ASK], 3, 25, "for 50 min now")
-    assert "seed 0, for 50 min now and 1 more" in capsys.readouterr().err
+    Progress(every_seconds=-1).show([ASK, ASK], "3 of 25 runs", "for 50 min now")
+    said = capsys.readouterr().err
+    assert said.startswith("3 of 25 runs; lion grow: ")
+    assert "seed 0, for 50 min now and 1 more" in said
 
 
 @contextlib.contextmanager

@@ -1,0 +1,53 @@
+"""How many runs a whole comparison takes, as far as that is known, and how long they last."""
+
+from __future__ import annotations
+
+import math
+
+from experiments.compare import cost
+from experiments.compare.asking import Notice
+from experiments.compare.ledger import Ledger
+from experiments.compare.plan import Plan
+from experiments.compare.search import EXTENSION
+
+NUM_CHECKS = (5, 3)
+"""Runs that check a program: of two contestants, and of each further one."""
+
+LATEST = 10
+"""Runs that tell how long the rest takes: a machine may have become another since the first."""
+
+
+class Outlook:
+    """Told of every notice; says how far a comparison has come."""
+
+    def __init__(self, plan: Plan, num_workers: int) -> None:
+        self._plan, self._num_workers = plan, num_workers
+        self._trials, self._seeds = plan.budget, 0  # no seeds are planned before the pilot
+
+    def hear(self, notice: Notice) -> None:
+        """Minds what a notice changes."""
+        if notice.kind == "pilot":
+            self._seeds = cost.planned_seeds(self._plan, notice.facts["pilot"])
+        elif notice.kind == "extended":
+            self._trials += EXTENSION
+        elif notice.kind == "planned":
+            self._seeds = notice.facts["result"].n
+
+    def said(self, ledger: Ledger) -> str:
+        """E.g. `31 of about 79 runs, about 4 min left`."""
+        done = len(ledger.known)
+        if not self._seeds:
+            return f"{done} of {cost.NUM_PILOT} runs of the pilot"
+        left = max(self._total() - done, 1)
+        took = [e["seconds"] for e in ledger.known.values() if e["seconds"] is not None]
+        took = took[-LATEST:]
+        each = sum(took) / len(took) if took else math.nan
+        time = cost.duration(left * each / self._num_workers)
+        return f"{done} of about {done + left} runs, about {time} left"
+
+    def _total(self) -> int:
+        number = len(self._plan.contestants)
+        checks = NUM_CHECKS[0] + NUM_CHECKS[1] * (number - 2)
+        without_decay = 0 if self._plan.start.weight_decay else 1
+        each = self._trials + self._seeds + without_decay
+        return cost.NUM_PILOT + checks + number * each
