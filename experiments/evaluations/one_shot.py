@@ -118,7 +118,7 @@ def page_of(name: str, folders: Sequence[Path]) -> Path:
 
 def _local_page(name: str, page: Path, folder: str | None) -> str:
     """The page of a task, told where its data lie if they are in the folder."""
-    lines = [f"include: {page.resolve()}", f"task: {name}"]
+    lines = [f"include: {json.dumps(str(page.resolve()))}", f"task: {name}"]
     if folder is not None:
         files = sorted((Path(folder).expanduser() / name).glob("*"))
         known = {path.stem: path.resolve() for path in files if path.suffix in _BUILDERS}

@@ -250,18 +250,13 @@ class Diffusion(Task):
         return f"{self.source.name} {getattr(self.source, 'fingerprint', '')}".strip()
 
     def _reference(self, context: Context) -> Statistics:
+        images = partial(self._reference_images, context)
         if not getattr(self.source, "fingerprint", ""):  # other images might have the same name
-            return measured(self.extractor, self._reference_images(context), context.world)
+            return measured(self.extractor, images(), context.world)
         facts = {**self._judged_by, "shape": self.shape, "split": self.reference_split}
         facts["computed_in"] = "float32"  # kept ones may be of when it was as the training's
         facts["features"] = "spread"  # or of when the first ones were kept
-        return reference(
-            facts,
-            self.extractor,
-            lambda: self._reference_images(context),
-            self.judge.cache_dir,
-            context.world,
-        )
+        return reference(facts, self.extractor, images, self.judge.cache_dir, context.world)
 
     def _reference_images(self, context: Context) -> Iterator[Tensor]:
         for found, _ in self._eval_batches([self.reference_split], context):

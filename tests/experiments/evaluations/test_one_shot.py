@@ -77,9 +77,9 @@ def model(tokenizer: CharacterTokenizer) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> OneShotConfig:
-    folder = tmp_path_factory.mktemp("one_shot")
+    folder = tmp_path_factory.mktemp("one_shot") / "a: b #1"  # no plain text of YAML
     for name, page in (("choose", CHOOSE), ("write", WRITE)):
-        (folder / "pages").mkdir(exist_ok=True)
+        (folder / "pages").mkdir(parents=True, exist_ok=True)
         (folder / "pages" / f"{name}.yaml").write_text(page)
         (folder / "data" / name).mkdir(parents=True)
         for split, docs in (("train", [SHOT]), ("validation", DOCS)):
