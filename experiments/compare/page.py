@@ -31,7 +31,7 @@ from experiments.compose import compose_cells
 from experiments.config import ConfigError, RunConfig, UserError
 from experiments.headline import Headline
 from experiments.pages import CONF, from_dotlist
-from experiments.sweep import command, writing
+from experiments.sweep import codes, command, writing
 from experiments.sweep.local import find_gpus
 from experiments.sweep.manifest import Cell, Sweep
 
@@ -68,12 +68,13 @@ def main(arguments: Sequence[str]) -> int:
     path = session.folder_of(root, options.text(settings, "name"), page.name)
     with Ledger(path).opened(page.about) as ledger:
         own = page.headline
-        for line in tried_again(ledger, page.limit):
+        for line in (*tried_again(ledger, page.limit), *codes.changed_in(path / "sweep")):
             print(line, flush=True)
         session.welcome(path, page.plan, f"{own.tune} {own.metric}", page.words.metric)
 
+        sweep = path / "sweep"
+
         def run(asks: Sequence[Ask]) -> list[Answer]:
-            sweep = path / "sweep"
             return page.run(
                 asks, ledger, lambda: command.launch(sweep, launcher, launcher_changes, folders)
             )
