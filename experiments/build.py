@@ -66,10 +66,10 @@ def what_is_trained(config: RunConfig) -> str:
 
 
 def where_they_meet(config: RunConfig) -> str:
-    """The same, with the size of the images where the data section sets it."""
+    """The same with the optimizer, and the size of the images where the data section sets it."""
     side = config.data.get("input_size")
     size = f", images of 3 x {side} x {side} (data.input_size)" if side else ""
-    return what_is_trained(config) + size
+    return f"{what_is_trained(config)}{size}, optimizer {config.optimizer['_target_']}"
 
 
 def _in_words(error: Exception) -> str:

@@ -31,7 +31,7 @@ from experiments.compose import compose_cells
 from experiments.config import ConfigError, RunConfig, UserError
 from experiments.headline import Headline
 from experiments.pages import CONF, from_dotlist
-from experiments.sweep import command, writing
+from experiments.sweep import codes, command, writing
 from experiments.sweep.local import find_gpus
 from experiments.sweep.manifest import Cell, Sweep
 
@@ -67,12 +67,18 @@ def main(arguments: Sequence[str]) -> int:
     root = Path(folder) if folder else Path(page.base.results_dir).parent / "comparisons"
     path = session.folder_of(root, options.text(settings, "name"), page.name)
     with Ledger(path).opened(page.about) as ledger:
+<<<<<<< HEAD
         for line in tried_again(ledger, page.limit):
+=======
+        own = page.headline
+        for line in (*tried_again(ledger, page.limit), *codes.changed_in(path / "sweep")):
+>>>>>>> s17-extend
             print(line, flush=True)
         session.welcome(path, page.plan, page.words.tuned, page.words.metric)
 
+        sweep = path / "sweep"
+
         def run(asks: Sequence[Ask]) -> list[Answer]:
-            sweep = path / "sweep"
             return page.run(
                 asks, ledger, lambda: command.launch(sweep, launcher, launcher_changes, folders)
             )

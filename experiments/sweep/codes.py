@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
 from experiments import sources
 from experiments.config import from_dict
@@ -35,6 +36,12 @@ def changed(sweep: Sweep) -> str:
         f"their {', '.join(sorted(sections))} has changed since; to train all anew, say "
         "results_dir=ELSEWHERE"
     )
+
+
+def changed_in(path: Path) -> Iterator[str]:
+    """`changed` of a sweep's folder; nothing where there is none yet."""
+    if (path / "manifest.json").exists() and (said := changed(Sweep(path))):
+        yield said
 
 
 def mixed(sweep: Sweep) -> Iterator[str]:

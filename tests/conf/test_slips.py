@@ -142,7 +142,10 @@ FIRST_BUILD = {  # slips that only the model or the data can know
     "model.depht": (2, "model.depht: no such argument; did you mean model.depth"),
     "optimizer.momentum_dtype": ("abc", "optimizer: cannot build lion.Lion"),
     "optimizer.betas": ([0.9], "optimizer: cannot build lion.Lion"),
-    "data": ({"_target_": "experiments.data.bundled.mnist1d", "name": "m"}, "on data m: the first"),
+    "data": (
+        {"_target_": "experiments.data.bundled.mnist1d", "name": "m"},
+        "on data m, .*: the first",
+    ),
     "data.nmae": ("x", "data.nmae: no such argument"),
     "task.mean": ([], "task.mean=.*: must be"),
     "param_groups.frozen": (["*"], "param_groups|optimizer"),

@@ -92,9 +92,10 @@ def test_what_is_wrong_is_named(section: dict[str, Any], message: str) -> None:
 def test_where_model_and_data_meet_the_size_of_the_images_is_named() -> None:
     config = RunConfig(experiment="x")
     config.model, config.data = {"_target_": "a.Model"}, {"_target_": "b.Data", "name": "mine"}
-    assert where_they_meet(config) == "model a.Model on data mine"
+    config.optimizer = {"_target_": "a.Optimizer"}
+    assert where_they_meet(config) == "model a.Model on data mine, optimizer a.Optimizer"
     config.data["input_size"] = 224
-    assert where_they_meet(config).endswith("mine, images of 3 x 224 x 224 (data.input_size)")
+    assert "mine, images of 3 x 224 x 224 (data.input_size), " in where_they_meet(config)
 
 
 def test_an_error_for_the_user_passes_as_it_is() -> None:

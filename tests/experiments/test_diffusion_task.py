@@ -240,13 +240,13 @@ def test_the_reference_is_computed_once(tmp_path: Path, monkeypatch: pytest.Monk
     from experiments.evaluations import reference
 
     calls: list[int] = []
-    measured = reference._measured
+    measured = reference.measured
 
     def counted(*args: Any) -> Any:
         calls.append(1)
         return measured(*args)
 
-    monkeypatch.setattr(reference, "_measured", counted)
+    monkeypatch.setattr(reference, "measured", counted)
     made = config(tmp_path)
     runner.run(made)
     first = rows_of(made, DRAWN)[0]["value"]

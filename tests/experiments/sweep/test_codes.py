@@ -44,6 +44,8 @@ def test_code_that_has_changed_between_two_cells_is_said(sweep: Sweep) -> None:
     trained_by(sweep, 1, {**now, "optimizer": "another"})
     assert "1 of its cells are over and not trained again" in codes.changed(sweep)
     assert "the code of their optimizer has changed" in codes.changed(sweep)
+    assert [*codes.changed_in(sweep.path)] == [codes.changed(sweep)]  # said by job=compare, too
+    assert not [*codes.changed_in(sweep.path / "none")]
     (line,) = codes.mixed(sweep)
     assert line.startswith("the cells were trained by 2 versions of the optimizer lion.")
     assert "MIXED CODE: the cells were trained by 2 versions" in shown(sweep)
