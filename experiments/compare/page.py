@@ -67,12 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     root = Path(folder) if folder else Path(page.base.results_dir).parent / "comparisons"
     path = session.folder_of(root, options.text(settings, "name"), page.name)
     with Ledger(path).opened(page.about) as ledger:
-<<<<<<< HEAD
-        for line in tried_again(ledger, page.limit):
-=======
-        own = page.headline
         for line in (*tried_again(ledger, page.limit), *codes.changed_in(path / "sweep")):
->>>>>>> s17-extend
             print(line, flush=True)
         session.welcome(path, page.plan, page.words.tuned, page.words.metric)
 
