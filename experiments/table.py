@@ -92,7 +92,7 @@ def compact(root: Path) -> int:
         import pyarrow as pa
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise UserError("compacting needs pyarrow: pip install 'pyarrow>=18'") from error
+        raise UserError("compacting needs pyarrow: pip install 'pyarrow>=19'") from error
     keys = _keys(root)
     copy, missing = _open(root / COMPACTED, keys, None, with_keys=True)
     if not missing and copy is not None and copy.num_rows == _num_rows(root / COMPACTED):
