@@ -8,7 +8,7 @@ inline uintptr_t address(c10::TensorImpl* x) {
   return x == nullptr ? 0 : reinterpret_cast<uintptr_t>(x->data());
 }
 
-// Bits, as lion/fused_cuda.py reads them: param is bfloat16; momentum is bfloat16; momentum is int8;
+// Bits, as lion/kinds.py reads them: param is bfloat16; momentum is bfloat16; momentum is int8;
 // compensated; parameter, momentum and residual are aligned; gradient is aligned.
 inline int64_t kind_of(const Row& row) {
   using c10::ScalarType;
