@@ -16,9 +16,8 @@ from typing import Any, TypeVar
 
 from experiments.config import ConfigError, RunConfig, UserError
 from experiments.packages import remedy
+from experiments.programs import TRACEBACK_VARIABLE as TRACEBACK_VARIABLE
 
-TRACEBACK_VARIABLE = "LION_TRACEBACK"
-"""Environment variable; set, what goes wrong while building keeps its traceback."""
 _SAYS_ENOUGH = (ValueError, AssertionError, RuntimeError)
 """How libraries refuse values; what else is raised may be a fault in somebody's code."""
 

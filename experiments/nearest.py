@@ -86,10 +86,12 @@ def _meant(name: str, known: Sequence[str]) -> list[str]:
     section = name[: -len(tail)]
     if len(tail) > 2 and (near := [k for k in known if section and _is_part(k, section, tail)]):
         return sorted(near, key=len)
-    if key := MEANT.get(tail.replace("-", "_").lower()):
-        return [key] if key in known else []  # of other pages
+    if (meant := MEANT.get(tail.replace("-", "_").lower(), "")) in known:
+        return [meant]
     if same := [key for key in known if _last(key) == tail]:
         return same
+    if meant:  # of other pages
+        return []
     if len(name) > 1 and (longer := [k for k in known if _begins(k, name)]):
         return sorted(longer, key=len)
     likeness = {key: _likeness(name, key) for key in known}

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 
 ROOT = Path(__file__).resolve().parents[1]
+TRACEBACK_VARIABLE = "LION_TRACEBACK"
+"""Environment variable; set, what goes wrong keeps its traceback."""
 CORE = frozenset(
     {
         *("torch", "timm", "torchvision", "hydra", "omegaconf", "numpy", "pandas", "scipy"),
@@ -35,7 +37,7 @@ def _explained(
 ) -> None:
     name = (getattr(error, "name", None) or "").partition(".")[0]
     is_missing = isinstance(error, ModuleNotFoundError) and name in CORE
-    if is_missing and not os.environ.get("LION_TRACEBACK"):
+    if is_missing and not os.environ.get(TRACEBACK_VARIABLE):
         print(f"error: {sys.executable} has no {name}: {_remedy()}", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)

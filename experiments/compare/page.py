@@ -66,12 +66,11 @@ def main(arguments: Sequence[str]) -> int:
     page.num_workers = how.num_workers
     root = Path(folder) if folder else Path(page.base.results_dir).parent / "comparisons"
     path = session.folder_of(root, options.text(settings, "name"), page.name)
+    sweep = path / "sweep"
     with Ledger(path).opened(page.about) as ledger:
-        for line in (*tried_again(ledger, page.limit), *codes.changed_in(path / "sweep")):
+        for line in (*tried_again(ledger, page.limit), *codes.changed_in(sweep)):
             print(line, flush=True)
         session.welcome(path, page.plan, page.words.tuned, page.words.metric)
-
-        sweep = path / "sweep"
 
         def run(asks: Sequence[Ask]) -> list[Answer]:
             return page.run(

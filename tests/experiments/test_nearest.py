@@ -75,6 +75,7 @@ def test_nothing_is_made_up(keys: list[str]) -> None:
     assert nearest("dropout", keys) == "; see --cfg job"
     proxy = _known_keys([], None)
     assert nearest("num_workers", proxy) == "; see --cfg job", "no page of images in memory has it"
+    assert nearest("img_size", proxy) == "; did you mean model.img_size?"
     assert "goes on where it stopped" in nearest("resume", keys)
 
 

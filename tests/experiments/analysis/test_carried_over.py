@@ -157,9 +157,15 @@ def test_the_settings_are_the_picks_of_the_studies_and_what_is_said_of_them() ->
     assert behind["adamw"] == {3.0: language, 5.5: language, 10.0: all_of}
     more = {"diffusion_proxy", "pretrain_proxy"}
     assert behind["lion"] == {3.0: language, 5.5: language | more, 10.0: all_of}
-    ahead = found[(found.against == "adamw") & (found.verdict == "better")]
+    first = found[found.against == "adamw"]
+    apart = first[(first.verdict == "inconclusive") & (first.low * first.high > 0)]
+    cells = set(zip(apart.experiment, apart.ratio, strict=True))
+    assert len(first) == 21 and cells == {("diffusion_proxy", 3.0), ("lit_proxy", 5.5)}
+    shown = first[first.verdict != "inconclusive"].set_index(["experiment", "ratio"]).p_holm
+    assert shown.idxmax() == ("vit_signals_proxy", 5.5) and f"{shown.max():.4f}" in said
+    ahead = first[first.verdict == "better"]
     assert set(ahead.experiment) == {"vit_signals_proxy", "pretrain_proxy"}
-    assert set(ahead.ratio) == {3.0, 5.5}
+    assert set(ahead[ahead.experiment == "pretrain_proxy"].ratio) == {3.0}
     sizes = [pd.read_csv(p) for p in (ROOT / "results/studies").glob("*/carried_over/runs.csv")]
     weights = [int(table.num_params.iloc[0]) for table in sizes]
     steps = [int(table.steps.max()) for table in sizes]
