@@ -4,30 +4,28 @@
     python scripts/bench_sweep.py --case mlp64 --ways together warm     # some of the ways
     python scripts/bench_sweep.py --table                               # print what was measured
 
-Ways, each in processes of its own: together (two processes of one thread, half of the cells each),
-threads (one process of two threads), together_compiled (compiled before), together_cold (compiled
-for the first time), alone ((a): one after another in one process of one thread), warm ((b): two
-workers of one thread that stay alive), fresh ((c): a process per cell, two at a time).
+Ways, each what `python run.py -m` starts once the sweep is planned (workers that read it from its
+folder): together (two workers of one thread, cells trained together), threads (one worker of two
+threads, cells trained together), alone (one worker of one thread, one cell after another), warm
+(two such workers), fresh (two, with a process per cell).
 
-`seconds` is the wall time of the whole sweep, with start-up and compiling; `start_seconds` what the
-same call takes when all is done already, that is, start-up alone. `--cells N` trains only N cells
-the slow ways (alone, fresh) and scales their time up; `cells_trained` tells. `--seeds 20` makes
-it a sweep of 100 cells. Results are merged into results/bench/sweep.csv, a line per case, size and
-way; the speed over warm workers stays that of the hour in which a line was measured.
+`seconds` is the wall time of the whole sweep, with the start of its workers; `start_seconds` what
+the same sweep takes where a run has a single step. `--cells N` trains only N cells the slow ways
+(alone, fresh) and scales their time up; `cells_trained` tells. `--seeds 20` makes it a sweep of 100
+cells. Results are merged into results/bench/sweep.csv, a line per case, size and way; the speed
+over warm workers stays that of the hour in which a line was measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
-import json
-import multiprocessing
-import os
-import subprocess
+import io
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +55,17 @@ def mlp() -> Any:
     return nn.Sequential(*layers, nn.Linear(128, 10))
 
 
-def cells(case: str, folder: Path, num_seeds: int) -> list[Any]:
-    """Five learning rates of Lion with as many seeds each."""
+def cells(case: str, folder: Path, num_seeds: int, num_steps: int | None = None) -> list[Any]:
+    """Five learning rates of Lion with as many seeds each; null steps: the page's own."""
     from dataclasses import replace
 
     from run import compose
 
-    base = compose([*CASES[case][1], "launch.progress=false", f"results_dir={folder}"])
+    base = compose([*CASES[case][1], "launch.progress=false", f"results_dir={folder}/runs"])
     if case.startswith("mlp"):
         base = replace(base, model={"_target_": "bench_sweep.mlp"})
+    if num_steps:
+        base = replace(base, train=replace(base.train, epochs=None, steps=num_steps))
     return [
         replace(base, optimizer={**base.optimizer, "lr": lr}, seed=seed)
         for lr in LRS
@@ -73,112 +73,48 @@ def cells(case: str, folder: Path, num_seeds: int) -> list[Any]:
     ]
 
 
-def together(configs: Sequence[Any], processes: int, threads: int, compile: bool | None) -> None:
-    """As workers of a sweep do: each takes its share as one group."""
-    from experiments.sweep.vectorised import groups
-
-    os.environ.update(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
-    context = multiprocessing.get_context("spawn")
-    (group,) = groups(configs)
-    size = -(-len(group) // processes)
-    shares = [[configs[i] for i in group[at : at + size]] for at in range(0, len(group), size)]
-    started = [
-        context.Process(target=_train_share, args=(share, threads, compile)) for share in shares
-    ]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join()
-        assert process.exitcode == 0
-
-
-def _train_share(configs: list[Any], threads: int, compile: bool | None) -> None:
-    from dataclasses import replace
-
-    from experiments.sweep.vectorised import run_group
-
-    configs = [replace(c, launch=replace(c.launch, num_threads=threads)) for c in configs]
-    assert {entry.state for entry in run_group(configs, compile=compile)} == {"finished"}
-
-
-def pooled(configs: Sequence[Any], workers: int) -> None:
-    """Workers that stay alive."""
-    from experiments.sweep.pool import run_all
-
-    assert {entry.state for entry in run_all(configs, workers, threads=1)} == {"finished"}
-
-
-ONE_CELL = """
-import json, sys
-from experiments import runner
-from experiments.config import from_dict
-sys.exit(runner.main(from_dict(json.load(open(sys.argv[1])))))
-"""
-
-
-def fresh(configs: Sequence[Any]) -> None:
-    """A process per cell, two at a time."""
-    from experiments.config import to_dict
-
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "scripts")}
-    running: list[subprocess.Popen[bytes]] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for number, config in enumerate(configs):
-            path = Path(scratch) / f"{number}.json"
-            path.write_text(json.dumps(to_dict(config)))
-            command = [sys.executable, "-c", ONE_CELL, str(path)]
-            running.append(
-                subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-            )
-            if len(running) == 2:
-                _wait_for_one(running)
-        while running:
-            _wait_for_one(running)
-
-
-def _wait_for_one(running: list[subprocess.Popen[bytes]]) -> None:
-    while True:
-        for process in running:
-            if process.poll() is not None:
-                assert process.returncode == 0
-                running.remove(process)
-                return
-        time.sleep(0.01)
-
-
-WAYS: dict[str, Callable[[Sequence[Any]], None]] = {
-    "together": lambda configs: together(configs, 2, 1, False),
-    "threads": lambda configs: together(configs, 1, 2, False),
-    "together_compiled": lambda configs: together(configs, 2, 1, True),
-    "together_cold": lambda configs: _cold(configs),
-    "alone": lambda configs: pooled(configs, 1),
-    "warm": lambda configs: pooled(configs, 2),
-    "fresh": fresh,
+WAYS: dict[str, dict[str, Any]] = {
+    "together": {"num_workers": 2, "threads": 1, "max_group": 25},
+    "threads": {"num_workers": 1, "threads": 2, "max_group": 25},
+    "alone": {"num_workers": 1, "threads": 1},
+    "warm": {"num_workers": 2, "threads": 1},
+    "fresh": {"num_workers": 2, "threads": 1, "fresh_process": True},
 }
+"""Settings of `launcher=local`."""
 SCALED = ("alone", "fresh")
 """Ways that `--cells` shortens."""
 
 
-def _cold(configs: Sequence[Any]) -> None:
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
-        together(configs, 2, 1, True)
+def train(configs: Sequence[Any], way: str, folder: Path) -> None:
+    """The sweep of these runs, as `python run.py -m` starts it once it is planned."""
+    from experiments.config import to_dict
+    from experiments.identity import run_id
+    from experiments.sweep import local, writing
+    from experiments.sweep.manifest import Cell
+
+    cells = [
+        Cell(run_id(c), "lion", c.seed, {"optimizer.lr": c.optimizer["lr"]}, to_dict(c))
+        for c in configs
+    ]
+    sweep = writing.write(folder / "sweep", cells, quiet=True)
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert local.launch(sweep.path, **WAYS[way]) == 0
 
 
 def measure(case: str, way: str, num_cells: int, num_seeds: int) -> dict[str, Any]:
     """Wall seconds of the whole sweep one way."""
-    with tempfile.TemporaryDirectory() as folder:
-        configs = cells(case, Path(folder), num_seeds)
-        total = len(configs)
-        chosen = configs[:: max(1, total // num_cells)] if way in SCALED else configs
-        times = []
-        for _ in ("train", "find all done"):
+    times = []
+    for num_steps in (1, None):
+        with tempfile.TemporaryDirectory() as folder:
+            configs = cells(case, Path(folder), num_seeds, num_steps)
+            total = len(configs)
+            chosen = configs[:: max(1, total // num_cells)] if way in SCALED else configs
             began = time.perf_counter()
-            WAYS[way](chosen)
+            train(chosen, way, Path(folder))
             times.append(time.perf_counter() - began)
     from experiments.surroundings import measured_on
 
-    seconds, start = times
+    start, seconds = times
     if way == "fresh":  # every cell has a start
         seconds, start = (t * total / len(chosen) for t in times)
     else:
