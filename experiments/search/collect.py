@@ -18,6 +18,7 @@ search's page, e.g. from `search.name=constants`.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -39,8 +40,13 @@ SETTINGS = ("strategy", "family", "num_steps", "population", "guided", "mode", "
 SURROUNDINGS = ("executor", "num_workers", "commit", "cpu", "versions", "command")
 
 
-def write(folders: Sequence[SearchFolder], out: Path) -> list[Path]:
+def write(folders: Sequence[SearchFolder], out: Path, add: bool = False) -> list[Path]:
     """Writes the tables of some searches, in place of those that are there of others.
+
+    Args:
+        folders: The searches.
+        out: Folder of the tables.
+        add: Whether rows of other searches stay; those of the searches named are made anew.
 
     Returns:
         The files.
@@ -50,7 +56,10 @@ def write(folders: Sequence[SearchFolder], out: Path) -> list[Path]:
     """
     import pandas as pd
 
+    own = [folder.path.name for folder in folders] if add else None
     names = [f"{folder.settings.name}, seed {folder.read()['seed']}" for folder in folders]
+    others = _others(out / "searches.csv", own)
+    names += [f"{row['arm']}, seed {row['seed']}" for _, row in others.iterrows()]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         said = "is named twice; name each search once, and other settings by another search.name"
         raise UserError(f"{twice[0]} {said}")
@@ -77,13 +86,33 @@ def write(folders: Sequence[SearchFolder], out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for name, rows in parts.items():
-        if rows:
-            text = pd.DataFrame(rows).to_csv(index=False, float_format="%.7g")
-            write_text(out / f"{name}.csv", text)
+        table = pd.concat([_others(out / f"{name}.csv", own), _as_text(rows)], ignore_index=True)
+        if len(table):
+            write_text(out / f"{name}.csv", table.to_csv(index=False))
             written.append(out / f"{name}.csv")
-        else:  # of other searches, collected before
+        else:
             (out / f"{name}.csv").unlink(missing_ok=True)
     return written
+
+
+def _others(path: Path, own: Sequence[str] | None) -> pd.DataFrame:
+    """A table's rows of other searches than these, as they stand there; None: no rows."""
+    import pandas as pd
+
+    if own is None or not path.exists():
+        return pd.DataFrame()
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return table.loc[~table.search.isin(own)]
+
+
+def _as_text(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """A table as a file would give it back to `_others`."""
+    import pandas as pd
+
+    if not rows:
+        return pd.DataFrame()
+    text = pd.DataFrame(rows).to_csv(index=False, float_format="%.7g")
+    return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
 
 
 def curve(table: pd.DataFrame, num_points: int = NUM_POINTS) -> Iterator[dict[str, Any]]:

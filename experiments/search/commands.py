@@ -59,6 +59,9 @@ def add_to(commands: Any, lion: str) -> None:
     collect = commands.add_parser("collect", parents=[root], help="tables of a study, and figures")
     collect.add_argument("names", nargs="+", help="searches; those of one name become an arm")
     collect.add_argument("--study", required=True, help="name below results/studies, or a folder")
+    collect.add_argument(
+        "--add", action="store_true", help="beside the searches that the study has already"
+    )
     collect.set_defaults(action=write_tables)
 
 
@@ -208,6 +211,6 @@ def write_tables(args: argparse.Namespace) -> int:
     from experiments.search import collect
 
     folders = [_find(name, args.searches) for name in args.names]
-    for path in collect.write(folders, study_folder(args.study)):
+    for path in collect.write(folders, study_folder(args.study), args.add):
         print(path)
     return 0

@@ -22,6 +22,7 @@ from experiments.compose import compose
 from experiments.config import ConfigError, UserError
 from experiments.jobs.search import read_page, start
 from experiments.search import (
+    collect,
     commands,
     events,
     finals,
@@ -562,6 +563,27 @@ def test_searches_are_collected_as_the_tables_of_a_study(
     assert tables["lineage"].number.iloc[-1] == best and tables["lineage"].number[0] == 0
     assert list(tables["meta"].family) == ["mlp", "lm", "conv"] * 2
     assert tables["meta"].best.iloc[-1] == pytest.approx(curves.best.iloc[-1])
+
+
+def test_searches_are_added_to_those_of_a_study(tmp_path: Path) -> None:
+    page = {**SHORT, "num_candidates": 20}
+    folders = []
+    for number, initial in enumerate(("lion", "adamw_early", "sign_sgd")):
+        assert start({**page, "initial": initial, "name": initial}, number, tmp_path) == 0
+        folders += [SearchFolder(path) for path in tmp_path.glob(f"{initial}-*")]
+    collect.write(folders, tmp_path / "at_once")
+    collect.write(folders[:1], tmp_path / "added")
+    collect.write(folders[1:], tmp_path / "added", add=True)
+    collect.write(folders[2:], tmp_path / "added", add=True)  # again: its rows are made anew
+    at_once = {path.name: path.read_text() for path in (tmp_path / "at_once").iterdir()}
+    assert at_once == {path.name: path.read_text() for path in (tmp_path / "added").iterdir()}
+    assert list(pd.read_csv(tmp_path / "added/searches.csv").arm) == [
+        "lion", "adamw_early", "sign_sgd",
+    ]  # fmt: skip
+    text = (tmp_path / "added/searches.csv").read_text()
+    (tmp_path / "added/searches.csv").write_text(text.replace("sign_sgd-s2", "sign_sgd-s2-old"))
+    with pytest.raises(UserError, match="sign_sgd, seed 2 is named twice"):
+        collect.write(folders[2:], tmp_path / "added", add=True)
 
 
 def test_sign_momentum_that_was_met_is_collected_with_its_betas(tmp_path: Path) -> None:
