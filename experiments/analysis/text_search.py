@@ -68,7 +68,9 @@ def rediscovery(results: Path) -> str:
         proxy = searches.proxy_of(part.iloc[0])
         said.append((searches.plain(arm), proxy, f"{spent.mean():,.0f}", *reached))
     heads = [name[0].lower() + name[1:] for name in search_rediscovery.MILESTONES.values()]
-    return table(("searches", "proxy", "trainings each", *heads), said)
+    text = table(("searches", "proxy", "trainings each", *heads), said)
+    note = search_rediscovery.nearly_one(rows)
+    return f"{text}\n\n{note}" if note else text
 
 
 def _reached(rows: pd.DataFrame) -> str:

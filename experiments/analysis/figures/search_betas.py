@@ -5,6 +5,7 @@ Source of the paper's betas: results/paper/hyperparameters.csv.
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +94,9 @@ def draw_study(tables: searches.Tables, results: Path = RESULTS) -> Figure:
         axis.plot(theirs.beta1_value, theirs.beta2_value, "x", color=figure_style.INK, markersize=9)
         if len(part):
             arms = ", ".join(searches.plain(arm) for arm in part.arm.unique())
-            title = f"Ours, proxy: {searches.proxy_of(part.iloc[0])}\n{_short(arms)}"
+            title = f"Ours, proxy: {searches.proxy_of(part.iloc[0])}\n{textwrap.fill(arms, 66)}"
             figure_style.panel_title(axis, title)
     return figure
-
-
-def _short(text: str, most: int = 66) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def in_cells(rows: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ search_method.csv.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ MILESTONES = {
     "two_averages": "Two averages, as in Lion",
     "as_good": "As good as Lion",
 }
+NEARLY_ONE = 0.01
+"""Betas nearer to each other than this are one average, but for the name."""
 OURS = (
     "Ours: a proxy ({proxies}). Sign momentum: it signs something that remembers. Two averages: "
     "what is signed and what is kept differ. As good as Lion: two averages, and on {rounds} rounds "
@@ -32,7 +35,7 @@ OURS = (
     "learning rates. In brackets: trainings in all, "
     "those of incumbents on new data too; open triangle: never in these. A short way from "
     "a program near Lion says nothing about the way from AdamW. Reached, by milestone: {reached}. "
-    "{small}"
+    "{nearly_one} {small}"
 )
 
 
@@ -51,7 +54,7 @@ def milestones(tables: searches.Tables) -> pd.DataFrame:
 
     Returns:
         search, arm, seed, family, num_steps, spent (trained programs), milestone, trained (NaN:
-        never reached; 0: the initial program).
+        never reached; 0: the initial program), apart (how far its two betas are from each other).
 
     Raises:
         UserError: if they were not measured.
@@ -70,8 +73,24 @@ def milestones(tables: searches.Tables) -> pd.DataFrame:
         trained = rows[f"{name}_trained"]
         if f"{name}_number" in rows:
             trained = trained.mask(rows[f"{name}_number"] == 0, 0)
-        parts.append(rows[kept].assign(milestone=name, trained=trained))
+        apart = (_beta(rows, f"{name}_beta1") - _beta(rows, f"{name}_beta2")).abs()
+        parts.append(rows[kept].assign(milestone=name, trained=trained, apart=apart))
     return pd.concat(parts, ignore_index=True)
+
+
+def _beta(rows: pd.DataFrame, column: str) -> pd.Series:
+    """Numbers of a column of fractions; NaN where there is none."""
+    told = rows[column] if column in rows else pd.Series(float("nan"), rows.index)
+    return told.map(lambda said: float(Fraction(str(said))), na_action="ignore").astype(float)
+
+
+def nearly_one(rows: pd.DataFrame) -> str:
+    """Which two averages are hardly two, as a sentence; empty where there are none."""
+    part = rows[(rows.milestone == "two_averages") & (rows.apart < NEARLY_ONE)]
+    said = [
+        f"{searches.plain(r.arm)}, seed {r.seed:g} ({r.apart:.1g} apart)" for r in part.itertuples()
+    ]
+    return f"Two averages in name only: {'; '.join(said)}." if said else ""
 
 
 def counts(rows: pd.DataFrame) -> pd.DataFrame:
@@ -118,6 +137,7 @@ def draw_study(tables: searches.Tables, results: Path = RESULTS) -> Figure:
         proxies=" or ".join(proxies),
         rounds=f"{rounds:g}",
         reached="; ".join(reached),
+        nearly_one=nearly_one(rows),
         small=search_panels.SMALL,
     )
     size = (13, 2.9 + 0.23 * len(order))
