@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.data.image_names import left_out_in_words
-from experiments.data.text_paths import find_files, left_out, wanted_splits
+from experiments.data.text_paths import find_files, left_out, passed_over, wanted_splits
 
 _PART = re.compile(r"(.*?)(\d+)-of-(\d+)(.*)")
 _HASH = re.compile(r"-[0-9a-f]{16}(?=\.)")
@@ -27,11 +27,16 @@ def remarks(root: str | None, section: Mapping[str, Any]) -> Iterator[str]:
     Raises:
         DataMissing: see `find_files`.
     """
-    for ours, theirs in wanted_splits(section).items():
+    wanted = wanted_splits(section)
+    everything = {path for theirs in wanted.values() for path in find_files(root, theirs)}
+    for ours, theirs in wanted.items():
         if counts := left_out(root, theirs):
             yield f"{ours}: {left_out_in_words(counts, 'no text', 'no text')}"
         for said in _lacking(find_files(root, theirs)):
             yield f"{ours}: {said}"
+        others = set(passed_over(root, theirs)) - everything
+        if others:
+            yield f"{ours}: {len(others):,} more of that name are not read ({min(others)})"
     yield from _copies(root, section)
 
 

@@ -56,3 +56,25 @@ def test_empty_files_and_a_split_without_another_are_no_copies(tmp_path: Path) -
         (tmp_path / name).touch()
     assert not said(tmp_path)
     assert not said(tmp_path, "train-0.txt", "train-1.txt", content="the same")
+
+
+def test_files_beside_the_folder_that_is_read_are_said(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a.txt").write_text("a")
+    (tmp_path / "validation-0.txt").write_text("b")
+    assert not list(remarks(str(tmp_path), {}))
+    for name in ("train-1.txt", "training.txt", "train-notes.md", "dev-0.txt"):
+        (tmp_path / name).write_text(name)
+    assert list(remarks(str(tmp_path), {})) == [
+        f"train: 2 more of that name are not read ({tmp_path}/train-1.txt)",
+        f"val: 1 more of that name are not read ({tmp_path}/dev-0.txt)",
+    ]
+    assert not list(remarks(str(tmp_path), {"val_split": "dev", "test_split": "validation"}))[1:]
+
+
+def test_what_is_not_read_need_not_be_whole(tmp_path: Path) -> None:
+    (tmp_path / "validation-0.txt").write_text("b")
+    (tmp_path / "train-0.txt").write_text("a")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "a.txt").symlink_to("nowhere")
+    assert not list(remarks(str(tmp_path), {}))
