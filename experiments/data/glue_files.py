@@ -118,8 +118,8 @@ def _read(task: str, split: str, path: Path) -> Iterator[Piece]:
     for place, (sentences, label) in enumerate(rows, 1):
         where = f"{path}, example {place}"
         named = zip(TASKS[task].columns, sentences, strict=True)
-        if lost := [column for column, text in named if text is None]:
-            raise UnreadableText(f"{where}: its {lost[0]} is missing: get the file again")
+        if lost := [column for column, text in named if not isinstance(text, str)]:
+            raise UnreadableText(f"{where}: its {lost[0]} is missing, or no text: get it again")
         yield input_text(task, sentences), True
         yield answer_text(task, label, where), True
 

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from experiments.data import text_readers
-from experiments.data.image_names import left_out_in_words
-from experiments.data.text_paths import check_apart, find_files, left_out, wanted_splits
+from experiments.data.text_paths import check_apart, find_files, wanted_splits
 from experiments.data.text_readers import Piece, read_pieces
+from experiments.data.text_remarks import remarks
 from experiments.data.token_store import Plan, StoredTokens, plan_of
 from experiments.data.token_windows import TokenWindows
 from experiments.data.tokenising import tokenise
@@ -73,10 +73,11 @@ class TextFiles(TokenWindows):
             plan = _plan(f"{name}-{ours}", root, theirs, markers, opened, cache_dir)
             tokenise(plan)
             streams[ours] = StoredTokens(plan)
-            _say_left_out(name, ours, root, theirs)
             keys.append(plan.folder.name)
             if format == "pg19":
                 _check_words(streams[ours], theirs)
+        for said in remarks(root, section):
+            warnings.warn(f"{name}, {said}", stacklevel=2)
         super().__init__(
             name,
             streams,
@@ -105,12 +106,6 @@ def _plan(
 
 def _read(markers: str, path: Path) -> Iterator[Piece]:
     return read_pieces(path, markers)
-
-
-def _say_left_out(name: str, ours: str, root: str | None, theirs: str) -> None:
-    if counts := left_out(root, theirs):
-        words = left_out_in_words(counts, "no text", "no text")
-        warnings.warn(f"{name}, {ours}: {words}", stacklevel=3)
 
 
 def cache_folder(cache_dir: str | None) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -163,18 +163,39 @@ def _split_files(root: str | None, split: str) -> list[Path]:
     for given in (folder / split, Path(split)):
         if given.is_file() and is_text(given):
             return [given]
+    if found := next(_with_text(folder, split), None):
+        return found
+    names = next((group for group in _SYNONYMS if split in group), (split,))
+    raise DataMissing(
+        f"{folder} has no text for the split '{split}': put it into a folder {split}, or files "
+        f"whose names begin so, as {split}-0.txt (tried {', '.join(names)}; {', '.join(SUFFIXES)})"
+    )
+
+
+def passed_over(root: str | None, split: str) -> list[Path]:
+    """Text files that could be the split's by their names, beside those that are read.
+
+    Raises:
+        DataMissing: see `find_files`.
+    """
+    read = find_files(root, split)
+    folder, others = Path(root or ".").expanduser(), set()
+    try:
+        for found in _with_text(folder, split):
+            others.update(filter(is_text, found))
+    except DataMissing:  # what is not read need not be whole
+        return []
+    return sorted(others - set(read))
+
+
+def _with_text(folder: Path, split: str) -> Iterator[list[Path]]:
+    """Files that have a split's name, those of each kind together; the first ones are read."""
     names = next((group for group in _SYNONYMS if split in group), (split,))
     for name in (split, *(name for name in names if name != split)):
         inside = _files(folder / name) if (folder / name).is_dir() else []
         pattern = re.compile(rf"(?:.*[-_.])?{re.escape(name)}[-_.]")
         beside = [path for path in _files(folder, is_deep=False) if pattern.match(path.name)]
-        for found in (inside, beside):
-            if any(map(is_text, found)):
-                return found
-    raise DataMissing(
-        f"{folder} has no text for the split '{split}': put it into a folder {split}, or files "
-        f"whose names begin so, as {split}-0.txt (tried {', '.join(names)}; {', '.join(SUFFIXES)})"
-    )
+        yield from (found for found in (inside, beside) if any(map(is_text, found)))
 
 
 def _files(folder: Path, is_deep: bool = True, above: tuple[Path, ...] = ()) -> list[Path]:

@@ -75,6 +75,11 @@ def _text(path: Path) -> Iterator[Piece]:
     with _open(path) as file:
         held: str | None = None
         for piece in in_pieces(iter(lambda: file.read(PIECE), "")):
+            if "\0" in piece:
+                raise UnreadableText(
+                    f"{path} holds characters 0, as UTF-16 or a damaged copy does: convert it to "
+                    "UTF-8, or get it again"
+                )
             if held is not None:
                 yield held, False
             held = piece
@@ -105,17 +110,19 @@ def _json_lines(path: Path) -> Iterator[Piece]:
                 raise UnreadableText(
                     f"{path}, line {number}: no JSON ({error}): mend that line"
                 ) from error
-            yield _text_of(entry, f"{path}, line {number}"), True
+            remedy = 'write {"text": ...} for each document'
+            yield _text_of(entry, f"{path}, line {number}", remedy), True
 
 
-def _text_of(entry: Any, where: str) -> str:
+def _text_of(entry: Any, where: str, remedy: str) -> str:
     text = entry.get("text") if isinstance(entry, dict) else None
+    if isinstance(text, bytes):  # the Wiki-40B of TensorFlow Datasets
+        text = text.decode("utf-8")
     if not isinstance(text, str):
         has = ", ".join(entry) if isinstance(entry, dict) else type(entry).__name__
-        raise UnreadableText(
-            f"{where}: there is no text under 'text' (there is: {has}): "
-            'write {"text": ...} for each document'
-        )
+        if isinstance(entry, dict) and "text" in entry:
+            has = "null" if text is None else type(text).__name__
+        raise UnreadableText(f"{where}: there is no text under 'text' (there is: {has}): {remedy}")
     try:
         text.encode()  # no tokenizer takes half of a pair of surrogates, which JSON can hold
     except UnicodeEncodeError as error:
@@ -125,12 +132,9 @@ def _text_of(entry: Any, where: str) -> str:
 
 
 def _parquet(path: Path) -> Iterator[Piece]:
-    for row in parquet_rows(path, ["text"]):
-        text = row["text"]
-        if isinstance(text, bytes):  # the Wiki-40B of TensorFlow Datasets
-            text = text.decode("utf-8")
-        if text is not None:
-            yield text, True
+    remedy = "write the file anew without such rows"
+    for number, row in enumerate(parquet_rows(path, ["text"]), 1):
+        yield _text_of(row, f"{path}, row {number}", remedy), True
 
 
 def parquet_rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:

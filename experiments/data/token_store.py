@@ -180,8 +180,7 @@ def is_there(plan: Plan, number: int) -> bool:
         facts = facts_of(plan.folder, number)
         size = part_path(plan.folder, number, "tokens").stat().st_size
         ends = part_path(plan.folder, number, "ends").stat().st_size
-    except (OSError, ValueError):
+        made = facts["tokens"] * np.dtype(plan.dtype).itemsize, facts["documents"] * 8
+    except (OSError, ValueError, LookupError, TypeError):
         return False
-    return (
-        size == facts["tokens"] * np.dtype(plan.dtype).itemsize and ends == facts["documents"] * 8
-    )
+    return (size, ends) == made

@@ -104,6 +104,8 @@ def _make(plan: Plan, number: int, show: Callable[[int | None], None]) -> bool:
         except BlockingIOError:
             return False
         if not is_there(plan, number):
+            for draft in plan.folder.glob(f"part-{number:05d}.*.tmp"):  # of one that was killed
+                draft.unlink(missing_ok=True)
             _write(plan, number, show)
     return True
 

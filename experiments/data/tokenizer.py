@@ -24,6 +24,8 @@ _NAMES = {
     "start": ("[CLS]", "<s>", "<bos>"),
 }
 """Under which names tokenizers have their special tokens; the first that is there is taken."""
+UNKNOWN = " \u2047 "
+"""What stands in a text for an id that the tokenizer does not have, as SentencePiece writes it."""
 
 
 class Tokenizer(Protocol):
@@ -41,7 +43,11 @@ class Tokenizer(Protocol):
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of some ids; special tokens are left out."""
+        """The text of some ids; the special tokens above are left out.
+
+        An id that it does not have, such as a sentinel of T5 beside a model of 32,000 pieces, is
+        no word that may be passed over: the text has a mark there.
+        """
         ...
 
 
@@ -118,11 +124,11 @@ class SentencePieceTokenizer:
 
         self.sha256 = hashlib.sha256(content).hexdigest()
         self._model: Any = sentencepiece.SentencePieceProcessor(model_proto=content)
+        self._unknown = self._model.unk_id()
         self._num_threads = num_threads
         self.vocab_size = self._model.get_piece_size()
         known = {name: self._model.piece_to_id(name) for names in _NAMES.values() for name in names}
-        unknown = self._model.unk_id()
-        named = _special({name: i for name, i in known.items() if i != unknown})
+        named = _special({name: i for name, i in known.items() if i != self._unknown})
         self.eos_id = self._model.eos_id() if self._model.eos_id() >= 0 else named["eos"]
         self.pad_id = self._model.pad_id() if self._model.pad_id() >= 0 else named["pad"]
         self.mask_id, self.start_id = named["mask"], named["start"]
@@ -132,7 +138,7 @@ class SentencePieceTokenizer:
         return [np.asarray(ids, np.int64) for ids in found]
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self._model.decode([int(i) for i in ids if i < self.vocab_size])
+        return self._model.decode([int(i) if i < self.vocab_size else self._unknown for i in ids])
 
 
 class JsonTokenizer:
@@ -160,7 +166,15 @@ class JsonTokenizer:
         return [np.asarray(one.ids, np.int64) for one in found]
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)
+        own = {self.eos_id, self.mask_id, self.pad_id, self.start_id}
+        parts: list[list[int]] = [[]]
+        for number in map(int, ids):
+            if number >= self.vocab_size:
+                parts.append([])
+            elif number not in own:
+                parts[-1].append(number)
+        said = (self._tokenizer.decode(part, skip_special_tokens=False) for part in parts)
+        return UNKNOWN.join(said)
 
 
 def _special(vocabulary: dict[str, int]) -> dict[str, int | None]:

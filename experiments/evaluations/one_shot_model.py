@@ -10,6 +10,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from torch import Tensor, nn
 
+from experiments.config import UserError
 from experiments.data.tokenizer import Tokenizer
 from experiments.evaluations.evaluation import Context
 from experiments.models.token_loss import logits_of
@@ -89,6 +90,13 @@ class OneShotModel(TemplateLM):
 
     def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
         world, longest = self._context.world, 0
+        most = max((_limit(request.args[1]) for request in requests), default=0)
+        if most >= self._max_length:
+            raise UserError(
+                f"evaluation=one_shot: a task lets {most} tokens be written, and the model sees "
+                f"{self._max_length}: nothing would be left of its questions; leave it out of "
+                "task.one_shot.tasks"
+            )
         mine = range(world.rank, len(requests), world.size)
         written = [self._write(*requests[n].args) for n in mine]
         longest = int(max((len(ids) for ids in written), default=0))
@@ -105,8 +113,8 @@ class OneShotModel(TemplateLM):
 
     def _write(self, begin: str, settings: dict[str, Any]) -> list[int]:
         """Tokens behind a beginning, until a stop, the end token or the limit."""
-        number = int(settings.get("max_gen_toks", MAX_ANSWER))
-        given = self.tok_encode(begin)[-max(1, self._max_length - number) :]
+        number = _limit(settings)
+        given = self.tok_encode(begin)[-(self._max_length - number) :]
         tokens = torch.tensor([given or [self.eot_token_id]], device=self._context.world.device)
         first = tokens.shape[1]
         stops = _stops(settings)
@@ -123,6 +131,10 @@ class OneShotModel(TemplateLM):
 
 def _row(tokens: Tensor, first: int) -> list[int]:
     return tokens[0, first:].tolist()
+
+
+def _limit(settings: dict[str, Any]) -> int:
+    return int(settings.get("max_gen_toks", MAX_ANSWER))
 
 
 def _stops(settings: dict[str, Any]) -> list[str]:

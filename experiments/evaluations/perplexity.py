@@ -24,7 +24,7 @@ class TokenTally:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._sums = torch.zeros(5, dtype=torch.float64, device=world.device)
+        self._sums = torch.zeros(6, dtype=torch.float64, device=world.device)
 
     def add(self, losses: Tensor, is_scored: Tensor) -> None:
         """Takes the nats of a batch.
@@ -42,6 +42,7 @@ class TokenTally:
                 nats.square().sum(),
                 (nats * counts).sum(),
                 counts.square().sum(),
+                (counts > 0).sum(),
             ]
         )
 
@@ -53,15 +54,17 @@ class TokenTally:
             num_words: Words behind the tokens; None: nothing is said per word.
 
         Yields:
-            loss (nats per scored token; its standard error treats windows as independent),
+            loss (nats per scored token; its standard error treats windows as independent, and of
+            one alone is NaN),
             perplexity = exp(loss), and the same per word.
         """
-        nats, tokens, squares, cross, counts = self._world.sum(self._sums.clone()).tolist()
+        sums = self._world.sum(self._sums.clone()).tolist()
+        nats, tokens, squares, cross, counts, num_windows = sums
         if not tokens:
             return
         loss = nats / tokens
         spread = max(squares - 2 * loss * cross + loss**2 * counts, 0.0)  # NaN stays NaN
-        error = math.sqrt(spread) / tokens
+        error = math.sqrt(spread) / tokens if num_windows > 1 else math.nan
         yield from _both(split, "", loss, error, int(tokens))
         if num_words:
             yield from _both(

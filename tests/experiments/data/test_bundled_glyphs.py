@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import run
+from experiments.analysis.figures import lit
 from experiments.data import bundled_glyphs
 from experiments.evaluations.prompts import read_prompts
 
@@ -64,6 +65,9 @@ def test_scripts_are_the_first_words_of_names_and_none_decides_alone(pairs) -> N
         first = [named[image.numpy().tobytes()] for image in data.splits[split][0]]
         said = [bundled_glyphs.SCRIPTS[label] for label in data.splits[split][1]]
         assert sum(a != b for a, b in zip(first, said, strict=True)) < 15  # А, A and Α look alike
+    largest = f"largest class {{}}{100 * counts.max() / counts.sum():.0f} %"  # of the test set
+    page = (Path(run.CONF) / "experiment" / "lit_proxy.yaml").read_text()
+    assert largest.format("") in page and largest.format("has ") in lit.OURS
     prompts = read_prompts("glyph_scripts", "glyph_templates", 10)
     firsts = tuple(name.split()[0] for name in prompts.classes)
     assert firsts == bundled_glyphs.SCRIPTS

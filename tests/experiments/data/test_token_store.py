@@ -145,6 +145,16 @@ def test_a_part_of_another_length_is_not_there(tmp_path: Path, suffix: str, chan
     assert StoredTokens(made).read(0, 14).tolist() == ROW
 
 
+@pytest.mark.parametrize("note", ["{}", "null", "[1]", '{"tokens": "14", "documents": null}'])
+def test_a_part_whose_note_says_nothing_is_made_again(tmp_path: Path, note: str) -> None:
+    made = plan(tmp_path)
+    tokenise(made)
+    part_path(made.folder, 0, "json").write_text(note)
+    assert not is_there(made, 0)
+    tokenise(made)
+    assert StoredTokens(made).read(0, 14).tolist() == ROW
+
+
 def test_a_tokenizer_or_a_reader_of_another_kind_is_another_cache(tmp_path: Path) -> None:
     folders = set()
     for sha256, settings in (("a", ""), ("b", ""), ("a", "strip")):

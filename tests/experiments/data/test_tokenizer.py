@@ -146,3 +146,22 @@ def test_a_sentencepiece_model_without_an_end_has_the_one_of_its_symbols_or_none
             check_fits(bare, 20, needs=[kind])
     named = trained("[PAD]", "<eos>", "<mask>", "<bos>")
     assert (named.pad_id, named.eos_id, named.mask_id, named.start_id) == (1, 2, 3, 4)
+
+
+def test_an_id_that_a_tokenizer_does_not_have_is_no_empty_word() -> None:
+    """As in T5's code: else a sentinel before a right answer would make no odds."""
+    for tokenizer in (JsonTokenizer(texts.bpe()), SentencePieceTokenizer(texts.sentencepiece())):
+        ids = tokenizer.encode(["first"])[0].tolist()
+        for odd in ([400, *ids], [*ids, 300], [*ids[:1], 10**6, *ids[1:]]):
+            assert "\u2047" in tokenizer.decode(odd)
+        assert tokenizer.decode([0, *ids, 1]) == "first"
+
+
+def test_a_special_token_that_no_task_uses_stands_in_the_text() -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    made: Any = Tokenizer(models.WordLevel({"yes": 0, "?": 1}, unk_token="?"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.add_special_tokens(["</s>", "<pad>", "<extra_id_0>"])
+    found = JsonTokenizer(made.to_str().encode())
+    assert found.decode([0, 2, 3]) == "yes" and found.decode([4, 0, 2]) == "<extra_id_0> yes"

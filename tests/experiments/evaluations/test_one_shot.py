@@ -8,6 +8,7 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -204,6 +205,21 @@ def test_the_average_counts_examples_and_not_tasks() -> None:
     found = by_metric(list(_measurements(stub(**values), OneShotConfig(), "0")))
     average = found["nlg_average"]
     assert average.value == pytest.approx(10.0) and average.n == 10 * len(tasks)
+
+
+@pytest.mark.parametrize(("most", "asked"), [(6, {"max_gen_toks": 6}), (64, {})])
+def test_an_answer_as_long_as_all_that_a_model_sees_is_refused(
+    model: nn.Module, tokenizer: CharacterTokenizer, most: int, asked: dict[str, int]
+) -> None:
+    """Of its question one token would be left, and the score be next to nothing."""
+    from experiments.evaluations.one_shot_model import OneShotModel
+
+    request = SimpleNamespace(args=("a question", {"until": ["\n"], **asked}))
+    with pytest.raises(
+        UserError, match=f"lets {most} tokens be written, and the model sees {most}:"
+    ):
+        OneShotModel(model, tokenizer, most, CONTEXT).generate_until([request])
+    assert len(OneShotModel(model, tokenizer, most + 1, CONTEXT).generate_until([request])) == 1
 
 
 def test_what_is_missing_is_one_line(

@@ -40,11 +40,21 @@ def test_a_run_whose_last_evaluation_is_no_number_has_diverged(tmp_path: Path, c
 )
 def test_a_perplexity_beyond_all_numbers_is_infinite(nats: float, perplexity: float) -> None:
     tally = TokenTally(World(0, 1, torch.device("cpu")))
-    tally.add(torch.tensor([[nats, nats]]), torch.ones(1, 2, dtype=torch.bool))
+    tally.add(torch.tensor([[nats], [nats]]), torch.ones(2, 1, dtype=torch.bool))
     loss, found = tally.measurements("val")
     assert found.value == pytest.approx(perplexity, nan_ok=True)
     assert loss.error is not None
     assert math.isnan(loss.error) == (not math.isfinite(nats))  # 0 would claim certainty
+
+
+def test_one_window_alone_does_not_tell_how_sure_it_is() -> None:
+    """However many tokens it has; one of which nothing is scored is no second."""
+    tally = TokenTally(World(0, 1, torch.device("cpu")))
+    tally.add(torch.tensor([[1.0, 3.0], [9.0, 9.0]]), torch.tensor([[True, True], [False, False]]))
+    for found in tally.measurements("val", num_words=1):
+        assert math.isfinite(found.value) and found.error is not None and math.isnan(found.error)
+    tally.add(torch.tensor([[1.0]]), torch.tensor([[True]]))
+    assert all((one.error or 0) > 0 for one in tally.measurements("val"))
 
 
 def test_tokens_weigh_alike_and_windows_are_independent_by_hand() -> None:
