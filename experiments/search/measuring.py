@@ -24,7 +24,7 @@ REFERENCE = SearchSettings.reference
 
 
 def add_to(commands: Any, root: argparse.ArgumentParser, lion: str) -> None:
-    """Adds funnel, meta, rediscovery, worth, picks and ablate to a command line.
+    """Adds funnel, meta, rediscovery, worth and ablate to a command line.
 
     Args:
         commands: Sub-parsers.
@@ -66,11 +66,6 @@ def add_to(commands: Any, root: argparse.ArgumentParser, lion: str) -> None:
     worth.add_argument("--reference", default=REFERENCE, help=f"gain 0 (default: {REFERENCE})")
     worth.add_argument("--out", type=Path, help="write a table (CSV), too")
     worth.set_defaults(action=show_worth)
-    picks = commands.add_parser("picks", help="what searches picked, in the same rounds for all")
-    picks.add_argument("study", help="of `collect`: name below results/studies, or a folder")
-    picks.add_argument("--rounds", type=int, default=30, help="of search data (default: 30)")
-    picks.add_argument("--reference", default=REFERENCE, help=f"gain 0 (default: {REFERENCE})")
-    picks.set_defaults(action=run_picks)
     without = commands.add_parser("ablate", help="what each statement of a program is worth")
     without.add_argument("program", help="file, or name of the library")
     without.add_argument("--families", default="lm,mlp,conv", help="of proxies (default: all)")
@@ -92,7 +87,7 @@ def run_funnel(args: argparse.Namespace) -> int:
     from experiments.search.language import parse
     from experiments.search.proxies import families
 
-    _check_rounds(args)
+    check_rounds(args)
     folder = _find(args.name, args.searches)
     finalists = [row for row in folder.final_rows() if row["kind"] == "finalist"]
     if not finalists:
@@ -140,7 +135,7 @@ def run_meta(args: argparse.Namespace) -> int:
     from experiments.search import collect
     from experiments.search.proxies import families
 
-    _check_rounds(args, least=1)
+    check_rounds(args, least=1)
     if args.points < 1:
         raise UserError(f"--points {args.points}: at least 1")
     folder = _find(args.name, args.searches)
@@ -159,7 +154,7 @@ def run_rediscovery(args: argparse.Namespace) -> int:
     """Prints the milestones of searches, in programs trained and incumbents judged again."""
     from experiments.search import library, rediscovery
 
-    _check_rounds(args)
+    check_rounds(args)
     against = library.read_file(args.against)
     for folder in [_find(name, args.searches) for name in args.names]:
         row = rediscovery.measure(folder, against, args.rounds)
@@ -203,40 +198,13 @@ def show_worth(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_picks(args: argparse.Namespace) -> int:
-    """Judges what each search of a study has picked, and adds the table to the study."""
-    import pandas as pd
-
-    from experiments.analysis import searches
-    from experiments.search import library, picks
-    from experiments.search.evaluation import Tier
-
-    _check_rounds(args)
-    folder = study_folder(args.study)
-    tables = searches.read(folder)
-    if "finals" not in tables:
-        raise UserError(f"{folder}: no final numbers there; let the searches end, collect again")
-    rows = searches.comparable(tables["searches"])
-    chosen = searches.picked(searches.within(tables["finals"], rows)).set_index("search")
-    reference = library.read_file(args.reference).text()
-    sizes = {"family": str(rows.family.iloc[0]), "num_steps": int(rows.num_steps.iloc[0])}
-    found = picks.measure(
-        dict(chosen.text.items()), Tier(**sizes, reference=reference), args.rounds
-    )
-    table = pd.DataFrame(found)
-    for place, name in enumerate(("arm", "seed", "number"), 1):
-        table.insert(place, name, table.search.map(chosen[name]))
-    write(folder / picks.FILE, table.to_csv(index=False, float_format="%.7g"))
-    return 0
-
-
 def _check_counts(args: argparse.Namespace) -> None:
     if args.steps < 10 or args.steps % 10:
         raise UserError(f"--steps {args.steps}: must be a multiple of 10")
-    _check_rounds(args)
+    check_rounds(args)
 
 
-def _check_rounds(args: argparse.Namespace, least: int = 2) -> None:
+def check_rounds(args: argparse.Namespace, least: int = 2) -> None:
     if args.rounds < least:
         why = ", for a standard error" if least == 2 else ""
         raise UserError(f"--rounds {args.rounds}: at least {least}{why}")
