@@ -60,7 +60,7 @@ def explain(error: BaseException, overrides: Sequence[str], config_dir: str | No
         group = key.partition(".")[0]
         if group in known and not any(name.startswith(f"{group}.") for name in known):
             return f"{key}: no such key before a page is chosen: {group}=PAGE; see --help"
-        return f"{key}: no such key{nearest(key, known)}"
+        return f"{key}: no such key{_of_another(key, overrides) or nearest(key, known)}"
     if unknown := re.search(r"Key '.*' (?:is )?not in .*\n\s*full_key: (\S+)", text):
         return f"{unknown[1]}: no such key{nearest(unknown[1], _known_keys(overrides, config_dir))}"
     if of_range := _out_of_range(text, overrides):
@@ -80,6 +80,24 @@ def explain(error: BaseException, overrides: Sequence[str], config_dir: str | No
         return f"{several[1]}: several values need -m (a sweep); one list is {key}=[{value}]"
     line = " ".join(text.split("\nSee https")[0].split())
     return line if len(line) <= 400 else f"{line[:397]}..."
+
+
+def _of_another(key: str, overrides: Sequence[str]) -> str:
+    """What to say of an optimizer's key that the chosen page lacks, and others of ours have."""
+    group, _, name = key.partition(".")
+    chosen = dict(o.partition("=")[::2] for o in overrides).get(group)
+    if group != "optimizer" or not name or chosen is None:
+        return ""
+    line = re.compile(rf"^{re.escape(name)}:", flags=re.M)
+    files = sorted((pages.CONF / group).glob("*.yaml"))
+    others = [file.stem for file in files if line.search(file.read_text(encoding="utf-8"))]
+    if not others:
+        return ""
+    one = f"{{{others[0]}: {{set: {{{key}: VALUE}}}}, {chosen}: {{}}}}"
+    return (
+        f" of optimizer={chosen}, but of {', '.join(others)}; in a sweep say it of one alone: "
+        f"'sweep.by_optimizer={one}'"
+    )
 
 
 FLAGS = (

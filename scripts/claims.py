@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,10 +147,17 @@ def numbers(row: dict[str, Any], prefix: str) -> str:
     else:
         ends = f"95 % [{low:.3g}, {high:.3g}]"
     text += f" ({ends}), n={row[f'{prefix}_n']:.0f}"
+    text += _wider(row[f"{prefix}_note"])
     seeds = row[f"{prefix}_seeds_to_decide"]
     if seeds > 0:
         text += f"; {seeds:,.0f} seeds for a stated effect" if seeds < 1e6 else "; no n decides"
     return text
+
+
+def _wider(note: object) -> str:
+    """What else decides, where the interval alone does not: the luck of tuning, an exact test."""
+    found = re.findall(r"of the optimizers \[.*?\]|an exact test says p [\d.e-]+", str(note))
+    return "".join(f"; {text}" for text in dict.fromkeys(found))
 
 
 def show_in_full(table: pd.DataFrame) -> None:

@@ -1,4 +1,6 @@
-"""Exports the weights of a finished classifier as an extractor of features, and prints its hash.
+"""Exports the weights of a finished run as safetensors, and prints the file's hash.
+
+For a training script of one's own, or as the extractor of features that judges samples:
 
     python scripts/extractor.py RUN_ID results/extractors/digits_classifier.safetensors
 
@@ -36,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{options.results / options.run}: no checkpoint; train first", file=sys.stderr)
         return 2
     whole = checkpoint.load(found)["model"]
-    weights = {k: v.contiguous() for k, v in whole.items() if not fnmatchcase(k, options.without)}
+    kept = {k: v for k, v in whole.items() if not fnmatchcase(k, options.without)}
+    weights = {k: v.clone().contiguous() for k, v in kept.items()}  # tied ones under each name
     options.path.parent.mkdir(parents=True, exist_ok=True)
     save_file(weights, options.path)
     print(f"{options.path}: sha256 {hashlib.sha256(options.path.read_bytes()).hexdigest()}")

@@ -46,6 +46,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
         *("program", "family", "num_steps", "place", "statement", "instead"),
         *("mean", "standard_error", "n"),
     ),  # fmt: skip
+    "picks": (*HEAD, "number", "round", "fitness"),
     "rediscovery": (*HEAD, "sign_momentum_trained", "two_averages_trained", "as_good_trained"),
 }
 """The tables, and columns that each must have; those after `curves` need not be there."""
@@ -167,6 +168,17 @@ def picked(finals: pd.DataFrame) -> pd.DataFrame:
     """
     rows = finals[(finals.kind == "finalist") & finals.on_search_data.notna()]
     return rows.loc[rows.groupby("search", sort=False).on_search_data.idxmax()]
+
+
+def on_same_rounds(tables: Tables) -> pd.Series:
+    """What `picked` gains in the same rounds of search data for all: a mean per search.
+
+    What a search itself has counted (`on_search_data`) is of rounds of its own, which differ in how
+    much there is to gain, so it compares with no other search. NaN where a round failed.
+    """
+    if "picks" not in tables:
+        return pd.Series(dtype=float)
+    return tables["picks"].groupby("search").fitness.agg(lambda gains: gains.mean(skipna=False))
 
 
 def best_of_finalists(finals: pd.DataFrame) -> pd.DataFrame:

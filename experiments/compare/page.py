@@ -110,7 +110,8 @@ def _parsed(
     if wrong := [text for text in rest if _SET_BY_US.match(text)]:
         raise ConfigError(
             f"{wrong[0]}: the comparison sets it; choose with {JOB}.baseline= and "
-            f"{JOB}.optimizers=[...], start with {JOB}.lr= and {JOB}.weight_decay="
+            f"{JOB}.optimizers=[...], start with {JOB}.lr= and {JOB}.weight_decay=; other settings "
+            "stand on a page of yours: FOLDER/optimizer/NAME.yaml, --config-dir FOLDER"
         )
     if wrong := [text for text in rest if "=" not in text]:
         raise ConfigError(f"{wrong[0]!r} is neither a flag nor key=value")

@@ -11,6 +11,7 @@ python scripts/search.py worth lion sign_sgd FILE       # what programs gain on 
 python scripts/search.py ablate FILE                    # what each of its statements is worth
 python scripts/search.py collect laptop-s0 laptop-s1 --study NAME  # tables for the figures
 python scripts/search.py figures NAME                 # draw what was collected
+python scripts/search.py picks NAME                   # its picks, in the same rounds for all
 python scripts/search.py sightings laptop-s0          # every sign momentum that it met
 python scripts/search.py prove FILE --json            # is it sign momentum, with which betas?
 python scripts/search.py prove FILE --certificate c.json
@@ -37,7 +38,7 @@ from experiments.config import UserError
 from experiments.explain import exit_code
 from experiments.pages import help_of, script
 from experiments.search import commands
-from experiments.search.measuring import write
+from experiments.search.measuring import REFERENCE, check_rounds, write
 
 Commands = Any
 """What argparse calls sub-parsers."""
@@ -86,56 +87,39 @@ def draw_figures(args: argparse.Namespace) -> int:
     return 0
 
 
-def add_sightings(group: Commands) -> None:
-    """sightings: the programs of a search that are sign momentum."""
-    command = group.add_parser("sightings", help="which programs of a search are sign momentum?")
-    command.add_argument("name", help="of the search")
-    command.add_argument("--searches", type=Path, default=commands.SEARCHES)
-    command.add_argument("--out", type=Path, help="write them as CSV, too")
-    command.set_defaults(action=sightings)
+def add_picks(group: Commands) -> None:
+    """picks: of collected searches, in the same rounds of search data."""
+    command = group.add_parser("picks", help="what searches picked, in the same rounds for all")
+    command.add_argument("study", help="of `collect`: name below results/studies, or a folder")
+    command.add_argument("--rounds", type=int, default=30, help="of search data (default: 30)")
+    command.add_argument("--reference", default=REFERENCE, help=f"gain 0 (default: {REFERENCE})")
+    command.set_defaults(action=run_picks)
 
 
-def sightings(args: argparse.Namespace) -> int:
-    """Prints every structure of the family that a search met, where it met it first."""
-    import csv
-    import io
+def run_picks(args: argparse.Namespace) -> int:
+    """Judges what each search of a study has picked, and adds the table to the study."""
+    import pandas as pd
 
-    from experiments.search import sightings as sighting
-    from experiments.search.folder import SearchFolder
-    from experiments.search.history import History
+    from experiments.analysis import searches
+    from experiments.search import library, picks
+    from experiments.search.evaluation import Tier
 
-    history = History.of(SearchFolder.find(args.name, args.searches))
-    numbers = [event["number"] for event in history.events]
-    found = list(sighting.find((n, history.programs[n]) for n in numbers))
-    columns: tuple[str, ...] = (
-        "number",
-        "beta1",
-        "beta2",
-        "weight_decay",
-        "lr_scale",
-        "left_out",
-        "fitness",
+    check_rounds(args)
+    folder = commands.study_folder(args.study)
+    tables = searches.read(folder)
+    if "finals" not in tables:
+        raise UserError(f"{folder}: no final numbers there; let the searches end, collect again")
+    rows = searches.comparable(tables["searches"])
+    chosen = searches.picked(searches.within(tables["finals"], rows)).set_index("search")
+    reference = library.read_file(args.reference).text()
+    sizes = {"family": str(rows.family.iloc[0]), "num_steps": int(rows.num_steps.iloc[0])}
+    found = picks.measure(
+        dict(chosen.text.items()), Tier(**sizes, reference=reference), args.rounds
     )
-    rows = [
-        {
-            **{name: str(getattr(one.lion, name)) for name in columns[1:5]},
-            "number": one.number,
-            "left_out": " ".join(one.verdict.left_out),
-            "fitness": history.by_number[one.number].get("fitness"),
-        }
-        for one in found
-    ]
-    for row in rows:
-        print(", ".join(f"{name} {row[name]}" for name in columns if row[name] not in ("", None)))
-    exact = sum(one.verdict.family is not None for one in found)
-    print(f"{len(numbers)} programs: {exact} of sign momentum, {len(found) - exact} more without")
-    print("clip, arcsin and the like; each structure counts once")
-    if args.out is not None:
-        buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, list[str](columns), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write(args.out, buffer.getvalue())
+    table = pd.DataFrame(found)
+    for place, name in enumerate(("arm", "seed", "number"), 1):
+        table.insert(place, name, table.search.map(chosen[name]))
+    write(folder / picks.FILE, table.to_csv(index=False, float_format="%.7g"))
     return 0
 
 
@@ -290,7 +274,7 @@ def export(args: argparse.Namespace) -> int:
 
 COMMANDS: list[Callable[[Commands], None]] = [
     partial(commands.add_to, lion="lion"),
-    *(add_figures, add_sightings, add_prove, add_check, add_simplify, add_export),
+    *(add_figures, add_picks, add_prove, add_check, add_simplify, add_export),
 ]
 """One function per command; each adds its parser, whose `action` gets the arguments."""
 

@@ -9,11 +9,13 @@
     meta.csv       a row per point and family: the best so far on other data (meta-overfitting)
     rediscovery.csv  a row per search: after how many programs sign momentum was met, and one as
                    good as Lion
+    picks.csv      a row per search and round of search data: what it has picked, the same rounds
+                   for all
     ablation.csv   a row per statement of a program, and family: what it is worth
 
-Those after `sightings` are there if `funnel`, `meta`, `rediscovery` and `ablate` were run; the last
-is not of searches, and `ablate` writes it. An arm is the name of a
-search's page, e.g. from `search.name=constants`.
+Those after `sightings` are there if `funnel`, `meta`, `rediscovery`, `picks` and `ablate` were run;
+the last two are written by these themselves, and the last is not of searches. An arm is the name of
+a search's page, e.g. from `search.name=constants`.
 """
 
 from __future__ import annotations

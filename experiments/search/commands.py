@@ -56,6 +56,12 @@ def add_to(commands: Any, lion: str) -> None:
     replay.add_argument("--again", action="store_true", help="every mutation, too")
     replay.set_defaults(action=show_replay)
     measuring.add_to(commands, root, lion)
+    sightings = commands.add_parser(
+        "sightings", parents=[root], help="which programs of a search are sign momentum?"
+    )
+    sightings.add_argument("name", help="of the search")
+    sightings.add_argument("--out", type=Path, help="write them as CSV, too")
+    sightings.set_defaults(action=show_sightings)
     collect = commands.add_parser("collect", parents=[root], help="tables of a study, and figures")
     collect.add_argument("names", nargs="+", help="searches; those of one name become an arm")
     collect.add_argument("--study", required=True, help="name below results/studies, or a folder")
@@ -213,4 +219,46 @@ def write_tables(args: argparse.Namespace) -> int:
     folders = [_find(name, args.searches) for name in args.names]
     for path in collect.write(folders, study_folder(args.study), args.add):
         print(path)
+    return 0
+
+
+def show_sightings(args: argparse.Namespace) -> int:
+    """Prints every structure of the family that a search met, where it met it first."""
+    import csv
+    import io
+
+    from experiments.search import sightings as sighting
+
+    history = _history(_find(args.name, args.searches))
+    numbers = [event["number"] for event in history.events]
+    found = list(sighting.find((n, history.programs[n]) for n in numbers))
+    columns: tuple[str, ...] = (
+        "number",
+        "beta1",
+        "beta2",
+        "weight_decay",
+        "lr_scale",
+        "left_out",
+        "fitness",
+    )
+    rows = [
+        {
+            **{name: str(getattr(one.lion, name)) for name in columns[1:5]},
+            "number": one.number,
+            "left_out": " ".join(one.verdict.left_out),
+            "fitness": history.by_number[one.number].get("fitness"),
+        }
+        for one in found
+    ]
+    for row in rows:
+        print(", ".join(f"{name} {row[name]}" for name in columns if row[name] not in ("", None)))
+    exact = sum(one.verdict.family is not None for one in found)
+    print(f"{len(numbers)} programs: {exact} of sign momentum, {len(found) - exact} more without")
+    print("clip, arcsin and the like; each structure counts once")
+    if args.out is not None:
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, list[str](columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        measuring.write(args.out, buffer.getvalue())
     return 0

@@ -87,7 +87,7 @@ def run_funnel(args: argparse.Namespace) -> int:
     from experiments.search.language import parse
     from experiments.search.proxies import families
 
-    _check_rounds(args)
+    check_rounds(args)
     folder = _find(args.name, args.searches)
     finalists = [row for row in folder.final_rows() if row["kind"] == "finalist"]
     if not finalists:
@@ -135,7 +135,7 @@ def run_meta(args: argparse.Namespace) -> int:
     from experiments.search import collect
     from experiments.search.proxies import families
 
-    _check_rounds(args, least=1)
+    check_rounds(args, least=1)
     if args.points < 1:
         raise UserError(f"--points {args.points}: at least 1")
     folder = _find(args.name, args.searches)
@@ -154,7 +154,7 @@ def run_rediscovery(args: argparse.Namespace) -> int:
     """Prints the milestones of searches, in programs trained and incumbents judged again."""
     from experiments.search import library, rediscovery
 
-    _check_rounds(args)
+    check_rounds(args)
     against = library.read_file(args.against)
     for folder in [_find(name, args.searches) for name in args.names]:
         row = rediscovery.measure(folder, against, args.rounds)
@@ -201,10 +201,10 @@ def show_worth(args: argparse.Namespace) -> int:
 def _check_counts(args: argparse.Namespace) -> None:
     if args.steps < 10 or args.steps % 10:
         raise UserError(f"--steps {args.steps}: must be a multiple of 10")
-    _check_rounds(args)
+    check_rounds(args)
 
 
-def _check_rounds(args: argparse.Namespace, least: int = 2) -> None:
+def check_rounds(args: argparse.Namespace, least: int = 2) -> None:
     if args.rounds < least:
         why = ", for a standard error" if least == 2 else ""
         raise UserError(f"--rounds {args.rounds}: at least {least}{why}")

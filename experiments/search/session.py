@@ -110,7 +110,7 @@ def describe_final(row: dict[str, Any]) -> str:
     """One line for a person."""
     final = finals.Final.from_json(row)
     seen = row["on_search_data"]
-    said = "" if seen is None else f" (on the search's own data {seen:+.4f})"
+    said = "" if seen is None else f" (its search counted {seen:+.4f}, in rounds of its own)"
     return f"{row['kind']} {row['number']}: {gain_text(final)} nats on fresh data{said}"
 
 

@@ -118,6 +118,12 @@ def _show_best(sweep: Sweep, console: Console, metric: str | None) -> None:
             "(sweep=lr_wd_wide, or KEY=VALUE,VALUE,... beside the sweep).",
             soft_wrap=True,
         )
+    if any(b.headline.tune == b.headline.report and b.num_trials > 1 for b in chosen):
+        console.print(
+            f"  {values[1]} has picked and reports, so these numbers are too good: compare fresh "
+            "seeds (confirm), on a split that has picked nothing",
+            soft_wrap=True,
+        )
     for best in chosen:
         for remark in best.remarks:
             console.print(f"  {best.optimizer}: {remark}", markup=False, soft_wrap=True)

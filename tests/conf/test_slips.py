@@ -103,6 +103,16 @@ def test_what_hydra_refuses_is_said_with_the_remedy(slip: str) -> None:
     assert "full_key" not in str(caught.value)
 
 
+def test_a_key_of_another_optimizer_is_told_with_whose_it_is() -> None:
+    """In a sweep over both a key of one alone has a place of its own."""
+    remedy = "'sweep.by_optimizer={program: {set: {optimizer.path: VALUE}}, lion: {}}'"
+    said = f"optimizer.path: no such key of optimizer=lion, but of program; in a sweep .*{remedy}"
+    with pytest.raises(ConfigError, match=re.escape(said).replace(r"\.\*", ".*")):
+        run.compose(["optimizer=lion", "optimizer.path=found.txt"])
+    with pytest.raises(ConfigError, match="optimizer.betsa: no such key; did you mean"):
+        run.compose(["optimizer=lion", "optimizer.betsa=[0.9,0.9]"])
+
+
 TOO_FAR = {  # accepted by no range
     "task.mixup_alpha": -1,
     "task.label_smoothing": -0.5,

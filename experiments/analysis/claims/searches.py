@@ -8,7 +8,7 @@ program and fresh data report it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import permutations
 
 import numpy as np
@@ -24,7 +24,8 @@ from experiments.analysis.claims.evidence import (
     Finding,
     is_within,
 )
-from experiments.analysis.statistics.difference import ALPHA, CONFIDENCE, MIN_SEEDS, p_exact
+from experiments.analysis.claims.two_arms import exact, welch
+from experiments.analysis.statistics.difference import ALPHA, MIN_SEEDS
 from experiments.analysis.statistics.uncertainty import mean_interval
 from experiments.pages import script
 from experiments.rounded import with_signs
@@ -73,7 +74,8 @@ def beats_baselines(evidence: Evidence) -> Finding:
 
     Supported: against both baselines the interval lies above 0, an exact test agrees, and the
     baseline had 4 times the trained programs. Contradicted: against one it lies below 0, with the
-    exact test. A baseline with less compute can contradict, but not support.
+    exact test. A baseline with less compute can contradict, but not support. The paper compares
+    what searches themselves count; here each counts other rounds (see `searches.on_same_rounds`).
     """
     tables = evidence.searches("finals")
     ours = _of(tables, "evolution")
@@ -101,41 +103,27 @@ def _against(tables: searches.Tables, ours: pd.DataFrame, strategy: str) -> Find
     measure = f"fresh gain, evolution - {searches.STRATEGIES[strategy]}"
     note = f"{searches.STRATEGIES[strategy]}: {times:.2g} x the trained programs of evolution"
     note += _lost(ours, pair[0], "evolution: ") + _lost(theirs, pair[1], f"{strategy}: ")
-    mean, low, high = _welch(*arms)
+    mean, low, high = welch(*arms)
     verdict = INCONCLUSIVE
     if n < MIN_SEEDS:
         note += f"; {n} searches each show nothing: it takes {MIN_SEEDS}"
-    elif _exact(*arms) <= ALPHA:
+    elif exact(*arms) <= ALPHA:
         verdict = CONTRADICTED if high < 0 else SUPPORTED if low > 0 else INCONCLUSIVE
     if verdict == SUPPORTED and times < ENOUGH:
         verdict = INCONCLUSIVE
         note += f", where the claim is of {TIMES:g} x, so being ahead of it supports nothing"
+    note += _on_search_data(tables, pair)
     return Finding(measure, mean, low, high, n, "nats", verdict, note=note)
 
 
-def _welch(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
-    """Difference of two means and its interval, for unequal variances."""
-    if min(len(ours), len(theirs)) == 0:
-        return math.nan, -math.inf, math.inf
-    mean = float(ours.mean() - theirs.mean())
-    if min(len(ours), len(theirs)) < 2:
-        return mean, -math.inf, math.inf
-    interval = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(CONFIDENCE)
-    return mean, float(interval.low), float(interval.high)
-
-
-def _exact(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """p of all ways of dividing the values over two groups of one size."""
-    n = min(len(ours), len(theirs))
-    if len(ours) == len(theirs) and n < 6:  # the suite's exact test of two arms
-        return p_exact(ours - theirs, (ours.tolist(), theirs.tolist()))
-    test = stats.permutation_test((ours, theirs), _difference, permutation_type="independent",
-                                  vectorized=False, rng=np.random.default_rng(0))  # fmt: skip
-    return float(test.pvalue)
-
-
-def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-    return float(np.mean(ours) - np.mean(theirs))
+def _on_search_data(tables: searches.Tables, pair: Sequence[pd.DataFrame]) -> str:
+    """The same difference on the data that searches see, as the paper's figure has it."""
+    gains = searches.on_same_rounds(tables)
+    arms = [best.search.map(gains).dropna().to_numpy(float) for best in pair]
+    if min(map(len, arms)) < MIN_SEEDS:
+        return ""
+    rounds, gap = tables["picks"]["round"].nunique(), with_signs(*welch(*arms), 3)
+    return f"; on search data, the same {rounds} rounds for all: {gap} nats"
 
 
 def share_of(column: str, quantity: str, at_end: bool) -> Callable[[Evidence], Finding]:

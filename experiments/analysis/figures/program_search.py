@@ -29,7 +29,9 @@ SHARES = {
 PAPERS_SHARES = {"cached %": QUANTITIES[0], "redundant statements %": QUANTITIES[1]}
 OURS = (
     "Ours: a proxy ({proxy}); arms on another one are left out, gains do not compare. {gain} On "
-    "search data the best is biased upwards: it is picked. Lines: mean and standard error over "
+    "search data the best is biased upwards: it is picked; and rounds of them differ in how much "
+    "there is to gain, so lines of search data go up and down with them, and compare with no other "
+    "search. {same}Lines: mean and standard error over "
     "seeds, as far as all seeds go; beginnings may lie below the axis. Trainings: "
     "of new programs, and of the best ones again in every round of data. Fresh data: the finalist "
     "that search data put first, mean and standard error over rounds, the same for all searches. "
@@ -81,6 +83,7 @@ def draw_study(tables: searches.Tables, results: Path = RESULTS) -> Figure:
         gain=search_panels.GAIN,
         seeds=search_panels.seeds_of(rows),
         small=search_panels.SMALL,
+        same=_same_rounds(tables),
     )
     caption = f"{_papers(results)} {ours}"
     size = (12.5, 9.4)
@@ -88,12 +91,23 @@ def draw_study(tables: searches.Tables, results: Path = RESULTS) -> Figure:
     evolved = searches.evolved(rows)
     _fitness(axes[0, 0], searches.within(tables["curves"], rows), colours)
     finals = tables.get("finals", searches.no_rows("finals"))
+    same = searches.on_same_rounds(tables)
+    if not same.empty:
+        finals = finals.assign(on_the_same=finals.search.map(same))
     _finals(axes[0, 1], searches.within(finals, rows), colours)
     papers = searches.like_the_papers(rows)
     _shares(axes[1, 0], searches.within(tables["curves"], papers), results)
     meta = tables.get("meta", searches.no_rows("meta"))
     _meta(axes[1, 1], searches.within(meta, evolved))
     return figure
+
+
+def _same_rounds(tables: searches.Tables) -> str:
+    """What the open marks are of; empty where they are of each search's own rounds."""
+    if "picks" not in tables:
+        return ""
+    count = tables["picks"]["round"].nunique()
+    return f"Open marks: the mean of {count} rounds of search data, the same for all searches. "
 
 
 def _fitness(axis: Any, curves: pd.DataFrame, colours: dict[str, str]) -> None:
@@ -127,13 +141,12 @@ def _finals(axis: Any, finals: pd.DataFrame, colours: dict[str, str]) -> None:
     dot_panels.as_proxy(axis)
     for height, row in enumerate(rows.itertuples()):
         look = {"color": colours[str(row.label)], "marker": "o", "markersize": 5.5}
-        axis.plot([row.on_search_data], [height], markerfacecolor="white", **look)
+        searched = getattr(row, "on_the_same", row.on_search_data)
+        axis.plot([searched], [height], markerfacecolor="white", **look)
         if np.isfinite(row.mean):
             axis.errorbar([row.mean], [height], xerr=[row.standard_error], capsize=3, **look)
         else:
-            axis.text(
-                row.on_search_data, height, "   failed on fresh data", va="center", fontsize=8.5
-            )
+            axis.text(searched, height, "   failed on fresh data", va="center", fontsize=8.5)
     axis.set_ylim(len(rows) - 0.5, -1.2)
     arms = zip(rows.label, rows.seed, rows.label.duplicated(), strict=True)
     names = [f"seed {seed:g}" if more else f"{arm}, seed {seed:g}" for arm, seed, more in arms]

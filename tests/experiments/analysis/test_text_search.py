@@ -35,6 +35,20 @@ def test_strategies_stand_beside_each_other_and_a_failed_search_is_counted(tmp_p
     assert lines[2].endswith("(1 failed) |")
 
 
+def test_gains_on_search_data_are_told_of_the_same_rounds(tmp_path: Path) -> None:
+    study = search_study.tables()
+    study["picks"] = search_study.picks(study, {"laptop": 0.1, "constants": 0.15})
+    search_study.write(tmp_path, study)
+    head, _, laptop, constants, _, _, said = text_search.strategies(tmp_path).splitlines()
+    assert head.endswith(
+        "| gain, search data, as each counts | gain, the same rounds | gain, fresh |"
+    )
+    assert "+0.300 ± 0.000 | +0.100 ± 0.000 |" in laptop
+    assert "+0.300 ± 0.000 | +0.150 ± 0.000 |" in constants, "ahead, though both count the same"
+    assert said.startswith("The same rounds: 4 of search data.")
+    assert "has a standard deviation of 0.05 nats" in said and "is −0.03 to +0.23" in said
+
+
 def test_milestones_say_in_how_many_searches_and_after_how_many_trainings(tmp_path: Path) -> None:
     study = search_study.tables()
     rows = study["rediscovery"].astype({"as_good_trained": float})

@@ -83,6 +83,7 @@ BAD = {
     "optimizer=sgd": "the comparison sets it",
     "seed=3": "the comparison sets it",
     "optimizer.lr=1": "the comparison sets it",
+    "optimizer.path=found.txt": "other settings stand on a page of yours: FOLDER/optimizer/",
     "compare.budgt=3": "no such key; did you mean budget? there are: baseline",
     "compare.budget=ten": "budget: 'ten' is no number",
     "compare.budget=10.5": "is no whole number",

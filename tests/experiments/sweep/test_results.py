@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,19 @@ def test_the_time_left_comes_from_the_cells_that_are_done(tmp_path: Path) -> Non
     rate, left = results.pace(sweep, states) or (0, 0)
     assert rate == pytest.approx(2 * 3600 / 900)
     assert left == pytest.approx((10 - 1) * 900 / 2)
+
+
+def test_a_split_that_has_picked_and_reports_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One's own images without a test split: validation is all that there is."""
+    sweep = made(tmp_path, GRID)
+    assert "has picked and reports" not in said(sweep)
+    (best,) = results.best_cells(sweep)
+    for trials, is_said in ((6, True), (1, False)):  # of one setting nothing was picked
+        same = replace(best, headline=replace(best.headline, report="val"), num_trials=trials)
+        monkeypatch.setattr(report, "best_cells", lambda *_, same=same: [same])
+        assert ("val has picked and reports" in said(sweep)) == is_said
 
 
 def test_the_study_of_another_sweep_is_not_written_over(tmp_path: Path) -> None:

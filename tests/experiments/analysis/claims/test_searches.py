@@ -12,6 +12,7 @@ import pytest
 import search_study
 
 from experiments.analysis.claims import searches as claims
+from experiments.analysis.claims import two_arms
 from experiments.analysis.claims.evidence import Evidence, Finding, NotRun
 from experiments.analysis.claims.ledger import ledger
 from experiments.store import UserError
@@ -84,6 +85,16 @@ def test_the_picked_program_is_reported_not_the_luckiest(root: Path) -> None:
     assert found.estimate == pytest.approx(search_study.GAINS["random"], abs=0.001)
 
 
+def test_on_search_data_only_the_same_rounds_are_compared(root: Path) -> None:
+    """What searches themselves have counted is of rounds of their own."""
+    assert "search data" not in judge(root, "C076").note
+    study = search_study.tables()
+    study["picks"] = search_study.picks(study, {"laptop": 0.1, "constants": 0.15})
+    search_study.write(root / "results", study)
+    note = claims.CHECKS["C076"](Evidence(root)).note
+    assert "on search data, the same 4 rounds for all: -0.050 [-0.0" in note
+
+
 @pytest.mark.parametrize(("random", "gap"), [(-0.08, 0.08), (0.15, 0.05), (0.3, -0.1)])
 def test_the_closer_of_two_baselines_is_shown(root: Path, random: float, gap: float) -> None:
     """Evolution gains 0.20, tuned constants 0.12."""
@@ -94,7 +105,7 @@ def test_the_closer_of_two_baselines_is_shown(root: Path, random: float, gap: fl
 @pytest.mark.parametrize(("ours", "theirs"), [(4, 5), (5, 5), (6, 6)])
 def test_two_arms_apart_are_two_of_all_ways_to_divide_them(ours: int, theirs: int) -> None:
     values = np.arange(ours + theirs) ** 1.5
-    p = claims._exact(values[theirs:], values[:theirs])
+    p = two_arms.exact(values[theirs:], values[:theirs])
     assert p == pytest.approx(2 / math.comb(ours + theirs, ours))
 
 

@@ -90,6 +90,21 @@ def test_searches_of_another_proxy_are_not_beside_these(results: Path) -> None:
     assert set(searches.evolved(both).arm) == {"laptop"}
 
 
+def test_open_marks_are_of_the_same_rounds_where_these_were_judged() -> None:
+    study = search_study.tables()
+    before = program_search.draw_study(study)
+    assert "Open marks" not in words(before)
+    study["picks"] = search_study.picks(study, {"laptop": 0.1, "constants": 0.15})
+    after = program_search.draw_study(study)
+    assert "Open marks: the mean of 4 rounds of search data, the same for all" in words(after)
+    marks = [
+        [line.get_xdata()[0] for line in figure.axes[1].lines if line.get_mfc() == "white"]
+        for figure in (before, after)
+    ]
+    assert marks[0] == [0.3] * 15
+    assert marks[1] == pytest.approx([0.1] * 5 + [0.15] * 5 + [0.0] * 5)
+
+
 def test_shares_of_the_paper_are_held_against_searches_of_its_kind() -> None:
     table = search_study.tables()["searches"]
     mine = table[table.arm == "laptop"]
