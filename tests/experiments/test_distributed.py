@@ -81,10 +81,11 @@ def _gathered() -> dict[str, Any]:
         rows = torch.arange(4.0).reshape(2, 2).T + 10 * rank  # not contiguous
         rows.requires_grad_()
         beside = torch.zeros(4, 2, requires_grad=True)
-        ((world.gather(rows) + beside) * (1 + rank)).sum().backward()
+        earlier = beside * 1  # its gradient is the same memory as that of the rows
+        ((world.gather(rows) + earlier) * (1 + rank)).sum().backward()
         return {
             "unequal": world.gather(few)[:, 0].tolist(),
-            "rows": world.gather(rows.detach()).tolist(),
+            "rows": world.gather(rows).tolist(),
             "gradient": rows.grad.unique().tolist(),  # type: ignore[union-attr]
             "beside": beside.grad.unique().tolist(),  # type: ignore[union-attr]
         }

@@ -87,6 +87,27 @@ def test_afterwards_each_part_is_in_the_mode_that_it_was_in(tmp_path: Path) -> N
     assert not any(module.training for module in parts.model.body.modules())
 
 
+def test_buffers_are_one_version_in_all_processes_and_what_is_not_known_is_left_out(
+    tmp_path: Path,
+) -> None:
+    copied: list[nn.Module] = []
+    world = SimpleNamespace(device=ALONE.device, copy_buffers=copied.append)
+    parts = made(tmp_path, world=world)
+    (row,) = measuring.evaluate(parts, 4, [one("val")])
+    assert copied == [parts.model]
+    assert not {"better", "error", "instrument", "picture"} & set(row)
+
+
+@pytest.mark.parametrize(("strategy", "is_kept"), [("ddp", True), ("fsdp", False), ("hsdp", False)])
+def test_what_autocast_casts_of_whole_blocks_is_not_kept(
+    tmp_path: Path, strategy: str, is_kept: bool
+) -> None:
+    """It would be half of the weights, in every process."""
+    config = tiny.config(tmp_path, train__precision="bf16", launch__strategy=strategy)
+    with measuring.autocast(config, ALONE.device):
+        assert torch.is_autocast_cache_enabled() == is_kept
+
+
 def test_who_is_asked_when(tmp_path: Path) -> None:
     often, last, asked = one("a"), one("b", "last"), one("c", "asked")
     task: Any = made(tmp_path, often, last, asked).task
@@ -156,6 +177,7 @@ def test_a_lost_evaluation_is_made_again_where_it_was_due(
     tmp_path: Path, step: int, has_it: bool, asked: list[str], said: str
 ) -> None:
     added: list[str] = []
+    laps: list[str] = []
     recorder: Any = SimpleNamespace(
         has_evaluation=lambda _: has_it,
         lacks=lambda _, rows: rows[:1],
@@ -165,7 +187,9 @@ def test_a_lost_evaluation_is_made_again_where_it_was_due(
     evaluations = one("val", value=float("nan")), one("end", "last")
     settings = {"eval__every_steps": 4, "eval__every_epochs": None}
     parts = made(tmp_path, *evaluations, config=tiny.config(tmp_path, **settings))
+    parts.watch.lap = laps.append
     assert measuring.make_up(parts, recorder, step) == said
+    assert laps == ["evaluate"] * bool(asked), "its time is not the training's"
     assert added == (["val", f"step {step}/8, measured again"] if asked else [])
 
 
