@@ -417,6 +417,15 @@ def test_the_holder_is_named_and_nothing_of_the_one_before(tmp_path: Path) -> No
     assert said == f"process {os.getpid()} on {socket.gethostname()}"
 
 
+def test_two_may_ask_at_once_whether_a_run_is_held(tmp_path: Path) -> None:
+    with Folder(tmp_path).locked():
+        assert Folder(tmp_path).is_held()
+    asking = os.open(tmp_path / ".lock", os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    assert not Folder(tmp_path).is_held()
+    os.close(asking)
+
+
 def test_asking_whether_a_run_is_held_makes_no_folder(tmp_path: Path) -> None:
     assert not Folder(tmp_path / "never").is_held()
     assert not (tmp_path / "never").exists()
