@@ -17,6 +17,7 @@ from experiments.checks import micro_batches
 from experiments.config import ConfigError, RunConfig
 from experiments.data.order import BatchPlan, derive, seed_all
 from experiments.distributed import World, wrap
+from experiments.forgotten import Watch
 from experiments.global_batch import check_coupling
 from experiments.prefetching import Prefetcher, prefetcher
 from experiments.progress import LossWindow, Stopwatch
@@ -36,6 +37,7 @@ class Parts:
     model: nn.Module  # the plain module, whose weights are saved
     forward: nn.Module  # what training calls: distributed, compiled
     optimizer: torch.optim.Optimizer
+    memory: Watch  # of the optimizer, what is saved of it
     peak_lrs: list[float]  # per parameter group
     average: Average | None  # Polyak averaging
     plan: BatchPlan
@@ -90,6 +92,7 @@ def build_parts(config: RunConfig, task: Task, world: World) -> Parts:
         model=model,
         forward=forward,
         optimizer=optimizer,
+        memory=Watch(optimizer),
         peak_lrs=[float(group["lr"]) for group in optimizer.param_groups],
         average=average,
         plan=plan,

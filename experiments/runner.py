@@ -183,6 +183,7 @@ def _step(parts: Parts, step: int, batch: list[Batch], factor: float) -> Tensor:
     if telemetry is not None:
         telemetry.before(step + 1, norm)
     sharded_state.step(parts.optimizer) if parts.is_sharded else parts.optimizer.step()
+    parts.memory.stepped()
     if telemetry is not None:
         telemetry.after(step + 1)
     parts.optimizer.zero_grad(set_to_none=True)

@@ -26,6 +26,8 @@ def save_parts(parts: Parts, recorder: Recorder, step: int, must: bool) -> None:
     states = _states(parts)
     if not (parts.world.is_main or parts.saver):
         return
+    if parts.world.is_main and (warning := parts.memory.warning(states["optimizer"])):
+        recorder.log(warning)
     content = {
         "run_id": recorder.run_id,
         "step": step,

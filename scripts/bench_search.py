@@ -4,6 +4,7 @@
     python scripts/bench_search.py --audit proofs     # 10,000 programs, 1,000 disguises: minutes
     python scripts/bench_search.py --audit children --children 1000000    # does every one run?
     python scripts/bench_search.py --audit hits       # 2,000 hits of the cache
+    python scripts/bench_search.py --audit gates      # who comes through the funnel by chance?
 
 Children are those of a search without selection: the parent is drawn from a population of 500 that
 starts as AdamW and forgets its oldest, so that programs have grown as in a search. Rates are per
@@ -35,7 +36,7 @@ def main() -> int:
     """Measures and writes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--children", type=int, default=20_000)
-    audits = ("proofs", "children", "hits")
+    audits = ("proofs", "children", "hits", "gates")
     parser.add_argument("--audit", choices=audits, help="count faults, not seconds")
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()

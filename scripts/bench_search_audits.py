@@ -166,4 +166,41 @@ def facts(known: Any) -> tuple[Any, ...]:
     return known.beta1, known.beta2, scale, decay
 
 
-AUDITS = {"proofs": of_proofs, "children": of_children, "hits": of_hits}
+def of_gates(_: int) -> Iterator[Counted]:
+    """Of programs whose gains are made up: through the funnel, by its own rule and five rounds."""
+    count = 20_000
+    for what, ahead in (
+        ("as good as the reference", 0.0),
+        ("10 standard errors ahead on one", 10.0),
+    ):
+        one = passed(count, ahead)
+        yield f"{what}, through a gate", "", count, sum(gate for gate, _ in one)
+        yield f"{what}, through both", "", count, sum(gate and then for gate, then in one)
+
+
+def passed(count: int, ahead: float, num_rounds: int = 5) -> list[tuple[bool, bool]]:
+    """Whether each made-up program passes the first gate, and whether it would pass the second.
+
+    Args:
+        count: Programs.
+        ahead: On the first family, in standard errors of its mean; on the others by nothing.
+        num_rounds: Normal gains on each family.
+    """
+    from experiments.search import funnel
+    from experiments.search.finals import Final
+    from experiments.search.proxies.families import FAMILIES
+
+    source, mean = random.Random(0), ahead / num_rounds**0.5
+
+    def passes(gate: str) -> bool:
+        gains = {
+            name: tuple(source.gauss(0 if place else mean, 1) for _ in range(num_rounds))
+            for place, name in enumerate(FAMILIES)
+        }
+        finals = {name: Final(of, (None,) * num_rounds) for name, of in gains.items()}
+        return funnel.Passage(gate, finals).is_promoted
+
+    return [(passes("T1"), passes("T2")) for _ in range(count)]
+
+
+AUDITS = {"proofs": of_proofs, "children": of_children, "hits": of_hits, "gates": of_gates}

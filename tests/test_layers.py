@@ -50,6 +50,7 @@ LEVELS = [
         "experiments.schedule",
         "experiments.distributed",
         "experiments.schedule_free",
+        "experiments.forgotten",
         "experiments.sharding",
         "experiments.sharded_state",
         "experiments.averaging",

@@ -38,7 +38,7 @@ from experiments.config import UserError
 from experiments.explain import exit_code
 from experiments.pages import help_of, script
 from experiments.search import commands
-from experiments.search.measuring import REFERENCE, check_rounds, write
+from experiments.search.measuring import REFERENCE, check_counts, check_rounds, write
 
 Commands = Any
 """What argparse calls sub-parsers."""
@@ -213,8 +213,9 @@ def simplify(args: argparse.Namespace) -> int:
     from experiments.search import ablation
     from experiments.search import simplify as simplification
 
-    if args.rounds < 1 or not args.tolerance >= 0 or (args.steps is not None and args.steps < 1):
-        raise UserError("--rounds and --steps must be at least 1, --tolerance at least 0")
+    check_counts(args, least=1, part=1)
+    if not args.tolerance >= 0:
+        raise UserError(f"--tolerance {args.tolerance}: at least 0")
     program = commands.program_of(args.file)
     measure = None
     if not args.exact:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import UserError
-from experiments.search.settings import MOST_ROUNDS, SearchSettings
+from experiments.search.settings import AT_MOST, MOST_ROUNDS, SearchSettings
 from experiments.store import write_text
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def show_worth(args: argparse.Namespace) -> int:
     from experiments.search.session import gain_text
 
     families.check(args.family)
-    _check_counts(args)
+    check_counts(args)
     if not 0 <= args.first_round <= MOST_ROUNDS:
         raise UserError(f"--first-round {args.first_round}: 0 to {MOST_ROUNDS}")
     programs = [library.read_file(name) for name in args.programs]
@@ -198,10 +198,21 @@ def show_worth(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_counts(args: argparse.Namespace) -> None:
-    if args.steps < 10 or args.steps % 10:
-        raise UserError(f"--steps {args.steps}: must be a multiple of 10")
-    check_rounds(args)
+def check_counts(args: argparse.Namespace, least: int = 2, part: int = 10) -> None:
+    """Refuses `--steps` and `--rounds` that cannot be.
+
+    Args:
+        args: steps (None: the proxy's own) and rounds.
+        least: Rounds.
+        part: What divides the steps.
+
+    Raises:
+        UserError: says what they may be.
+    """
+    most = AT_MOST["num_steps"]
+    if args.steps is not None and (not part <= args.steps <= most or args.steps % part):
+        raise UserError(f"--steps {args.steps}: {part} to {most}, a multiple of {part}")
+    check_rounds(args, least)
 
 
 def check_rounds(args: argparse.Namespace, least: int = 2) -> None:
@@ -220,7 +231,7 @@ def run_ablate(args: argparse.Namespace) -> int:
     asked = list(dict.fromkeys(name.strip() for name in args.families.split(",")))
     for name in asked:
         families.check(name)
-    _check_counts(args)
+    check_counts(args)
     program = liveness.prune(library.read_file(args.program))
     name = Path(args.program).stem
     rows = contributions.measure(program, asked, args.rounds, args.steps)

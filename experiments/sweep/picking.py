@@ -73,7 +73,11 @@ class Picker:
     def _claim_all(
         self, cells: list[Cell], leases: dict[str, list[Lease]]
     ) -> list[tuple[Cell, Lease]]:
-        """Those of the cells that nobody was quicker to take."""
+        """Those of the cells that nobody was quicker to take.
+
+        Their leases say how many were wanted. Where fewer were had, a crash is taken for nobody's
+        fault once (see `deaths`): one try more, and that one alone.
+        """
         claimed = [(c, self._claim(c, leases.get(c.run_id, []), len(cells))) for c in cells]
         return [(cell, lease) for cell, lease in claimed if lease is not None]
 

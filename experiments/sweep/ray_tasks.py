@@ -44,8 +44,8 @@ def launch(
         variables[trust.VARIABLE] = os.environ.get(trust.VARIABLE, "")
         environment = {"env_vars": variables}
         ray.init(address=address, runtime_env=environment, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(f"launcher.address={address}: Ray says: {error}") from error
+    except Exception as error:  # it has kinds of its own, and those of what it is made of
+        raise UserError(f"launcher.address={address}: Ray says: {in_a_line(error)}") from error
     try:
         resources = {"num_cpus": cpus_per_worker, "num_gpus": gpus_per_worker, "max_retries": 3}
         task = ray.remote(**resources)(_work)
@@ -67,6 +67,13 @@ def _import_ray() -> Any:
     return ray
 
 
+def in_a_line(error: BaseException) -> str:
+    """What Ray says: of a traceback from a worker its last line, of other texts the first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    is_traceback = any("Traceback (most recent" in line or "ray::" in line for line in lines)
+    return lines[-1 if is_traceback else 0][:300] if lines else type(error).__name__
+
+
 def _watch(ray: Any, waiting: list[Any], sweep: Sweep) -> None:
     """Until every worker has left; one that died leaves its cells to the others."""
     with Live(sweep, len(waiting)) as live:
@@ -76,7 +83,8 @@ def _watch(ray: Any, waiting: list[Any], sweep: Sweep) -> None:
                 try:
                     ray.get(task)
                 except Exception as error:  # what a cell did is in its folder; this is the worker
-                    print(f"a worker has died: {type(error).__name__}: {error}", file=sys.stderr)
+                    said = f"{type(error).__name__}: {in_a_line(error)}"
+                    print(f"a worker has died: {said}", file=sys.stderr)
             live.show()
 
 

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 import run
 from experiments import schedule_free
 from experiments.build import build, locate
+from experiments.doctor.evidence import knowledge
 
 OPTIMIZERS = sorted(path.stem for path in (run.CONF / "optimizer").glob("*.yaml"))
 EXECUTION = {"maximize", "foreach", "fused", "capturable", "differentiable"}  # how, not what
@@ -140,6 +141,23 @@ def steps(page: dict[str, Any], gradients: list[np.ndarray]) -> np.ndarray:
         weight.grad = torch.tensor(gradient)
         optimizer.step()
     return weight.detach().numpy()
+
+
+@pytest.mark.parametrize("optimizer", sorted(set(OPTIMIZERS) - {"program"}))
+def test_the_doctor_knows_which_pages_move_every_weight_by_lr(optimizer: str) -> None:
+    page = load(optimizer)
+    if page["_target_"].startswith("schedulefree"):
+        pytest.importorskip("schedulefree")
+    weight = torch.nn.Parameter(torch.zeros(40, 50))
+    rule, sizes = build(page, "optimizer", [weight]), []
+    schedule_free.train(rule)
+    for gradient in draws(40, 50):
+        before = weight.detach().clone()
+        weight.grad = torch.tensor(gradient, dtype=torch.float32)
+        rule.step()
+        sizes.append((weight.detach() - before).abs())
+    is_sign = torch.allclose(torch.stack(sizes), torch.tensor(page["lr"]), rtol=1e-3)
+    assert (optimizer in knowledge()["sign_based"]) == is_sign
 
 
 def draws(*shape: int, number: int = 6) -> list[np.ndarray]:

@@ -74,6 +74,44 @@ def test_gradients_of_several_types_are_added_in_one_order(turn: int) -> None:
     assert added == kinds
 
 
+def _gathered() -> dict[str, Any]:
+    with distributed.joined(LaunchConfig(device="cpu")) as world:
+        rank = world.rank
+        few = torch.arange(2.0 * (1 + rank))[:, None] + 10 * rank  # the main process has fewest
+        rows = torch.arange(4.0).reshape(2, 2).T + 10 * rank  # not contiguous
+        rows.requires_grad_()
+        beside = torch.zeros(4, 2, requires_grad=True)
+        earlier = beside * 1  # its gradient is the same memory as that of the rows
+        ((world.gather(rows) + earlier) * (1 + rank)).sum().backward()
+        return {
+            "unequal": world.gather(few)[:, 0].tolist(),
+            "rows": world.gather(rows).tolist(),
+            "gradient": rows.grad.unique().tolist(),  # type: ignore[union-attr]
+            "beside": beside.grad.unique().tolist(),  # type: ignore[union-attr]
+        }
+
+
+def test_rows_of_all_processes_and_their_gradients() -> None:
+    for rank, found in enumerate(forked.call_ranks(_gathered, 2)):
+        assert found["unequal"] == [0, 1, 10, 11, 12, 13]
+        assert found["rows"] == [[0, 2], [1, 3], [10, 12], [11, 13]]
+        assert found["gradient"] == [3], "both processes' losses, added"
+        assert found["beside"] == [1 + rank], "of this process alone"
+
+
+def _copied() -> list[list[float]]:
+    with distributed.joined(LaunchConfig(device="cpu")) as world:
+        module = nn.BatchNorm1d(2)
+        for buffer in module.buffers():
+            buffer.fill_(1 + world.rank)
+        world.copy_buffers(module)
+        return [buffer.reshape(-1).tolist() for buffer in module.buffers()]
+
+
+def test_buffers_of_all_types_are_those_of_the_main_process() -> None:
+    assert forked.call_ranks(_copied, 2) == [[[1, 1], [1, 1], [1]]] * 2
+
+
 def test_each_example_is_evaluated_once_at_any_size(tmp_path: Path) -> None:
     for size in (1, 2, 3):
         config = tiny.config(

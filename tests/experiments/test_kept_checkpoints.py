@@ -112,6 +112,18 @@ def test_all_of_each_file_of_shards_is_on_the_disk(
     assert {file.name: file.stat().st_size for file in path.iterdir()}.items() <= synced.items()
 
 
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_shards_saved_again_take_the_place_of_damaged_ones_of_their_name(
+    tmp_path: Path, is_damaged: bool
+) -> None:
+    """The manifest, and so the name, is the same; that file alone was not damaged."""
+    path = save_shards(tmp_path, 1)
+    if is_damaged:
+        (path / "rest.pt").write_bytes(b"half")
+    assert save_shards(tmp_path, 1) == path
+    assert find_good(tmp_path) == path and list(tmp_path.iterdir()) == [path]
+
+
 def test_a_folder_that_is_removed_loses_its_name_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -324,6 +324,67 @@ def test_who_does_not_leave_in_time_is_killed(
     assert launch.run(tiny.config(tmp_path, **TWO)) == 7
 
 
+def test_the_others_may_leave_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They save meanwhile: nobody is killed before the time is over."""
+    failed, saving = Scripted(7, after=0), Scripted(143, after=5)
+    for one in (failed, saving):
+        monkeypatch.setattr(one, "kill", lambda: pytest.fail("killed"))
+    monkeypatch.setattr(launch.time, "sleep", lambda _: None)
+    assert launch._wait([failed, saving]) == 7  # type: ignore[list-item]
+    assert saving._left < 0
+
+
+def test_each_process_is_told_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its place on this machine is its GPU."""
+    told: list[dict[str, str]] = []
+    started = SimpleNamespace(Popen=lambda _, env, **__: told.append(env), PIPE=subprocess.PIPE)
+    monkeypatch.setattr(launch, "subprocess", started)
+    monkeypatch.setenv("PYTHONPATH", "mine")
+    for rank in range(2):
+        launch._start(rank, 2, tmp_path)
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+    assert [[env[n] for n in names] for env in told] == [["0", "0", "2", "2"], ["1", "1", "2", "2"]]
+    assert len({env[launch.STORE_VARIABLE] for env in told}) == 1
+    assert len({env[launch.ERROR_VARIABLE] for env in told}) == 2
+    assert {env["PYTHONPATH"] for env in told} == {f"{ROOT}{os.pathsep}mine"}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "heard"),
+    [
+        ([signal.SIGINT, signal.SIGINT], [signal.SIGTERM, signal.SIGINT]),
+        ([signal.SIGTERM, signal.SIGTERM], [signal.SIGTERM, signal.SIGTERM]),
+        ([signal.SIGTERM, signal.SIGINT], [signal.SIGTERM, signal.SIGINT]),
+    ],
+    ids=["Ctrl-C twice", "a scheduler twice", "a scheduler and Ctrl-C"],
+)
+def test_a_further_ctrl_c_alone_reaches_the_processes_as_it_is(
+    numbers: list[int], heard: list[int]
+) -> None:
+    """The first would be a traceback in one that still imports."""
+    found: list[int] = []
+    process: Any = SimpleNamespace(poll=lambda: None, send_signal=found.append)
+    handler = launch._pass_on([process], [])
+    for number in numbers:
+        handler(number, None)
+    assert found == heard
+
+
+@pytest.mark.parametrize("code", [-signal.SIGTERM, -signal.SIGINT, 143, 130])
+def test_a_stop_that_the_processes_died_of_is_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, capsys: Any
+) -> None:
+    def start(rank: int, *_: Any) -> Any:
+        if rank:
+            os.kill(os.getpid(), signal.SIGINT)
+        return Scripted(code, after=2)
+
+    monkeypatch.setattr(launch, "_start", start)
+    monkeypatch.setattr(Scripted, "send_signal", lambda *_: None, raising=False)
+    assert launch.run(tiny.config(tmp_path, **TWO)) == 130
+    assert capsys.readouterr().err == ""
+
+
 def test_a_process_killed_from_outside_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import forked
@@ -16,7 +17,7 @@ import tiny
 import torch
 import yaml
 
-from experiments import checkpoint, ledger, runner
+from experiments import checkpoint, ledger, runner, saved_parts
 from experiments.config import RunConfig, UserError, from_dict
 from experiments.distributed import World
 from experiments.identity import run_id
@@ -355,3 +356,23 @@ def test_a_lost_header_is_made_again_with_the_sessions_that_the_rows_name(tmp_pa
     )
     table = read_runs(tmp_path)
     assert set(table.model) == {"Net"} and table.device.isna().tolist() == [True, True, False]
+
+
+def test_where_all_checkpoints_count_rows_that_are_lost_the_newest_is_taken_whole(
+    tmp_path: Path,
+) -> None:
+    """Those before it were looked at meanwhile: none of their weights may be left."""
+    config = tiny.config(tmp_path, train__epochs=2.0, checkpoint__keep=9)
+    outcome = runner.run(config)
+    wanted = {r["metric"]: r["value"] for r in outcome.results if r["split"] == "val"}
+    (outcome.folder / "metrics.jsonl").write_text("")
+    again = runner.run(config)
+    assert {r["metric"]: r["value"] for r in again.results if r["split"] == "val"} == wanted
+    assert "up to step 12 are lost" in (outcome.folder / "log.txt").read_text()
+
+
+def test_what_the_main_process_cannot_restore_is_an_error_in_all() -> None:
+    word = None, "checkpoint x cannot be taken"
+    parts: Any = SimpleNamespace(world=SimpleNamespace(is_main=False, share=lambda _: word))
+    with pytest.raises(UserError, match="checkpoint x cannot be taken"):
+        saved_parts.restore_parts(parts, SimpleNamespace())  # type: ignore[arg-type]

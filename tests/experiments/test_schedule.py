@@ -90,6 +90,11 @@ def test_a_warmup_as_long_as_the_run_is_refused_with_a_remedy(settings: dict[str
         warmup_length(schedule, 100)
 
 
+def test_a_run_too_short_to_warm_up_is_told_so() -> None:
+    with pytest.raises(ConfigError, match=r"the 1 steps of the run: set .*warmup_steps=0 or"):
+        warmup_length(ScheduleConfig(warmup_steps=1), 1)
+
+
 def test_a_shape_that_is_not_there_is_no_cosine() -> None:
     with pytest.raises(ConfigError, match="schedule.name=one_cycle: no shape"):
         factor(ScheduleConfig(name="one_cycle"), 3, 10)

@@ -255,6 +255,25 @@ def test_drafts_of_a_killed_session_are_removed_by_the_next_and_nothing_else(
         assert {path.name for path in folder.iterdir()} == {*mine, ".lock", "status.json"}
 
 
+def test_a_session_is_compared_with_the_one_before_and_the_first_alone_is_new(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has changed once is not said for ever; mirrors go on from the second session on."""
+    resumed: list[bool] = []
+
+    def note(*_: Any, is_resumed: bool, **__: Any) -> list[Any]:
+        resumed.append(is_resumed)
+        return []
+
+    monkeypatch.setattr(recorder, "open_mirrors", note)
+    for start, code in enumerate(("a", "b", "b")):
+        monkeypatch.setattr(recorder.sources, "hashes", lambda _, code=code: {"task": code})
+        with Recorder.opened(config, MAIN) as writer:
+            writer.start(start, 24, **FACTS)
+    assert resumed == [False, True, True]
+    assert writer.folder.log.read_text().count("going on, though the code of its task") == 1
+
+
 def test_a_session_says_how_many_runs_are_trained_together(config: RunConfig) -> None:
     with Recorder.opened(config, MAIN) as writer:
         writer.start(0, 24, together=3, **FACTS)

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from experiments import checkpoint, saved_shards, shard_files, sharded_state
 from experiments.checkpoint import find_good, list_newest_first
 from experiments.config import CheckpointConfig, UserError
 from experiments.distributed import World
+from experiments.shard_storage import Reader, Stored, Writer
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -184,3 +186,20 @@ def test_saved_anew_over_the_same(tmp_path: Path) -> None:
         assert checkpoint.adopt_shards(draft, 1, keep=2) == path
         assert find_good(tmp_path) == path
         assert not draft.exists()
+
+
+def test_pieces_that_lie_elsewhere_are_looked_for_in_the_folder(tmp_path: Path) -> None:
+    facts = {"dtype": "float32", "shape": [2], "pieces": [[[0], [2], "../../other/x", 0, 8]]}
+    (stored,) = Reader(tmp_path, {"tensors": {"w": facts}}).read_metadata().storage_data.values()
+    assert stored.relative_path == "x"
+
+
+def test_the_files_of_all_processes_have_a_checksum(tmp_path: Path) -> None:
+    told: list[Any] = []
+    results: Any = [
+        [SimpleNamespace(index=n, storage_data=Stored(f"__{n}_0.distcp", 0, 8, checksum=n + 7))]
+        for n in range(3)
+    ]
+    empty: Any = SimpleNamespace(state_dict_metadata={})
+    Writer(tmp_path, told.append).finish(empty, results)
+    assert told[0]["files"] == {"__0_0.distcp": 7, "__1_0.distcp": 8, "__2_0.distcp": 9}

@@ -61,6 +61,19 @@ def test_a_folder_is_known_by_its_files_and_their_names(tmp_path: Path) -> None:
     assert known(str(tmp_path / "moved")) == [{"sha256": expected}]
 
 
+def test_no_order_of_a_file_system_makes_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "bca":
+        (tmp_path / name).write_text(name)
+    found = set()
+    for turn in (1, -1):
+        files = sorted(tmp_path.iterdir())[::turn]
+        monkeypatch.setattr(Path, "rglob", lambda *_, files=files: files)
+        found.add(start_from.checksum(tmp_path))
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("123456", 0), ("54321", 5)], ids=["size", "time"])
 def test_a_file_that_is_replaced_is_looked_at_again(
     tmp_path: Path, text: str, seconds: int
@@ -143,6 +156,13 @@ def test_what_names_no_source_is_fresh_weights(nothing: Any) -> None:
 def test_a_wrong_section_names_its_key(section: Any, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         start_from.sources(config(section))
+
+
+def test_each_source_of_a_list_must_be_there(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").touch()
+    here = {"source": str(tmp_path / "a.pt"), "into": "image."}
+    with pytest.raises(UserError, match="start_from: gone is no file, and no run"):
+        start_from.check(config([here, {"source": "gone", "into": "text."}], tmp_path))
 
 
 def test_a_list_of_sources_may_stand_beside_what_changes_nothing() -> None:

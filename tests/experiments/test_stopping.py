@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -103,6 +104,28 @@ def test_a_second_ctrl_c_after_a_while_means_now(clock: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         clock.now += 2.1
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_again_and_again_means_now_by_the_time_since_the_first(clock: Any) -> None:
+    """Pressed each second or so, each would else be too soon after the one before."""
+    with pytest.raises(KeyboardInterrupt), Stopper.listening(NEVER, ALONE):
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+            clock.now += 1.5
+
+
+def test_no_wish_is_under_way_when_it_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last one, which nobody reads: the processes may leave each other next."""
+    waited: list[str] = []
+
+    def begun(*_: Any, **__: Any) -> Any:
+        return SimpleNamespace(wait=lambda: waited.append("yes"))
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", begun)
+    with Stopper.listening(NEVER, World(0, 2, torch.device("cpu"))) as stopper:
+        stopper.wish()
+        assert not waited
+    assert waited == ["yes"]
 
 
 def test_a_scheduler_may_ask_as_often_as_it_likes(clock: Any) -> None:

@@ -410,6 +410,22 @@ def test_the_lock_goes_with_kill_9_though_a_loading_process_lives_on(tmp_path: P
         os.kill(int((path / "child").read_text()), signal.SIGKILL)
 
 
+def test_the_holder_is_named_and_nothing_of_the_one_before(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("process 4194304 on a machine with quite a long name")
+    with Folder(tmp_path).locked():
+        said = (tmp_path / ".lock").read_text()
+    assert said == f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def test_two_may_ask_at_once_whether_a_run_is_held(tmp_path: Path) -> None:
+    with Folder(tmp_path).locked():
+        assert Folder(tmp_path).is_held()
+    asking = os.open(tmp_path / ".lock", os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    assert not Folder(tmp_path).is_held()
+    os.close(asking)
+
+
 def test_asking_whether_a_run_is_held_makes_no_folder(tmp_path: Path) -> None:
     assert not Folder(tmp_path / "never").is_held()
     assert not (tmp_path / "never").exists()
@@ -443,7 +459,15 @@ def test_who_only_asks_whether_a_run_is_held_keeps_nobody_from_it(
     for _ in range(2):
         shares.append(os.open(tmp_path / ".lock", os.O_RDONLY))
         lock(shares[-1], fcntl.LOCK_SH)
-    monkeypatch.setattr(store.time, "sleep", lambda _: os.close(shares.pop()))
+
+    def pause(_: float) -> None:
+        os.close(shares.pop())
+        if not shares:  # two that wait for each other would both hold one
+            other = os.open(tmp_path / ".lock", os.O_RDONLY)
+            lock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.close(other)
+
+    monkeypatch.setattr(store.time, "sleep", pause)
     with Folder(tmp_path).locked():
         assert not shares
         with pytest.raises(HeldError), Folder(tmp_path).locked():

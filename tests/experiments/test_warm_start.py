@@ -376,3 +376,15 @@ def test_a_width_that_differs_is_left_for_the_check_of_shapes() -> None:
     vit = VisionTransformer(16, 4, embed_dim=8, depth=1, num_heads=2, num_classes=3)
     state = {"pos_embed": torch.zeros(1, 38, 12)}
     assert resized(state, vit)["pos_embed"] is state["pos_embed"]
+
+
+@pytest.mark.parametrize("name", ["old.x", "bias"], ids=["of the source alone", "of the model"])
+def test_a_pattern_may_be_of_the_source_or_of_the_model_alone(tmp_path: Path, name: str) -> None:
+    model = torch.nn.Linear(2, 2, bias=name == "bias")
+    weights = {"weight": torch.ones(2, 2), **({"old.x": torch.ones(1)} if name != "bias" else {})}
+    torch.save(weights, tmp_path / "a.pt")
+    section = {"source": str(tmp_path / "a.pt"), "leave_out": [name]}
+    task: Any = SimpleNamespace(adapt=lambda state, _: state)
+    (facts,) = warm_start.load(tiny.config(tmp_path, start_from=section), task, model)
+    assert facts["loaded"] == 1 and facts["left_out"] == (["bias"] if name == "bias" else [])
+    assert torch.equal(model.weight, torch.ones(2, 2))

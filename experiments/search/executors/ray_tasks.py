@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from experiments.config import UserError
 from experiments.search.evaluation import Job
 from experiments.search.executors.executor import MAX_TRIES, Answer
 from experiments.search.executors.pool import answer, check_answer
+from experiments.sweep.ray_tasks import in_a_line
 
 POLL_SECONDS = 1.0
 ROOT = Path(__file__).resolve().parents[3]
@@ -31,8 +33,8 @@ class RayTasks:
         environment = {"env_vars": {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}}
         try:
             self._ray.init(address=address, runtime_env=environment, log_to_driver=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UserError(f"search.executor.address={address}: Ray says: {error}") from error
+        except Exception as error:  # it has kinds of its own, and those of what it is made of
+            raise UserError(f"search.address={address}: Ray says: {in_a_line(error)}") from error
         self._task = self._ray.remote(num_cpus=1, max_retries=MAX_TRIES - 1)(answer)
         self._open: dict[Any, int] = {}
 
@@ -42,20 +44,38 @@ class RayTasks:
 
     def submit(self, ticket: int, jobs: Sequence[Job]) -> None:
         """See `Executor`."""
-        self._open[self._task.remote(list(jobs))] = ticket
+        with self._in_words():
+            self._open[self._task.remote(list(jobs))] = ticket
 
     def collect(self) -> list[Answer]:
         """See `Executor`."""
-        done, _ = self._ray.wait(list(self._open), timeout=POLL_SECONDS)
         answers: list[Answer] = []
-        for task in done:
-            try:
+        with self._in_words():
+            done, _ = self._ray.wait(list(self._open), timeout=POLL_SECONDS)
+            for task in done:
                 state, content = self._ray.get(task)
-            except self._ray.exceptions.WorkerCrashedError as error:
-                raise UserError(f"{MAX_TRIES} Ray workers died at one batch: {error}") from error
-            check_answer(state, content)
-            answers.append((self._open.pop(task), content))
+                check_answer(state, content)
+                answers.append((self._open.pop(task), content))
         return answers
+
+    @contextlib.contextmanager
+    def _in_words(self) -> Iterator[None]:
+        """What goes wrong in the cluster, not in a program (see `pool.answer`), is one line.
+
+        Raises:
+            UserError: nothing that was told is lost.
+        """
+        kinds = self._ray.exceptions
+        try:
+            yield
+        except kinds.WorkerCrashedError as error:
+            said = f"{MAX_TRIES} Ray workers died at one batch: {in_a_line(error)}"
+            raise UserError(said) from error
+        except (kinds.RayError, ConnectionError) as error:
+            raise UserError(
+                f"search.executor=ray: {type(error).__name__}: {in_a_line(error)}; call the same "
+                "command again to go on"
+            ) from error
 
     def close(self) -> None:
         """See `Executor`."""

@@ -6,6 +6,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import struct
@@ -283,10 +284,18 @@ def test_a_worker_without_a_queue_is_told_so(tmp_path: Path, capsys: Any) -> Non
     assert "start the search first" in capsys.readouterr().err
 
 
+class RayError(Exception):
+    """As `ray.exceptions` has it."""
+
+
+class WorkerCrashedError(RayError):
+    """The same."""
+
+
 class Ray(types.ModuleType):
     """What is used of Ray; a task runs when it is waited for."""
 
-    exceptions = types.SimpleNamespace(WorkerCrashedError=KeyError)
+    exceptions = types.SimpleNamespace(RayError=RayError, WorkerCrashedError=WorkerCrashedError)
 
     def __init__(self) -> None:
         super().__init__("ray")
@@ -326,6 +335,45 @@ def test_tasks_of_ray_find_the_same(
     executor.close()
     assert (state.strategy.digest(), log) == inline
     assert ray.calls == [("init", "auto"), ("remote", 2), "shutdown"]
+
+
+IN_A_WORKER = """ray::answer() (pid=7, ip=10.0.0.2)
+  File "worker.py", line 1, in answer
+ModuleNotFoundError: No module named 'experiments'"""
+
+
+@pytest.mark.parametrize("where", ["init", "remote", "wait", "get"])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RayError(IN_A_WORKER), "ModuleNotFoundError: No module named 'experiments'(; call|$)"),
+        (RayError("The node has died.\nLogs are in\n/tmp/ray"), "The node has died.(; call|$)"),
+        (WorkerCrashedError("it died"), "it died$|it died; call"),
+        (ConnectionError("no such cluster"), "no such cluster"),
+    ],
+)
+def test_what_goes_wrong_in_the_cluster_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, where: str, error: Exception, said: str
+) -> None:
+    ray, begin = Ray(), "search.address=auto: Ray says" if where == "init" else "search.exec|3 Ray"
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise error
+
+    def use() -> None:
+        executor = RayTasks(3, "auto")
+        executor.submit(1, JOBS)
+        executor.collect()
+
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    if where == "remote":
+        task = types.SimpleNamespace(remote=broken)
+        monkeypatch.setattr(ray, "remote", lambda **_: lambda _function: task)
+    else:
+        monkeypatch.setattr(ray, where, broken)
+    with pytest.raises(UserError, match=said) as told:
+        use()
+    assert "\n" not in str(told.value) and re.match(begin, str(told.value))
 
 
 def test_without_ray_or_slurm_one_line_says_so(
