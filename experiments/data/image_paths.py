@@ -232,7 +232,8 @@ def place_in_both(one: set[str], other: set[str]) -> str:
     for places, others in ((one, other), (other, one)):
         for place in sorted(places):
             path = Path(place)
-            above = [] if path.is_file() else [p for p in path.parents if str(p) in others]
-            if place in others or any(not is_hidden(str(path.relative_to(p))) for p in above):
+            above = [parent for parent in path.parents if str(parent) in others]
+            shown = any(not is_hidden(str(path.relative_to(parent))) for parent in above)
+            if place in others or shown and path.is_dir():  # in a folder of images no tar is read
                 return place
     return ""
