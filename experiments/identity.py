@@ -18,7 +18,7 @@ OPERATIONAL_DATA_KEYS += ("tokenizer_file", "annotations")
 OPERATIONAL_DATA_KEYS += ("more_labels",)  # known by its SHA-256
 """Keys of `data` that say where files lie and how they are read, not which examples they are."""
 
-DATA_DEFAULTS = {"experiments.data.image_files.ImageFiles": {"decoder": "pil"}}
+DATA_DEFAULTS = {"experiments.data.image_files.ImageFiles": {"decoder": "pil", "test_split": None}}
 """Keys of `data` that came later: no part of which run it is where they have these values."""
 
 OPERATIONAL_EVAL_KEYS = ("batch_size", "weights")
@@ -46,8 +46,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
     for key in OPERATIONAL_DATA_KEYS:
         kept["data"].pop(key, None)
     for key, value in DATA_DEFAULTS.get(_target(kept["data"]), {}).items():
-        if kept["data"].get(key) == value:
-            del kept["data"][key]
+        if kept["data"].get(key, value) == value:
+            kept["data"].pop(key, None)
     for key in OPERATIONAL_EVAL_KEYS:
         kept["eval"].pop(key)
     for key in OPERATIONAL_TASK_KEYS if isinstance(kept["task"], dict) else ():

@@ -74,14 +74,17 @@ class ArchiveIndex:
 
 
 def cache_file(tars: list[Path], kind: str, cache_dir: str | None) -> Path:
-    """Where an index is kept: another file after a change of name, size or time of any tar.
+    """Where an index is kept: another file after a change of place, size or time of any tar.
 
-    Asked before the tars are read: what replaces one meanwhile is then read by the next run.
+    The name alone is no place: tars of two splits, copied by what keeps whole seconds only, may
+    have name, size and time in common. Asked before the tars are read: what replaces one meanwhile
+    is then read by the next run.
     """
-    facts = [(tar.name, tar.stat().st_size, tar.stat().st_mtime_ns) for tar in tars]
+    facts = [(str(tar.resolve()), tar.stat().st_size, tar.stat().st_mtime_ns) for tar in tars]
     digest = hashlib.sha256(json.dumps([_FORMAT, kind, facts]).encode()).hexdigest()[:20]
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(cache_dir or os.path.join(home, "lion_experiments"), f"tar_index_{digest}.npz")
+    folder = os.path.expanduser(cache_dir or os.path.join(home, "lion_experiments"))
+    return Path(folder, f"tar_index_{digest}.npz")
 
 
 @contextmanager

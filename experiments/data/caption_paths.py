@@ -44,8 +44,9 @@ def check(section: Mapping[str, Any], proxy: str) -> None:
         ConfigError: a value that cannot be.
     """
     check_values(section, RULES)
-    for key, file in (("root", "train/captions.jsonl"), ("encoder", "config.json")):
-        _check_there(section, key, file, proxy)
+    for split in ("train", "val"):
+        _check_there(section, "root", f"{split}/captions.jsonl", proxy)
+    _check_there(section, "encoder", "config.json", proxy)
 
 
 def check_shards(section: Mapping[str, Any], proxy: str) -> None:

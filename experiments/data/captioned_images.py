@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -131,6 +132,7 @@ class CaptionedImages:
 
     @cached_property
     def _all_embeddings(self) -> dict[str, Embeddings]:
+        self._check_apart()
         return {split: self._embedded(split) for split in ("train", "val")}
 
     def _embedded(self, split: str) -> Embeddings:
@@ -162,6 +164,18 @@ class CaptionedImages:
             lengths = torch.from_numpy(self._embeddings(split).lengths)
             parts[split] = torch.frombuffer(bytearray(listed), dtype=torch.uint8), lengths
         return of_tensors(parts)
+
+    def _check_apart(self) -> None:
+        """Refuses to measure on what is trained on."""
+        trained, held_out = (
+            {os.path.normpath(path) for path, _ in self._listed(split)}
+            for split in ("train", "val")
+        )
+        if both := sorted(trained & held_out):
+            raise ConfigError(
+                f"data.root={self.root}: {len(both)} of {len(held_out)} images of val are listed "
+                f"in train, too, the first is {both[0]}: leave them out of one captions.jsonl"
+            )
 
     def _listed(self, split: str) -> list[tuple[str, str]]:
         listed = _read(str(self.root), split)

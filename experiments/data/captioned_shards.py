@@ -119,6 +119,9 @@ class CaptionedShards(CaptionedImages):
         told = f"{self._digest('train')} {self._digest('val')} {self.num_tokens}"
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
+    def _check_apart(self) -> None:
+        """By their shards: see `caption_paths.check_shards`."""
+
     def _texts(self, split: str) -> Texts:
         return self._opened(split)[1]
 

@@ -12,6 +12,10 @@ NEEDS = {"randaug_magnitude": "randaug_layers"}
 """Settings that do nothing while another one is 0."""
 
 
+REPLACED = {"crop_scale_min": ("train_crop", "centre")}
+"""Settings that do nothing while another one has a value."""
+
+
 def refuse_ignored(
     settings: Any, honours: Collection[str] | None, source_name: str, own: Collection[str] = ()
 ) -> None:
@@ -41,11 +45,29 @@ def refuse_ignored(
             f"{', '.join(sorted(honours))}: set {_overrides(ignored, defaults)}"
         )
     for key in given:
+        if key in REPLACED and values[(other := REPLACED[key])[0]] == other[1]:
+            raise ConfigError(
+                f"task.{key}={values[key]} does nothing with task.{other[0]}={other[1]}: set "
+                f"task.{key}={defaults[key]}"
+            )
         if key in NEEDS and not values[NEEDS[key]]:
             raise ConfigError(
                 f"task.{key}={values[key]} does nothing while task.{NEEDS[key]}=0: set both or "
                 "neither"
             )
+
+
+def refuse_last_groups(source: Any) -> None:
+    """Refuses splits that are to be measured at the end, for tasks that do not.
+
+    Raises:
+        ConfigError: where the source has any.
+    """
+    if getattr(source, "last_groups", ()):
+        raise ConfigError(
+            f"data.test_split does nothing with this task, which measures no test split of "
+            f"{source.name}: set data.test_split=null"
+        )
 
 
 def _overrides(keys: Collection[str], values: dict[str, Any]) -> str:

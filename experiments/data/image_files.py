@@ -49,11 +49,13 @@ class ImageFiles:
             set on disk), hfds/ORG/NAME (in the Hugging Face cache), torch/NAME (torchvision).
         train_split: Folder, split or pattern of shards to train on.
         val_split: Folder, split or pattern of shards to validate on.
+        test_split: The same to report, as the split `test`: measured once, at the end, beside the
+            one that is tuned on. None: none.
         input_size: Side of the images that the model sees, in pixels.
         num_workers: Loading processes per training process; 0: load in the process itself; None: by
             the cores, see `num_loading`.
-        num_holdout: Training images set aside as the split `minival`; then it is the only split
-            evaluated, so that tuning never looks at the validation images.
+        num_holdout: Training images set aside as the split `minival`, evaluated in place of the
+            validation images, so that tuning never looks at these.
         real_labels: Whether to evaluate the validation images with the ReaL labels too.
         eval_roots: Folders of v2, a, r, sketch, objectnet; None leaves one out.
         cache_dir: Where indexes of tar files are kept; None: the user's cache folder.
@@ -82,6 +84,7 @@ class ImageFiles:
         reader: str = "",
         train_split: str = "train",
         val_split: str = "validation",
+        test_split: str | None = None,
         input_size: int = 224,
         num_workers: int | None = None,
         num_holdout: int = 0,
@@ -98,9 +101,8 @@ class ImageFiles:
         self.num_classes = num_classes
         self.num_train = num_train - num_holdout
         self.input_size = input_size
-        self._splits = ImageSplits(
-            name, num_classes, expanded(root), reader, train_split, val_split, cache_dir
-        )
+        where = expanded(root), reader, train_split, val_split, expanded(cache_dir), test_split
+        self._splits = ImageSplits(name, num_classes, *where)
         self._num_workers, self._decoder = num_workers, decoder
         more_labels_file.check_file(more_labels, more_labels_sha256)
         self._more_labels = expanded(more_labels)
@@ -111,6 +113,7 @@ class ImageFiles:
         same_images = [f"{name}_val", f"{name}_real"] if real_labels else [f"{name}_val"]
         groups = [same_images, *([f"{name}_{key}"] for key in self._variants)]
         self.eval_groups = [["minival"]] if num_holdout else groups
+        self.last_groups = [] if test_split is None else [["test"]]
 
     def _check(self, real_labels: bool, eval_roots: Mapping[str, str | None]) -> None:
         reader_kind(self._splits.reader)
@@ -205,6 +208,8 @@ class ImageFiles:
             splits |= {split: (e.images, e.rows) for split, e in opened.items() if e is not None}
         else:
             splits["minival"] = train, held_out
+        if self.last_groups:
+            splits["test"] = self._splits.test, np.arange(len(self._splits.test.labels))
         return of_images(splits)
 
     @cached_property
@@ -218,11 +223,13 @@ class ImageFiles:
                 f"{len(images.labels)} training images: complete the copy, or set "
                 f"data.num_train={len(images.labels)}"
             )
+        self._splits.check_apart(validates=not self._num_holdout)
         if not self._num_holdout:
-            self._splits.check_apart()
             return images, np.arange(total), np.arange(0)
         order = np.random.RandomState(_HOLDOUT_SEED).permutation(total)
-        return images, np.sort(order[self._num_holdout :]), np.sort(order[: self._num_holdout])
+        left, held_out = np.sort(order[self._num_holdout :]), np.sort(order[: self._num_holdout])
+        self._splits.note_held_out(left)
+        return images, left, held_out
 
     @cached_property
     def _train_labels(self) -> np.ndarray:
@@ -255,6 +262,8 @@ class ImageFiles:
         if split == "minival":
             images, _, held_out = self._train
             return EvalImages(images, held_out, self._train_labels[held_out])
+        if split == "test":
+            return self._whole(self._splits.test, str(self._splits.test_split))
         key = split.removeprefix(f"{self.name}_")
         images, where = self._splits.validation, self._splits.where(self._splits.val_split)
         if key in self._variants:
@@ -265,6 +274,10 @@ class ImageFiles:
         if key == "real":
             require_imagenet(images, "data.real_labels=true", where)
             return imagenet_variants.real_labels(images, self.num_classes)
+        return self._whole(images, self._splits.val_split)
+
+    def _whole(self, images: LabelledImages, split: str) -> EvalImages:
+        self._splits.note_twins(images, split)
         return EvalImages(images, np.arange(len(images.labels)), images.labels)
 
     def _say(self, rank: int) -> None:

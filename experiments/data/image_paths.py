@@ -16,6 +16,7 @@ from experiments.data.image_names import (
     compressed,
     compressed_tars,
     is_hidden,
+    suffix_of,
     synonyms,
 )
 from experiments.data.locate import DataMissing, Rule, check_values, exists, expanded
@@ -29,6 +30,7 @@ RULES = {
     "reader": Rule(str, may_be_empty=True),
     "train_split": Rule(str),
     "val_split": Rule(str),
+    "test_split": Rule(str, optional=True),
     "input_size": Rule(int, 1),
     "num_workers": Rule(int, 0, optional=True),
     "num_holdout": Rule(int, 0),
@@ -93,6 +95,8 @@ def check(section: Mapping[str, Any], proxy: str) -> None:
     splits = [section.get("train_split", "train")]
     if not section.get("num_holdout"):  # else training images are validated on
         splits.append(section.get("val_split", "validation"))
+    if (test_split := section.get("test_split")) is not None:
+        splits.append(test_split)
     check_root(section.get("root"), section.get("reader", ""), splits, name, proxy)
     for key, path in (section.get("eval_roots") or {}).items():
         check_variant(key, path)
@@ -195,14 +199,41 @@ def _unsplit(root: str) -> str:
 
 
 def places_of(reader: str, root: str | None, split: str) -> set[str]:
-    """What a split is read from: paths of its folder, tar or shards; else its usual name.
+    """What a split is read from: paths of its folder, tars or shards; else its usual name.
 
     Raises:
         DataMissing: nothing there for this split.
     """
     kind = reader_kind(reader)
     if kind == "folder":
-        return {str(find_split(str(root), split).resolve())}
+        place = find_split(str(root), split)
+        return {str(path.resolve()) for path in (class_tars_in(place) or [place])}
     if kind == "wds":
         return {str(path.resolve()) for path in find_shards(str(root), split)}
+    if kind == "torch":  # has two: what is not trained on goes by several names
+        return {"train" if split in synonyms("train") else "validation"}
     return {min(synonyms(split))}
+
+
+def class_tars_in(place: Path) -> list[Path]:
+    """The tars that a split's place is, or holds; none where it is read as class folders."""
+    if place.is_file():
+        return [place]
+    entries = (path for path in place.glob("*") if not is_hidden(path.name))
+    return sorted(path for path in entries if suffix_of(path.name) == "tar")
+
+
+def place_in_both(one: set[str], other: set[str]) -> str:
+    """The first place of `places_of` that two splits share, or that lies inside one of the other.
+
+    Returns:
+        Empty where there is none.
+    """
+    for places, others in ((one, other), (other, one)):
+        for place in sorted(places):
+            path = Path(place)
+            above = [parent for parent in path.parents if str(parent) in others]
+            shown = any(not is_hidden(str(path.relative_to(parent))) for parent in above)
+            if place in others or shown and path.is_dir():  # in a folder of images no tar is read
+                return place
+    return ""

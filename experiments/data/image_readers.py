@@ -19,7 +19,7 @@ from experiments.data.hugging_face import HuggingFaceImages
 from experiments.data.image_archives import open_class_tars, open_shards
 from experiments.data.image_folders import FolderImages
 from experiments.data.image_names import compressed_tars, is_hidden, is_image, synonyms
-from experiments.data.image_paths import find_split, hfds_path, reader_kind
+from experiments.data.image_paths import class_tars_in, find_split, hfds_path, reader_kind
 from experiments.data.locate import DataMissing
 from experiments.data.shard_paths import find_shards
 
@@ -73,12 +73,11 @@ def open_split(
     if kind == "wds":
         return open_shards(find_shards(root, split), cache_dir)
     place = find_split(root, split)
-    if place.is_file():
-        return open_class_tars([place], cache_dir)
-    tars = sorted(path for path in place.glob("*.tar") if not path.name.startswith("."))
+    tars = class_tars_in(place)
     if not tars:
         return FolderImages(place)
-    _refuse_beside(place)
+    if place.is_dir():
+        _refuse_beside(place)
     return open_class_tars(tars, cache_dir)
 
 

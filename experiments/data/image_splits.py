@@ -1,4 +1,4 @@
-"""The training and the validation split of a data set in files, their classes numbered alike."""
+"""The splits of a data set in files, their classes numbered alike."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ from experiments.config import ConfigError
 from experiments.data.hugging_face import row_in_both
 from experiments.data.image_classes import number_like_training, number_training_classes, synsets
 from experiments.data.image_names import left_out_in_words
-from experiments.data.image_paths import check_root, hfds_path, places_of, reader_kind
+from experiments.data.image_paths import (
+    check_root,
+    hfds_path,
+    place_in_both,
+    places_of,
+    reader_kind,
+)
 from experiments.data.image_readers import LabelledImages, open_split
+from experiments.data.image_twins import twins
 from experiments.data.locate import DataMissing
 
 
@@ -34,6 +41,7 @@ class ImageSplits:
     train_split: str
     val_split: str
     cache_dir: str | None
+    test_split: str | None = None
     notices: list[str] = field(default_factory=list)  # what the user should know, not said yet
 
     @cached_property
@@ -42,44 +50,96 @@ class ImageSplits:
         images, where = self._read(self.train_split), self.where(self.train_split)
         number_training_classes(images, self.num_classes, where)
         self._note_lacking(images, where)
-        if "validation" in self.__dict__:  # read first, as ImageNet's
-            self._number_like_training(self.validation, images.class_names)
+        for split, held_out in (("validation", self.val_split), ("test", self.test_split)):
+            if split in self.__dict__:  # read first, as ImageNet's
+                self._number_like_training(self.__dict__[split], images.class_names, str(held_out))
         return images
 
     @cached_property
     def validation(self) -> LabelledImages:
+        return self._held_out(self.val_split)
+
+    @cached_property
+    def test(self) -> LabelledImages:
+        return self._held_out(str(self.test_split))
+
+    def _held_out(self, split: str) -> LabelledImages:
         """ImageNet's classes have one order, so there the training split may stay unread."""
-        images = self._read(self.val_split)
+        images = self._read(split)
         is_imagenet = set(images.class_names or ()) == set(synsets())
-        may_wait = is_imagenet and "training" not in self.__dict__
+        may_wait = is_imagenet and self.num_classes == len(synsets())
+        may_wait = may_wait and "training" not in self.__dict__
         names = synsets() if may_wait else self.training.class_names
-        self._number_like_training(images, names)
-        self._note_lacking(images, self.where(self.val_split))
+        self._number_like_training(images, names, split)
+        self._note_lacking(images, self.where(split))
         return images
 
-    def check_apart(self) -> None:
-        """Refuses to validate on what is trained on.
+    def check_apart(self, validates: bool = True) -> None:
+        """Refuses to measure on what is trained on, or to report what is tuned on.
+
+        Args:
+            validates: Whether the validation split is measured at all.
 
         Raises:
-            ConfigError: names what is in both splits.
+            ConfigError: names what is in two splits.
         """
-        train = places_of(self.reader, self.root, self.train_split)
-        held_out: set[str] = set()
+        aside = ", or set training images aside by data.num_holdout"
+        if validates:
+            self._check_apart("val_split", self.val_split, self.train_split, "trained", aside)
+        if self.test_split is not None:
+            self._check_apart("test_split", self.test_split, self.train_split, "trained")
+            if validates:
+                self._check_apart("test_split", self.test_split, self.val_split, "validated")
+
+    def _check_apart(self, key: str, split: str, other: str, done: str, aside: str = "") -> None:
+        places: list[set[str]] = []
         with suppress(DataMissing):  # said where it is asked for
-            held_out = places_of(self.reader, self.root, self.val_split)
-        both = sorted(train & held_out)
-        slices = self.train_split, self.val_split
+            places = [places_of(self.reader, self.root, one) for one in (split, other)]
+        both, slices = place_in_both(*places) if places else "", (other, split)
         if reader_kind(self.reader) == "hfds" and not both and set("[+") & set("".join(slices)):
             source = hfds_path(self.reader, self.root) or ""
-            both = list(filter(None, [row_in_both(source, slices, self.cache_dir)]))
+            both = row_in_both(source, slices, self.cache_dir)
         if both:
             raise ConfigError(
-                f"data.val_split={self.val_split}: {both[0]} is trained on, too: name another "
-                "split, or set training images aside by data.num_holdout"
+                f"data.{key}={split}: {both} is {done} on, too: name another split{aside}"
             )
 
-    def _number_like_training(self, images: LabelledImages, names: list[str] | None) -> None:
-        number_like_training(images, names, self.num_classes, self.where(self.val_split))
+    def note_twins(self, images: LabelledImages, split: str) -> None:
+        """Notices images of a split that are in another one, where that is open.
+
+        Not where both are named alike: a set that is only evaluated has nothing to train on.
+        """
+        for name, other_split in (("training", self.train_split), ("validation", self.val_split)):
+            other = self.__dict__.get(name)
+            if other is None or other is images or other_split == split:
+                continue
+            same, looked_at = twins(other, images)
+            if same:
+                self.notices.append(
+                    f"{self.where(split)}: {len(same)} of {looked_at} images that have class and "
+                    f"file name of one in {other_split} are that image, the first is {same[0]}: "
+                    "what is measured there is not of unseen images alone"
+                )
+
+    def _number_like_training(
+        self, images: LabelledImages, names: list[str] | None, split: str
+    ) -> None:
+        number_like_training(images, names, self.num_classes, self.where(split))
+
+    def note_held_out(self, rows: np.ndarray) -> None:
+        """Notices classes of which all images are set aside.
+
+        Args:
+            rows: Of the training split that are left to train on.
+        """
+        images = self.training
+        gone = np.setdiff1d(images.labels, images.labels[rows])
+        if len(gone):
+            name = images.class_names[gone[0]] if images.class_names else str(gone[0])
+            self.notices.append(
+                f"data.num_holdout sets aside every image of {len(gone)} of {self.num_classes} "
+                f"classes, the first is '{name}': nothing of them is trained on"
+            )
 
     def _note_lacking(self, images: LabelledImages, where: str) -> None:
         lacking = np.setdiff1d(np.arange(self.num_classes), images.labels)

@@ -29,10 +29,12 @@ def train_transform(input_size: int, settings: ImageTaskConfig) -> Transform:
     Raises:
         ConfigError: for another crop.
     """
-    from timm.data.transforms import MaybePILToTensor, RandomResizedCropAndInterpolation
+    from timm.data.transforms import MaybePILToTensor
     from torchvision import transforms
 
-    crop = RandomResizedCropAndInterpolation(
+    from experiments.data.random_crop import RandomCrop
+
+    crop = RandomCrop(
         input_size, scale=(settings.crop_scale_min, 1.0), interpolation=settings.interpolation
     )
     if settings.train_crop == "centre":

@@ -55,7 +55,8 @@ def check_pairs(section: Mapping[str, Any], proxy: str) -> None:
             check_splits(splits)
             found = [{str(split)} for split in splits]
         else:
-            found = [set(map(str, find_shards(str(root), split))) for split in filter(None, splits)]
+            wanted = [find_shards(str(root), split) for split in filter(None, splits)]
+            found = [{str(path.resolve()) for path in shards} for shards in wanted]
         if both := sorted(set.intersection(*found) if found[1:] else ()):
             raise ConfigError(
                 f"data.val_split={splits[1]}: {both[0]} is trained on, too: name another split "

@@ -21,7 +21,7 @@ from experiments.config import ConfigError
 from experiments.data.archive_index import Entry, Scanned
 from experiments.data.caption_tokens import whole_characters
 from experiments.data.image_archives import ArchiveImages, open_entries
-from experiments.data.image_names import IMAGE_SUFFIXES
+from experiments.data.image_names import IMAGE_SUFFIXES, suffix_of
 from experiments.data.shard_samples import key_and_suffix
 from experiments.data.tar_members import members
 
@@ -96,9 +96,13 @@ def open_pairs(
     return images, ShardCaptions(captions)
 
 
+_DOTTED = "a name of one dot, as KEY.jpg and KEY.txt"
+
+
 class _Sample(NamedTuple):
     images: list[tuple[int, int]]  # offset and size
     texts: dict[str, tuple[int, int]]  # of txt and json
+    dotted: list[str]  # names of images and texts that have more dots, which are not read
 
 
 def _images_of_pairs(path: Path) -> Scanned:
@@ -117,20 +121,31 @@ def _found(path: Path, images: bool) -> Scanned:
         for member in members(tar, str(path)):
             key, suffix = key_and_suffix(member.name)
             place = member.offset_data, member.size
+            if suffix_of(member.name) not in (*IMAGE_SUFFIXES, "txt") and suffix != "json":
+                continue
+            sample = samples.setdefault(key, _Sample([], {}, []))
             if suffix in IMAGE_SUFFIXES:
-                samples.setdefault(key, _Sample([], {})).images.append(place)
+                sample.images.append(place)
             elif suffix in ("txt", "json"):
-                samples.setdefault(key, _Sample([], {})).texts[suffix] = place
+                sample.texts[suffix] = place
+            else:
+                sample.dotted.append(member.name)
         for key, sample in samples.items():
             if len(sample.images) > 1:
                 raise ConfigError(f"{path}: {key} has {len(sample.images)} images: write it anew")
             kind = next((k for k in ("txt", "json") if _says(tar, k, sample.texts.get(k))), None)
             if not sample.images or kind is None:
-                left_out["caption" if sample.images else "image"] += 1
+                left_out[_lacking(sample)] += 1
                 continue
             place = sample.images[0] if images else sample.texts[kind]
             entries.append(Entry(key, _TEXT if kind == "txt" else _JSON, *place))
     return entries, left_out
+
+
+def _lacking(sample: _Sample) -> str:
+    if sample.dotted:
+        return _DOTTED
+    return "caption" if sample.images else "image"
 
 
 def _says(tar: tarfile.TarFile, kind: str, place: tuple[int, int] | None) -> bool:

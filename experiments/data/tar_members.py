@@ -6,6 +6,7 @@ the first all look to tarfile like a good end: the images behind are lost withou
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Iterator
 
@@ -32,9 +33,10 @@ def members(tar: tarfile.TarFile, where: str) -> Iterator[tarfile.TarInfo]:
         tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
         if member.isdir() or is_hidden(member.name):
             continue
-        if member.name in seen:
-            raise ConfigError(f"{where} holds {member.name} twice: write that tar anew")
-        seen.add(member.name)
+        path = os.path.normpath(member.name).lstrip("/")  # ./x.jpg and x.jpg are one file
+        if path in seen:
+            raise ConfigError(f"{where} holds {path} twice: write that tar anew")
+        seen.add(path)
         is_plain = member.isreg() and not member.issparse()
         if is_image(member.name) and not is_plain:
             raise ConfigError(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from experiments.build import build
 from experiments.config import ConfigError
 from experiments.data.captioned_sets import CaptionedSet, PairSource
-from experiments.data.honours import refuse_ignored
+from experiments.data.honours import refuse_ignored, refuse_last_groups
 from experiments.data.locate import check_section
 from experiments.data.normalising import normalised
 from experiments.data.order import BatchPlan
@@ -89,6 +89,7 @@ class Contrastive(Task):
         for asked in self.judge.zero_shot.values():
             if _is_there(asked.data):
                 source = self._built(asked.data)
+                refuse_last_groups(source)
                 _check_files(source)
                 number = source.num_classes
                 unread = None if asked.classes else [f"class {k}" for k in range(number)]

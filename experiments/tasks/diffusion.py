@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from experiments.build import build
 from experiments.config import ConfigError
-from experiments.data.honours import refuse_ignored
+from experiments.data.honours import refuse_ignored, refuse_last_groups
 from experiments.data.order import BatchPlan
 from experiments.diffusion import sampler
 from experiments.diffusion.draws import Draws, training_draws
@@ -61,6 +61,7 @@ class Diffusion(Task):
         own = ("train_crop", "eval_crop_fraction")  # what lies in memory is cut already
         honours = getattr(self.source, "honours", None)
         refuse_ignored(self._image_settings, honours, self.source.name, own)
+        refuse_last_groups(self.source)
         self.objective = Objective(
             NoiseSchedule(self.settings.noise_schedule, self.settings.num_time_steps),
             self.settings.learned_variance,

@@ -6,6 +6,7 @@ Source: arXiv:2302.06675, section 4.1; RandAugment, Mixup and label smoothing ar
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -25,7 +26,10 @@ from experiments.tasks.task import Batch, Context, Evaluation, Loss, Measurement
 
 
 class ImageSource(Protocol):
-    """What image data must give. `InMemoryImages` and `ImageFiles` do."""
+    """What image data must give. `InMemoryImages` and `ImageFiles` do.
+
+    A source may have `last_groups`, too: splits like `eval_groups`, measured at the end alone.
+    """
 
     name: str
     num_classes: int
@@ -85,7 +89,9 @@ class ImageClassification(Task):
         self._check_loss()
         if self._mixup is not None:
             self.why_not_stacked = "the loss draws random numbers (Mixup, CutMix)"
-        splits = [split for group in self.source.eval_groups for split in group]
+        self._last_groups: list[list[str]] = getattr(self.source, "last_groups", [])
+        groups = [*self.source.eval_groups, *self._last_groups]
+        splits = [split for group in groups for split in group]
         tune, report = usual_splits(splits)
         self.headline = Headline("top1", "higher", "%", tune=tune, report=report)
 
@@ -141,10 +147,20 @@ class ImageClassification(Task):
         return Loss(functional.cross_entropy(scores, labels, label_smoothing=smoothing))
 
     def evaluations(self) -> Sequence[Evaluation]:
-        return [Evaluation("classification", self._measure)]
+        found = [Evaluation("classification", self._measure)]
+        if self._last_groups:
+            found.append(
+                Evaluation("test", partial(self._measure_groups, self._last_groups), "last")
+            )
+        return found
 
     def _measure(self, model: nn.Module, context: Context) -> Iterator[Measurement]:
-        for group in self.source.eval_groups:
+        yield from self._measure_groups(self.source.eval_groups, model, context)
+
+    def _measure_groups(
+        self, groups: Sequence[Sequence[str]], model: nn.Module, context: Context
+    ) -> Iterator[Measurement]:
+        for group in groups:
             batches = self.source.eval_batches(
                 group, context.batch_size, context.world.rank, context.world.size, self.settings
             )

@@ -23,7 +23,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Class folders of small noisy JPEG files."""
     root = tmp_path_factory.mktemp("images")
     random_state = np.random.RandomState(0)
-    for split, number in (("train", NUM_TRAIN), ("val", 7)):
+    for split, number in (("train", NUM_TRAIN), ("val", 7), ("test", 5)):
         for index in range(number):
             folder = root / split / f"class_{index % CLASSES}"
             folder.mkdir(parents=True, exist_ok=True)
@@ -41,6 +41,7 @@ def configure(tree: Path, results_dir: Path, num_workers: int) -> RunConfig:
             "num_classes": CLASSES,
             "num_train": NUM_TRAIN,
             "root": str(tree),
+            "test_split": "test",
             "input_size": 16,
             "num_workers": num_workers,
         },
@@ -74,3 +75,5 @@ def test_killed_with_files_workers_and_augmentation_is_bit_equal(
     for name, tensor in a["model"].items():
         assert torch.equal(tensor, b["model"][name])
     assert forked.rows(whole) == forked.rows(killed)
+    told = [row["step"] for row in forked.rows(killed) if row["split"] == "test"]
+    assert told and set(told) == {9}

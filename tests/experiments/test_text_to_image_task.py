@@ -195,6 +195,11 @@ def test_what_is_missing_is_one_line(lab: Path, tmp_path: Path) -> None:
             check_section({**made.data, key: str(tmp_path)})
         with pytest.raises(DataMissing, match=f"data.{key} is not set.*experiment="):
             check_section({**made.data, key: None})
+    half = tmp_path / "half"
+    (half / "train").mkdir(parents=True)
+    (half / "train/captions.jsonl").touch()
+    with pytest.raises(DataMissing, match=f"data.root={half}: there is no val/captions.jsonl"):
+        check_section({**made.data, "root": str(half)})
     made.data["num_train"] = 25
     with pytest.raises(ConfigError, match="lists 24 training images: set data.num_train=24"):
         runner.run(made)
@@ -210,6 +215,16 @@ def test_what_is_missing_is_one_line(lab: Path, tmp_path: Path) -> None:
     small = config(lab, tmp_path, "imagen_sr256", "task.low_resolution=5")
     with pytest.raises(ConfigError, match="low_resolution=5: must divide the 16 pixels"):
         runner.run(small)
+
+
+def test_an_image_to_train_on_is_not_validated_on(tmp_path: Path) -> None:
+    for split, names in (("train", ("../all/0.png", "1.png")), ("val", ("../all/0.png", "1.png"))):
+        lines = [json.dumps({"file": name, "caption": "a square"}) for name in names]
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "captions.jsonl").write_text("\n".join(lines))
+    source = captioned_images.CaptionedImages("toy", 2, str(tmp_path))
+    with pytest.raises(ConfigError, match=r"1 of 2 images of val .* in train, too, .*/all/0\.png"):
+        source._embeddings("train")
 
 
 def test_pieces_that_are_there_are_not_embedded_again(

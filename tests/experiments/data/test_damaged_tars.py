@@ -89,6 +89,10 @@ TARS = {
     "a compressed tar inside": (members_of("val", [("ant.tar", gzip.compress(b"x"))]), "tar"),
     "text as tar inside": (members_of("val", [("ant.tar", b"text" * 999)]), "tar"),
     "a member twice": (members_of("val", [*CLASSES, CLASSES[0]]), "twice"),
+    "a member twice, once with ./": (
+        members_of("val", [*CLASSES, (f"./{CLASSES[0][0]}", image(20))]),
+        "twice",
+    ),
     "two tars in one file": (behind_another, "behind its end"),
     "a symbolic link": (with_a_link(tarfile.SYMTYPE), "--dereference"),
     "a link of a text": (with_a_link(tarfile.SYMTYPE, "ant/link.txt"), ""),

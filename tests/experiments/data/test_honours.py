@@ -103,6 +103,16 @@ def test_a_magnitude_without_layers_does_nothing():
         refuse_ignored(ImageTaskConfig(randaug_magnitude=9.0), ImageFiles.honours, "toy", OWN)
 
 
+def test_the_smallest_area_of_a_crop_that_draws_none_does_nothing():
+    honours = ImageFiles.honours
+    refuse_ignored(ImageTaskConfig(train_crop="centre"), honours, "toy", OWN)
+    refuse_ignored(ImageTaskConfig(train_crop="inception", crop_scale_min=0.5), honours, "toy", OWN)
+    with pytest.raises(ConfigError, match="train_crop=centre: set task.crop_scale_min=0.08$"):
+        refuse_ignored(
+            ImageTaskConfig(train_crop="centre", crop_scale_min=0.5), honours, "toy", OWN
+        )
+
+
 def test_settings_of_the_task_and_equal_ones_pass():
     own = ImageTaskConfig(label_smoothing=0.1, mixup_alpha=0.2, cutmix_alpha=0.3)
     refuse_ignored(own, InMemoryImages.honours, "toy", OWN)

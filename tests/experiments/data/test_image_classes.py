@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unicodedata import normalize
 
 import numpy as np
@@ -15,9 +16,11 @@ import torch
 from data_trees import image as encoded
 
 from experiments.config import ConfigError
+from experiments.data import image_splits
 from experiments.data.image_classes import number_training_classes, require_imagenet
 from experiments.data.image_files import ImageFiles
 from experiments.data.image_folders import FolderImages
+from experiments.data.image_splits import ImageSplits
 from experiments.data.imagenet_variants import lemmas, synsets
 from experiments.data.order import BatchPlan
 from experiments.settings.image import ImageTaskConfig
@@ -120,6 +123,93 @@ def test_what_is_trained_on_is_not_validated_on(tmp_path, class_folders, tar_fil
         trained(source(tmp_path, 2, 4, **changes))
     aside = {**changes, "num_holdout": 1} if "reader" not in changes else {}
     assert trained(source(tmp_path, 2, 4, **(aside or {**changes, "val_split": "x-2.tar"})))
+
+
+def test_a_split_inside_of_another_is_refused(tmp_path, class_folders, tar_file):
+    class_folders(tmp_path / "train" / "x", {"a": [20, 40], "b": [120, 140]})
+    class_folders(tmp_path / "train" / "y", {"c": [200]})
+    for splits in (("train", "train/x"), ("train/x", "train")):
+        data = source(tmp_path, 3, 5, train_split=splits[0], val_split=splits[1])
+        data.num_train, data.num_classes = (5, 3) if splits[0] == "train" else (4, 2)
+        data._splits.num_classes = data.num_classes
+        with pytest.raises(ConfigError, match="train(/x)? is trained on, too: name another split"):
+            trained(data)
+    for split in ("train", "val"):
+        members = {f"{name}/{split}.JPEG": encoded(20) for name in ("a", "b")}
+        tar_file(tmp_path / "tars" / f"{split}.tar", members)
+    with pytest.raises(ConfigError, match="val.tar is trained on, too: name another split"):
+        trained(source(tmp_path / "tars", 2, 4, train_split="."))
+
+
+def test_a_folder_beside_the_tars_of_a_split_is_not_inside_of_it(tmp_path, class_folders, tar_file):
+    for name, value in (("a", 20), ("b", 120)):
+        tar_file(tmp_path / f"{name}.tar", {"0.png": encoded(value)})
+        class_folders(tmp_path / "val", {name: [value]})
+    data = source(tmp_path, 2, 2, train_split=".")
+    assert trained(data) == evaluated(data) == {0: {20}, 1: {120}}
+
+
+@pytest.mark.parametrize("how", ["copies", "links"])
+def test_images_that_are_in_both_splits_are_said(tmp_path, class_folders, how):
+    class_folders(tmp_path / "train", {"a": [20, 40], "b": [120, 140]}, "{value}.JPEG")
+    class_folders(tmp_path / "val", {"a": [60], "b": [180]}, "{value}.JPEG")
+    for name in ("a/20.JPEG", "b/180.JPEG"):  # of the second only the name
+        (tmp_path / "train" / name).touch()
+    twin = tmp_path / "val" / "a" / "20.JPEG"
+    if how == "links":
+        twin.symlink_to(tmp_path / "train" / "a" / "20.JPEG")
+    else:
+        twin.write_bytes((tmp_path / "train" / "a" / "20.JPEG").read_bytes())
+    data = source(tmp_path, 2, 5)
+    said = r"1 of 2 images that have class and file name of one in train .* is .*/20.JPEG: what"
+    with pytest.warns(UserWarning, match=said):
+        assert data.fingerprint and len(list(data.eval_batches(["toy_val"], 4, 0, 1, STILL))) == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_set_that_is_only_evaluated_is_not_held_against_itself(tmp_path, shards):
+    shards(tmp_path, {"validation": [[("a", 0, 20), ("b", 1, 120)]]})
+    data = source(tmp_path, 2, 2, reader="wds", train_split="validation")
+    assert evaluated(data) == {0: {20}, 1: {120}} and "training" in data._splits.__dict__
+
+
+@pytest.mark.filterwarnings("error")
+def test_images_that_share_a_name_alone_are_not_said(tmp_path, class_folders):
+    class_folders(tmp_path / "train", {"a": [20], "b": [120]}, "1.JPEG")
+    class_folders(tmp_path / "val", {"a": [60], "b": [180]}, "1.JPEG")
+    data = source(tmp_path, 2, 2)
+    assert data.fingerprint and evaluated(data) == {0: {60}, 1: {180}}
+
+
+def test_a_tar_in_capitals_is_one_of_the_classes(tmp_path, tar_file):
+    for split in ("train", "val"):
+        for name, value in (("a.tar", 20), ("b.TAR", 120)):
+            tar_file(tmp_path / split / name, {f"{split}.png": encoded(value)})
+    data = source(tmp_path, 2, 2)
+    assert trained(data) == evaluated(data) == {0: {20}, 1: {120}}
+
+
+def test_a_class_of_which_all_images_are_held_out_is_said(tmp_path, class_folders):
+    class_folders(tmp_path / "train", {"a": [20, 40], "b": [120]})
+    with pytest.warns(UserWarning, match="sets aside every image of [12] of 2 classes, the first"):
+        assert trained(source(tmp_path, 2, 3, num_holdout=2))
+
+
+def test_imagenets_validation_of_another_model_waits_for_its_classes(monkeypatch):
+    """A model of more classes has its own numbers for them."""
+    names = [*synsets()[:2], "n99999999"]
+    splits = ImageSplits("toy", 3, None, "", "train", "validation", None)
+    read = {"train": names, "validation": synsets()[:2]}
+    monkeypatch.setattr(image_splits, "synsets", lambda: synsets()[:2])
+    monkeypatch.setattr(ImageSplits, "_read", lambda _, split: named(read[split]))
+    assert splits.validation.class_names == names and "training" in splits.__dict__
+
+
+def named(names: list[str]) -> Any:
+    """A reader of one image of each class, numbered in the order given."""
+    return SimpleNamespace(
+        labels=np.arange(len(names)), class_names=list(names), left_out=Counter(), file_name=str
+    )
 
 
 @pytest.mark.parametrize("form", ["folder", "tar"])

@@ -144,6 +144,29 @@ def test_shard_index_is_kept_and_follows_the_files(tmp_path, shards, monkeypatch
     assert len(list(cache.iterdir())) == 2
 
 
+def test_tars_of_one_name_size_and_time_in_other_folders_have_their_own_index(
+    tmp_path, tar_file, image_bytes
+):
+    """As after a copy that keeps whole seconds: offsets of one would be labels of the other."""
+    for split, order in (("train", "ab"), ("val", "ba")):
+        values = {"a": 20, "b": 200}
+        members = {
+            f"{c}/{k}.bmp": image_bytes(values[c], form="BMP") for c in order for k in (0, 1)
+        }
+        os.utime(tar_file(tmp_path / split / "0.tar", members), (10**9, 10**9))
+    cache = str(tmp_path / "cache")
+    for split in ("train", "val"):
+        images = open_split("", str(tmp_path), split, cache)
+        assert found(images) == [(20, 0), (20, 0), (200, 1), (200, 1)]
+
+
+def test_the_folder_of_indexes_may_begin_with_the_home(tmp_path, shards, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    shards(tmp_path, {"train": shard_samples()})
+    open_split("wds", str(tmp_path), "train", "~/kept")
+    assert len(list((tmp_path / "home" / "kept").iterdir())) == 1
+
+
 def test_a_shard_that_is_replaced_while_it_is_read_is_read_again(tmp_path, shards, monkeypatch):
     def overtaken(tars, entries_of):
         index = whole(tars, entries_of)

@@ -378,6 +378,9 @@ def test_what_is_missing_is_said_before_anything_heavy(
     with pytest.raises(ConfigError, match="00001.tar is trained on, too: name another split"):
         both = {"reader": "shards", "train_split": "{00000..00001}.tar", "val_split": "00001.tar"}
         check_section({**good, **both})
+    (tmp_path / "linked.tar").symlink_to("00001.tar")
+    with pytest.raises(ConfigError, match="data.val_split=linked.tar: .*00001.tar is trained on"):
+        check_section({**good, **both, "val_split": "linked.tar"})
     with pytest.raises(DataMissing, match="tokenizer_file is not set"):
         check_section({**good, "tokenizer_file": None})
     (tmp_path / "dataset_two.json").touch()

@@ -9,12 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
+from experiments.data.decoders import DECODERS
 from experiments.data.image_transforms import (
     Cutout,
     eval_transform,
     rand_augment,
     train_transform,
 )
+from experiments.data.random_crop import RandomCrop
 from experiments.settings.image import ImageTaskConfig
 
 
@@ -113,3 +115,25 @@ def test_crop_and_flip_follow_the_settings(photo):
         images.append(train_transform(32, settings)(photo))
     assert torch.equal(images[0], images[1].flip(-1))
     assert images[0].shape == (3, 32, 32) and images[0].dtype == torch.uint8
+
+
+@pytest.mark.parametrize("decoder", ["pil", "tensor"])
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (1, 3)])
+def test_an_image_of_a_pixel_or_two_is_not_cropped_to_nothing(size, decoder):
+    settings = ImageTaskConfig(horizontal_flip=0.0)
+    decode = DECODERS[decoder](train_transform(8, settings))
+    image = Image.new("RGB", size, (200, 200, 200))
+    for seed in range(60):
+        random.seed(seed)
+        assert (decode.finish(decode.decode(image)) == 200).all()
+
+
+def test_other_crops_are_timms(photo):
+    from timm.data.transforms import RandomResizedCropAndInterpolation as Timm
+
+    arguments = (photo, (0.08, 1.0), (3 / 4, 4 / 3))
+    for seed in range(20):
+        random.seed(seed)
+        expected = Timm.get_params(*arguments), random.random()
+        random.seed(seed)
+        assert (RandomCrop.get_params(*arguments), random.random()) == expected
