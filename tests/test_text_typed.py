@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pandas as pd
 import pytest
 from plain_numbers import (
@@ -149,6 +151,23 @@ def test_no_search_beats_the_tuned_constants_on_fresh_data() -> None:
     counted = best.groupby("arm").on_search_data.mean()
     assert counted.laptop > counted.constants, "each in rounds of its own"
     assert "none beats AdamW's own constants, tuned, on fresh data" in said("README.md")
+
+
+def test_from_adamw_sign_momentum_is_met_and_two_averages_in_name_only() -> None:
+    folder = STUDIES / "program_search"
+    met = pd.read_csv(folder / "rediscovery.csv").set_index("arm")
+    met = met.loc[["laptop", "paper", "laptop_mlp", "from_adamw"]]
+    assert (met.sign_momentum_trained.count(), len(met)) == (19, 20)
+    (two,) = met[met.two_averages_trained.notna()].itertuples()
+    betas = [float(Fraction(two.two_averages_beta1)), float(Fraction(two.two_averages_beta2))]
+    worth = pd.read_csv(folder / "second_average.csv")
+    both, _, momentum, lion = worth.itertuples()
+    text, page = said("RESULTS.md"), said("README.md")
+    assert "met in 19 of 20 searches" in text and "of twenty that start from AdamW nineteen" in page
+    assert f"they remember {betas[0]:.4f} and {betas[1]:.4f}" in text
+    assert f"even {two.minus_lion:.2f} nats ahead of it" in text
+    assert f"being {both.mean:.3f} ± {both.standard_error:.3f} nats over {both.n} rounds" in text
+    assert f"of 0.9 is {-momentum.mean:.2f} behind it, Lion {-lion.mean:.2f}" in text
 
 
 def test_on_the_same_rounds_of_search_data_none_does_either() -> None:
