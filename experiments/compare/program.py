@@ -71,10 +71,10 @@ def main(args: argparse.Namespace) -> int:
     Raises:
         UserError: for what the user can mend.
     """
-    if args.cost:
+    given = {"cost": True} if args.cost else options.merged(args)
+    if given.get("cost"):
         print(cost.table())
         return 0
-    given = options.merged(args)
     plan, words, program = prepared(given)
     about = _about(plan, program)
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:6]

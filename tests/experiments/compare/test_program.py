@@ -401,3 +401,10 @@ def test_another_price_is_asked_anew(script, capsys, monkeypatch):
 def test_the_table_of_costs_needs_nothing_else(capsys):
     assert compare.main(["--cost"]) == 0
     assert "25: 74 (86 %)" in capsys.readouterr().out
+
+
+def test_a_file_may_ask_for_the_table_of_costs(script, capsys):
+    """It would have been passed over, and the comparison begun."""
+    Path("mine.yaml").write_text("cost: true\n")
+    assert compare.main([*options(script), "mine.yaml"]) == 0
+    assert "25: 74 (86 %)" in capsys.readouterr().out and not Path("results").exists()

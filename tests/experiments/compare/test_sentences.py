@@ -321,3 +321,13 @@ def test_a_weight_decay_that_the_program_does_not_use_was_not_tuned(names, tuned
     (line,) = [one for one in said if one.startswith("Weight decay: not determined;")]
     assert line.endswith(ratio)
     assert any("of three tried" in one for one in said) == (not names)
+
+
+@pytest.mark.parametrize(
+    ("verdict_", "budget", "is_said"),
+    [("worse", 10, True), ("worse", 16, False), ("better", 10, False), ("equivalent", 10, False)],
+)
+def test_a_quick_look_that_calls_one_worse_says_how_often_that_is_wrong(verdict_, budget, is_said):
+    told = lines(verdict_, found=SHOWN, budget=budget)
+    wrong = "a quick look says this in 2 of 100 made-up comparisons, and in 5 where the best weight"
+    assert (wrong in told[1]) == is_said
