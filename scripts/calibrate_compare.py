@@ -68,6 +68,9 @@ def one_pair(
         at = np.log10([one.pick.lr / START.lr, one.pick.weight_decay / START.weight_decay])
         row[f"regret_{name}"] = float(user.surfaces[name].deficit(at)[0])
         row[f"sd_{name}"] = one.search.sd
+        row[f"decay_at_end_{name}"] = bool(
+            one.search.last is not None and one.search.last.rising[1]
+        )
     row["verdicts"] = []
     for difference in differences:
         user.gain = {"lion": difference}

@@ -141,6 +141,7 @@ class World:
     explodes: bool = False  # instead of diverging
     measured: bool = False  # surfaces are the committed heatmaps, sd of a run 1 point
     names: tuple[str, ...] = ("adamw", "lion")
+    ratios: tuple[float, float] | None = None  # of the best lr and weight decay; None: drawn
 
 
 WORLD = World()
@@ -151,6 +152,7 @@ def draw_user(rng: np.random.Generator, world: World) -> User:
     crash, step = rng.choice([0, 0.02, 0.05, 0.1]), rng.choice([0, 0.3, 1.0])
     best = rng.uniform(-world.reach, world.reach, 2)
     ratio = rng.uniform(np.log10(1.5), np.log10(30), 2) * (-1, 1)
+    ratio = ratio if world.ratios is None else np.log10(world.ratios)
 
     def surface(at: np.ndarray, name: str) -> Surface:
         a, b = np.clip(rng.lognormal(np.log([15, 2]), [0.6, 0.8]), [4, 0.3], [60, 10])

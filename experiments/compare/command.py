@@ -15,7 +15,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -218,6 +218,28 @@ class Runner:
                 return Answer(seconds=seconds), "diverged", f"{metric.name} {value}"
         return Answer(tune, report, beside, seconds), "finished", ""
 
+    def doubts(self) -> Iterator[str]:
+        """What to beware of in how the numbers of a run were read, as far as its output is kept."""
+        good = self._ledger.finished()
+        if good is None:
+            return
+        folder = self._ledger.path / "runs" / _folder_name(good)
+        number = _next_number(folder) - 1
+        output = folder / f"output{number}.txt"
+        if not output.exists():
+            return
+        text, values = (
+            output.read_text(errors="replace"),
+            self._values(good, folder / f"try{number}"),
+        )
+        for metric in self._program.metrics:
+            with contextlib.suppress(MetricError):
+                if doubt := metric.doubt(text, values):
+                    yield (
+                        f"Beware: {metric.option} {metric.text!r} {doubt}: if another number is "
+                        "meant, write its whole name."
+                    )
+
     def _end_leftovers(self) -> None:
         """Ends runs that a killed comparison has left: they would be run twice."""
         for event in self._ledger.events():
@@ -245,7 +267,12 @@ def _empty_place(folder: Path) -> tuple[Path, Path]:
     """Where a try's output goes, and its {run_dir}: of its own, since a program may refuse a folder
     that holds anything, or go on from what a try before has left there."""
     folder.mkdir(parents=True, exist_ok=True)
-    number = next(n for n in itertools.count(1) if not (folder / f"output{n}.txt").exists())
+    number = _next_number(folder)
     place = folder / f"try{number}"
     place.mkdir(exist_ok=True)
     return folder / f"output{number}.txt", place
+
+
+def _next_number(folder: Path) -> int:
+    """Of the next try of a run."""
+    return next(n for n in itertools.count(1) if not (folder / f"output{n}.txt").exists())

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from experiments.compare.asking import Answer, Ask, Unheeding
-from experiments.compare.plan import Pilot, Plan
+from experiments.compare.plan import Pilot, Plan, Remark
 from experiments.compare.protocol import FIRST_DECAY, PILOT_SEEDS
 from experiments.config import UserError
 
@@ -33,7 +33,7 @@ HUNDREDTHS = ("points", "point", "percent", "%", "pp", "percentage points")
 
 def check_heeded(
     plan: Plan, pilot: Pilot, run: Run, states: Callable[[str], list[str]]
-) -> Iterator[str]:
+) -> Iterator[Remark]:
     """Runs all at a lower lr, and with more weight decay; the others at the baseline's lr, too.
 
     A setting may be heeded for one optimizer alone, as where a default was left in its call.
@@ -82,7 +82,8 @@ def check_heeded(
         if found == "same" and setting != "weight_decay":
             raise Unheeding(_unused(setting, values))
         if found != "apart":
-            yield f"Beware: {(_unused if found == 'same' else _unclear)(setting, values)}"
+            said = (_unused if found == "same" else _unclear)(setting, values)
+            yield Remark(f"Beware: {said}", one[0] if found == "same" else "")
 
 
 def _ask(name: str, lr: float, decay: float, seed: int = PILOT_SEEDS[0]) -> Ask:

@@ -43,6 +43,7 @@ def smallest_budget(effect: float) -> int | None:
     return next((b for b in sorted(TAU) if effect >= MIN_EFFECT * TAU[b]), None)
 
 
+@lru_cache(maxsize=256)
 def seeds_needed(
     effect: float, tau: float, power: float = POWER, alpha: float = ALPHA, most: int = MAX_SEEDS
 ) -> int:
@@ -178,13 +179,12 @@ def more_seeds(mean: float, sd: float, tau: float, margin: float, n: int) -> int
     """How many seeds more would decide if the difference stays; None where none would."""
     from scipy import stats
 
-    for total in range(n + 1, MAX_SEEDS):
-        error, df = sd * math.sqrt(2 / total + tau**2), 2 * total - 2
-        if abs(mean) > stats.t.isf(ALPHA / 2, df) * error:
-            return total - n
-        if abs(mean) + stats.t.isf(ALPHA, df) * error < margin:
-            return total - n
-    return None
+    totals = np.arange(n + 1, MAX_SEEDS)
+    error, df = sd * np.sqrt(2 / totals + tau**2), 2 * totals - 2
+    is_shown = abs(mean) > stats.t.isf(ALPHA / 2, df) * error
+    is_excluded = abs(mean) + stats.t.isf(ALPHA, df) * error < margin
+    enough = totals[is_shown | is_excluded]
+    return int(enough[0]) - n if len(enough) else None
 
 
 def step_of(values: Sequence[float]) -> float:

@@ -136,6 +136,30 @@ class Metric:
         Raises:
             MetricError: where there is none.
         """
+        output, where = self._text(output, values, before)
+        if self._kind is not None:
+            return self._from_records(output, where)
+        return self._from_lines(output, where)
+
+    def doubt(self, output: str, values: Mapping[str, Any]) -> str:
+        """Why another number than this may have been meant; nothing where there is no such doubt.
+
+        Args: as of `read`, of a run whose number was read.
+        """
+        if self._kind is not None:
+            return ""
+        output, _ = self._text(output, values, ())
+        line, found = self._last_matches(output)
+        named = [_longer_name(line, match) for match in found]
+        if len(found) > 1:
+            last = named[-1] or found[-1][0]
+            return f"matches {len(found)} times in one line, of which the last ({last}) was read"
+        return f"has read {named[0]}" if named and named[0] else ""
+
+    def _text(
+        self, output: str, values: Mapping[str, Any], before: tuple[int, ...]
+    ) -> tuple[str, str]:
+        """Where its number stands, without colours, and what that is called."""
         where = "the output"
         if self.file is not None:
             path = Path(filled(self.file, values)).absolute()  # a command may go elsewhere
@@ -148,10 +172,15 @@ class Metric:
                 output = path.read_text(errors="replace")
             except OSError:
                 raise MetricError(f"{path} is not there") from None
-        output = _COLOURS.sub("", output)
-        if self._kind is not None:
-            return self._from_records(output, where)
-        return self._from_lines(output, where)
+        return _COLOURS.sub("", output), where
+
+    def _last_matches(self, output: str) -> tuple[str, list[re.Match[str]]]:
+        """The last line with a number, and all of it that matches."""
+        pattern = self._compiled()
+        for line in reversed(output.splitlines()):
+            if found := [match for match in pattern.finditer(line) if match[1] is not None]:
+                return line, found
+        return "", []
 
     def _from_records(self, output: str, where: str) -> float:
         lines = output.splitlines()
@@ -178,6 +207,13 @@ class Metric:
                 value = _number(last[1], self._inner)  # an older line is not how this run ended
                 return value if math.isfinite(value) else math.nan
         raise MetricError(f"no line of {where} matches {self._inner!r}")
+
+
+def _longer_name(line: str, match: re.Match[str]) -> str:
+    """The whole name, where what has matched begins within one: train_acc of acc=...; else ""."""
+    before = re.search(r"[\w/.-]+$", line[: match.start()])
+    rest = re.match(r"\w+", match[0])
+    return before[0] + rest[0] if before and rest else ""
 
 
 def _around_group(pattern: str) -> tuple[str, str]:

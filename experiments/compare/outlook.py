@@ -20,8 +20,12 @@ LATEST = 10
 class Outlook:
     """Told of every notice; says how far a comparison has come."""
 
-    def __init__(self, plan: Plan, num_workers: int) -> None:
+    def __init__(self, plan: Plan, num_workers: int, of_page: bool = False) -> None:
+        """`of_page`: of this suite, where nothing is checked and no seed run twice."""
         self._plan, self._num_workers = plan, num_workers
+        checks = NUM_CHECKS[0] + NUM_CHECKS[1] * (len(plan.contestants) - 2)
+        self._num_checks = 0 if of_page else checks
+        self._num_pilot = cost.NUM_PILOT - of_page
         self._trials, self._seeds = plan.budget, 0  # no seeds are planned before the pilot
 
     def hear(self, notice: Notice) -> None:
@@ -37,7 +41,7 @@ class Outlook:
         """E.g. `31 of about 79 runs, about 4 min left`."""
         done = len(ledger.known)
         if not self._seeds:
-            return f"{done} of {cost.NUM_PILOT} runs of the pilot"
+            return f"{done} of {self._num_pilot} runs of the pilot"
         left = max(self._total() - done, 1)
         took = [e["seconds"] for e in ledger.known.values() if e["seconds"] is not None]
         took = took[-LATEST:]
@@ -46,8 +50,6 @@ class Outlook:
         return f"{done} of about {done + left} runs, about {time} left"
 
     def _total(self) -> int:
-        number = len(self._plan.contestants)
-        checks = NUM_CHECKS[0] + NUM_CHECKS[1] * (number - 2)
         without_decay = 0 if self._plan.start.weight_decay else 1
         each = self._trials + self._seeds + without_decay
-        return cost.NUM_PILOT + checks + number * each
+        return self._num_pilot + self._num_checks + len(self._plan.contestants) * each

@@ -23,6 +23,7 @@ from typing import Any
 from experiments.compare import cost, options, session
 from experiments.compare.asking import Answer, Ask, Setting
 from experiments.compare.ledger import Ledger
+from experiments.compare.outlook import Outlook
 from experiments.compare.plan import Plan, check
 from experiments.compare.session import Options
 from experiments.compare.time_limit import TimeLimit, tried_again
@@ -61,9 +62,10 @@ def main(arguments: Sequence[str]) -> int:
     page = Page(overrides, args.config_dir, settings)
     command.launcher_section(launcher, launcher_changes, folders)  # refuses before anything runs
     command.check_data([page.cell(_first(page.plan))], is_here=True)
-    how = Options(_num_workers(launcher, launcher_changes, folders), args.yes, args.json)
+    page.num_workers = _num_workers(launcher, launcher_changes, folders)
+    outlook = Outlook(page.plan, page.num_workers, of_page=True)
+    how = Options(page.num_workers, args.yes, args.json, outlook.hear)
     folder = options.text(settings, "dir")
-    page.num_workers = how.num_workers
     root = Path(folder) if folder else Path(page.base.results_dir).parent / "comparisons"
     path = session.folder_of(root, options.text(settings, "name"), page.name)
     sweep = path / "sweep"
@@ -72,12 +74,11 @@ def main(arguments: Sequence[str]) -> int:
             print(line, flush=True)
         session.welcome(path, page.plan, page.words.tuned, page.words.metric)
 
-        def run(asks: Sequence[Ask]) -> list[Answer]:
-            return page.run(
-                asks, ledger, lambda: command.launch(sweep, launcher, launcher_changes, folders)
-            )
+        def launch() -> int:
+            print(outlook.said(ledger), flush=True)
+            return command.launch(sweep, launcher, launcher_changes, folders)
 
-        session.lead(page.plan, page.words, ledger, run, how)
+        session.lead(page.plan, page.words, ledger, lambda a: page.run(a, ledger, launch), how)
     return 0
 
 

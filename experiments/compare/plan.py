@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Set
+from dataclasses import dataclass, field, replace
 
 from experiments.compare import judging
 from experiments.compare.asking import Answer, Setting
@@ -103,6 +104,26 @@ class Result:
     tuned: dict[str, Tuned]
     judged: list[Judged] = field(default_factory=list)
     final: dict[str, list[Answer]] = field(default_factory=dict)
+    without_decay: Set[str] = frozenset()  # optimizers whose weight decay the program does not use
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What to beware of; stands below the verdict."""
+
+    said: str
+    without_decay: str = ""  # name of an optimizer whose weight decay was seen to change nothing
+
+
+def leave_out_decay(result: Result, names: Set[str]) -> None:
+    """Takes back what a result says of weight decays that change nothing."""
+    result.without_decay = names
+    for place, judged in enumerate(result.judged):
+        pair = (judged.contestant.name, result.plan.baseline.name)
+        if unused := [name for name in pair if name in names]:
+            whose = unused[0] if len(unused) == 1 else ""
+            ratios = judged.ratios[0], Ratio(reason="unused", whose=whose)
+            result.judged[place] = replace(judged, ratios=ratios)
 
 
 def check(plan: Plan) -> None:

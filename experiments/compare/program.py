@@ -18,7 +18,7 @@ from experiments.compare.ledger import Ledger
 from experiments.compare.metric import Metric
 from experiments.compare.outlook import Outlook
 from experiments.compare.placeholders import NEEDED, check_command, named
-from experiments.compare.plan import Pilot, Plan, check
+from experiments.compare.plan import Pilot, Plan, Remark, check
 from experiments.compare.session import Options, Progress
 from experiments.compare.time_limit import TimeLimit
 from experiments.compare.verdict import Words
@@ -71,10 +71,10 @@ def main(args: argparse.Namespace) -> int:
     Raises:
         UserError: for what the user can mend.
     """
-    if args.cost:
+    given = {"cost": True} if args.cost else options.merged(args)
+    if given.get("cost"):
         print(cost.table())
         return 0
-    given = options.merged(args)
     plan, words, program = prepared(given)
     about = _about(plan, program)
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:6]
@@ -99,7 +99,8 @@ def main(args: argparse.Namespace) -> int:
             finally:
                 progress.stop()
 
-        def checked(pilot: Pilot) -> Iterator[str]:
+        def checked(pilot: Pilot) -> Iterator[Remark]:
+            yield from map(Remark, runner.doubts())
             if words.held_out:
                 check_held_out(pilot)
             check_size(plan, pilot.report, words.unit)

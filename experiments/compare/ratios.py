@@ -33,9 +33,9 @@ class Ratio:
     value: float | None = None  # None: not determined
     low: float | None = None
     high: float | None = None
-    reason: str | None = None  # edge, few, wide, flat; bound: only low or high is known
+    reason: str | None = None  # edge, few, wide, flat, unused; bound: only low or high is known
     range: tuple[float, float] | None = None  # of a flat weight decay
-    whose: str = ""  # name of the optimizer that has this range
+    whose: str = ""  # name of the optimizer that has this range, or does not use it; both: ""
     loss: float | None = None  # at most, within the range; unit of the metric
 
 

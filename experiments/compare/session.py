@@ -14,7 +14,7 @@ from typing import Any
 from experiments.compare import as_json, cost, protocol, verdict
 from experiments.compare.asking import Answer, Ask, Notice, Unheeding, converse, digits
 from experiments.compare.ledger import Ledger, writing_to
-from experiments.compare.plan import Contestant, Pilot, Plan, Result
+from experiments.compare.plan import Contestant, Pilot, Plan, Remark, Result, leave_out_decay
 from experiments.compare.search import Search
 from experiments.compare.spoken import decimals_of
 from experiments.compare.verdict import Words
@@ -88,7 +88,7 @@ def lead(
     ledger: Ledger,
     run: Callable[[Sequence[Ask]], list[Answer]],
     options: Options,
-    check: Callable[[Pilot], Iterable[str]] = lambda pilot: (),
+    check: Callable[[Pilot], Iterable[Remark]] = lambda pilot: (),
     remarks: Sequence[str] = (),
 ) -> Result:
     """Runs the protocol; prints as it goes, and the verdict in the end.
@@ -100,16 +100,16 @@ def lead(
         Declined: where the user does not want to go on.
         UserError: where the comparison would mean nothing.
     """
-    started, warnings = time.monotonic(), list[str]()
+    started, warnings = time.monotonic(), list[Remark]()
 
     def hear(notice: Notice) -> None:
         options.heard(notice)
         for line in said_of(notice, words, options):
             print(line, flush=True)
         if notice.kind == "pilot":
-            for line in check(notice.facts["pilot"]):
-                warnings.append(line)
-                print(line, flush=True)
+            for remark in check(notice.facts["pilot"]):
+                warnings.append(remark)
+                print(remark.said, flush=True)
             _ask(options, plan, notice.facts["pilot"], ledger)
 
     try:
@@ -119,7 +119,8 @@ def lead(
         raise
     seconds = sum(e.get("seconds") or 0.0 for e in ledger.known.values())
     seconds = seconds or time.monotonic() - started
-    remarks = [*warnings, *remarks]
+    leave_out_decay(result, {one.without_decay for one in warnings if one.without_decay})
+    remarks = [*(one.said for one in warnings), *remarks]
     lines = [*verdict.sentences(result, words), *remarks]
     text = "\n".join(lines) + "\n"
     row = as_json.as_json(result, words, seconds, remarks)

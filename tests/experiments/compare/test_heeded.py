@@ -58,9 +58,10 @@ def test_a_setting_that_is_swallowed_is_refused(heeds, said):
 def test_a_weight_decay_that_changes_nothing_is_said_alone():
     """A short training may hardly show it."""
     _, said = checked("optimizer", "lr")
-    assert len(said) == 2 and all("does not use {weight_decay}" in one for one in said)
+    assert all("does not use {weight_decay}" in one.said for one in said)
+    assert [one.without_decay for one in said] == ["adamw", "lion"]
     none = replace(PLAN, start=Setting(1e-3, 0.0))
-    assert "0 and 0.1 gave" in checked("optimizer", "lr", plan=none)[1][0]
+    assert "0 and 0.1 gave" in checked("optimizer", "lr", plan=none)[1][0].said
 
 
 def test_equal_by_chance_at_two_seeds_is_no_reason():
@@ -114,7 +115,8 @@ def test_how_far_two_optimizers_must_lie_apart(rounding, differences, said):
 
     pilot = replace(PILOT, rounding=rounding)
     found = list(check_heeded(PLAN, pilot, run, lambda name: ["finished"]))
-    assert [("whether the program uses {optimizer}" in one) for one in found] == [True] * said
+    assert ["whether the program uses {optimizer}" in one.said for one in found] == [True] * said
+    assert not any(one.without_decay for one in found)
 
 
 def test_runs_that_are_surely_wanted_are_asked_for_together():
@@ -149,7 +151,7 @@ def test_a_setting_that_is_swallowed_for_one_optimizer_alone_is_seen(name, const
     check = check_heeded(plan, PILOT, run, lambda name: ["finished"])
     if constant == "weight_decay":
         (beware,) = check
-        assert said in beware
+        assert said in beware.said and beware.without_decay == name
     else:
         with pytest.raises(UserError, match=said):
             list(check)
@@ -176,7 +178,7 @@ def noisy(noise, *heeds, seed=0):
 
     sd = math.hypot(1, noise)
     pilot = replace(PILOT, sd=sd, rounding=noise / sd)
-    return list(check_heeded(PLAN, pilot, run, lambda name: ["finished"]))
+    return [one.said for one in check_heeded(PLAN, pilot, run, lambda name: ["finished"])]
 
 
 @pytest.mark.parametrize("noise", [1e-9, 0.05, 1.0])

@@ -201,3 +201,36 @@ def test_a_command_without_a_placeholder_is_refused():
     check_command("t {opt} {lr} {wd} {seed}")
     with pytest.raises(UserError, match=r"lacks \{lr\}, \{seed\}"):
         check_command("t {optimizer} {weight_decay}")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "output", "said"),
+    [
+        (ACC, "acc=50\nacc=90.5 loss=2\nbye", ""),
+        (ACC, "val_acc=50", "has read val_acc"),
+        (ACC, "val_acc=50\ntrain_acc=99", "has read train_acc"),
+        (ACC, "train_acc=99\nacc=50", ""),
+        (ACC, "eval/acc=50 ", "has read eval/acc"),
+        (ACC, "val_acc=50 train_acc=99", "2 times in one line, of which the last (train_acc) was"),
+        (
+            ACC,
+            "val acc=50 train acc=99",
+            "of which the last (acc=99) was read",
+        ),
+        ("val_acc=([0-9.]+)", "epoch 2 val_acc=50 train_acc=99", ""),
+        (r"\bacc=([0-9.]+)", "train_acc=99 acc=50", ""),
+        (r"=([0-9.]+)", "train_acc=99", ""),  # no name of its own
+        (ACC, "\x1b[1mtrain_\x1b[0macc=9", "has read train_acc"),
+        ("json:acc", '{"train_acc": 1, "acc": 2}', ""),
+        (ACC, "acc=nan", ""),
+    ],
+)
+def test_a_pattern_that_may_have_read_another_number_is_doubted(pattern, output, said):
+    doubt = Metric(pattern).doubt(output, {})
+    assert said in doubt and bool(doubt) == bool(said)
+
+
+def test_a_file_is_doubted_as_the_output_is(tmp_path):
+    (tmp_path / "log.txt").write_text("train_acc=99")
+    metric = Metric(f"file:{tmp_path}/log.txt:{ACC}")
+    assert metric.doubt("acc=50", {}) == "has read train_acc"

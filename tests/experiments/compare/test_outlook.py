@@ -45,6 +45,14 @@ def test_what_is_foreseen_is_what_is_run(decay, tmp_path):
     assert done == total and said[1] == f"4 of about {total} runs, about {total - 4} min left"
 
 
+def test_of_a_page_nothing_is_checked_and_no_seed_is_run_twice(tmp_path):
+    outlook = Outlook(PLAN, 1, of_page=True)
+    with Ledger(tmp_path / "mine").opened({}) as ledger:
+        assert outlook.said(ledger) == "0 of 3 runs of the pilot"
+        outlook.hear(heard_of_pilot()[0])
+        assert outlook.said(ledger).startswith("0 of about 73 runs")
+
+
 def test_how_long_is_told_by_the_last_ten(tmp_path):
     outlook = Outlook(PLAN, 1)
     outlook.hear(heard_of_pilot()[0])

@@ -124,6 +124,16 @@ def test_options_may_be_typed_as_those_of_the_script():
     assert given == dict.fromkeys(settings, "x")
 
 
+def test_before_each_launch_it_says_how_far_the_whole_has_come(tmp_path, monkeypatch, capsys):
+    def launch(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(page.command, "launch", launch)
+    with pytest.raises(KeyboardInterrupt):
+        page.main(["job=compare", *QUICK, f"results_dir={tmp_path}/runs"])
+    assert capsys.readouterr().out.endswith("\n0 of 3 runs of the pilot\n")
+
+
 def test_another_job_is_not_ours():
     assert page.main(["experiment=vit_proxy"]) == page.NOT_A_COMPARISON
 

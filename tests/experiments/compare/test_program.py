@@ -96,7 +96,9 @@ def test_several_contestants_are_named_and_the_first_ones_verdict_stands_on_top(
     assert [text.partition(" gave")[0] for text in row["remarks"]] == [
         f"Beware: 0.05 and 0.5{name}" for name in of
     ]
+    assert row["weight_decay_ratio"] is None
     kept = Path("results/comparisons/mine/verdict.txt").read_text()
+    assert "tuned with 10 trials in lr alone" in kept
     assert kept.endswith("\n".join(row["remarks"]) + "\n")
     most = int(said.split("(up to ")[1].split()[0])
     assert int(said.split("about ")[2].split()[0]) + 3 * 2 * 9 == most
@@ -219,6 +221,16 @@ def test_a_test_metric_that_reads_the_validation_is_refused_after_the_pilot(scri
     captured = capsys.readouterr()
     assert "gave the very same numbers with all seeds" in captured.err
     assert len(events()) == 4 and "Next:" in captured.out
+
+
+def test_a_pattern_that_fits_in_a_longer_name_is_told_with_what_it_has_read(script, capsys):
+    """Now and when it goes on: the numbers themselves look as good."""
+    once = [text for text in options(script) if text != "--yes"]
+    for _ in range(2):
+        assert compare.main([*once, "--metric", "l_acc=([0-9.]+)"]) == 2
+        said = capsys.readouterr().out
+        assert "Beware: --metric 'l_acc=([0-9.]+)' has read val_acc: if another" in said
+        assert "--test-metric 'test_acc" not in said
 
 
 def test_an_optimizer_that_only_fails_stops_the_comparison(script, tmp_path, capsys):
@@ -389,3 +401,10 @@ def test_another_price_is_asked_anew(script, capsys, monkeypatch):
 def test_the_table_of_costs_needs_nothing_else(capsys):
     assert compare.main(["--cost"]) == 0
     assert "25: 74 (86 %)" in capsys.readouterr().out
+
+
+def test_a_file_may_ask_for_the_table_of_costs(script, capsys):
+    """It would have been passed over, and the comparison begun."""
+    Path("mine.yaml").write_text("cost: true\n")
+    assert compare.main([*options(script), "mine.yaml"]) == 0
+    assert "25: 74 (86 %)" in capsys.readouterr().out and not Path("results").exists()

@@ -11,7 +11,15 @@ from experiments.compare import as_json, judging, verdict
 from experiments.compare.asking import Answer, Setting
 from experiments.compare.fit import Fit
 from experiments.compare.judging import Interval
-from experiments.compare.plan import Contestant, Judged, Pilot, Plan, Result, Tuned
+from experiments.compare.plan import (
+    Contestant,
+    Judged,
+    Pilot,
+    Plan,
+    Result,
+    Tuned,
+    leave_out_decay,
+)
 from experiments.compare.ratios import Ratio
 from experiments.compare.search import Guess, Search
 from experiments.compare.verdict import Words
@@ -292,3 +300,34 @@ def test_a_quick_look_says_whose_weight_decay_lies_at_the_end_of_three(rising, e
     assert [line in one for one in said].count(True) == (end is not None)
     search.x = np.zeros((25, 2))
     assert "of three tried" not in " ".join(verdict.sentences(whole, Words("acc")))
+
+
+@pytest.mark.parametrize(
+    ("names", "tuned", "ratio"),
+    [
+        ({"lion"}, "both tuned with 10 trials, Lion in lr alone,", "not use that of Lion."),
+        ({"lion", "adamw"}, "both tuned with 10 trials in lr alone,", "does not use it."),
+        (set(), "both tuned with 10 trials,", "a best value lies at the end of what was tried."),
+    ],
+)
+def test_a_weight_decay_that_the_program_does_not_use_was_not_tuned(names, tuned, ratio):
+    """Nor has it a ratio, nor an end."""
+    whole = judged("better", found=SHOWN, budget=10)
+    search = whole.tuned["lion"].search
+    search.last = replace(search.last, rising=np.array([0, 1]))
+    leave_out_decay(whole, names)
+    said = verdict.sentences(whole, Words("acc"))
+    assert tuned in said[0]
+    (line,) = [one for one in said if one.startswith("Weight decay: not determined;")]
+    assert line.endswith(ratio)
+    assert any("of three tried" in one for one in said) == (not names)
+
+
+@pytest.mark.parametrize(
+    ("verdict_", "budget", "is_said"),
+    [("worse", 10, True), ("worse", 16, False), ("better", 10, False), ("equivalent", 10, False)],
+)
+def test_a_quick_look_that_calls_one_worse_says_how_often_that_is_wrong(verdict_, budget, is_said):
+    told = lines(verdict_, found=SHOWN, budget=budget)
+    wrong = "a quick look says this in 2 of 100 made-up comparisons, and in 5 where the best weight"
+    assert (wrong in told[1]) == is_said
