@@ -56,12 +56,23 @@ def contestants(baseline: str, others: Sequence[str]) -> tuple[Contestant, tuple
     if len(set(names)) < len(names) or not others:
         raise UserError(f"compare at least two optimizers, each once; not {', '.join(names)}")
 
+    def facts(name: str) -> dict[str, Any]:
+        return next((known[word] for word in _words(name) if word in known), {})
+
+    def begins_beside(name: str, other: str) -> tuple[float, float] | None:
+        of = facts(name)
+        is_known = {*_words(other)} & {*of.get("relative_to", [])}
+        return (of["lr_factor"], of["weight_decay_factor"]) if is_known else None
+
     def one(name: str) -> Contestant:
         label = known.get(name.lower(), {}).get("label", name)
-        facts = next((known[word] for word in _words(name) if word in known), {})
-        if name == baseline or not {*_words(baseline)} & {*facts.get("relative_to", [])}:
+        if name == baseline:
             return Contestant(name, label)
-        return Contestant(name, label, facts["lr_factor"], facts["weight_decay_factor"])
+        if (factors := begins_beside(name, baseline)) is not None:
+            return Contestant(name, label, *factors)
+        if (factors := begins_beside(baseline, name)) is not None:  # AdamW beside Lion
+            return Contestant(name, label, *(round(1 / factor, 4) for factor in factors))
+        return Contestant(name, label)
 
     return one(baseline), tuple(one(name) for name in others)
 
