@@ -31,11 +31,16 @@ class Picker:
         self._at_work: dict[Lease, float] = {}  # when its holder was last seen to live
         self._places: dict[str, tuple[int, int]] = {}  # run id: its group, its place there
 
-    def take(self) -> tuple[list[tuple[Cell, Lease]], bool]:
+    def take(self, asks_anew: bool = False) -> tuple[list[tuple[Cell, Lease]], bool]:
         """The next cells with their leases, and whether any cell is left at all.
 
         Looks at no more cells than it must: those of which nobody has heard cost the most.
+
+        Args:
+            asks_anew: Whether holders that were seen to live just now are asked again.
         """
+        if asks_anew:
+            self._at_work.clear()
         self._sweep.refresh()
         leases = self._sweep.leases.scan()
         later: list[list[Cell]] = []

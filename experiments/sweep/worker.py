@@ -30,6 +30,8 @@ from experiments.sweep.picking import Picker
 from experiments.sweep.pool import Finished
 from experiments.sweep.signals import Listener
 
+FIRST_PAUSE_SECONDS = 0.25
+"""How long a worker that finds no free cell waits at first: others are often at their ends, too."""
 PATIENCE_SECONDS = 1800.0
 """How long a full disk is waited for before it counts as a failure."""
 
@@ -56,18 +58,21 @@ class Worker:
             The exit code: 0, or 128 + the signal that ended it.
         """
         inherited.forget_place()
+        num_pauses = 0
         with Listener() as listener:
             try:
                 while not listener.told and (max_cells is None or max_cells > 0):
                     self._write_outcomes()
-                    taken, is_left = self._picker.take()
+                    taken, is_left = self._picker.take(asks_anew=num_pauses > 0)
                     if taken:
+                        num_pauses = 0
                         self._train(taken, listener)
                         max_cells = None if max_cells is None else max_cells - len(taken)
                         continue
                     if not is_left or not wait:
                         break
-                    listener.sleep(self._pause)
+                    listener.sleep(min(self._pause, FIRST_PAUSE_SECONDS * 2 ** min(num_pauses, 9)))
+                    num_pauses += 1
             finally:
                 self._write_outcomes()
                 self._keeper.close()

@@ -18,7 +18,7 @@ import tiny
 from experiments import launch, recorder
 from experiments.config import RunConfig, to_dict
 from experiments.store import Folder, read_json, read_rows
-from experiments.sweep import manifest, picking, pool, worker
+from experiments.sweep import manifest, picking, pool, signals, worker
 from experiments.sweep.manifest import Cell
 from experiments.sweep.picking import Picker
 from experiments.sweep.pool import Finished
@@ -167,6 +167,28 @@ def test_without_waiting_a_worker_leaves_the_last_cells_to_their_holders(tmp_pat
     assert sweep.leases.claim(cells[0].run_id, []) is not None
     assert swept.work(sweep.path, wait=False) == 0
     assert list(sweep.states().values()) == ["running", "finished"]
+
+
+def test_a_worker_that_waits_for_the_last_cells_asks_soon_at_first(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 1))
+    other = sweep.leases.claim(sweep.cells[0].run_id, [])
+    assert other is not None
+    slept: list[float] = []
+
+    def sleep(_: Any, seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:  # at once after it was seen to live
+            other.release("failed")
+        if len(slept) > 20:
+            raise AssertionError("the cell's end was not noticed")
+
+    monkeypatch.setattr(signals.Listener, "sleep", sleep)
+    monkeypatch.setattr(worker.Worker, "_train", lambda *_: sys.exit(7))
+    with pytest.raises(SystemExit):
+        worker.Worker(sweep.path).work()
+    assert slept == [0.25, 0.5]
 
 
 def test_a_take_looks_at_no_more_cells_than_it_must(
