@@ -209,19 +209,22 @@ def test_typed_times_of_sweeps_are_those_of_the_benchmark() -> None:
     start = next(n for n, line in enumerate(lines) if line.startswith("| MLP, batch 16 |"))
     cases = [("mlp16", 25), ("mlp64", 25), ("mlp64", 100), ("vit16", 25), ("vit64", 25)]
     for line, (case, cells) in zip(lines[start:], cases, strict=False):
-        together, warm, ratio, alone = re.findall(r"([\d.]+|-)(?: s| x)? \|", line[2:])[-4:]
+        together, warm, ratio, threads, alone = re.findall(r"([\d.]+|-)(?: s| x)? \|", line[2:])[
+            -5:
+        ]
         assert is_rounded(together, table.seconds[case, cells, "together"])
         assert is_rounded(warm, table.seconds[case, cells, "warm"])
         assert is_rounded(ratio, table.speed_over_warm[case, cells, "together"])
+        assert threads == "-" or is_rounded(threads, table.seconds[case, cells, "threads"])
         assert alone == "-" or is_rounded(alone, table.seconds[case, cells, "alone"])
 
 
 def test_ratios_of_sweeps_on_another_machine_are_those_of_its_table() -> None:
-    table = pd.read_csv(ROOT / "results/bench/epyc/sweep.csv")
+    table = pd.read_csv(ROOT / "results/bench/xeon/sweep.csv")
     together = table[table.way == "together"].speed_over_warm
     *four, last = (f"{x:.2f}" for x in together)
     text = " ".join((ROOT / "results/bench/README.md").read_text().split())
-    assert f"(`results/bench/epyc/sweep.csv`) {', '.join(four)} and {last} x." in text
+    assert f"(`results/bench/xeon/sweep.csv`: {', '.join(four)} and {last} x)" in text
 
 
 def test_the_price_of_a_comparison_is_what_the_code_says() -> None:
