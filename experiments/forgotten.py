@@ -105,7 +105,10 @@ def _is_new(tensor: Tensor, seen: set[Any]) -> bool:
     own = local(tensor)
     if own.layout is not torch.strided:
         return False
-    place = "memory", own.untyped_storage().data_ptr()
+    try:
+        place = "memory", own.untyped_storage().data_ptr()
+    except RuntimeError:  # a tensor of other tensors, such as a quantized one, has none of its own
+        place = "tensor", id(tensor)
     is_new = place not in seen
     seen.add(place)
     return is_new

@@ -166,7 +166,8 @@ def test_from_adamw_sign_momentum_is_met_and_two_averages_in_name_only() -> None
     assert "met in 19 of 20 searches" in text and "of twenty that start from AdamW nineteen" in page
     assert f"they remember {betas[0]:.4f} and {betas[1]:.4f}" in text
     assert f"even {two.minus_lion:.2f} nats ahead of it" in text
-    assert f"the difference is {both.mean:.3f} ± {both.standard_error:.3f} nats over {both.n} rounds" in text
+    apart = f"{both.mean:.3f} ± {both.standard_error:.3f} nats over {both.n} rounds"
+    assert f"the difference is {apart}" in text
     assert f"of 0.9 is {-momentum.mean:.2f} behind it, Lion {-lion.mean:.2f}" in text
 
 

@@ -102,7 +102,7 @@ def test_a_value_that_cannot_be_is_one_line(source, values):
 
 
 @pytest.mark.parametrize(
-    "source, asked", [("mnist1d", "mnist1d>=0.0.2"), ("digits", "scikit-learn>=1.4")]
+    "source, asked", [("mnist1d", "mnist1d>=0.0.2"), ("digits", "scikit-learn>=1.5")]
 )
 def test_a_missing_package_is_named(monkeypatch, source, asked):
     monkeypatch.setattr(bundled_paths, "find_spec", lambda package: None)
