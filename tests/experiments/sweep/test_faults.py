@@ -41,8 +41,8 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     return calm
 
 
-def check(sweep: Sweep, reference: Reference, once: bool = True) -> None:
-    swept.check_whole(sweep, reference, once)
+def check(sweep: Sweep, reference: Reference, once: bool = True, killed: bool = False) -> None:
+    swept.check_whole(sweep, reference, once, killed)
     table = read_runs(sweep.manifest["runs_dir"])
     assert table.run_id.nunique() == NUM_CELLS
 
@@ -71,7 +71,7 @@ def test_workers_that_are_killed_at_random_moments(tmp_path: Path, reference: Re
         workers[number] = swept.start(sweep.path)
     assert [forked.join(process) for process in workers] == [0, 0]
     assert sum(None in of for of in swept.outcomes(sweep).values()) >= 1, "nobody died at work"
-    check(sweep, reference)
+    check(sweep, reference, killed=True)
 
 
 def test_the_parent_is_killed_and_called_again(
@@ -84,7 +84,7 @@ def test_the_parent_is_killed_and_called_again(
         kill(parent.pid)
         parent.join()
     assert forked.join(launched(sweep.path, monkeypatch)) == 0
-    check(sweep, reference)
+    check(sweep, reference, killed=True)
 
 
 def launched(path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
