@@ -85,7 +85,8 @@ def explain(error: BaseException, overrides: Sequence[str], config_dir: str | No
 def _of_another(key: str, overrides: Sequence[str]) -> str:
     """What to say of an optimizer's key that the chosen page lacks, and others of ours have."""
     group, _, name = key.partition(".")
-    chosen = dict(o.partition("=")[::2] for o in overrides).get(group)
+    given = {word: value for word, _, value in (o.partition("=") for o in overrides)}
+    chosen = given.get(group)
     if group != "optimizer" or not name or chosen is None:
         return ""
     line = re.compile(rf"^{re.escape(name)}:", flags=re.M)
