@@ -161,14 +161,31 @@ def test_from_adamw_sign_momentum_is_met_and_two_averages_in_name_only() -> None
     (two,) = met[met.two_averages_trained.notna()].itertuples()
     betas = [float(Fraction(two.two_averages_beta1)), float(Fraction(two.two_averages_beta2))]
     worth = pd.read_csv(folder / "second_average.csv")
-    both, _, momentum, lion = worth.itertuples()
+    worth.index = worth.program.str.extract(r"(\w+)(?:\.txt)?$")[0]
+    both, behind = worth.loc["two_averages"], -worth["mean"]
     text, page = said("RESULTS.md"), said("README.md")
     assert "met in 19 of 20 searches" in text and "of twenty that start from AdamW nineteen" in page
     assert f"they remember {betas[0]:.4f} and {betas[1]:.4f}" in text
     assert f"even {two.minus_lion:.2f} nats ahead of it" in text
-    apart = f"{both.mean:.3f} ± {both.standard_error:.3f} nats over {both.n} rounds"
+    apart = f"{both['mean']:.3f} ± {both.standard_error:.3f} nats over {both.n} rounds"
     assert f"the difference is {apart}" in text
-    assert f"of 0.9 is {-momentum.mean:.2f} behind it, Lion {-lion.mean:.2f}" in text
+    assert f"the same with 0.9 is {behind.one_average_09:.2f} behind it" in text
+    assert f"like it without weight decay, {behind.lion_undecayed:.2f} (those" in text
+    assert f"which decay, {behind.sign_momentum:.2f} and {behind.lion:.2f}:" in text
+
+
+def test_how_often_made_up_programs_come_through_the_funnel() -> None:
+    rows = pd.read_csv(ROOT / "results/bench/search.csv").set_index("what")
+    share = 100 * rows.value / rows.children
+    null, ahead = "as good as the reference, through", "10 standard errors ahead on one, through"
+    gate, both = share[f"{null} a gate"], share[f"{null} both"]
+    some = 100 * (1 - (1 - both / 100) ** 25)
+    text = said("RESULTS.md")
+    assert (
+        f"{gate:.0f} % pass a gate and {both:.1f} % both (one or more of 25 in {some:.0f} %)"
+        in text
+    )
+    assert f"{100 - share[f'{ahead} both']:.0f} % do not come through" in text
 
 
 def test_on_the_same_rounds_of_search_data_none_does_either() -> None:
