@@ -35,3 +35,4 @@ def test_whole_numbers_are_not_averaged(kind: Any, decay: float) -> None:
     state = average.state_dict() if kind is RunningAverage else average.state()
     assert torch.equal(state["module.index"], torch.arange(1, 1001))
     torch.testing.assert_close(state["module.weight"], torch.full((3,), 2.0 - decay))
+    assert int(state["n_averaged"]) == 6

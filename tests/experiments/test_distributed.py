@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -97,6 +99,49 @@ def test_rows_of_all_processes_and_their_gradients() -> None:
         assert found["rows"] == [[0, 2], [1, 3], [10, 12], [11, 13]]
         assert found["gradient"] == [3], "both processes' losses, added"
         assert found["beside"] == [1 + rank], "of this process alone"
+
+
+def _gradient_of_unlike_rows() -> list[float]:
+    with distributed.joined(LaunchConfig(device="cpu")) as world:
+        rows = torch.zeros(2, requires_grad=True)
+        slopes = torch.tensor([1.0, 2.0, 3.0, 4.0]) * (1 + 9 * world.rank)
+        (world.gather(rows) * slopes).sum().backward()
+        assert rows.grad is not None
+        return rows.grad.tolist()
+
+
+def test_each_process_has_the_gradients_of_its_own_rows() -> None:
+    assert forked.call_ranks(_gradient_of_unlike_rows, 2) == [[11, 22], [33, 44]]
+
+
+def _agreed() -> list[int]:
+    """Of a wish of the second process alone, from the first call on."""
+    with distributed.joined(LaunchConfig(device="cpu")) as world:
+        agreement = distributed.Agreement(world)
+        found = [agreement.highest(2 * world.rank) for _ in range(3)]
+        agreement.close()
+        return found
+
+
+def test_a_wish_at_the_first_step_is_everybodys_at_the_second() -> None:
+    """Who acted on it at once would be alone, and the others would wait for it."""
+    assert forked.call_ranks(_agreed, 2) == [[0, 2, 2]] * 2
+
+
+def test_gradients_are_sent_once_a_step() -> None:
+    """The sum would be the same if each micro-batch sent them, and the network's load would not."""
+    kept: list[str] = []
+
+    class Distributed(nn.Module):
+        @contextlib.contextmanager
+        def no_sync(self) -> Iterator[None]:
+            kept.append("kept")
+            yield
+
+    for is_last in (False, False, True):
+        with distributed.without_sync(Distributed(), is_last):
+            pass
+    assert kept == ["kept"] * 2
 
 
 def _copied() -> list[list[float]]:

@@ -63,6 +63,41 @@ def test_micro_batches_with_noise_and_locked_parts_have_the_gradients_of_one_bat
     assert all(p.grad is None or not p.grad.any() for p in model["idle"].parameters())
 
 
+def test_a_coupled_loss_of_nothing_is_nothing() -> None:
+    """Its mean may be NaN, and the other process's loss is not."""
+    seed_all(0)
+    embed = nn.Linear(4, 3)
+
+    def couple(model: Any, encoded: tuple[Tensor, ...], world: Any) -> Loss:
+        return Loss(encoded[0].sum() + float("nan"), torch.tensor(0.0))
+
+    task: Any = SimpleNamespace(encode=lambda model, batch: (model(batch[0]),), couple=couple)
+    loss = global_batch.accumulate(task, embed, [(torch.ones(2, 4),)] * 2, WORLD, seed_all)
+    assert float(loss) == 0.0
+    assert embed.weight.grad is not None and not embed.weight.grad.any()
+
+
+def test_embeddings_and_their_loss_have_the_precision_of_forward_passes() -> None:
+    """As with one large micro-batch; backward passes stay outside."""
+    embed, seen = nn.Linear(4, 3), []
+
+    def encode(model: Any, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return (model(batch[0]),)
+
+    def couple(model: Any, encoded: tuple[Tensor, ...], world: Any) -> Loss:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        encoded[0].register_hook(lambda _: seen.append(not torch.is_autocast_enabled("cpu")))
+        return Loss(encoded[0].float().sum())
+
+    def cast() -> Any:
+        return torch.autocast("cpu", torch.bfloat16)
+
+    task: Any = SimpleNamespace(encode=encode, couple=couple)
+    global_batch.accumulate(task, embed, [(torch.ones(2, 4),)] * 2, WORLD, seed_all, cast)
+    assert seen == [True] * 6
+
+
 def test_running_statistics_take_each_micro_batch_once() -> None:
     seed_all(0)
     model = nn.ModuleDict({name: nn.Linear(4, 3) for name in ("locked", "idle")})

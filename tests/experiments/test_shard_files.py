@@ -203,3 +203,9 @@ def test_the_files_of_all_processes_have_a_checksum(tmp_path: Path) -> None:
     empty: Any = SimpleNamespace(state_dict_metadata={})
     Writer(tmp_path, told.append).finish(empty, results)
     assert told[0]["files"] == {"__0_0.distcp": 7, "__1_0.distcp": 8, "__2_0.distcp": 9}
+
+
+@pytest.mark.parametrize("is_main", [True, False])
+def test_what_is_whole_in_every_process_is_saved_by_the_main_one_alone(is_main: bool) -> None:
+    found = shard_files.split(content(1), is_main)
+    assert bool(found.tensors) == bool(found.rest) == is_main

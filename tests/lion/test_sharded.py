@@ -10,7 +10,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
-from lion import AddSign, HeroLion, Lion, PowerSign, loop, momentum
+from lion import AddSign, HeroLion, Lion, PowerSign, loop, momentum, sharded_momentum
 
 
 @pytest.fixture
@@ -152,3 +152,11 @@ def test_int8_gradients_laid_out_otherwise_are_refused(mesh):
     param.grad = distribute_tensor(torch.ones(6, 4), mesh, [Replicate()])
     with pytest.raises(RuntimeError, match="laid out otherwise than the parameter: redistribute"):
         optimizer.step()
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_each_process_takes_the_saved_scales_of_its_own_shard(monkeypatch, index):
+    rows = sharded_momentum.Rows(2, index, 300)
+    monkeypatch.setattr(sharded_momentum, "_rows", lambda _: rows)
+    scale = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert torch.equal(sharded_momentum.own_scales(scale, torch.zeros(3, 100)), scale[index])
