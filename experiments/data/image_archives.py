@@ -13,12 +13,12 @@ import io
 import os
 import sys
 import tarfile
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import IO
 
 from PIL import Image
 
@@ -57,10 +57,10 @@ class ArchiveImages:
 
     def content(self, index: int) -> bytes:
         """The file as it lies in its tar."""
-        file = _open_file(str(self._tar(index)))
+        tar = _open_tar(str(self._tar(index)))
         size, offset = self.num_bytes(index), int(self._index.offsets[index])
         # pread moves no file position, so processes may share the handle across a fork.
-        return os.pread(file.fileno(), size, offset)
+        return os.pread(tar.file.fileno(), size, offset)
 
     def name(self, index: int) -> str:
         """For messages."""
@@ -84,9 +84,17 @@ class ArchiveImages:
         return self._tars[self._index.tar_numbers[index]]
 
 
+class _OpenTar:
+    """Closes its file once nobody reads it any more, or when Python ends."""
+
+    def __init__(self, path: str) -> None:
+        self.file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by finalize
+        weakref.finalize(self, self.file.close)
+
+
 @lru_cache(maxsize=256)
-def _open_file(path: str) -> IO[bytes]:
-    return open(path, "rb", buffering=0)
+def _open_tar(path: str) -> _OpenTar:
+    return _OpenTar(path)
 
 
 def open_shards(shards: dict[Path, int | None], cache_dir: str | None) -> ArchiveImages:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
 import re
 import tarfile
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -322,3 +324,21 @@ def test_compressed_tar_is_refused(tmp_path, image_bytes):
         tar.addfile(member, io.BytesIO(image_bytes(1)))
     with pytest.raises(ConfigError, match="uncompressed tar"):
         open_split("", str(tmp_path), "val", str(tmp_path / "cache"))
+
+
+def test_open_tars_are_closed(tmp_path):
+    """When a tar is forgotten, but not under a read; when Python ends `finalize` does the same."""
+    path = tmp_path / "a.tar"
+    path.write_bytes(b"12345")
+    image_archives._open_tar.cache_clear()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        held = image_archives._open_tar(str(path))
+        file = held.file
+        image_archives._open_tar.cache_clear()
+        gc.collect()
+        assert os.pread(file.fileno(), 2, 3) == b"45"
+        del held
+        gc.collect()
+        assert file.closed
+    assert not [w for w in caught if str(path) in str(w.message)]
