@@ -37,6 +37,7 @@ LEVELS = [
         "experiments.outcomes",
         "experiments.selection",
         "experiments.again",
+        "experiments.arms",
         "experiments.build",
         "experiments.precision",
         "experiments.start_from",
@@ -96,6 +97,7 @@ MAY_READ = {
         "experiments.outcomes",
         "experiments.selection",
         "experiments.again",
+        "experiments.arms",
         "experiments.pages",
         "experiments.analysis",
     }

@@ -4,6 +4,7 @@ python scripts/sweep.py status                     # every sweep, a line each
 python scripts/sweep.py status vit_proxy-lr_wd     # progress, failures, best cells
 python scripts/sweep.py resume vit_proxy-lr_wd     # train what is missing
 python scripts/sweep.py confirm vit_proxy-lr_wd --seeds 100-109   # its picks, with fresh seeds
+python scripts/sweep.py draw vit_proxy-lr_wd       # figures, and a page with the verdict
 python scripts/sweep.py then pretrain_proxy-pretrain_then_finetune   # its stage two
 python scripts/sweep.py collect vit_proxy-lr_wd --study NAME --curves
 python scripts/sweep.py compact                    # results/runs as one quick table
@@ -45,7 +46,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     about = help_of("sweep", __doc__)
     parser = argparse.ArgumentParser(**about, formatter_class=summary)
     actions = parser.add_subparsers(
-        required=True, metavar="status | resume | confirm | then | collect | compact"
+        required=True, metavar="status | resume | confirm | draw | then | collect | compact"
     )
     status = actions.add_parser("status", help="progress, failures, best cells")
     status.add_argument("name", nargs="?", help="of the sweep, or its folder")
@@ -66,6 +67,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     _takes_launcher(confirm)
     confirm.set_defaults(action=train_picks)
+    draw = actions.add_parser("draw", help="figures (PNG, SVG), and a page with the verdict")
+    draw.add_argument("name", help="of the sweep that tunes; the runs of confirm are with it")
+    draw.add_argument("--out", type=Path, help="folder (default: that of the sweep, figures/)")
+    draw.add_argument("--metric", help="to judge by (default: the task's own)")
+    draw.add_argument("--reference", help="the optimizer that the others are compared with")
+    draw.set_defaults(action=draw_sweep)
     then = actions.add_parser("then", help="train stage two, from what a sweep has chosen")
     then.add_argument("name")
     _takes_launcher(then)
@@ -166,6 +173,20 @@ def train_picks(args: argparse.Namespace) -> int:
     code = command.launch(fresh.path, args.launcher, args.changes, [CONF])
     report.show(fresh, metric=args.metric)
     return code
+
+
+def draw_sweep(args: argparse.Namespace) -> int:
+    """Writes the figures of a sweep and its page, and prints what was written."""
+    from experiments.analysis.swept import page
+    from experiments.sweep import arms
+
+    sweep = find(args.name)
+    out = args.out or sweep.path / "figures"
+    swept = arms.swept(sweep, args.metric)
+    written = page.write(swept, out, lambda runs: arms.curves(sweep, runs), args.reference)
+    print(written[0].read_text(encoding="utf-8"))
+    print("written: " + ", ".join(str(path) for path in written))
+    return 0
 
 
 def train_stage_two(args: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -184,44 +185,62 @@ def _of(experiment: str | None) -> str:
 
 def best_cells(sweep: Sweep, metric: str | None = None) -> list[Best]:
     """The best setting of each optimizer under each condition (see `experiments.selection`)."""
-    table = runs_table(sweep, metric).set_index("run_id")
-    groups: dict[tuple[str, str], list[Cell]] = {}
+    table = runs_table(sweep, metric)
+    return [best for group in groups(sweep) if (best := _best(sweep, table, group))]
+
+
+def groups(sweep: Sweep) -> list[list[Cell]]:
+    """The cells of each optimizer under each condition."""
+    found: dict[tuple[str, str], list[Cell]] = {}
     for cell in sweep.cells:
-        key = cell.optimizer, json.dumps(_conditions(sweep, cell), sort_keys=True)
-        groups.setdefault(key, []).append(cell)
-    return [best for group in groups.values() if (best := _best(sweep, table, group))]
+        key = cell.optimizer, json.dumps(conditions_of(sweep, cell), sort_keys=True)
+        found.setdefault(key, []).append(cell)
+    return list(found.values())
+
+
+def tuned_keys(sweep: Sweep, cell: Cell) -> list[str]:
+    """Columns in which the settings of a cell's group differ, lr and weight_decay first."""
+    axes = sweep.manifest["axes"].get(cell.optimizer, {})
+    varied = [short(key) for key in cell.settings if len(axes.get(short(key), [])) > 1]
+    conditions = conditions_of(sweep, cell)
+    return sorted((key for key in varied if key not in conditions), key=_order)
+
+
+def with_settings(table: pd.DataFrame, cells: Sequence[Cell], keys: Sequence[str]) -> pd.DataFrame:
+    """The runs of some cells; their settings as the sweep wrote them stand in for the ledger's."""
+    import pandas as pd
+
+    named = [settings_of(cell, keys) | {"run_id": cell.run_id} for cell in cells]
+    settings = pd.DataFrame(named, columns=["run_id", *keys])
+    others = table.drop(columns=[key for key in keys if key in table])
+    return others.merge(settings, on="run_id", how="inner", sort=False)
+
+
+def settings_of(cell: Cell, keys: Sequence[str]) -> dict[str, Any]:
+    """Values of some columns, as a cell has them."""
+    named = {short(key): hashable(value) for key, value in cell.settings.items()}
+    return {key: named.get(key) for key in keys}
 
 
 def _best(sweep: Sweep, table: pd.DataFrame, cells: list[Cell]) -> Best | None:
-    import pandas as pd
-
     one = cells[0]
-    conditions = _conditions(sweep, one)
-    tuned = [key for key in one.settings if key not in _fixed(sweep, one)]
-    keys = [short(key) for key in tuned if short(key) not in conditions]
-    named = [
-        {short(key): hashable(cell.settings[key]) for key in tuned} | {"run_id": cell.run_id}
-        for cell in cells
-        if cell.run_id in table.index
-    ]
-    if not named:
+    conditions, tuned = conditions_of(sweep, one), tuned_keys(sweep, one)
+    runs = with_settings(table, cells, tuned)
+    if runs.empty:
         return None
-    # The settings as the sweep wrote them stand in for what the ledger says of them.
-    settings = pd.DataFrame(named).set_index("run_id")
-    runs = table.drop(columns=[k for k in settings if k in table]).join(settings, how="inner")
     trials = {cell.trial for cell in cells}
+    keys = tuned
     if not keys:  # one setting, nothing to pick
         keys, runs = ["trial"], runs.assign(trial="the only one")
     headline = headlines.of_table(runs)
     try:
-        found = pick(runs, sorted(keys, key=_order), headline)
+        found = pick(runs, keys, headline)
     except ValueError:
         return None
-    values = {key: value for key, value in found.setting.items() if key in settings}
     test = found.runs.test
     return Best(
         optimizer=one.optimizer,
-        settings={**conditions, **{key: values[key] for key in keys if key in values}},
+        settings={**conditions, **{key: found.setting[key] for key in tuned}},
         val=found.mean,
         test=float(test.mean()),
         test_error=float(test.sem()) if len(test) > 1 else math.nan,
@@ -246,18 +265,12 @@ def hashable(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, list | dict) else value
 
 
-def _conditions(sweep: Sweep, cell: Cell) -> dict[str, Any]:
+def conditions_of(sweep: Sweep, cell: Cell) -> dict[str, Any]:
     """The part of a cell's setting that is compared along, not tuned."""
     named = {short(k): v for k, v in cell.settings.items()}
     found = {name: named[name] for name in sweep.manifest["conditions"] if name in named}
     several = "," in sweep.manifest["experiment"]
     return {"experiment": cell.config["experiment"], **found} if several else found
-
-
-def _fixed(sweep: Sweep, cell: Cell) -> set[str]:
-    """Keys that have one value in every cell of an optimizer."""
-    axes = sweep.manifest["axes"].get(cell.optimizer, {})
-    return {key for key in cell.settings if len(axes.get(short(key), [])) < 2}
 
 
 def pace(sweep: Sweep, states: dict[str, str]) -> tuple[float, float] | None:

@@ -1,0 +1,1 @@
+"""One's own sweep: its picks, how they compare, figures and a page."""
