@@ -227,6 +227,19 @@ def test_ratios_of_sweeps_on_another_machine_are_those_of_its_table() -> None:
     assert f"(`results/bench/xeon/sweep.csv`: {', '.join(four)} and {last} x)" in text
 
 
+def test_typed_costs_of_steps_on_another_machine_are_those_of_its_table() -> None:
+    tables = [pd.read_csv(ROOT / f"results/bench/{x}optimizers.csv") for x in ("", "epyc/")]
+    here, there = (table.set_index(["optimizer", "model"]).ratio for table in tables)
+    text = " ".join((ROOT / "RESULTS.md").read_text().split())
+    muon, lion = ([f"{x:.3g}" for x in there[name]] for name in ("muon", "lion"))
+    assert f"Muon's step takes {muon[0]}, {muon[1]} and {muon[2]} times AdamW's" in text
+    assert f"Lion's {lion[0]}, {lion[1]} and {lion[2]}." in text
+    least, most = round(here["muon"].min()), round(here["muon"].max())
+    there_too = round(there["muon"].max())
+    said = f"takes {least} to {most} times as long as AdamW's on one CPU"
+    assert f"{said} (on another up to {there_too} times)" in " ".join((ROOT / "README.md").read_text().split())
+
+
 def test_the_price_of_a_comparison_is_what_the_code_says() -> None:
     text = (ROOT / "README.md").read_text()
     rows = re.findall(r"\| (?:`--effect )?([\d.]+) ?sd.*?\| (\d+) \| (\d+) \| (\d+) % \|", text)
