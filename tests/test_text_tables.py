@@ -237,7 +237,9 @@ def test_typed_costs_of_steps_on_another_machine_are_those_of_its_table() -> Non
     least, most = round(here["muon"].min()), round(here["muon"].max())
     there_too = round(there["muon"].max())
     said = f"takes {least} to {most} times as long as AdamW's on one CPU"
-    assert f"{said} (on another up to {there_too} times)" in " ".join((ROOT / "README.md").read_text().split())
+    assert f"{said} (on another up to {there_too} times)" in " ".join(
+        (ROOT / "README.md").read_text().split()
+    )
 
 
 def test_the_price_of_a_comparison_is_what_the_code_says() -> None:
