@@ -42,7 +42,6 @@ class Swept:
 
     name: str
     arms: tuple[Arm, ...]
-    fresh_name: str  # of the sweep of the picks; "": there is none
     remarks: tuple[str, ...] = ()  # of the whole sweep, for which nothing can be compared
     confirm: str = ""  # the command that trains the picks with fresh seeds
     resume: str = ""  # the command that trains what is missing

@@ -43,8 +43,7 @@ def swept(sweep: Sweep, metric: str | None = None) -> Swept:
     return Swept(
         name=sweep.name,
         arms=tuple(_arm(sweep, cells, table, fresh, over) for cells in results.groups(sweep)),
-        fresh_name="" if fresh is None else fresh.name,
-        remarks=tuple(codes.mixed(sweep)),
+        remarks=tuple(codes.mixed(sweep, *([] if fresh is None else [fresh]))),
         confirm=_call("confirm", sweep) + asked,
         resume=_call("resume", sweep),
         again=_call("draw", sweep) + asked,

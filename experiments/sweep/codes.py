@@ -44,10 +44,10 @@ def changed_in(path: Path) -> Iterator[str]:
         yield said
 
 
-def mixed(sweep: Sweep) -> Iterator[str]:
-    """A line for each part of the cells that are over whose code has differed among them."""
+def mixed(*sweeps: Sweep) -> Iterator[str]:
+    """A line for each part of some sweeps' cells that are over whose code has differed."""
     found: dict[tuple[str, tuple[str, ...]], set[str]] = defaultdict(set)
-    for cell in sweep.cells:
+    for sweep, cell in ((one, cell) for one in sweeps for cell in one.cells):
         for session in _before(sweep, cell):
             for section, code in session.items():
                 found[section, tuple(sources.targets(cell.config[section]))].add(code)

@@ -70,10 +70,16 @@ def choose(results: pd.DataFrame, optimizer: str) -> Chosen:
             there twice (another batch size): filter the table first.
     """
     found = _pick(results, optimizer)
+    values = {key: float(value) for key, value in found.setting.items()}
+    return as_chosen(optimizer, found, values)
+
+
+def as_chosen(optimizer: str, found: Pick, values: dict[str, float]) -> Chosen:
+    """What was picked, with its means; `values` are those of the keys of `SETTING`."""
     runs = found.runs
     return Chosen(
         optimizer=optimizer,
-        **{key: float(value) for key, value in found.setting.items()},
+        **values,
         val_mean=found.mean,
         test_mean=float(runs.test.mean()),
         test_error=float(runs.test.sem()) if len(runs) > 1 else math.nan,

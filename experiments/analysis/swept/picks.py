@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.analysis.drawing.names import name_of
-from experiments.analysis.statistics.comparison import SETTING, Chosen
+from experiments.analysis.statistics.comparison import SETTING, Chosen, as_chosen
 from experiments.arms import Arm, Swept
 from experiments.headline import Headline, of_table
 from experiments.selection import Pick, pick, with_setting
@@ -60,21 +60,8 @@ class Picked:
         """The pick as the statistics take it."""
         found = self.found
         assert found is not None
-        runs = found.runs
-        values = {key: _one(runs, key) for key in SETTING}
-        return Chosen(
-            optimizer=self.arm.optimizer,
-            **values,
-            val_mean=found.mean,
-            test_mean=float(runs.test.mean()),
-            test_error=float(runs.test.sem()) if len(runs) > 1 else math.nan,
-            n=len(runs),
-            seconds=float(runs.seconds.mean()),
-            on_edge=bool(found.edges),
-            num_settings=found.num_settings,
-            num_diverged=found.num_diverged,
-            remarks=found.remarks,
-        )
+        values = {key: _one(found.runs, key) for key in SETTING}
+        return as_chosen(self.arm.optimizer, found, values)
 
 
 def picked(arm: Arm) -> Picked:

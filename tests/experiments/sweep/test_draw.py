@@ -13,7 +13,8 @@ from pretended import Values, planned, pretend
 from experiments.analysis.swept import cells, page, picks, verdicts
 from experiments.arms import Arm, Swept
 from experiments.config import UserError
-from experiments.sweep import arms, confirm
+from experiments.store import read_json, write_json
+from experiments.sweep import arms, codes, confirm
 from experiments.sweep.manifest import Sweep
 
 INSIDE = {1e-3: 50.0, 2e-3: 60.0, 4e-3: 55.0}
@@ -53,7 +54,7 @@ def fresh(one: Arm, lr: float = 2e-3) -> Arm:
 
 
 def told(*of: Arm, reference: str | None = None, **more: object) -> str:
-    swept = Swept("mine", of, "", **more)  # pyright: ignore[reportArgumentType]
+    swept = Swept("mine", of, **more)  # pyright: ignore[reportArgumentType]
     found = picks.all_picked(swept)
     compared = verdicts.compared(swept, found, verdicts.reference_of(swept, reference))
     return page.text(swept, found, compared, {})
@@ -144,3 +145,11 @@ def test_a_sweep_is_drawn_from_its_folder(tmp_path: Path) -> None:
         pretend(picked, cell, 60, 70)
     (again,) = arms.swept(sweep).arms
     assert len(again.fresh) == 2 and picks.picked(again).is_fresh
+    for of, code in ((sweep, "before"), (picked, "changed")):
+        for cell in of.cells[:-1]:
+            header = read_json(of.folder(cell).header)
+            header["sessions"][0]["sources"] = {"model": code}
+            write_json(of.folder(cell).header, header)
+    assert not [*codes.mixed(sweep)] and not [*codes.mixed(picked)]
+    (remark,) = arms.swept(sweep).remarks
+    assert "2 versions of the model" in remark
