@@ -16,7 +16,7 @@ from typing import Any
 from experiments import settings, trust
 from experiments.checks import check
 from experiments.config import ConfigError, RunConfig, from_dict
-from experiments.explain import explain
+from experiments.explain import explain, recorded
 from experiments.nearest import nearest
 from experiments.overrides import expand_home, quoted
 from experiments.pages import CONF, search_path, shipped
@@ -211,16 +211,18 @@ def _recorded(asked: RunConfig, overrides: Sequence[str]) -> RunConfig:
     Raises:
         UserError: for an unknown run, another job, or a key that would be ignored.
     """
-    from experiments.identity import run_id
+    from experiments.identity import OPERATIONAL_DATA_KEYS, run_id
     from experiments.store import read_config
 
     taken = ("job", "run", "evaluation", "landscape", "plan", "launch", "results_dir", "hydra")
     taken += ("checkpoint.step", "eval.batch_size")
+    taken += tuple(f"data.{key}" for key in OPERATIONAL_DATA_KEYS)
     keys = [override.split("=")[0].lstrip("+~") for override in overrides]
     ignored = [key for key in keys if not {key, key.split(".")[0].split("/")[0]} & set(taken)]
-    if asked.job == "train" or ignored:
-        what = f"{ignored[0]} cannot be changed" if ignored else "it needs job=evaluate, ..."
-        raise ConfigError(f"run={asked.run} takes a recorded run as it is: {what}")
+    if ignored:
+        raise ConfigError(recorded(f"run={asked.run}", ignored[0]))
+    if asked.job == "train":
+        raise ConfigError(f"run={asked.run}: it needs job=evaluate, job=landscape, ...")
     folder = Path(os.path.expanduser(asked.results_dir)) / asked.run
     config = from_dict(read_config(folder))
     trust.check(config, f"the recorded run {folder}")
@@ -231,6 +233,10 @@ def _recorded(asked: RunConfig, overrides: Sequence[str]) -> RunConfig:
         config.eval.batch_size = asked.eval.batch_size
     for key in (key.partition(".")[2] for key in keys if key.startswith("launch.")):
         setattr(config.launch, key, getattr(asked.launch, key))
+    for key in (key.partition(".")[2] for key in keys if key.startswith("data.")):
+        if key not in config.data:
+            raise ConfigError(f"data.{key}: the data of the run {asked.run} have no such key")
+        config.data[key] = asked.data[key]
     if run_id(config) != asked.run:
         raise ConfigError(f"run={asked.run} was recorded by another version: give its command line")
     return config

@@ -56,6 +56,8 @@ def explain(error: BaseException, overrides: Sequence[str], config_dir: str | No
                 f"{within[1]}: no such key on this page; ++{key}={{...}} adds it (the page's other "
                 f"keys stay: ~{key}.KEY leaves one out)"
             )
+        if run := next((o for o in overrides if re.match(r"run=.", o)), ""):
+            return recorded(run, key)
         known = _known_keys(overrides, config_dir)
         group = key.partition(".")[0]
         if group in known and not any(name.startswith(f"{group}.") for name in known):
@@ -77,9 +79,19 @@ def explain(error: BaseException, overrides: Sequence[str], config_dir: str | No
         return f"{_unreadable(overrides)!r} cannot be read: say key=value; see --help"
     if several := re.search(r"Ambiguous value for argument '(.*?)'\n", text):
         key, _, value = several[1].partition("=")
-        return f"{several[1]}: several values need -m (a sweep); one list is {key}=[{value}]"
+        said = f"{several[1]}: several values need -m (a sweep); one list is {key}=[{value}]"
+        is_path = re.fullmatch(r"(\+\+)?data\.\w+|results_dir|start_from(\.source)?", key)
+        return f"{said}; a path's comma is quoted: '{key}=\"{value}\"'" if is_path else said
     line = " ".join(text.split("\nSee https")[0].split())
     return line if len(line) <= 400 else f"{line[:397]}..."
+
+
+def recorded(run: str, key: str) -> str:
+    """What is said of a setting beside `run=ID`."""
+    return (
+        f"{run} takes a recorded run as it is: {key} cannot be changed (a run with its weights and "
+        f"settings of its own: start_from{run[3:]})"
+    )
 
 
 def _of_another(key: str, overrides: Sequence[str]) -> str:

@@ -20,8 +20,14 @@ _PLAIN = re.compile(r"[\w/.:+$%*@?|\\-]*", re.ASCII)
 
 
 def quoted(overrides: Sequence[str]) -> list[str]:
-    """The overrides, with quotes around what Hydra could not read otherwise."""
-    return [_quote_value(text) if _OVERRIDE.fullmatch(text) else text for text in overrides]
+    """The overrides, with quotes around what Hydra could not read otherwise.
+
+    Keys of `data` beside `run=ID` are those of the recorded run, which its default page may lack.
+    """
+    found = [_quote_value(text) if _OVERRIDE.fullmatch(text) else text for text in overrides]
+    if any(re.match(r"run=.", text) for text in overrides):
+        found = [f"++{text}" if text.startswith("data.") else text for text in found]
+    return found
 
 
 def quoted_arguments(arguments: Sequence[str]) -> list[str]:

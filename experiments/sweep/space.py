@@ -55,10 +55,11 @@ def space_of(page: SweepPage, optimizer: str) -> OptimizerSpace:
     """The axes of one optimizer.
 
     Raises:
-        ConfigError: if the page gives others axes of their own, but not this one.
+        ConfigError: if the page gives others axes that this one would lack.
     """
     known = page.by_optimizer
-    if known and optimizer not in known:
+    lacking = {key for own in known.values() for key in _axes(own or {})}
+    if optimizer not in known and lacking - _axes(vars(page)):
         names = ", ".join(known)
         raise ConfigError(f"this sweep has no axes for optimizer={optimizer}: choose from {names}")
     try:
@@ -72,6 +73,12 @@ def space_of(page: SweepPage, optimizer: str) -> OptimizerSpace:
         relative_to=own.relative_to,
         set={**page.set, **own.set},
     )
+
+
+def _axes(section: Mapping[str, Any]) -> set[str]:
+    """The keys that a page, or its part for one optimizer, gives several values."""
+    parts = [section.get("conditions"), section.get("grid"), *(section.get("points") or [])]
+    return {key for part in parts for key in part or {}}
 
 
 def without(space: OptimizerSpace, keys: Sequence[str]) -> OptimizerSpace:

@@ -225,6 +225,10 @@ def test_several_values_without_multirun_are_one_line(
     assert run.main() == 2
     said = capsys.readouterr().err
     assert said == "error: seed=0,1: several values need -m (a sweep); one list is seed=[0,1]\n"
+    monkeypatch.setattr("sys.argv", ["run.py", "results_dir=/a,b"])
+    assert run.main() == 2
+    assert "a path's comma is quoted: 'results_dir=\"/a,b\"'" in capsys.readouterr().err
+    assert run.compose(['results_dir="/a,b"']).results_dir == "/a,b"
 
 
 def test_help_may_be_cut_by_a_pager() -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
+import yaml
 
 import run
 from experiments import runner
 from experiments.analysis.landscape import eigenvalue_table, noise_table
 from experiments.checks import check
-from experiments.config import ConfigError, RunConfig, UserError
+from experiments.config import ConfigError, RunConfig, UserError, to_dict
 from experiments.identity import run_id
 from experiments.jobs import flatness, landscape
 from experiments.store import Folder, read_json, read_rows
@@ -219,6 +221,21 @@ def test_by_command_line_and_by_run_id(
     assert (path / "metrics.jsonl").read_bytes() == before  # the same rows: nothing to do
 
 
+def test_a_recorded_run_finds_its_data_where_they_lie_now(tmp_path: Path) -> None:
+    section = {"_target_": "experiments.data.image_files.ImageFiles", "root": "/old"}
+    config = tiny.config(tmp_path, train__epochs=1.0)
+    config.data = {**section, "val_root": None}
+    name = run_id(config)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(to_dict(config)))
+    named = ["job=evaluate", f"run={name}", f"results_dir={tmp_path}"]
+    found = run.compose([*named, "data.root=/new, of (today)", "++data.val_root=~/val"])
+    assert found.data["root"] == "/new, of (today)"
+    assert found.data["val_root"] == os.path.expanduser("~/val")
+    with pytest.raises(ConfigError, match="data.tokenizer_file: the data of .* no such key"):
+        run.compose([*named, "data.tokenizer_file=x"])
+
+
 def test_a_run_that_is_named_is_taken_as_it_is(tmp_path: Path) -> None:
     where = f"results_dir={tmp_path}"
     with pytest.raises(UserError, match="has no run nothing-s0: train it first"):
@@ -227,6 +244,11 @@ def test_a_run_that_is_named_is_taken_as_it_is(tmp_path: Path) -> None:
         run.compose(["run=nothing-s0", where])
     with pytest.raises(ConfigError, match="optimizer.lr cannot be changed"):
         run.compose(["job=landscape", "run=nothing-s0", where, "optimizer.lr=1"])
+    named = ["job=evaluate", "run=nothing-s0", where]
+    for key in ("data.test_split=held", "model.no_such=1", "task.judge=x", "data.num_train=9"):
+        what = f"{key.partition('=')[0]} cannot be changed .*: start_from=nothing-s0"
+        with pytest.raises(ConfigError, match=what):
+            run.compose([*named, key])
     runner.run(tiny.config(tmp_path, train__epochs=1.0))
     (path,) = tmp_path.iterdir()
     text = (path / "config.yaml").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,12 @@ def test_an_optimizers_own_axes_come_before_the_pages() -> None:
     )
     assert space_of(page, "one").grid == {"a": [2], "b": [1]}
     assert (space_of(page, "one").relative_to, space_of(page, "two").grid["a"]) == ("two", [1])
-    with pytest.raises(ConfigError, match="no axes for optimizer=three: choose from one, two"):
-        space_of(page, "three")
+    assert space_of(page, "three").grid == {"a": [1], "b": [1]}  # no axis of another is missing
+    for own in ({"grid": {"c": [1]}}, {"conditions": {"c": [1]}}, {"points": [{"c": 1}]}):
+        others = replace(page, by_optimizer={"one": own, "two": None})
+        with pytest.raises(ConfigError, match="no axes for optimizer=three: choose from one, two"):
+            space_of(others, "three")
+        assert space_of(others, "two").grid == {"a": [1], "b": [1]}
     with pytest.raises(ConfigError, match="by_optimizer.one: .*gird"):
         space_of(SweepPage(by_optimizer={"one": {"gird": {}}}), "one")
 
