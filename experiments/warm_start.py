@@ -60,7 +60,7 @@ def _load(source: Source, config: RunConfig, task: Task, model: nn.Module) -> di
             f"start_from: {path} has the SHA-256 {facts['sha256']}, not the one that was asked "
             f"for ({source.sha256}): it is another file"
         )
-    found = _renamed(_read(path, source), source)
+    found = _renamed(read(path, source), source)
     own = {n: t for n, t in model.state_dict().items() if n.startswith(source.into)}
     kept = {n for n in own if _matches(n, source.leave_out)}
     taken = {n: t for n, t in found.items() if not _matches(n, source.leave_out)}
@@ -98,8 +98,12 @@ def _end_of_run(folder: Folder) -> tuple[Path, dict[str, Any]]:
     return path, {**facts, "source": folder.path.resolve().name}
 
 
-def _read(path: Path, source: Source) -> State:
+def read(path: Path, source: Source) -> State:
     """The state dict in a file or folder, with plain names.
+
+    Args:
+        path: Of a checkpoint, or of weights of timm or transformers.
+        source: Says which weights are meant, raw or averaged.
 
     Raises:
         UserError: for a file that holds none.
