@@ -116,11 +116,27 @@ def _read(path: Path, source: Source) -> State:
     except Exception as error:  # every reader has errors of its own for a damaged file
         reason = str(error).partition("\n")[0]
         raise UserError(f"start_from: {path} cannot be read as weights: {reason}") from error
-    found = next((content[k] for k in _KEYS[source.weights] if _is_state(content.get(k))), None)
-    if found is None and source.weights == "raw" and _is_state(content):
-        found = content
+    found = weights_in(content, source.weights)
     if found is None:
         raise UserError(f"start_from: {path} holds no {source.weights} weights")
+    return found
+
+
+def weights_in(content: dict[str, Any], kind: str) -> State | None:
+    """The weights of a checkpoint, of this suite or timm, under plain names.
+
+    Args:
+        content: As loaded.
+        kind: raw: those to be used; ema: averaged.
+
+    Returns:
+        None where it has none of that kind.
+    """
+    found = next((content[k] for k in _KEYS[kind] if _is_state(content.get(k))), None)
+    if found is None and kind == "raw" and _is_state(content):
+        found = content
+    if found is None:
+        return None
     return {_plain(name): tensor for name, tensor in found.items() if name != "n_averaged"}
 
 

@@ -1,10 +1,12 @@
-"""Exports the weights of a finished run as safetensors, and prints the file's hash.
+"""Exports the weights of a run as safetensors, and prints the file's hash.
 
 For a training script of one's own, or as the extractor of features that judges samples:
 
     python scripts/extractor.py RUN_ID results/extractors/digits_classifier.safetensors
+    python scripts/extractor.py RUN_ID vit.safetensors --weights ema
 
 The hash belongs on the pages that use it (task.judge.extractor.sha256, start_from.sha256).
+`--weights ema` takes the averaged weights of a run that has them (train.ema_decay).
 `--without 'head.*'` leaves out what matches, e.g. the classes of a tower that is to be locked.
 """
 
@@ -15,35 +17,79 @@ import hashlib
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from experiments.config import UserError  # noqa: E402
+from experiments.store import Folder, read_json, run_meant  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Writes the file; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("run", help="run id below --results")
-    parser.add_argument("path", type=Path, help="file to write")
+    parser.add_argument("path", type=Path, help="file to write, FILE.safetensors")
     parser.add_argument("--results", type=Path, default=Path("results/runs"))
     parser.add_argument("--without", default="", help="pattern of names that are left out")
+    parser.add_argument("--weights", choices=("raw", "ema"), default="raw", help="ema: averaged")
     options = parser.parse_args(arguments)
-
-    from safetensors.torch import save_file
-
-    from experiments import checkpoint
-
-    found = checkpoint.find_good(options.results / options.run / "checkpoints")
-    if found is None:
-        print(f"{options.results / options.run}: no checkpoint; train first", file=sys.stderr)
+    try:
+        if options.path.suffix != ".safetensors":  # by which timm and start_from know it
+            raise UserError(f"{options.path} must end in .safetensors: give it that suffix")
+        weights = _weights(Folder(options.results / options.run), options.weights)
+        _save(_without(weights, options.without), options.path)
+    except UserError as error:
+        print(error, file=sys.stderr)
         return 2
-    whole = checkpoint.load(found)["model"]
-    kept = {k: v for k, v in whole.items() if not fnmatchcase(k, options.without)}
-    weights = {k: v.clone().contiguous() for k, v in kept.items()}  # tied ones under each name
-    options.path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(weights, options.path)
     print(f"{options.path}: sha256 {hashlib.sha256(options.path.read_bytes()).hexdigest()}")
     return 0
+
+
+def _weights(run: Folder, kind: str) -> dict[str, Any]:
+    """Those of the newest good checkpoint, and a word where they may not be what is meant."""
+    from experiments import checkpoint
+    from experiments.warm_start import weights_in
+
+    found = checkpoint.find_good(run.checkpoints)
+    if found is None:
+        known = sorted(path.parent.name for path in run.path.parent.glob("*/run.json"))
+        raise UserError(f"{run.path}: no checkpoint; train first{run_meant(run.path.name, known)}")
+    content = checkpoint.load(found)
+    weights = weights_in(content, kind)
+    if weights is None:
+        raise UserError(
+            f"{run.path}: no {kind} weights; train.ema_decay keeps averages, --weights raw takes "
+            "what was trained"
+        )
+    if kind == "raw" and weights_in(content, "ema") is not None:
+        _say(f"{run.path.name} has averaged weights, too: --weights ema takes those")
+    state = read_json(run.status).get("state", "finished")
+    if state != "finished":
+        _say(f"{run.path.name} is {state}: these are the weights of step {content.get('step')}")
+    return weights
+
+
+def _without(weights: dict[str, Any], pattern: str) -> dict[str, Any]:
+    kept = {k: v for k, v in weights.items() if not fnmatchcase(k, pattern)}
+    if pattern and len(kept) == len(weights):
+        raise UserError(f"--without {pattern}: no weight is named so, but {', '.join(weights)}")
+    if not kept:
+        raise UserError(f"--without {pattern}: nothing is left to write")
+    return kept
+
+
+def _save(weights: dict[str, Any], path: Path) -> None:
+    from safetensors.torch import save_file
+
+    copies = {k: v.clone().contiguous() for k, v in weights.items()}  # tied: under each name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(copies, path)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":

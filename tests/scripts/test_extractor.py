@@ -2,23 +2,105 @@
 
 from __future__ import annotations
 
+import json
+import re
 import runpy
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from card_lab import SCRIPTS
 from safetensors.torch import load_file
 
 from experiments import checkpoint
 
+MAIN = runpy.run_path(str(SCRIPTS / "extractor.py"))["main"]
+GUIDE = SCRIPTS.parent / "experiments" / "README.md"
+
+
+def _saved(folder: Path, **content: Any) -> Path:
+    """A runs folder with one run, `a`."""
+    checkpoint.save(folder / "runs/a/checkpoints", 1, {"step": 1, **content}, keep=1)
+    return folder / "runs"
+
+
+def _exported(runs: Path, *options: str) -> dict[str, torch.Tensor]:
+    out = runs / "out.safetensors"
+    assert MAIN(["a", str(out), "--results", str(runs), *options]) == 0
+    return load_file(out)
+
 
 def test_tied_weights_are_written_under_each_of_their_names(tmp_path: Path) -> None:
     tied = torch.arange(6.0).view(3, 2).T  # not contiguous, and shared: safetensors refuses both
     model = {"embed": tied, "head": tied, "bias": torch.ones(2)}
-    checkpoint.save(tmp_path / "runs/a/checkpoints", 1, {"model": model}, keep=1)
-    main = runpy.run_path(str(SCRIPTS / "extractor.py"))["main"]
-    out = tmp_path / "a.safetensors"
-    assert main(["a", str(out), "--results", str(tmp_path / "runs")]) == 0
-    read = load_file(out)
+    read = _exported(_saved(tmp_path, model=model))
     assert read.keys() == model.keys()
     assert all(torch.equal(read[name], model[name]) for name in model)
+
+
+def test_averaged_weights_are_written_under_the_names_of_the_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    average = {"n_averaged": torch.tensor(3), "module.w": torch.full((2,), 5.0)}
+    runs = _saved(tmp_path, model={"w": torch.ones(2)}, average=average)
+    assert _exported(runs)["w"].tolist() == [1, 1]
+    assert "a has averaged weights, too: --weights ema takes those" in capsys.readouterr().err
+    read = _exported(runs, "--weights", "ema")
+    assert {name: tensor.tolist() for name, tensor in read.items()} == {"w": [5, 5]}
+    assert capsys.readouterr().err == ""
+
+
+def test_weights_that_an_optimizer_shows_are_taken_not_those_it_trains(tmp_path: Path) -> None:
+    shown, trained = {"w": torch.ones(2)}, {"w": torch.zeros(2)}  # schedule-free: x, and y
+    read = _exported(_saved(tmp_path, model=trained, shown=shown, average=None))
+    assert read["w"].tolist() == [1, 1]
+
+
+def test_a_run_that_has_not_ended_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = _saved(tmp_path, model={"w": torch.ones(2)})
+    (runs / "a/status.json").write_text(json.dumps({"state": "stopped", "step": 1}))
+    _exported(runs)
+    assert "a is stopped: these are the weights of step 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a", "w.pt"], "w.pt must end in .safetensors"),
+        (["a", "w.safetensors", "--weights", "ema"], "no ema weights"),
+        (["a", "w.safetensors", "--without", "heads.*"], "heads.*: no weight is named so, but w"),
+        (["a", "w.safetensors", "--without", "*"], "nothing is left to write"),
+        (["b", "w.safetensors"], "no checkpoint; train first"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    runs = _saved(tmp_path, model={"w": torch.ones(2)}, average=None)
+    run, name, *options = arguments
+    assert MAIN([run, str(tmp_path / name), *options, "--results", str(runs)]) == 2
+    told = capsys.readouterr().err
+    assert said in told and told.count("\n") == 1
+    assert not (tmp_path / name).exists()
+
+
+def test_the_guide_s_script_has_the_weights_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import timm
+
+    kept = {"img_size": 8, "patch_size": (4, 2), "in_chans": 1, "num_classes": 10}
+    kept |= {"embed_dim": 48, "depth": 2, "num_heads": 2, "mlp_ratio": 2.0}
+    trained = timm.models.VisionTransformer(**kept, class_token=False, global_pool="avg")
+    runs = _saved(tmp_path, model=trained.state_dict())
+    assert MAIN(["a", str(tmp_path / "vit.safetensors"), "--results", str(runs)]) == 0
+    scripts = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    script = next(text for text in scripts if "vit.safetensors" in text)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(script, names)
+    images = torch.rand(2, 1, 8, 8)
+    assert torch.equal(names["model"].eval()(images), trained.eval()(images))
