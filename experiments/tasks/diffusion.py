@@ -99,6 +99,8 @@ class Diffusion(Task):
 
     def build_model(self) -> nn.Module:
         model = build(self._model, "model")
+        if self.source.example_batch(1)[1].dim() > 1:
+            raise ConfigError("data.more_labels: a model is told one class an image: leave it out")
         dropout = self.settings.condition_dropout
         check_fit(model, self.source.name, self.shape, self.source.num_classes, dropout)
         self._knows_classes = knows_classes(model)

@@ -366,6 +366,14 @@ def test_an_extractor_of_other_sizes_is_refused_before_the_training() -> None:
         extractor.check_fits((1, 14, 14))
 
 
+def test_images_of_several_labels_are_refused(tmp_path: Path) -> None:
+    task, labels = task_of(config(tmp_path)), torch.empty(1, 2, dtype=torch.int64, device="meta")
+    images = task.source.example_batch(1)[0]
+    task.source.example_batch = lambda _: (images, labels)
+    with pytest.raises(ConfigError, match="data.more_labels: a model is told one class an image"):
+        task.build_model()
+
+
 @pytest.mark.parametrize(
     ("has_classes", "num_classes", "is_asked"), [(True, 10, True), (True, 3, False), (False, 10, 0)]
 )
