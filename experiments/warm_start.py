@@ -60,7 +60,7 @@ def _load(source: Source, config: RunConfig, task: Task, model: nn.Module) -> di
             f"start_from: {path} has the SHA-256 {facts['sha256']}, not the one that was asked "
             f"for ({source.sha256}): it is another file"
         )
-    found = _renamed(read(path, source), source)
+    found = _renamed(_read(path, source), source)
     own = {n: t for n, t in model.state_dict().items() if n.startswith(source.into)}
     kept = {n for n in own if _matches(n, source.leave_out)}
     taken = {n: t for n, t in found.items() if not _matches(n, source.leave_out)}
@@ -98,12 +98,8 @@ def _end_of_run(folder: Folder) -> tuple[Path, dict[str, Any]]:
     return path, {**facts, "source": folder.path.resolve().name}
 
 
-def read(path: Path, source: Source) -> State:
+def _read(path: Path, source: Source) -> State:
     """The state dict in a file or folder, with plain names.
-
-    Args:
-        path: Of a checkpoint, or of weights of timm or transformers.
-        source: Says which weights are meant, raw or averaged.
 
     Raises:
         UserError: for a file that holds none.
@@ -120,11 +116,27 @@ def read(path: Path, source: Source) -> State:
     except Exception as error:  # every reader has errors of its own for a damaged file
         reason = str(error).partition("\n")[0]
         raise UserError(f"start_from: {path} cannot be read as weights: {reason}") from error
-    found = next((content[k] for k in _KEYS[source.weights] if _is_state(content.get(k))), None)
-    if found is None and source.weights == "raw" and _is_state(content):
-        found = content
+    found = weights_in(content, source.weights)
     if found is None:
         raise UserError(f"start_from: {path} holds no {source.weights} weights")
+    return found
+
+
+def weights_in(content: dict[str, Any], kind: str) -> State | None:
+    """The weights of a checkpoint, of this suite or timm, under plain names.
+
+    Args:
+        content: As loaded.
+        kind: raw: those to be used; ema: averaged.
+
+    Returns:
+        None where it has none of that kind.
+    """
+    found = next((content[k] for k in _KEYS[kind] if _is_state(content.get(k))), None)
+    if found is None and kind == "raw" and _is_state(content):
+        found = content
+    if found is None:
+        return None
     return {_plain(name): tensor for name, tensor in found.items() if name != "n_averaged"}
 
 

@@ -49,16 +49,21 @@ class Extractor:
     def _extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         raise NotImplementedError
 
-    def check_channels(self, num_channels: int) -> None:
-        """Refuses images of another kind.
+    @property
+    def num_classes(self) -> int | None:
+        """Of its logits; None: it gives none."""
+        return None
+
+    def check_fits(self, shape: tuple[int, ...]) -> None:
+        """Refuses images (C, H, W) of another kind or size.
 
         Raises:
             ConfigError: names both.
         """
-        if num_channels != self.num_channels:
+        if shape[0] != self.num_channels:
             raise ConfigError(
                 f"task.judge.extractor: {self.name} needs images of {self.num_channels} "
-                f"channel(s), these have {num_channels}: choose another extractor or other data"
+                f"channel(s), these have {shape[0]}: choose another extractor or other data"
             )
 
 
@@ -69,11 +74,28 @@ class _Inception(Extractor):
 
 
 class _Classifier(Extractor):
+    """Of images with pixels in [-1, 1], as task.mean and task.std are unless said otherwise."""
+
     def _extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         pixels = images.float().div_(127.5).sub_(1.0)
         model: Any = self.model
         features = model.features(pixels)
         return features, model.head(features)
+
+    @property
+    def num_classes(self) -> int | None:
+        return getattr(self.model.head, "out_features", None)
+
+    @torch.no_grad()
+    def check_fits(self, shape: tuple[int, ...]) -> None:
+        super().check_fits(shape)
+        try:
+            self.extract(torch.zeros(1, *shape, dtype=torch.uint8))
+        except RuntimeError as error:
+            raise ConfigError(
+                f"task.judge.extractor: {self.name} does not take images of {shape[1]} x "
+                f"{shape[2]}: export a classifier that was trained on such, or choose another size"
+            ) from error
 
 
 def inception(path: str | None = None, sha256: str | None = None) -> Extractor:

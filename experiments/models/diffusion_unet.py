@@ -56,6 +56,7 @@ class DiffusionUNet(nn.Module):
             )
         has_attention = [side in set(attention_resolutions) for side in sides]
         self.num_class_embeds, self.in_channels = num_class_embeds, in_channels
+        self.sample_size = sample_size
         self.unet = UNet2DModel(
             sample_size=sample_size,
             in_channels=in_channels,

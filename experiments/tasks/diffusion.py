@@ -19,6 +19,7 @@ from experiments.data.order import BatchPlan
 from experiments.diffusion import sampler
 from experiments.diffusion.draws import Draws, training_draws
 from experiments.diffusion.losses import Objective
+from experiments.diffusion.model_fit import check_fit, knows_classes
 from experiments.diffusion.noise_schedule import NoiseSchedule
 from experiments.distributed import World
 from experiments.evaluations.denoising import denoise
@@ -68,6 +69,7 @@ class Diffusion(Task):
             self.settings.bound_weight,
             self.settings.num_levels,
         )
+        self._knows_classes = True  # until the model is built
         tune, report = usual_splits([group[0] for group in self.source.eval_groups])
         self.headline = Headline(
             "eps_loss", "lower", "mse", tune=tune, report=report, weights="ema", digits=4
@@ -97,20 +99,11 @@ class Diffusion(Task):
 
     def build_model(self) -> nn.Module:
         model = build(self._model, "model")
-        channels = getattr(model, "in_channels", self.shape[0])
-        if channels != self.shape[0]:
-            raise ConfigError(
-                f"model.in_channels={channels}, but the images of {self.source.name} have "
-                f"{self.shape[0]}: choose other data, or set model.in_channels={self.shape[0]} and "
-                "model.out_channels as it needs"
-            )
-        known = getattr(model, "num_class_embeds", None)
-        needed = self.source.num_classes + (self.settings.condition_dropout > 0)
-        if known is not None and known < needed:
-            raise ConfigError(
-                f"model.num_class_embeds={known}: these {self.source.num_classes} classes, and "
-                f"task.condition_dropout={self.settings.condition_dropout}, need {needed}"
-            )
+        if self.source.example_batch(1)[1].dim() > 1:
+            raise ConfigError("data.more_labels: a model is told one class an image: leave it out")
+        dropout = self.settings.condition_dropout
+        check_fit(model, self.source.name, self.shape, self.source.num_classes, dropout)
+        self._knows_classes = knows_classes(model)
         return model
 
     def example_batch(self, size: int) -> Batch:
@@ -194,10 +187,15 @@ class Diffusion(Task):
                 **self._judged_by,
             },
             draw=lambda numbers: self._draw(sampling, model, context, numbers),
-            asked=self._labels if self.asks_for_classes else None,
+            asked=self._labels if self._asks_for_known_classes() else None,
             text=self._text_match(drawn_by),
         )
         yield from judge(model, generation, known, context)
+
+    def _asks_for_known_classes(self) -> bool:
+        """Whether the model is told a class, and the extractor has as many of them."""
+        is_told = self.asks_for_classes and self._knows_classes
+        return is_told and self.extractor.num_classes == self.source.num_classes
 
     def _text_match(self, drawn_by: dict[str, Any]) -> TextMatch | None:
         """How samples are held against texts; None where there are none."""
@@ -226,7 +224,7 @@ class Diffusion(Task):
     def extractor(self) -> Extractor:
         """Of the features by which samples are judged."""
         found: Extractor = build(self.judge.extractor, "task.judge.extractor")
-        found.check_channels(self.shape[0])
+        found.check_fits(self.shape)
         return found
 
     @property

@@ -19,11 +19,12 @@ from experiments.build import build
 from experiments.config import ConfigError, RunConfig
 from experiments.data.order import BatchPlan, seed_all
 from experiments.distributed import World
-from experiments.evaluations import generation
+from experiments.evaluations import extractors, generation
 from experiments.evaluations.evaluation import Context
 from experiments.evaluations.extractors import Extractor
 from experiments.identity import run_id
 from experiments.jobs import evaluate
+from experiments.models.feature_classifier import FeatureClassifier
 from experiments.store import read_rows
 from experiments.sweep.grouping import why_alone
 from experiments.tasks.diffusion import Diffusion
@@ -327,6 +328,11 @@ def test_conditions_are_dropped_and_guidance_uses_that(tmp_path: Path) -> None:
         (["task.judge.sampling.quick.num_steps=0"], "num_steps=0: must divide the 100 time"),
         (["task.condition_dropout=0.1"], "model.num_class_embeds=10.*need 11"),
         (["task.learned_variance=true"], "gives 1 channels.*set model.out_channels=2"),
+        (["model.sample_size=16"], "sample_size=16, but the images .* 8 x 8: set .*sample_size=8"),
+        (
+            ["model.num_class_embeds=null", "task.condition_dropout=0.1"],
+            "condition_dropout=0.1: a model .* no class: leave it at 0.0, or set .*embeds=11",
+        ),
         (["task.noise_schedule=sqrt"], "noise_schedule=sqrt: must be one of cosine, linear"),
         (["model.block_out_channels=[8,16,16,16,16]"], "cannot be halved 4 times"),
         (
@@ -344,14 +350,43 @@ def test_bad_settings_end_with_one_line(tmp_path: Path, changes: list[str], said
 def test_grey_images_do_not_go_into_inception(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from experiments.evaluations import extractors
-
     rgb = extractors.Extractor("fid", "inception", "0" * 64, "none", 3, torch.nn.Identity())
     monkeypatch.setattr(extractors, "classifier", lambda **_: rgb)
     with pytest.raises(
         ConfigError, match=r"inception needs images of 3 channel\(s\), these have 1"
     ):
         runner.run(config(tmp_path))
+
+
+def test_an_extractor_of_other_sizes_is_refused_before_the_training() -> None:
+    model = FeatureClassifier(side=8)
+    extractor = extractors._Classifier("fd", "FeatureClassifier", "0" * 64, "none", 1, model)
+    extractor.check_fits((1, 8, 8))
+    with pytest.raises(ConfigError, match="does not take images of 14 x 14: export a classifier"):
+        extractor.check_fits((1, 14, 14))
+
+
+def test_images_of_several_labels_are_refused(tmp_path: Path) -> None:
+    task, labels = task_of(config(tmp_path)), torch.empty(1, 2, dtype=torch.int64, device="meta")
+    images = task.source.example_batch(1)[0]
+    task.source.example_batch = lambda _: (images, labels)
+    with pytest.raises(ConfigError, match="data.more_labels: a model is told one class an image"):
+        task.build_model()
+
+
+@pytest.mark.parametrize(
+    ("has_classes", "num_classes", "is_asked"), [(True, 10, True), (True, 3, False), (False, 10, 0)]
+)
+def test_samples_agree_with_classes_that_model_and_extractor_know(
+    tmp_path: Path, has_classes: bool, num_classes: int, is_asked: bool
+) -> None:
+    known = 10 if has_classes else "null"
+    task = task_of(config(tmp_path, f"model.num_class_embeds={known}"))
+    task.build_model()
+    model = FeatureClassifier(num_classes=num_classes)
+    found = extractors._Classifier("fd", "FeatureClassifier", "0" * 64, "none", 1, model)
+    task.__dict__["extractor"] = found
+    assert task._asks_for_known_classes() == is_asked
 
 
 def test_it_is_said_why_runs_are_trained_alone(tmp_path: Path) -> None:

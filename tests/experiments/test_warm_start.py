@@ -107,14 +107,14 @@ def test_weights_that_are_replaced_while_a_run_begins_are_not_taken_for_others(
     state = end_of(*source)["model"]
     save_file(state, tmp_path / "a.safetensors")
     made = config(tmp_path, str(tmp_path / "a.safetensors"))
-    read = warm_start.read
+    read = warm_start._read
 
     def overtaken(path: Path, *args: Any) -> Any:
         monkeypatch.undo()
         save_file({name: tensor + 1 for name, tensor in state.items()}, path)
         return read(path, *args)
 
-    monkeypatch.setattr(warm_start, "read", overtaken)
+    monkeypatch.setattr(warm_start, "_read", overtaken)
     with pytest.raises(UserError, match="replaced while this run began.*call the same command"):
         runner.run(made)
     assert runner.run(made).state == "finished"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,49 +17,104 @@ from safetensors.torch import load_file
 from experiments import checkpoint
 from experiments.models.from_transformers import from_config
 
-TINY = {"model_name": "GPT2LMHeadModel", "vocab_size": 7, "n_positions": 8, "n_embd": 4}
-TINY |= {"n_layer": 1, "n_head": 2}
+MAIN = runpy.run_path(str(SCRIPTS / "extractor.py"))["main"]
+GUIDE = SCRIPTS.parent / "experiments" / "README.md"
 
 
-def call(*words: object) -> int:
-    return runpy.run_path(str(SCRIPTS / "extractor.py"))["main"]([str(word) for word in words])
+def _saved(folder: Path, **content: Any) -> Path:
+    """A runs folder with one run, `a`."""
+    checkpoint.save(folder / "runs/a/checkpoints", 1, {"step": 1, **content}, keep=1)
+    return folder / "runs"
 
 
-def saved(folder: Path, content: dict[str, object], **model: object) -> list[str]:
-    """A run with a checkpoint; returns the options that name it."""
-    checkpoint.save(folder / "a/checkpoints", 1, content, keep=1)
-    section = {"_target_": "experiments.models.from_transformers.from_config", **TINY, **model}
-    (folder / "a/config.yaml").write_text(yaml.safe_dump({"model": section, "data": {}}))
-    return ["--results", str(folder)]
+def _exported(runs: Path, *options: str) -> dict[str, torch.Tensor]:
+    out = runs / "out.safetensors"
+    assert MAIN(["a", str(out), "--results", str(runs), *options]) == 0
+    return load_file(out)
 
 
 def test_tied_weights_are_written_under_each_of_their_names(tmp_path: Path) -> None:
     tied = torch.arange(6.0).view(3, 2).T  # not contiguous, and shared: safetensors refuses both
     model = {"embed": tied, "head": tied, "bias": torch.ones(2)}
-    checkpoint.save(tmp_path / "runs/a/checkpoints", 1, {"model": model}, keep=1)
-    out = tmp_path / "a.safetensors"
-    assert call("a", out, "--results", tmp_path / "runs") == 0
-    read = load_file(out)
+    read = _exported(_saved(tmp_path, model=model))
     assert read.keys() == model.keys()
     assert all(torch.equal(read[name], model[name]) for name in model)
 
 
-def test_averaged_weights_and_those_shown_by_schedule_free_have_plain_names(
+def test_averaged_weights_are_written_under_the_names_of_the_model(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    content = {"model": {"w": torch.zeros(1)}, "shown": {"w": torch.ones(1)}}
-    content["average"] = {"n_averaged": torch.tensor(3), "module.w": torch.full((1,), 2.0)}
-    where, out = saved(tmp_path / "runs", content), tmp_path / "a.safetensors"
-    for weights, value in (("raw", 1.0), ("ema", 2.0)):  # raw: those that were evaluated
-        assert call("a", out, *where, "--weights", weights) == 0
-        assert {name: one.item() for name, one in load_file(out).items()} == {"w": value}
-    where = saved(tmp_path / "others", {"model": content["model"]})
-    assert call("a", tmp_path / "b", *where, "--weights", "ema") == 2
-    assert "holds no ema weights" in capsys.readouterr().err and not (tmp_path / "b").exists()
-    assert call("no", tmp_path / "b", *where) == 2
-    assert (
-        capsys.readouterr().err == f"error: {tmp_path / 'others/no'}: no checkpoint; train first\n"
-    )
+    average = {"n_averaged": torch.tensor(3), "module.w": torch.full((2,), 5.0)}
+    runs = _saved(tmp_path, model={"w": torch.ones(2)}, average=average)
+    assert _exported(runs)["w"].tolist() == [1, 1]
+    assert "a has averaged weights, too: --weights ema takes those" in capsys.readouterr().err
+    read = _exported(runs, "--weights", "ema")
+    assert {name: tensor.tolist() for name, tensor in read.items()} == {"w": [5, 5]}
+    assert capsys.readouterr().err == ""
+
+
+def test_weights_that_an_optimizer_shows_are_taken_not_those_it_trains(tmp_path: Path) -> None:
+    shown, trained = {"w": torch.ones(2)}, {"w": torch.zeros(2)}  # schedule-free: x, and y
+    read = _exported(_saved(tmp_path, model=trained, shown=shown, average=None))
+    assert read["w"].tolist() == [1, 1]
+
+
+def test_a_run_that_has_not_ended_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = _saved(tmp_path, model={"w": torch.ones(2)})
+    (runs / "a/status.json").write_text(json.dumps({"state": "stopped", "step": 1}))
+    _exported(runs)
+    assert "a is stopped: these are the weights of step 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a", "w.pt"], "w.pt must end in .safetensors"),
+        (["a", "w.safetensors", "--weights", "ema"], "no ema weights"),
+        (["a", "w.safetensors", "--without", "heads.*"], "heads.*: no weight is named so, but w"),
+        (["a", "w.safetensors", "--without", "*"], "nothing is left to write"),
+        (["b", "w.safetensors"], "no checkpoint; train first"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    runs = _saved(tmp_path, model={"w": torch.ones(2)}, average=None)
+    run, name, *options = arguments
+    assert MAIN([run, str(tmp_path / name), *options, "--results", str(runs)]) == 2
+    told = capsys.readouterr().err
+    assert said in told and told.count("\n") == 1
+    assert not (tmp_path / name).exists()
+
+
+def test_the_guide_s_script_has_the_weights_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import timm
+
+    kept = {"img_size": 8, "patch_size": (4, 2), "in_chans": 1, "num_classes": 10}
+    kept |= {"embed_dim": 48, "depth": 2, "num_heads": 2, "mlp_ratio": 2.0}
+    trained = timm.models.VisionTransformer(**kept, class_token=False, global_pool="avg")
+    runs = _saved(tmp_path, model=trained.state_dict())
+    assert MAIN(["a", str(tmp_path / "vit.safetensors"), "--results", str(runs)]) == 0
+    scripts = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    script = next(text for text in scripts if "vit.safetensors" in text)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(script, names)
+    images = torch.rand(2, 1, 8, 8)
+    assert torch.equal(names["model"].eval()(images), trained.eval()(images))
+
+
+GPT2 = {"model_name": "GPT2LMHeadModel", "vocab_size": 7, "n_positions": 8, "n_embd": 4}
+GPT2 |= {"n_layer": 1, "n_head": 2}
+
+
+def _say_model(runs: Path, **more: Any) -> None:
+    section = {"_target_": "experiments.models.from_transformers.from_config", **GPT2, **more}
+    (runs / "a/config.yaml").write_text(yaml.safe_dump({"model": section, "data": {}}))
 
 
 def test_transformers_reads_the_folder_as_the_same_model(
@@ -64,19 +122,19 @@ def test_transformers_reads_the_folder_as_the_same_model(
 ) -> None:
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
-    model = from_config(**TINY, activation_checkpointing=True).eval()
-    content = {"model": model.state_dict()}
-    where, out = saved(tmp_path / "runs", content, activation_checkpointing=True), tmp_path / "out"
-    assert call("a", out, *where, "--transformers") == 0
+    model = from_config(**GPT2, activation_checkpointing=True).eval()
+    runs, out = _saved(tmp_path, model=model.state_dict()), tmp_path / "out"
+    _say_model(runs, activation_checkpointing=True)
+    assert MAIN(["a", str(out), "--results", str(runs), "--transformers"]) == 0
     read = transformers.AutoModelForCausalLM.from_pretrained(out)
     assert read.config.use_cache
     tokens = torch.arange(6)[None]
     assert torch.equal(read(tokens).logits, model(tokens).logits)
 
-    where = saved(tmp_path / "both", content, bidirectional=True)
-    assert call("a", tmp_path / "b", *where, "--transformers") == 2
-    assert "sees one side alone" in capsys.readouterr().err
-    where = saved(tmp_path / "ours", content, _target_="torch.nn.Linear")
-    assert call("a", tmp_path / "b", *where, "--transformers") == 2
-    assert "its model is not one of transformers" in capsys.readouterr().err
-    assert not (tmp_path / "b").exists()
+    cases = [({"bidirectional": True}, "sees one side alone")]
+    cases += [({"_target_": "torch.nn.Linear"}, "its model is not one of transformers")]
+    for more, said in cases:
+        _say_model(runs, **more)
+        other = tmp_path / "other"
+        assert MAIN(["a", str(other), "--results", str(runs), "--transformers"]) == 2
+        assert said in capsys.readouterr().err and not other.exists()

@@ -202,7 +202,7 @@ def test_classifier_knows_the_digits(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"sha256 is 136feb.*, not 0123.*get the right file"):
         extractors.classifier(**CLASSIFIER, sha256="0123" * 16)
     with pytest.raises(ConfigError, match=r"needs images of 1 channel\(s\), these have 3"):
-        found.check_channels(3)
+        found.check_fits((3, 8, 8))
     with pytest.raises(ConfigError, match="extractor.path is not set: export .*extractor.py"):
         extractors.classifier(None, CLASSIFIER["model"])
     other = {**CLASSIFIER["model"], "num_features": 31}
