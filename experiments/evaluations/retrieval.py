@@ -1,6 +1,9 @@
 """Retrieval: are an image's captions found among all, and a caption's image among all?
 
-Legend: N images, M captions, D embedding.
+Captions of the same tokens are embedded and compared once: they are as near as each other in any
+batch and process, where rounding would tell them apart.
+
+Legend: N images, M captions, K captions of unlike tokens, D embedding.
 """
 
 from __future__ import annotations
@@ -37,16 +40,17 @@ def retrieve(
         captioned: The set.
         split: Its name in the ledger.
         context: Of the evaluation.
-        tokens: Texts to what `encode_text` takes.
+        tokens: Texts to what `encode_text` takes, of each by itself.
         images: For each row of image numbers, what `encode_image` takes.
     """
     world, size = context.world, context.batch_size
     n, m = captioned.num_images, len(captioned.captions)
     shown = images(share_of(n, size, world))
-    x_ND = gathered((model.encode_image(i) for i in shown), n, model.embed_dim, world)
-    texts = share_of(m, size, world)
-    said = (model.encode_text(tokens([captioned.captions[int(k)] for k in row])) for row in texts)
-    y_MD = gathered(said, m, model.embed_dim, world)
+    width = model.embed_dim
+    x_ND = gathered((model.encode_image(i) for i in shown), n, width, world)
+    texts, kind_M = _kinds(tokens(captioned.captions))
+    shares = share_of(len(texts), size, world)
+    y_KD = gathered((model.encode_text(texts[k]) for k in shares), len(texts), width, world)
     asked = digest_of(captioned.captions, captioned.image_of)
     instrument = json.dumps({"captions": asked, "images": n, "ties": "against"}, sort_keys=True)
     image_of = torch.from_numpy(np.asarray(captioned.image_of)).to(x_ND.device)
@@ -55,7 +59,7 @@ def retrieve(
         hits = torch.zeros(len(DEPTHS), dtype=torch.float64, device=x_ND.device)
         for numbers in share_of(count, size, world):
             rows = torch.from_numpy(numbers).to(x_ND.device)
-            ahead = ranks(x_ND, y_MD, image_of, rows)
+            ahead = ranks(x_ND, y_KD, kind_M, image_of, rows)
             hits += torch.stack([(ahead < depth).sum() for depth in DEPTHS]).double()
         for depth, value in zip(DEPTHS, _shares(hits, count, world), strict=True):
             error = 100.0 * (value * (1 - value) / count) ** 0.5
@@ -69,21 +73,32 @@ def _shares(hits: Tensor, count: int, world: World) -> list[float]:
     return [hit / count for hit in world.sum(hits).tolist()]
 
 
-def _to_texts(x_ND: Tensor, y_MD: Tensor, image_of: Tensor, rows: Tensor) -> Tensor:
+def _kinds(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (K, ...) that are unlike, each where it comes first, and of each row its own (M,)."""
+    numbers: dict[bytes, int] = {}
+    kinds = [numbers.setdefault(row.tobytes(), len(numbers)) for row in tokens.cpu().numpy()]
+    kind_M = torch.tensor(kinds, device=tokens.device)
+    first = np.unique(kinds, return_index=True)[1]
+    return tokens[torch.from_numpy(first).to(tokens.device)], kind_M
+
+
+def _to_texts(x_ND: Tensor, y_KD: Tensor, kind_M: Tensor, image_of: Tensor, rows: Tensor) -> Tensor:
     """For some images: how many captions of others are ahead of the best of their own.
 
     Any of an image's captions will do. What is as near as it counts as ahead, so that embeddings
     that are all alike find nothing.
     """
-    near = _cosines(x_ND[rows], y_MD)
+    near = _cosines(x_ND[rows], y_KD)[:, kind_M]
     own = image_of[None, :] == rows[:, None]
     best = near.masked_fill(~own, -torch.inf).amax(1, keepdim=True)
     return ((near >= best) & ~own).sum(1)
 
 
-def _to_images(x_ND: Tensor, y_MD: Tensor, image_of: Tensor, rows: Tensor) -> Tensor:
+def _to_images(
+    x_ND: Tensor, y_KD: Tensor, kind_M: Tensor, image_of: Tensor, rows: Tensor
+) -> Tensor:
     """For some captions: how many other images are ahead of their own, or as near."""
-    near = _cosines(y_MD[rows], x_ND)
+    near = _cosines(y_KD[kind_M[rows]], x_ND)
     own = near.gather(1, image_of[rows][:, None])
     return (near >= own).sum(1) - 1
 

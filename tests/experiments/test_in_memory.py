@@ -56,6 +56,18 @@ def test_how_many_are_made_together_changes_no_batch(
             torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
 
+def test_what_is_made_together_does_not_depend_on_where_a_run_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Kernels round by the size of a batch: else a resumed run would end with other bits."""
+    monkeypatch.setattr(in_memory, "MADE_TOGETHER", 70)  # 4 of the 6 steps of an epoch
+    whole = [range(0, 4), range(4, 6), range(6, 10), range(10, 12), range(12, 16)]
+    for start in range(13):
+        for end in range(start + 1, 14):
+            wanted = [made for made in whole if made.stop > start and made.start < end]
+            assert list(in_memory._made_together(PLAN, start, end)) == wanted
+
+
 def test_augmentation_is_the_same_at_any_cut_of_the_batch() -> None:
     whole = batches(PLAN, 6, 8, MOVING)
     for micro in (1, 16):

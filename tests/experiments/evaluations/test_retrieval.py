@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from in_threads import together
 from torch import Tensor
 
 from experiments.config import ConfigError, UserError
@@ -96,6 +97,38 @@ def test_any_caption_counts_and_not_the_share_of_them() -> None:
     found = recalls(Table(images, texts + 1e-3 * np.arange(60)[:, None] * 0), image_of)
     assert found["t2i_recall1"] == pytest.approx(20.0)
     assert found["i2t_recall5"] == 100.0 and found["i2t_recall1"] == 0.0  # four others are as near
+
+
+class Rounds(Table):
+    """Embeddings differ by their place in a batch, as those of real kernels may."""
+
+    def encode_text(self, numbers: Tensor) -> Tensor:
+        return super().encode_text(numbers) * (1 + 1e-6 * torch.arange(len(numbers))[:, None])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 60])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_captions_of_the_same_tokens_are_equally_near_however_they_are_cut(
+    batch_size: int, size: int
+) -> None:
+    """Of 12 images, two each have a caption in common, and one that is of no use."""
+    image_of = np.repeat(np.arange(12), 2)
+    words = [str(k) for image in range(12) for k in (image // 2, 6 + image)]
+    texts, images = np.eye(18, 6), np.eye(6).repeat(2, axis=0)
+    texts[6:] = -np.ones(6)
+    shown = CaptionedImagesInMemory(torch.empty(12), words, image_of)
+
+    def found(world: World) -> dict[str, float]:
+        context = replace(CONTEXT, batch_size=batch_size, world=world)
+        model = Rounds(images, texts)
+        rows = retrieve(
+            model, shown, "val", context, numbers, lambda of: (torch.from_numpy(r) for r in of)
+        )
+        return {row.metric: row.value for row in rows}
+
+    for one in together(size, found):
+        assert one["i2t_recall1"] == 0.0, "the caption of the other image is as near"
+        assert one["i2t_recall5"] == 100.0
 
 
 def test_embeddings_that_are_all_alike_find_nothing() -> None:

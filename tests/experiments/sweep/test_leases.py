@@ -186,6 +186,15 @@ def test_a_taker_that_was_asleep_cannot_win_late(tmp_path: Path) -> None:
     assert leases.claim("run", leases.of("run")) is not None
 
 
+def test_a_cell_whose_first_leases_were_tidied_away_can_be_taken(tmp_path: Path) -> None:
+    """Leases are numbered by the last, not by how many there are."""
+    leases = Leases(tmp_path, 60)
+    for number in (2, 4):
+        write(leases, number, outcome="interrupted")
+    found = take(leases)
+    assert found is not None and found.number == 5
+
+
 def test_a_holder_that_was_paused_finds_its_lease_gone(tmp_path: Path) -> None:
     """SIGSTOP for longer than the lease: another takes over; on waking up the holder leaves."""
     leases = Leases(tmp_path, 3600)

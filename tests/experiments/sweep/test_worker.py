@@ -206,6 +206,25 @@ def test_a_take_looks_at_no_more_cells_than_it_must(
     assert len(looks) == 4 + 3  # each new one, and once each of those that are held
 
 
+def test_a_cell_that_is_trained_outside_is_left_alone_for_longer_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = swept.sweep(tmp_path, swept.cells(tmp_path, 1))
+    mine, clock, pauses = Picker(sweep, 1, 0.5), [1000.0], []
+    monkeypatch.setattr(picking.time, "monotonic", lambda: clock[0])
+    left = clock[0]
+    while len(pauses) < 13:
+        taken, is_left = mine.take()
+        assert is_left
+        for cell, lease in taken:
+            pauses.append(clock[0] - left)
+            left = clock[0]
+            lease.release("busy")
+            mine.leave_alone(cell)
+        clock[0] += 0.5
+    assert pauses == [0, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+
+
 def test_a_cell_that_ends_while_it_is_looked_at_is_not_taken_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
