@@ -18,7 +18,6 @@ from scripts.conformance_lab import contestants, interchange, scenarios, session
 from scripts.conformance_lab.verdict import State
 from tests.lion import test_mutants as mutants
 
-
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCENARIOS = scenarios.make_all()
 EAGER_OURS = [
