@@ -43,6 +43,8 @@ class Swept:
     name: str
     arms: tuple[Arm, ...]
     remarks: tuple[str, ...] = ()  # of the whole sweep, for which nothing can be compared
+    num_failed: int = 0  # cells that are given up: no call trains them unless it is told to
+    of_picks: str = ""  # which sweep the fresh runs are of, where there are several
     confirm: str = ""  # the command that trains the picks with fresh seeds
     resume: str = ""  # the command that trains what is missing
     again: str = ""  # the command that draws this

@@ -6,8 +6,8 @@
     python scripts/conformance.py --publish          # also write results/conformance/
 
 `pip install -e ".[peers]"` installs the others; what is missing is named, and left out. Each step
-of each trajectory is compared with the float64 reference in tests/reference.py, and every
-disagreement is explained by what fits the recorded numbers: other operations, or another rule.
+of each trajectory is compared with the float64 reference in tests/reference.py, and a disagreement
+is explained by what fits the recorded numbers: other operations, or another rule, if one is found.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
     python scripts/lean_state.py               # about 20 minutes on two cores
     python scripts/lean_state.py --publish     # also write results/lean_state/
 
-Seeds are paired. Every variant has the learning rate and weight decay that the recipe found in
-float32, so one that would want others is at a disadvantage. Ctrl-C at any time; the next call goes
+Seeds are paired. Every variant has the recipe's learning rate, which was picked in float32 on some
+of these seeds, and its weight decay, which was not tuned; so one that would want others is at a
+disadvantage. Ctrl-C at any time; the next call goes
 on.
 """
 
@@ -180,10 +181,11 @@ def publish(runs: pd.DataFrame, table: pd.DataFrame) -> None:
     where = "; ".join(f"commit {at.commit}, {at.cpu}, torch {at.torch}" for at in places)
     text = (
         "# What leaner optimizer state costs in accuracy\n\n"
-        "Lion with the learning rate and weight decay that were tuned in float32; seeds are\n"
-        "paired (same weights, same data). Proxies: they say nothing of models of full size.\n"
-        "Intervals are Student's t over paired differences; where one contains 0, no cost is\n"
-        "shown.\n\n"
+        "Lion with the recipe's learning rate, picked in float32 (on seeds that are among these),\n"
+        "and its weight decay, not tuned, so that a variant which would want others is at a\n"
+        "disadvantage. Seeds are paired (same weights, same data). Proxies: they say nothing of\n"
+        "models of full size. Intervals are Student's t over paired differences, 95 % each, not\n"
+        "corrected for their number; where one contains 0, no cost is shown.\n\n"
         f"{to_markdown(table)}\n\nFrom `python scripts/lean_state.py --publish`; {where}.\n"
     )
     (folder / "README.md").write_text(text)

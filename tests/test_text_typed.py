@@ -249,6 +249,11 @@ def test_what_leaner_state_costs() -> None:
     }
     ranges = {(page.strip("`"), stored): span for page, stored, _, _, span, _ in found}
     runs = pd.read_csv(ROOT / "results/lean_state/runs.csv")
+    assert "and its weight decay, not tuned" in said("results/lean_state/README.md")
+    for page in {*runs.experiment}:
+        assert "the weight decay was not tuned" in said(f"conf/recipe/{page}/lion.yaml")
+        picking = pd.read_csv(ROOT / f"results/proxies/{page}.csv")
+        assert {*picking.seed} < {*runs.seed}, "which picked the rate, and are among these"
     readme = (ROOT / "lion/README.md").read_text()
     for variant in {*runs.variant} - {"float32", "activations bfloat16"}:
         spans = []

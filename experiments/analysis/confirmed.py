@@ -1,7 +1,8 @@
 """Two tuned optimizers on seeds that did not pick their settings: the rule of every such table.
 
-Where the picks were trained again with fresh seeds, these are compared. Without them, and from
-`MIN_TUNING_SEEDS` on, the tuning runs are: one seed is left out of each pick, and reports it.
+Where the picks were trained again with fresh seeds, these are compared. Without them, and where the
+settings of each share `MIN_TUNING_SEEDS` or more, the tuning runs are: one seed is left out of each
+pick, and reports it.
 """
 
 # pyright: reportArgumentType=false, reportReturnType=false, reportAttributeAccessIssue=false
@@ -87,7 +88,7 @@ def judged(
         return row | {"verdict": DIVERGED}
     edges = list(dict.fromkeys([*more_edges, *(p.optimizer for p in picked if p.on_edge)]))
     row |= {"edges": ", ".join(edges), "verdict": NOT_TUNED if edges else UNTESTED}
-    runs = _to_compare(tuning, fresh, ours, theirs)
+    runs = _to_compare(tuning, fresh, picked)
     if runs is None:
         return row
     row["seeds"] = LEFT_OUT if fresh is None else FRESH
@@ -131,13 +132,17 @@ def check_fresh(tuning: pd.DataFrame, fresh: pd.DataFrame, picked: Sequence[Chos
 
 
 def _to_compare(
-    tuning: pd.DataFrame, fresh: pd.DataFrame | None, ours: str, theirs: str
+    tuning: pd.DataFrame, fresh: pd.DataFrame | None, picked: Sequence[Chosen]
 ) -> pd.DataFrame | None:
-    """The runs of both optimizers that tell; None where an optimizer has none."""
-    if fresh is None and tuning.seed.nunique() < MIN_TUNING_SEEDS:
+    """The runs of both optimizers that tell; None where an optimizer has none.
+
+    Those of the tuning only where the settings of each share seeds enough: of fewer none is left
+    out (`comparison.leave_one_out`), and a run would report the setting that it has picked.
+    """
+    if fresh is None and min(one.n for one in picked) < MIN_TUNING_SEEDS:
         return None
     runs = tuning if fresh is None else fresh
-    runs = runs[runs.optimizer.isin([ours, theirs])]
+    runs = runs[runs.optimizer.isin([one.optimizer for one in picked])]
     return runs if runs.optimizer.nunique() == 2 else None
 
 

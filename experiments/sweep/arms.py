@@ -37,15 +37,19 @@ def swept(sweep: Sweep, metric: str | None = None) -> Swept:
         raise UserError(f"sweep {sweep.name}: no run is over yet: {_call('resume', sweep)}")
     if said := results.not_judged(table):
         raise UserError(f"sweep {sweep.name}: {said}")
-    fresh = fresh_of(sweep)
+    known = all_fresh_of(sweep)
+    fresh = max(known, key=_num_over, default=None)
     over = table.head(0) if fresh is None else results.runs_table(fresh, metric)
     asked = f" --metric {metric}" if metric else ""
+    num_failed = [*sweep.states().values()].count("failed")
     return Swept(
         name=sweep.name,
         arms=tuple(_arm(sweep, cells, table, fresh, over) for cells in results.groups(sweep)),
         remarks=tuple(codes.mixed(sweep, *([] if fresh is None else [fresh]))),
         confirm=_call("confirm", sweep) + asked,
-        resume=_call("resume", sweep),
+        num_failed=num_failed,
+        of_picks=_which(known, fresh),
+        resume=sweep.cure if num_failed else _call("resume", sweep),
         again=_call("draw", sweep) + asked,
     )
 
@@ -55,12 +59,26 @@ def curves(sweep: Sweep, runs: Sequence[str]) -> pd.DataFrame:
     return curves_of.judged(read_runs(sweep.manifest["runs_dir"], runs=runs))
 
 
-def fresh_of(sweep: Sweep) -> Sweep | None:
-    """The sweep of the picks, of which the most is over; None where `confirm` was not called."""
+def all_fresh_of(sweep: Sweep) -> list[Sweep]:
+    """The sweeps of the picks, the usual one first: each `confirm --measure` makes another."""
     usual = sweep.path.with_name(f"{sweep.name}{FRESH}")
     paths = [usual, *sorted(sweep.path.parent.glob(f"{usual.name}-{_HASH}"))]
-    found = [Sweep(path) for path in paths if (path / "manifest.json").exists()]
-    return max(found, key=_num_over, default=None)
+    return [Sweep(path) for path in paths if (path / "manifest.json").exists()]
+
+
+def _which(known: Sequence[Sweep], taken: Sweep | None) -> str:
+    """That of several sweeps of the picks one is taken; "" where there are none to choose from."""
+    if taken is None or len(known) < 2:
+        return ""
+
+    def said(one: Sweep) -> str:
+        return f"{one.name} ({_num_over(one)} of {len(one.cells)} runs are over)"
+
+    others = ", ".join(said(one) for one in known if one is not taken)
+    return (
+        f"The fresh runs are those of {said(taken)}, of several sweeps of the picks the one that "
+        f"is furthest; left out: {others}."
+    )
 
 
 def _num_over(sweep: Sweep) -> int:

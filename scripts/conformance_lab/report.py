@@ -36,8 +36,9 @@ README = """# Do the public Lions agree?
 
 Made by `python scripts/conformance.py --publish` with {versions}, on a CPU ({cpu}). Each Lion takes
 the same steps; each step is compared with the float64 reference in `tests/reference.py`, and the
-reason of a disagreement is what reproduces the recorded numbers. No claim about a library is
-written into the program.
+reason of a disagreement is what reproduces the recorded numbers, or that nothing which was tried
+does (*within rounding*; of 8-bit momenta only how far they are off is looked at). No claim about a
+library is written into the program.
 
 {legend}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from plain_numbers import said
 
 from lion import native
 from scripts.conformance_lab import contestants, interchange, scenarios, sessions, verdict
@@ -222,3 +223,19 @@ def test_published_matrix_is_whole_and_ours_agrees():
         for name in scenarios.NAMES:
             assert cells[lion, name]["kind"] in verdict.AGREEMENTS
     assert len({lion for lion, _ in cells}) > len(ours) + 5
+    # The README names the paths that give the rule's bits in float32, and the one that does not.
+    exact = {
+        lion
+        for lion in ours
+        if all(
+            cells[lion, name]["kind"] == verdict.EQUAL for name in scenarios.NAMES if name != "bf16"
+        )
+    }
+    assert exact == {
+        f"ours ({path})" for path in ("rule", "loop", "foreach", "fused", "fused, Kahan")
+    }
+    assert "`torch.compile` may round the momentum otherwise" in said("README.md")
+    unexplained = [r for r in cells.values() if "no way of computing" in r["reason"]]
+    assert len(unexplained) == 6 and "in six cells the roundings were not found" in said(
+        "lion/README.md"
+    )

@@ -34,9 +34,10 @@ def _unfinished(swept: Swept) -> Iterator[str]:
     missing = sum(arm.num_missing for arm in swept.arms)
     if missing:
         total = sum(len(arm.planned) for arm in swept.arms)
+        failed = f" ({swept.num_failed} given up after failures)" if swept.num_failed else ""
         yield (
-            f"**Unfinished**: {missing} of {total} cells have no result, and the picks may be "
-            f"others with them (`{swept.resume}`)."
+            f"**Unfinished**: {missing} of {total} cells have no result{failed}, and the picks may "
+            f"be others with them (`{swept.resume}`)."
         )
 
 
@@ -66,14 +67,15 @@ def _of_pick(one: Picked) -> Iterator[str]:
         yield f"{one.found.num_diverged} runs diverged while tuning"
     if len(one.found.seeds) == 1:
         yield "one seed has picked: which setting is best hangs on the luck of that seed"
-    left = len(one.arm.fresh_planned) - len(one.arm.fresh)
-    if left > 0:
+    if left := one.num_fresh_missing:
         yield f"{left} runs with fresh seeds have no result yet"
     if one.has_other_fresh:
         yield "fresh runs of a former pick, or of seeds that tuned, are left out"
 
 
 def _fresh(swept: Swept, found: list[Picked]) -> Iterator[str]:
+    if swept.of_picks:
+        yield swept.of_picks
     without = [one for one in found if one.found is not None and not one.is_fresh]
     if without and len(without) == len([one for one in found if one.found is not None]):
         yield (

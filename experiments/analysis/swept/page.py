@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -24,6 +25,8 @@ from experiments.headline import Headline
 from experiments.store import replacing
 
 PAGE = "sweep.md"
+MOST_LETTERS = 80
+"""Of a condition in the name of a file."""
 OF_SEEDS = {
     FRESH: "fresh seeds, at the settings found",
     LEFT_OUT: "tuning seeds, each as the others pick",
@@ -47,8 +50,10 @@ def write(swept: Swept, folder: Path, curves: Curves, reference: str | None = No
     found = all_picked(swept)
     compared = verdicts.compared(swept, found, ours)
     figures, written = {}, []
+    headings, places = _headings(found), places_of([one.arm.condition for one in found])
     for condition, arms in by_condition(found).items():
-        paths = _draw(swept, condition, arms, curves, folder)
+        about = f"{swept.name}, {headings[condition]}" if condition else swept.name
+        paths = _draw(arms, curves, about, folder, places[condition])
         figures[condition] = [path.name for path in paths if path.suffix == ".png"]
         written += paths
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,28 +62,48 @@ def write(swept: Swept, folder: Path, curves: Curves, reference: str | None = No
     return [folder / PAGE, *written]
 
 
-def _draw(
-    swept: Swept, condition: str, arms: list[Picked], curves: Curves, folder: Path
-) -> list[Path]:
+def _draw(arms: list[Picked], curves: Curves, about: str, folder: Path, place: str) -> list[Path]:
     """The figures of one condition."""
-    is_proxy, place = _is_proxy(arms), _slug(condition)
-    title = f"{swept.name}{f', {condition}' if condition else ''}: {{}}"
-    written = []
+    is_proxy, written = _is_proxy(arms), []
     if any(one.arm.keys for one in arms):
         draw = lines.draw_key if lines.is_one_line(arms) else grids.draw
-        figure = draw(arms, title.format("what each setting gives"), is_proxy)
+        figure = draw(arms, f"{about}: what each setting gives", is_proxy)
         written += style.save(figure, folder, f"settings{place}")
     runs = [run for one in arms if len(one.shown) for run in one.shown.run_id]
     if runs:
-        drawn = lines.draw_steps(arms, curves(runs), title.format("the picks"), is_proxy)
+        drawn = lines.draw_steps(arms, curves(runs), f"{about}: the picks", is_proxy)
         if drawn is not None:
             written += style.save(drawn, folder, f"curves{place}")
     return written
 
 
-def _slug(condition: str) -> str:
-    plain = re.sub(r"[^A-Za-z0-9.]+", "-", condition).strip("-")
-    return f"-{plain}" if plain else ""
+def places_of(conditions: Iterable[str]) -> dict[str, str]:
+    """What the files of each condition are called: no two alike, as `x 1` and `x -1` would be."""
+    places: dict[str, str] = {}
+    for condition in dict.fromkeys(conditions):
+        plain = re.sub(r"[^A-Za-z0-9.]+", "-", condition).strip("-")[:MOST_LETTERS]
+        place, taken = f"-{plain}" if plain else "", {one.lower() for one in places.values()}
+        names = itertools.chain([place], (f"{place}-{number}" for number in itertools.count(2)))
+        places[condition] = next(name for name in names if name.lower() not in taken)
+    return places
+
+
+def _headings(found: Sequence[Picked]) -> dict[str, str]:
+    """Each condition; with the name of its data where these are compared and it does not say it.
+
+    A condition names a page, and the data that it has may be given another name.
+    """
+    parts = by_condition(list(found))
+    data = {key: dict.fromkeys(pd.concat([a.arm.tuning for a in arms]).data)
+            for key, arms in parts.items()}  # fmt: skip
+    differ = len({tuple(names) for names in data.values()}) > 1
+    headings = {}
+    for condition, names in data.items():
+        is_told = differ or re.search(r"(^|, )data ", condition)
+        unsaid = [str(name) for name in names if str(name) not in condition]
+        told = f" (data: {', '.join(unsaid)})" if condition and is_told and unsaid else ""
+        headings[condition] = condition + told
+    return headings
 
 
 def _is_proxy(arms: Sequence[Picked]) -> bool:
@@ -89,10 +114,10 @@ def text(
     swept: Swept, found: list[Picked], compared: pd.DataFrame, figures: dict[str, list[str]]
 ) -> str:
     """The page."""
-    parts = [f"# {swept.name}", _about(found)]
+    parts, headings = [f"# {swept.name}", _about(found)], _headings(found)
     for condition, arms in by_condition(found).items():
         if condition:
-            parts.append(f"## {condition}")
+            parts.append(f"## {headings[condition]}")
         parts += [_picks(arms), *(f"![{name}]({name})" for name in figures.get(condition, []))]
     if len(compared):
         parts += ["## Compared", *_compared(compared, found)]

@@ -49,6 +49,12 @@ class Picked:
         return bool(len(self.fresh))
 
     @property
+    def num_fresh_missing(self) -> int:
+        """Fresh runs of the pick that have no result yet."""
+        planned = with_setting(self.arm.fresh_planned, self.setting)
+        return int((~planned.run_id.isin(self.arm.fresh.run_id)).sum())
+
+    @property
     def shown(self) -> pd.DataFrame:
         """The runs that report the pick: the fresh ones, else those that picked it."""
         if self.is_fresh or self.found is None:

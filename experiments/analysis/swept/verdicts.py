@@ -1,7 +1,7 @@
 """How the optimizers of one's own sweep compare: the rule of `analysis.confirmed`, or why not.
 
 Numbers are shown wherever there are some. A verdict is withheld where the sweep could not give a
-fair one: cells without a result, unequal budgets, more than one version of the code.
+fair one: cells or fresh runs without a result, unequal budgets, more than one version of the code.
 """
 
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportReturnType=false
@@ -123,6 +123,9 @@ def withheld(swept: Swept, both: tuple[Picked, ...]) -> str:
     missing = sum(one.arm.num_missing for one in both)
     if missing:
         return f"{missing} {'cells have' if missing > 1 else 'cell has'} no result yet"
+    if all(one.is_fresh for one in both) and (left := sum(one.num_fresh_missing for one in both)):
+        # Who looks as they come in, and stops where he likes what he sees, is wrong more often.
+        return f"{left} fresh {'runs have' if left > 1 else 'run has'} no result yet"
     return ""
 
 

@@ -74,6 +74,17 @@ def test_which_runs_tell() -> None:
     assert (more["verdict"], more["edges"]) == ("not tuned", "lion")
 
 
+def test_of_two_seeds_that_settings_share_none_is_left_out() -> None:
+    """However many seeds the table has: the runs would report what they have picked."""
+    whole = tuning(range(4))
+    few = whole[(whole.optimizer == "adamw") | (whole.lr == 1e-3) | (whole.seed < 2)]
+    found = judged(few, None, "lion", "adamw")
+    assert (found["verdict"], found["seeds"], found["n"]) == ("not run", "", 0)
+    assert math.isnan(found["difference"])
+    three = whole[(whole.optimizer == "adamw") | (whole.lr == 1e-3) | (whole.seed < 3)]
+    assert judged(three, None, "lion", "adamw")["seeds"] == "left out"
+
+
 def test_equal_differences_are_as_sure_as_the_steps_of_their_column() -> None:
     """test: of 200 examples; other: of a number that n does not tell, in steps of 0.25."""
     ran = fresh(0.0).assign(n=200, unit="%", metric="top1", better="higher")

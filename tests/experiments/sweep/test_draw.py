@@ -89,8 +89,35 @@ def test_verdicts_are_withheld_where_nothing_fair_can_be_said() -> None:
     assert "no verdict: not tuned (AdamW on an edge)" in told(lion, edge)
     one = told(arm("lion", 5, seeds=1), arm("adamw", 0, seeds=1))
     assert "no verdict: one seed picks, and there are no fresh ones" in one
+    early = replace(adamw, fresh=adamw.fresh[1:])
+    assert "no verdict: 1 fresh run has no result yet" in told(lion, early)
+    assert "AdamW: 1 runs with fresh seeds have no result yet" in told(lion, early)
     bad = replace(adamw, fresh=adamw.fresh.assign(state="diverged"))
     assert "no verdict: a fresh run of AdamW diverged" in told(lion, bad)
+
+
+def test_no_two_conditions_share_a_file() -> None:
+    """`shift -1` and `shift 1` are two; so are names that differ in case, or very late."""
+    names = ["shift 1", "shift -1", "shift 1 2", "Shift 1", "a" * 300 + "b", "a" * 300 + "c", ""]
+    places = page.places_of([*names, *names])
+    assert [*places] == names and places["shift 1"] == "-shift-1" and places[""] == ""
+    assert len({place.lower() for place in places.values()}) == len(names)
+    assert max(map(len, places.values())) < 100
+
+
+def test_a_condition_of_data_says_the_name_that_the_data_have(tmp_path: Path) -> None:
+    """A condition has the page's name; `data.name` may be another."""
+    own, known = (replace(arm("lion", 0, data=name), condition=f"data {page}")
+                  for name, page in (("mine", "digits"), ("fashion", "fashion")))  # fmt: skip
+    text = told(own, known)
+    assert "## data digits (data: mine)\n" in text and "## data fashion\n" in text
+    assert "## data digits (data: mine)\n" in told(own)
+    lists = replace(own, condition='model {"depth": 2}')
+    written = page.write(Swept("mine", (lists,)), tmp_path, lambda runs: pd.DataFrame(
+        {"run_id": runs, "step": 1, "split": "val", "metric": "x", "value": 1.0}))  # fmt: skip
+    assert [path.name for path in written][1] == "settings-model-depth-2.png"
+    size = replace(arm("lion", 0, data="mine"), condition="batch_size 64")
+    assert "## batch_size 64\n" in told(size)
 
 
 def test_equal_ones_are_not_shown_and_one_alone_is_not_compared() -> None:
@@ -123,7 +150,7 @@ def test_a_scale_ends_where_half_of_the_cells_lie_whatever_the_worst() -> None:
 
 
 def test_a_sweep_is_drawn_from_its_folder(tmp_path: Path) -> None:
-    sweep = sweeps.sweep(tmp_path, planned(tmp_path, GRID))
+    sweep = sweeps.sweep(tmp_path, planned(tmp_path, GRID), max_tries=1)
     with pytest.raises(UserError, match="no run is over yet"):
         arms.swept(sweep)
     for cell in sweep.cells[:-1]:
@@ -136,8 +163,14 @@ def test_a_sweep_is_drawn_from_its_folder(tmp_path: Path) -> None:
     assert [path.name for path in written] == [
         "sweep.md", "settings.png", "settings.svg", "curves.png", "curves.svg"
     ]  # fmt: skip
-    text = written[0].read_text()
-    assert "**Unfinished**: 1 of 12" in text and "0.1 (edge)" in text
+    text, table = written[0].read_text(), pd.DataFrame()
+    assert "**Unfinished**: 1 of 12 cells have no result, and" in text and "0.1 (edge)" in text
+    lease = sweep.leases.claim(sweep.cells[-1].run_id, [], pid=1, host="x")
+    assert lease is not None
+    lease.release("failed", "no memory")
+    of_failed = page.text(arms.swept(sweep), picks.all_picked(arms.swept(sweep)), table, {})
+    assert "1 of 12 cells have no result (1 given up after failures)" in of_failed
+    assert "resume" in of_failed and "--retry-failed`)" in of_failed
     picked = confirm.confirm(sweep, [100, 101])
     with pytest.raises(UserError, match="is of the picks of trial"):
         arms.swept(picked)
@@ -150,6 +183,12 @@ def test_a_sweep_is_drawn_from_its_folder(tmp_path: Path) -> None:
             header = read_json(of.folder(cell).header)
             header["sessions"][0]["sources"] = {"model": code}
             write_json(of.folder(cell).header, header)
+    more = confirm.confirm(sweep, [100], measured=["eval.batch_size=8"])
+    assert more.name.startswith("trial-fresh-")
+    told = arms.swept(sweep).of_picks
+    assert "those of trial-fresh (2 of 2 runs are over)" in told
+    assert f"left out: {more.name} (1 of 1 runs are over)" in told
+    assert told in page.text(arms.swept(sweep), picks.all_picked(arms.swept(sweep)), table, {})
     assert not [*codes.mixed(sweep)] and not [*codes.mixed(picked)]
     (remark,) = arms.swept(sweep).remarks
     assert "2 versions of the model" in remark
