@@ -13,6 +13,8 @@ from types import TracebackType
 ROOT = Path(__file__).resolve().parents[1]
 TRACEBACK_VARIABLE = "LION_TRACEBACK"
 """Environment variable; set, what goes wrong keeps its traceback."""
+COMMAND = "lion-experiments"
+"""What an installed package has for `run.py`."""
 CORE = frozenset(
     {
         *("torch", "timm", "torchvision", "hydra", "omegaconf", "numpy", "pandas", "scipy"),
@@ -23,13 +25,21 @@ CORE = frozenset(
 
 
 def explain_missing_packages() -> None:
-    """Lets `run.py` and `scripts/` end with a line where one of `CORE` is missing.
+    """Lets the commands of this suite end with a line where one of `CORE` is missing.
 
     Other programs that import this suite keep the traceback.
     """
-    main = getattr(sys.modules["__main__"], "__file__", None)
-    if main and Path(main).resolve().parent in (ROOT, ROOT / "scripts"):
+    if _is_ours():
         sys.excepthook = _explained
+
+
+def _is_ours() -> bool:
+    """Whether this is `run.py`, one of `scripts/`, `lion-experiments` or `-m experiments.NAME`."""
+    main = getattr(sys.modules["__main__"], "__file__", None)
+    if main is None:  # while Python looks for the module that -m names
+        return any(text.removeprefix("-m").startswith("experiments.") for text in sys.orig_argv)
+    path = Path(main).resolve()
+    return path.parent in (ROOT, ROOT / "scripts") or path.name == COMMAND
 
 
 def _explained(
@@ -44,6 +54,8 @@ def _explained(
 
 
 def _remedy() -> str:
+    if not (ROOT / "run.sh").exists():
+        return f"pip install {COMMAND} from where it came, but without --no-deps"
     place = ROOT / ".venv"
     if Path(sys.prefix) == place:
         return f"{ROOT}/run.sh setup installs what is lacking"

@@ -168,3 +168,10 @@ def test_a_search_does_not_need_what_the_page_of_a_run_does(monkeypatch: pytest.
     begun = SimpleNamespace(main=lambda config: 0)
     monkeypatch.setattr(run, "importlib", SimpleNamespace(import_module=lambda name: begun))
     assert run.run_job(compose(["job=search", "search=smoke"])) == 0
+
+
+def test_the_tests_are_those_of_this_repository():
+    """torch-fidelity installs a package `tests`, which stood in their place under pytest 8.0."""
+    import tests
+
+    assert Path(str(tests.__file__)).parent == ROOT / "tests"

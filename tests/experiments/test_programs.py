@@ -60,6 +60,8 @@ def test_the_core_is_what_is_always_installed() -> None:
 
 def test_the_remedy_is_for_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "ROOT", tmp_path)
+    assert "without --no-deps" in programs._remedy()  # an installed package
+    (tmp_path / "run.sh").touch()
     place = tmp_path / ".venv"
     assert f"pip install {tmp_path}" in programs._remedy()
     (place / "bin").mkdir(parents=True)

@@ -125,6 +125,31 @@ def test_help_tells_what_can_be_typed_where_the_package_is_installed(installed):
     assert "torchrun --nproc_per_node=8 -m run ..." in helped
 
 
+@pytest.mark.parametrize("module", ["run", "experiments.compare", "experiments.sweep"])
+def test_what_the_lone_optimizer_came_without_is_one_line(module, installed):
+    """`pip install --no-deps` was told to call a run.sh of site-packages, or got a traceback."""
+    environment = {"PYTHONPATH": str(installed)}
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", module],
+        cwd=installed.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    [line] = done.stderr.splitlines()
+    assert re.match(r"error: \S+ has no \w+: pip install lion-experiments from ", line), line
+    assert line.endswith("without --no-deps") and done.returncode == 1
+
+
+def test_the_command_of_the_package_says_so_too(installed, tmp_path):
+    command = tmp_path / "lion-experiments"  # as pip writes it
+    command.write_text("import sys\nfrom run import main\nsys.exit(main())\n")
+    environment = {"PYTHONPATH": str(installed)}
+    arguments = [sys.executable, "-S", str(command)]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True)
+    assert done.stderr.endswith("without --no-deps\n") and done.stderr.count("\n") == 1
+
+
 def test_what_only_a_checkout_has_is_named_as_of_a_checkout(installed):
     program = "from experiments.pages import script; print(script('claims'), script('sweep'))"
     said = run_there(installed, "-c", program).strip()
