@@ -139,6 +139,8 @@ def restore_parts(
                 "start_from: its weights were replaced while this run began with them: call the "
                 "same command again"
             )
+        for facts in parts.begun:
+            recorder.log(f"{recorder.run_id}: {warm_start.in_words(facts)}")
         return 0
     if not world.is_main:
         _load(parts, _read(parts, Path(found)))

@@ -78,6 +78,17 @@ def _load(source: Source, config: RunConfig, task: Task, model: nn.Module) -> di
     return {**facts, "loaded": len(fitted), "resized": resized, "left_out": sorted(kept)}
 
 
+def in_words(facts: Mapping[str, Any]) -> str:
+    """For the log, of one source that `load` gave: what was taken, resized, and left fresh."""
+    weights = "averaged weights" if facts["weights"] == "ema" else "weights"
+    line = f"begins with {facts['loaded']} {weights} of {facts['source']}"
+    if resized := [f"{name} {shapes}" for name, shapes in facts["resized"].items()]:
+        line += f"; resized: {_listed(resized)}"
+    if facts["left_out"]:
+        line += f"; fresh: {_listed(facts['left_out'])}"
+    return line
+
+
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 

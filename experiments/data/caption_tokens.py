@@ -42,12 +42,20 @@ class CaptionTokens:
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """(N, num_tokens) int64."""
-        room = self.num_tokens - len(self._before) - len(self._after)
+        room = self._room
         rows = np.full((len(texts), self.num_tokens), self.tokenizer.pad_id, np.int64)
         for row, ids in zip(rows, self.tokenizer.encode(texts), strict=True):
             whole = [*self._before, *ids[:room], *self._after]
             row[: len(whole)] = whole
         return rows
+
+    def num_cut(self, texts: Sequence[str]) -> int:
+        """How many texts lose their end."""
+        return sum(len(ids) > self._room for ids in self.tokenizer.encode(texts))
+
+    @property
+    def _room(self) -> int:
+        return self.num_tokens - len(self._before) - len(self._after)
 
 
 def whole_characters(text: str) -> str:

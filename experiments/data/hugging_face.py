@@ -60,7 +60,7 @@ class HuggingFaceImages:
 
     def open(self, index: int) -> Image.Image:
         image = self._row(index)
-        if image is None:
+        if image is None or not (image["bytes"] or image["path"]):
             raise OSError("the row has no image")
         return Image.open(io.BytesIO(image["bytes"]) if image["bytes"] else image["path"])
 

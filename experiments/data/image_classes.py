@@ -15,6 +15,8 @@ import numpy as np
 
 from experiments.config import ConfigError
 from experiments.data import imagenet21k, imagenet_variants
+from experiments.data.image_folders import remarks_on
+from experiments.data.image_names import left_out_in_words
 from experiments.data.image_readers import LabelledImages
 
 _NUM_IMAGENET = imagenet_variants.NUM_CLASSES
@@ -55,10 +57,7 @@ def number_training_classes(images: LabelledImages, num_classes: int, where: str
         _renumber(images, numbering)
         return
     if found != num_classes:
-        raise ConfigError(
-            f"data.num_classes={num_classes}, but {where} holds {found} classes: complete the "
-            f"copy, or set data.num_classes={found}"
-        )
+        raise ConfigError(_other_number(images, found, num_classes, where))
     if names is None:
         return
     if len(set(names)) < len(names):
@@ -75,6 +74,24 @@ def number_training_classes(images: LabelledImages, num_classes: int, where: str
             f"{len(names) - len(wrong)} of the others are: take it away, and complete the copy"
         )
     _renumber(images, synsets())
+
+
+def _other_number(images: LabelledImages, found: int, num_classes: int, where: str) -> str:
+    hints = remarks_on(images)
+    if images.left_out:
+        hints = [*hints, left_out_in_words(images.left_out)]
+    if images.class_names is None and len(images.labels) and images.labels.min() == 1:
+        hints = ["no image is of class 0: do the numbers begin at 1?"]
+    more = "".join(f"; {hint}" for hint in hints)
+    if found < 2:
+        return (
+            f"{where} holds {found} class, and there must be two to tell apart: complete the copy, "
+            f"or name the folder of the classes{more}"
+        )
+    return (
+        f"data.num_classes={num_classes}, but {where} holds {found} classes: complete the "
+        f"copy, or set data.num_classes={found}{more}"
+    )
 
 
 def number_like_training(

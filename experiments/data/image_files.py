@@ -193,6 +193,12 @@ class ImageFiles:
             known = shown.visible
         return None if known is None else torch.from_numpy(known)
 
+    @property
+    def class_names(self) -> list[str] | None:
+        """By class number; None where the data has numbers only."""
+        splits = self._splits
+        return (splits.training if self._num_holdout else splits.validation).class_names
+
     @cached_property
     def fingerprint(self) -> str:
         """Which images these are: a hash of names, sizes, labels and classes of each split.

@@ -20,6 +20,26 @@ from experiments.data.image_names import (
 from experiments.data.locate import DataMissing
 
 
+def remarks_on(images: object) -> list[str]:
+    """What is odd about the folders of a split; nothing where it does not lie in folders."""
+    return getattr(images, "remarks", [])
+
+
+def _remarks(of_images: list[str], empty: list[str]) -> list[str]:
+    found = []
+    nested = [path for path in of_images if path.rpartition("/")[0] in set(of_images)]
+    if nested:
+        outer, _, inner = nested[0].rpartition("/")
+        found.append(
+            f"{nested[0]} lies in the folder of the class '{outer.rpartition('/')[2]}', and is a "
+            f"class '{inner}' of its own"
+        )
+    if empty:
+        more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
+        found.append(f"no image lies in the folder {empty[0]}{more}")
+    return found
+
+
 class FolderImages:
     """Class folders, at any depth; the innermost folder's name is the class.
 
@@ -34,6 +54,7 @@ class FolderImages:
     def __init__(self, folder: Path | str) -> None:
         self._root = str(folder)
         self.left_out: Counter[str] = Counter()
+        self._empty: list[str] = []  # folders in which nothing lies that is an image
         paths = sorted(self._walk(self._root, "", ()), key=natural_key)
         if not paths or any("/" not in path for path in paths):
             more = f"; {left_out_in_words(self.left_out)}" if self.left_out else ""
@@ -47,6 +68,7 @@ class FolderImages:
                 "different names, perhaps several copies of the data: name the folder that holds "
                 "one"
             )
+        self.remarks = _remarks(sorted(set(of_images)), sorted(self._empty))
         numbers = {name: number for number, name in enumerate(names)}
         self.class_names: list[str] | None = names
         self.labels = np.array([numbers[name] for name in classes], dtype=np.int64)
@@ -70,7 +92,10 @@ class FolderImages:
             if is_hidden(entry.name):
                 continue
             if os.path.isdir(entry) if entry.is_symlink() else entry.is_dir():
-                found += self._walk(entry.path, f"{path}/", above)
+                below = self._walk(entry.path, f"{path}/", above)
+                found += below
+                if not below and not entry.is_symlink():
+                    self._empty.append(path)
             elif is_image(entry.name) and (entry.is_symlink() or entry.is_file()):
                 found.append(path)  # a broken link is named when it is opened
             else:

@@ -12,7 +12,9 @@ import numpy as np
 from experiments.config import ConfigError
 from experiments.data.hugging_face import row_in_both
 from experiments.data.image_classes import number_like_training, number_training_classes, synsets
+from experiments.data.image_folders import remarks_on
 from experiments.data.image_names import left_out_in_words
+from experiments.data.image_orientation import turned
 from experiments.data.image_paths import (
     check_root,
     hfds_path,
@@ -21,8 +23,10 @@ from experiments.data.image_paths import (
     reader_kind,
 )
 from experiments.data.image_readers import LabelledImages, open_split
-from experiments.data.image_twins import twins
+from experiments.data.image_twins import are_few, contradictions, copies, twins
 from experiments.data.locate import DataMissing
+
+_SEEN = "what is measured there is not of unseen images alone"
 
 
 @dataclass
@@ -50,6 +54,7 @@ class ImageSplits:
         images, where = self._read(self.train_split), self.where(self.train_split)
         number_training_classes(images, self.num_classes, where)
         self._note_lacking(images, where)
+        self._note_contradictions(images, where)
         for split, held_out in (("validation", self.val_split), ("test", self.test_split)):
             if split in self.__dict__:  # read first, as ImageNet's
                 self._number_like_training(self.__dict__[split], images.class_names, str(held_out))
@@ -113,13 +118,30 @@ class ImageSplits:
             other = self.__dict__.get(name)
             if other is None or other is images or other_split == split:
                 continue
+            if are_few(other, images):
+                self._note_copies(other, images, split, other_split)
+                continue
             same, looked_at = twins(other, images)
             if same:
                 self.notices.append(
                     f"{self.where(split)}: {len(same)} of {looked_at} images that have class and "
                     f"file name of one in {other_split} are that image, the first is {same[0]}: "
-                    "what is measured there is not of unseen images alone"
+                    f"{_SEEN}"
                 )
+
+    def _note_copies(
+        self, other: LabelledImages, images: LabelledImages, split: str, other_split: str
+    ) -> None:
+        pairs = copies(other, images)
+        if not pairs:
+            return
+        there, here = pairs[0]
+        crossed = sum(other.labels[a] != images.labels[b] for a, b in pairs)
+        under = f", {crossed} of them under another class" if crossed else ""
+        self.notices.append(
+            f"{self.where(split)}: {len(pairs)} of {len(images.labels)} images are in {other_split}"
+            f", too{under}, the first is {images.name(here)} (there {other.name(there)}): {_SEEN}"
+        )
 
     def _number_like_training(
         self, images: LabelledImages, names: list[str] | None, split: str
@@ -141,6 +163,27 @@ class ImageSplits:
                 f"classes, the first is '{name}': nothing of them is trained on"
             )
 
+    def _note_contradictions(self, images: LabelledImages, where: str) -> None:
+        """Notices images under two classes; in a large set they are not looked for."""
+        if not are_few(images, images):
+            return
+        if pairs := contradictions(images):
+            first, second = map(images.name, pairs[0])
+            self.notices.append(
+                f"{where}: {len(pairs)} of {len(images.labels)} images are there under another "
+                f"class, too, byte for byte, the first is "
+                f"{second} (also {first}): keep each under one class"
+            )
+
+    def _note_turned(self, images: LabelledImages, where: str) -> None:
+        found, looked_at = turned(images)
+        if found:
+            self.notices.append(
+                f"{where}: {len(found)} of {looked_at} images that were looked at are to be shown "
+                f"turned or mirrored by their EXIF orientation, which is not applied, the first is "
+                f"{found[0]}: where it matters, store them upright"
+            )
+
     def _note_lacking(self, images: LabelledImages, where: str) -> None:
         lacking = np.setdiff1d(np.arange(self.num_classes), images.labels)
         if len(lacking):
@@ -158,6 +201,8 @@ class ImageSplits:
         check_root(self.root, self.reader, [split], self.name)
         images = open_split(self.reader, self.root, split, self.cache_dir)
         self.note_left_out(images.left_out, self.where(split))
+        self.notices += [f"{self.where(split)}: {remark}" for remark in remarks_on(images)]
+        self._note_turned(images, self.where(split))
         return images
 
     def note_left_out(self, left_out: Mapping[str, int], where: str) -> None:

@@ -6,6 +6,7 @@ ranks, or of where a run resumed.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, cast
@@ -30,6 +31,9 @@ from experiments.data.pair_shards import open_pairs
 from experiments.data.shard_paths import find_shards
 from experiments.data.tokenizer import open_tokenizer
 from experiments.ranges import check_all
+
+_LOOKED_AT = 1000
+"""Captions whose length is looked at."""
 
 
 class ImageTextPairs:
@@ -149,7 +153,19 @@ class ImageTextPairs:
                 f"data.num_train={self.num_train}, but {self._root} holds {len(rows)} pairs: "
                 f"complete the copy, or set data.num_train={len(rows)}"
             )
+        self._say_cut(captions)
         return images, rows, captions
+
+    def _say_cut(self, captions: Any) -> None:
+        """Says how many of some captions, evenly spread, are longer than what the model sees."""
+        step = -(-len(captions) // _LOOKED_AT)
+        texts = captions.texts(range(0, len(captions), step))
+        if cut := self.tokens.num_cut(texts):
+            warnings.warn(
+                f"{self.name}: {cut} of {len(texts)} captions that were looked at have more than "
+                f"data.num_tokens={self._num_tokens} tokens, and lose their end",
+                stacklevel=4,
+            )
 
     def _opened(self, split: str) -> tuple[Any, np.ndarray, Any]:
         if self._reader == "karpathy":

@@ -1,13 +1,92 @@
-"""Images that two splits have in common, looked for where a file has the same class and name."""
+"""Images that two splits have in common, or that a split has under two classes.
+
+Of sets of some thousand images all are compared, by their bytes. In larger ones a file is looked
+into where it has class and name of one of the other split.
+"""
 
 from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
 
 from experiments.data.decode import to_rgb
 from experiments.data.image_loading import UNREADABLE
 from experiments.data.image_readers import LabelledImages
 
+_FEW = 10_000
+"""Images of both sides, up to which all are compared."""
+_MOST_BYTES = 1 << 28
+"""That are read to compare them; of more, evenly spread sizes."""
 _MOST = 100
-"""Pairs of files that are looked into, evenly spread."""
+"""Pairs of files of one class and name that are looked into, evenly spread."""
+
+
+def are_few(one: LabelledImages, other: LabelledImages) -> bool:
+    """Whether all images are compared."""
+    return len(one.labels) + len(other.labels) <= _FEW
+
+
+def copies(one: LabelledImages, other: LabelledImages) -> list[tuple[int, int]]:
+    """Images of `other` that are in `one`, byte for byte, by whatever name and class.
+
+    Args:
+        one: A split.
+        other: Another.
+
+    Returns:
+        Rows in both, of each image of `other` at most one.
+    """
+    ours, theirs = _sizes(one), _sizes(other)
+    common = np.intersect1d(ours[ours > 0], theirs[theirs > 0])
+    num_bytes = ours[np.isin(ours, common)].sum() + theirs[np.isin(theirs, common)].sum()
+    common = common[:: -(-int(num_bytes) // _MOST_BYTES) or 1]
+    there: dict[bytes, int] = {}
+    for row, digest in _digests(one, np.flatnonzero(np.isin(ours, common))):
+        there.setdefault(digest, row)
+    found = _digests(other, np.flatnonzero(np.isin(theirs, common)))
+    return [(there[digest], row) for row, digest in found if digest in there]
+
+
+def contradictions(images: LabelledImages) -> list[tuple[int, int]]:
+    """Rows of images that are there before under another class, byte for byte."""
+    sizes = _sizes(images)
+    kinds, counts = np.unique(sizes[sizes > 0], return_counts=True)
+    twice = kinds[counts > 1]
+    num_bytes = int(sizes[np.isin(sizes, twice)].sum())
+    twice = twice[:: -(-num_bytes // _MOST_BYTES) or 1]
+    first: dict[bytes, int] = {}
+    found = []
+    for row, digest in _digests(images, np.flatnonzero(np.isin(sizes, twice))):
+        before = first.setdefault(digest, row)
+        if images.labels[before] != images.labels[row]:
+            found.append((before, row))
+    return found
+
+
+def _sizes(images: LabelledImages) -> np.ndarray:
+    return np.array([images.num_bytes(row) for row in range(len(images.labels))], dtype=np.int64)
+
+
+def _digests(images: LabelledImages, rows: np.ndarray) -> Iterator[tuple[int, bytes]]:
+    for row in map(int, rows):
+        content = _content(images, row)
+        if content is not None:
+            yield row, hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _content(images: LabelledImages, row: int) -> bytes | None:
+    """Of an image file; None where it cannot be read, which is said when it is asked for."""
+    try:
+        with images.open(row) as image:
+            file = getattr(image, "fp", None)
+            if file is None:
+                return image.tobytes()
+            file.seek(0)
+            return file.read()
+    except UNREADABLE:
+        return None
 
 
 def twins(one: LabelledImages, other: LabelledImages) -> tuple[list[str], int]:

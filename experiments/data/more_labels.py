@@ -57,6 +57,11 @@ def read(path: str, images: LabelledImages, num_classes: int) -> tuple[np.ndarra
         own = int(images.labels[row])
         more = [_class(word, numbers, num_classes, f"{path}, line {number}") for word in classes]
         found[row] = [label for label in dict.fromkeys(more) if label != own]
+    if num_unknown and not found:
+        raise ConfigError(
+            f"data.more_labels={path}: none of its {num_unknown} lines is of a training image: "
+            f"write names as {images.file_name(0)!r}"
+        )
     width = 1 + max(map(len, found.values()), default=0)
     labels = np.full((len(names), width), NO_LABEL, dtype=np.int64)
     labels[:, 0] = images.labels

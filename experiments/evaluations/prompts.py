@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from experiments.config import ConfigError, UserError
 
 FOLDER = Path(__file__).parent / "prompt_files"
+_WORDNET_ID = re.compile(r"n\d{8}")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ def read_prompts(
     Raises:
         UserError: for a file that is not there.
         ConfigError: for a number of classes that is not the data's, two of one name (but for
-            capitals, which many tokenizers do not see), or a template without {}.
+            capitals, which many tokenizers do not see), the data's own in another order, numbers of
+            WordNet in place of names, or a template without {}.
     """
     if not classes and not own_names:
         raise ConfigError("the data do not name their classes: set task.judge.zero_shot.*.classes")
@@ -61,10 +64,34 @@ def read_prompts(
                 f"{classes or 'the data'}: the classes {first} and {number} are both called "
                 f"{name!r}, so one of them could never be right: tell them apart"
             )
+    if classes and own_names:
+        _check_order(classes, names, own_names)
+    elif all(_WORDNET_ID.fullmatch(name) for name in names):
+        raise ConfigError(
+            f"the data call their classes by numbers of WordNet ({names[0]}), which say nothing: "
+            "set task.judge.zero_shot.*.classes"
+        )
     for template in prompts.templates:
         if "{}" not in template:
             raise ConfigError(f"{templates}: {template!r} has no {{}} for the name of the class")
     return prompts
+
+
+def _check_order(classes: str, names: Sequence[str], own_names: Sequence[str]) -> None:
+    """Refuses names that are the data's own for the most part, but at other places."""
+    places = {_plain(name): number for number, name in enumerate(own_names)}
+    known = [(n, k) for n, name in enumerate(names) if (k := places.get(_plain(name))) is not None]
+    wrong = [(n, k) for n, k in known if n != k]
+    if 2 * len(wrong) > len(known):
+        number, own = wrong[0]
+        raise ConfigError(
+            f"{classes} names class {number} {names[number]!r}, which is class {own} of the data: "
+            f"write the names in the order of its classes ({', '.join(list(own_names)[:3])}, ...)"
+        )
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ").strip().lower()
 
 
 def _lines(name: str) -> list[str]:

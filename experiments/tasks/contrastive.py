@@ -8,6 +8,7 @@ Source: arXiv:2302.06675, section 4.2; arXiv:2111.07991 (LiT).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -25,6 +26,7 @@ from experiments.data.normalising import normalised
 from experiments.data.order import BatchPlan
 from experiments.data.tokenizer import check_fits
 from experiments.distributed import World
+from experiments.evaluations.alike import captions_in_words, classes_in_words
 from experiments.evaluations.prompts import read_prompts
 from experiments.evaluations.retrieval import retrieve
 from experiments.evaluations.zero_shot import zero_shot
@@ -74,6 +76,7 @@ class Contrastive(Task):
             digits=3 if is_loss else 2,
         )
         self._opened: dict[str, Any] = {}  # further sets, by their sections
+        self._looked_at: set[str] = set()  # sets whose texts were compared with each other
         self._check_sets()
         self._features: FrozenFeatures | None = None
         if self.settings.cache_features:
@@ -183,6 +186,10 @@ class Contrastive(Task):
             for shown in captioned.images(batches, self.settings):
                 yield self._prepared(shown.to(context.world.device))
 
+        if context.world.is_main and split not in self._looked_at:
+            self._looked_at.add(split)
+            said = captioned.captions, captioned.image_of
+            _say(captions_in_words(split, *said, self.source.tokens))
         tokens = partial(self._tokens, context.world)
         yield from retrieve(model, captioned, split, context, tokens, images)
 
@@ -192,6 +199,9 @@ class Contrastive(Task):
         source, world = self._built(asked.data), context.world
         own_names = getattr(source, "class_names", None)
         prompts = read_prompts(asked.classes, asked.templates, source.num_classes, own_names)
+        if world.is_main and repr(asked) not in self._looked_at:
+            self._looked_at.add(repr(asked))
+            _say(classes_in_words(prompts, self.source.tokens))
         for group in source.eval_groups:
             batches = (
                 (self._prepared(images.to(world.device)), labels)
@@ -222,6 +232,11 @@ def _check_files(source: Any) -> None:
     """A set that can tell whether its files are there does so now."""
     if (check := getattr(source, "check_files", None)) is not None:
         check()
+
+
+def _say(notice: str) -> None:
+    if notice:
+        warnings.warn(notice, stacklevel=3)
 
 
 def _is_there(section: dict[str, Any]) -> bool:

@@ -82,6 +82,19 @@ def test_left_out_parts_keep_fresh_weights(source: Any) -> None:
     assert said["left_out"] == ["head.2.bias", "head.2.weight"]
 
 
+def test_what_was_taken_resized_and_left_fresh_is_in_the_log(source: Any) -> None:
+    root, before = source
+    after = config(root, {"source": run_id(before), "leave_out": ["head.*"]}, seed=7)
+    runner.run(after)
+    log = (root / run_id(after) / "log.txt").read_text()
+    assert f" weights of {run_id(before)}; fresh: head.2.bias, head.2.weight\n" in log
+    facts = {"source": "v.pth", "weights": "ema", "loaded": 3, "left_out": []}
+    said = warm_start.in_words({**facts, "resized": {"pos_embed": "(1, 4, 8) -> (1, 9, 8)"}})
+    assert said == (
+        "begins with 3 averaged weights of v.pth; resized: pos_embed (1, 4, 8) -> (1, 9, 8)"
+    )
+
+
 def test_files_of_any_kind_give_the_same_run(source: Any, tmp_path: Path) -> None:
     """The content is part of the identity, its path and its container's place are not."""
     root, before = source

@@ -36,6 +36,13 @@ def test_a_caption_is_cut_and_keeps_its_start_and_end(
         CaptionTokens(tokenizer(start, end), beside)
 
 
+def test_captions_that_lose_their_end_are_counted() -> None:
+    texts = ["a b c", "a b c d", "a b c d e"]
+    assert CaptionTokens(tokenizer(None, None), 4).num_cut(texts) == 1
+    assert CaptionTokens(tokenizer(None, 1), 4).num_cut(texts) == 2
+    assert CaptionTokens(tokenizer(9, 1), 4).num_cut(texts) == 3
+
+
 def test_without_padding_there_are_no_rows() -> None:
     words = tokenizer(None, 1)
     words.pad_id = None

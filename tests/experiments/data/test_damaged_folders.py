@@ -32,7 +32,7 @@ FOLDERS = {
     "an empty split": (emptied("val"), "one folder of images per class"),
     "classes without images": (without_images, "one folder of images per class"),
     "images without classes": (written("train/x.png", image(1)), "class"),
-    "one class": (written("train/bee", None), "holds 1 classes"),
+    "one class": (written("train/bee", None), "holds 1 class, and there must be two"),
     "a third class": (written("train/cat/1.png", image(1)), "holds 3 classes"),
     "an unknown class": (written("val/cat/1.png", image(1)), "the first is 'cat'"),
     "an image less": (written("train/ant/20.png", None), "holds 3 training images"),

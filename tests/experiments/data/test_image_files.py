@@ -61,6 +61,11 @@ def same(left, right) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
+def test_folders_name_the_classes(tree):
+    assert source(tree).class_names == ["ant", "bee", "cat"]
+    assert source(tree, num_holdout=3, val_split="none").class_names == ["ant", "bee", "cat"]
+
+
 def test_batches_have_the_shape_the_task_expects(tree):
     for step in steps(source(tree), 0, 2):
         assert len(step) == 2

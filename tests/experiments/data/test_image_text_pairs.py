@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -95,6 +96,15 @@ def test_pairs_come_in_the_order_of_the_plan_and_belong_together(
     ranks = [BatchPlan(3, 11, 4, 2, rank, 2) for rank in (0, 1)]
     one, two = (seen(source(tmp_path, tokenizer), rank, 0, 2) for rank in ranks)
     assert [*one[:2], *two[:2], *one[2:], *two[2:]] == whole[:8]
+
+
+def test_captions_that_are_cut_are_said(tmp_path: Path, tokenizer: dict[str, str]) -> None:
+    plan = BatchPlan(3, 11, 4, 4)
+    with pytest.warns(UserWarning, match="toy: 11 of 11 captions .* more than data.num_tokens=2 "):
+        next(source(shards(tmp_path), tokenizer, num_tokens=2).train_batches(plan, 0, 1, SETTINGS))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        next(source(tmp_path, tokenizer, num_tokens=30).train_batches(plan, 0, 1, SETTINGS))
 
 
 def test_numbers_in_place_of_images_have_the_same_captions(

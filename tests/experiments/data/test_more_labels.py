@@ -74,6 +74,7 @@ def test_names_that_are_no_utf_8_and_a_mark_at_the_beginning(root: Path) -> None
 @pytest.mark.parametrize(
     "text, said",
     [
+        ("a/ant_20.JPEG\tbee\n", r"none of its 1 lines is .* write names as 'ant_20.JPEG'"),
         ("ant_20.JPEG bee\n", r"line 1: write FILE NAME, a tab, and classes"),
         ("ant_20.JPEG\tbee\nant_20.JPEG\tcat\n", r"line 2: ant_20.JPEG has a line before"),
         ("ant_20.JPEG\tbee\nant_40.JPEG\twasp\n", r"line 2: 'wasp' must be a class of the train"),

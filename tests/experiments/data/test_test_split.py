@@ -90,7 +90,7 @@ def test_a_copy_of_validation_is_said(tree, class_folders):
     class_folders(tree / "copy", {"ant": [30, 32], "bee": [130], "cat": [234]})
     data = source(tree, test_split="copy")
     assert data.fingerprint
-    said = r"\(copy\): 2 of 2 images that have class and file name of one in validation are that"
+    said = r"\(copy\): 2 of 4 images are in validation, too, the first is "
     with pytest.warns(UserWarning, match=said):
         assert list(data.eval_batches(["test"], 4, 0, 1, STILL))
 
