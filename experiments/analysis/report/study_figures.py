@@ -38,6 +38,14 @@ COMMANDS = {
     "landscape": f"{script('landscape')} RUN_ID RUN_ID ...",
 }
 """Figures without a proxy study, and what runs their question here."""
+MISSING = {
+    **dict.fromkeys(
+        ("diffusion", "language", "glue"),
+        "The paper's models (runs of our proxies are among the drawn figures)",
+    ),
+    "landscape": "Runs here",
+}
+"""What no panel shows, where that is more or less than the paper's own models."""
 
 
 def add_studies(
@@ -64,7 +72,8 @@ def add_studies(
             figure.panels += under_noise(noise)
             figure.sources.append(f"studies/{noise.experiment.iloc[0]}/landscape/noise.csv")
         elif figure.name not in (*PARTNERS, *held_out.FIGURES, "proxies"):
-            figure.missing.append(("Runs here", COMMANDS.get(figure.name, "")))
+            command = COMMANDS.get(figure.name, "")
+            figure.missing.append((MISSING.get(figure.name, "The paper's models"), command))
 
 
 def _panels(name: str, study: Study) -> list[Panel]:

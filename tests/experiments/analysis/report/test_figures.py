@@ -174,3 +174,6 @@ def test_flatness_of_our_runs_stands_beside_the_papers() -> None:
     assert "n = 2" in lion["customdata"][0] and "n = 2 seeds" in same.note
     study_figures.add_studies([figure], [])
     assert figure.missing[-1][0] == "Runs here"
+    language = Figure("language", "Language", "A caption.")
+    study_figures.add_studies([language], [])
+    assert "runs of our proxies are among the drawn figures" in language.missing[-1][0]
