@@ -10,10 +10,14 @@ import pandas as pd
 import pytest
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
+OF_RUNS = re.findall(
+    r"^/results/(\w+)/$", (RESULTS.parent / ".gitignore").read_text(), re.MULTILINE
+)
+"""Folders that are no part of the repository, such as the report's."""
 TABLES = sorted(
     str(path.relative_to(RESULTS))
     for path in RESULTS.rglob("*.csv")
-    if path.relative_to(RESULTS).parts[0] not in ("paper", "runs", "sweeps", "searches")
+    if path.relative_to(RESULTS).parts[0] not in ("paper", *OF_RUNS)
 )
 COMPUTED = {  # by the code that is committed, from tables or pages that are; nothing was measured
     "claims.csv",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import pandas as pd
@@ -269,3 +270,27 @@ def test_what_leaner_state_costs() -> None:
         stored = variant.replace("compensated", "`kahan_sum`")
         row = next(line for line in readme.splitlines() if line.startswith(f"| {stored} |"))
         assert row.replace("**", "").endswith(f"| {spans[0]} | {spans[1]} |")
+
+
+def test_which_exact_test_five_pairs_have() -> None:
+    """Theirs by signs cannot fall below 5 %, so the values are divided over two groups."""
+    text = said("RESULTS.md")
+    for page, groups, signs in (("vit_mnist1d_proxy", 0.095, 0.125), ("fashion", 0.008, 0.0625)):
+        runs = pd.read_csv(ROOT / f"results/proxies/{page}.csv")
+        arms = [held_out(runs, name, "test") for name in ("lion", "adamw")]
+        of_means = {"statistic": lambda x, y, axis: x.mean(axis) - y.mean(axis)}
+        divided = stats.permutation_test(arms, **of_means)
+        turned = stats.permutation_test(arms, permutation_type="samples", **of_means)
+        assert round(divided.pvalue, 3) == groups and turned.pvalue == signs
+        assert f"`{page}` p {groups}" in text or f"`{page}` {groups}" in text
+    assert "would show nothing here (0.125; 0.06)" in text
+
+
+def test_that_less_weight_decay_is_better_in_longer_runs_is_not_shown() -> None:
+    runs = runs_of("lm_proxy/horizon").query("steps == 4000 and optimizer == 'lion'")
+    best, kept = runs.val.min(), runs.val[runs.weight_decay == 3].min()
+    again = runs_of("lm_proxy/horizon_fresh").query("steps == 4000 and optimizer == 'lion'")
+    assert (kept - best) / math.sqrt(2) < 1.96 * again.val.std()
+    said_of_it = f"Lion's best at 4,000 is {kept:.3f} instead of {best:.3f} on validation"
+    assert said_of_it in said("RESULTS.md")
+    assert f"a standard deviation of {again.val.std():.3f}" in said("RESULTS.md")

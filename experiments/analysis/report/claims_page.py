@@ -41,7 +41,7 @@ QUESTIONS = {
     "C005": "Is tuned Lion better than tuned AdamW?",
     "C039": "Does it learn in fewer steps?",
     "C050": "Is its best learning rate smaller?",
-    "C051": "Is its best weight decay larger?",
+    "C051": "Is its best weight decay larger, and by as much as its learning rate is smaller?",
     "C052": "Is it less sensitive to both?",
     "C049": "Does it gain with the batch size?",
     "C037": "Is it the best of ten optimizers?",

@@ -19,8 +19,9 @@ from experiments.pages import script
 from experiments.rounded import rounded
 
 NOTE = (
-    "Mean and 95 % interval of the difference in pairs over {n} seeds{which}; questions judged, "
-    "with Holm's correction: {questions}. Right of zero: Lion is ahead."
+    "Mean and 95 % interval of the difference in pairs over {n} seeds{which}. Right of zero: "
+    "Lion's mean is higher. Shown, with Holm's correction over {questions} questions: {shown}. Not "
+    "shown is not equal."
 )
 TWO_STAGE = f"{script('run')} -m experiment=pretrain_proxy sweep=pretrain_then_finetune"
 CONTRASTIVE = f"{script('run')} -m experiment=lit_proxy sweep=contrastive_lr_wd"
@@ -87,15 +88,19 @@ def add(figures: Iterable[Figure], results: Path) -> None:
 
 
 def _panel(found: pd.DataFrame, beside: Beside, questions: int) -> Panel:
-    rows, notes, above, below = [], [], [], []
+    rows, notes, above, below, shown = [], [], [], [], []
     for item in found.itertuples():
         rows.append(_name(item, beside))
+        verdict = WORDS.get(str(item.verdict), str(item.verdict))
+        if item.verdict in ("better", "worse"):
+            verdict += "" if item.holds else ", at these settings"
+            shown.append(f"{rows[-1]} ({verdict})")
         interval = "no interval"
         if item.low == item.low:
             ends = (rounded(end, 2, signed=True) for end in (item.low, item.high))
             interval = f"95 % interval {' to '.join(ends)}"
         notes.append(
-            f" points, {interval}, n = {item.n}: {WORDS.get(item.verdict, item.verdict)}; Lion "
+            f" points, {interval}, n = {item.n}: {verdict}; Lion "
             f"{item.ours_mean:.2f} %, {panels.display(item.theirs)} {item.theirs_mean:.2f} %"
         )
         above.append(item.high - item.difference if item.high == item.high else 0.0)
@@ -110,7 +115,8 @@ def _panel(found: pd.DataFrame, beside: Beside, questions: int) -> Panel:
     counts = sorted({int(n) for n in found.n})
     n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     which = ", fresh ones" if (found.seeds == FRESH).all() else ", the others pick"
-    note = NOTE.format(n=n, which=which, questions=questions)
+    said = ", ".join(shown) or "nothing"
+    note = NOTE.format(n=n, which=which, questions=questions, shown=said)
     if edges := sorted({name for text in found.edges for name in str(text).split(", ") if name}):
         untuned = ", ".join(panels.display(name) for name in edges)
         note += f" On an edge of what was tried, so not tuned: {untuned}."

@@ -16,6 +16,7 @@ from experiments.analysis.report.panels import Figure, Panel, axis, category_axi
 from experiments.analysis.report.paper_figures import batch_axis
 from experiments.analysis.report.studies import Study
 from experiments.analysis.statistics import comparison
+from experiments.analysis.statistics.difference import BETTER, WORSE
 from experiments.analysis.studies import DEFAULT_EXPERIMENT
 from experiments.pages import script
 from experiments.rounded import rounded
@@ -37,6 +38,14 @@ COMMANDS = {
     "landscape": f"{script('landscape')} RUN_ID RUN_ID ...",
 }
 """Figures without a proxy study, and what runs their question here."""
+MISSING = {
+    **dict.fromkeys(
+        ("diffusion", "language", "glue"),
+        "The paper's models (runs of our proxies are among the drawn figures)",
+    ),
+    "landscape": "Runs here",
+}
+"""What no panel shows, where that is more or less than the paper's own models."""
 
 
 def add_studies(
@@ -63,7 +72,8 @@ def add_studies(
             figure.panels += under_noise(noise)
             figure.sources.append(f"studies/{noise.experiment.iloc[0]}/landscape/noise.csv")
         elif figure.name not in (*PARTNERS, *held_out.FIGURES, "proxies"):
-            figure.missing.append(("Runs here", COMMANDS.get(figure.name, "")))
+            command = COMMANDS.get(figure.name, "")
+            figure.missing.append((MISSING.get(figure.name, "The paper's models"), command))
 
 
 def _panels(name: str, study: Study) -> list[Panel]:
@@ -97,7 +107,7 @@ def heatmaps(study: Study) -> list[Panel]:
 
 def over_batch_size(study: Study) -> Panel:
     """Test value against batch size; validation picked everything else at each."""
-    traces, numbers = [], []
+    traces, numbers, edges = [], [], []
     for name, mine in _picked(study).groupby("optimizer"):
         chosen = mine.sort_values("batch_size").to_dict("records")
         x, y = [c["batch_size"] for c in chosen], [c["test_mean"] for c in chosen]
@@ -105,11 +115,12 @@ def over_batch_size(study: Study) -> Panel:
         notes = [c["said"] for c in chosen]
         traces.append(panels.points(panels.display(name), x, y, errors, notes))
         numbers += [c["n"] for c in chosen]
+        edges += [f"{panels.display(name)} at {c['batch_size']:g}" for c in chosen if c["on_edge"]]
     layout = {
         "xaxis": batch_axis(sorted(study.runs.batch_size.dropna().unique())),
         "yaxis": axis(f"test value, {study.unit}"),
     }
-    return Panel(_subject(study), traces, layout, "proxy", note=_tuned(numbers))
+    return Panel(_subject(study), traces, layout, "proxy", note=_tuned(numbers, edges))
 
 
 def ranking(study: Study) -> Panel:
@@ -120,10 +131,12 @@ def ranking(study: Study) -> Panel:
     traces = []
     for c in chosen:
         bars = {"type": "data", "array": [_or_zero(c["test_error"])], "thickness": 1.2}
-        label = c["label"]
-        traces.append(panels.dots(label, [label], [c["test_mean"]], [c["said"]], error_x=bars))
+        label, mark = c["label"], " *" if c["on_edge"] else ""
+        value, said = [c["test_mean"]], [c["said"]]
+        traces.append(panels.dots(label, [label + mark], value, said, error_x=bars))
     layout = {"xaxis": axis(f"test value, {study.unit}"), "yaxis": category_axis()}
-    title, note = f"{study.name}: {_subject(study)}", _tuned([c["n"] for c in chosen])
+    edges = [f"{c['label']} *" for c in chosen if c["on_edge"]]
+    title, note = f"{study.name}: {_subject(study)}", _tuned([c["n"] for c in chosen], edges)
     return Panel(title, traces, layout, "proxy", 110 + 21 * len(chosen), note)
 
 
@@ -152,11 +165,12 @@ def under_noise(noise: pd.DataFrame) -> list[Panel]:
 
 
 def _picked(study: Study) -> pd.DataFrame:
-    """The cells that validation picks, with `said` for the hover text."""
+    """The cells that validation picks, with `on_edge`, and `said` for the hover text."""
     runs, cells = with_cells(study)
     found = picks(study, runs)
     cells = cells[cells.cell.isin(found)]
-    return cells.assign(said=[_said_of_pick(row, found[row.cell]) for row in cells.itertuples()])
+    said = [_said_of_pick(row, found[row.cell]) for row in cells.itertuples()]
+    return cells.assign(said=said, on_edge=[found[cell] for cell in cells.cell])
 
 
 def _said_of_pick(row: Any, on_edge: bool) -> str:
@@ -165,13 +179,14 @@ def _said_of_pick(row: Any, on_edge: bool) -> str:
     return f"{spread}, n = {row.n}, lr {row.lr:g}, decay {number(row.weight_decay)}{edge}"
 
 
-def _tuned(numbers: Iterable[int]) -> str:
-    return f"Mean and standard error over n = {_span(numbers)} seeds; tuned on validation."
+def _tuned(numbers: Iterable[int], edges: Sequence[str] = ()) -> str:
+    said = f"Mean and standard error over n = {_span(numbers)} seeds; tuned on validation."
+    return f"{said} On an edge of the grid, so not tuned: {', '.join(edges)}." if edges else said
 
 
 def proxies(studies: Sequence[Study]) -> Figure:
     """Difference of Lion and AdamW on each published comparison."""
-    rows, values, errors, notes = [], [], [], []
+    rows, values, errors, notes, shown = [], [], [], [], []
     published = [study for study in studies if study.kind == "proxy"]
     for study in published:
         try:
@@ -179,6 +194,7 @@ def proxies(studies: Sequence[Study]) -> Figure:
         except ValueError:  # one of them has no setting that finished with every seed
             continue
         rows.append(study.name)
+        shown += [study.name] if d.verdict in (BETTER, WORSE) else []
         values.append(d.mean)
         errors.append(d.high - d.mean)
         ends = " to ".join(rounded(end, 2, signed=True) for end in (d.low, d.high))
@@ -190,7 +206,11 @@ def proxies(studies: Sequence[Study]) -> Figure:
         "xaxis": axis("difference in test accuracy, points", zeroline=True),
         "yaxis": category_axis(),
     }
-    note = "Right of zero: Lion is better. An interval that holds zero shows no difference."
+    note = (
+        "Right of zero: Lion's mean is higher. A difference counts as shown where its interval "
+        "does not hold zero, an exact test agrees and both picks lie inside their grids: "
+        f"{', '.join(shown) or 'nowhere'}. Not shown is not equal."
+    )
     panel = Panel("Lion minus AdamW", [trace], layout, "proxy", 240, note)
     caption = (
         "Test accuracy of Lion minus AdamW on small models, each at the learning rate that "

@@ -140,6 +140,7 @@ def test_alike_to_adafactor_holds_with_the_luck_of_tuning(
     assert (found.verdict, found.n) == (verdict, 10)
     assert ("shown at the settings found only" in found.note) == is_of_settings
     assert "alike means within 0.017 nats per token" in found.note
+    assert found.note.endswith(families.OTHER_TOKENS)
 
 
 def test_a_gain_of_fresh_seeds_has_the_luck_of_tuning_in_it(tmp_path: Path) -> None:

@@ -110,6 +110,7 @@ def test_proxy_panels_are_labelled_and_tuned_on_validation(tmp_path: Path) -> No
     assert panel.traces[0]["y"] == [2.0]  # the better test value is not picked
     assert panel.traces[0]["error_y"]["array"] == [pytest.approx(1 / 3**0.5)]
     assert "on the edge" in panel.traces[0]["customdata"][0]
+    assert "so not tuned: Lion at 64." in panel.note
 
 
 def test_betas_are_tuned_at_every_batch_size(tmp_path: Path) -> None:
@@ -129,6 +130,17 @@ def test_pairs_of_betas_are_ranked_apart(tmp_path: Path) -> None:
     study_figures.add_studies([figure], read_studies(tmp_path))
     names = [trace["name"] for trace in figure.panels[0].traces]
     assert names == ["Lion (0.9, 0.99)", "Lion (0.9, 0.9)"]
+    assert "not tuned" not in figure.panels[0].note
+
+
+def test_a_pick_on_an_edge_is_marked_in_the_picture() -> None:
+    figure = Figure("optimizers", "", "")
+    study_figures.add_studies([figure], read_studies(ROOT / "results"))
+    optimizers, betas = figure.panels
+    rows = {row for trace in optimizers.traces for row in trace["y"]}
+    assert {row for row in rows if row.endswith("*")} == {"sign momentum 0.9 *", "PowerSign *"}
+    assert "not tuned: sign momentum 0.9 *, PowerSign *." in optimizers.note
+    assert "Lion (0.9, 0.999) *, Lion (0.99, 0.99) *." in betas.note
 
 
 def test_published_proxies_show_the_difference_of_the_readme() -> None:
@@ -141,6 +153,7 @@ def test_published_proxies_show_the_difference_of_the_readme() -> None:
     seen, low, high = map(float, told.groups())
     assert trace["x"][place] == pytest.approx(seen, abs=0.005)
     assert f"{low:+.2f} to {high:+.2f}, n = 5" in trace["customdata"][place]
+    assert "grids: fashion. Not shown" in figure.panels[0].note, "an exact test takes one away"
 
 
 def test_flatness_of_our_runs_stands_beside_the_papers() -> None:
@@ -161,3 +174,6 @@ def test_flatness_of_our_runs_stands_beside_the_papers() -> None:
     assert "n = 2" in lion["customdata"][0] and "n = 2 seeds" in same.note
     study_figures.add_studies([figure], [])
     assert figure.missing[-1][0] == "Runs here"
+    language = Figure("language", "Language", "A caption.")
+    study_figures.add_studies([language], [])
+    assert "runs of our proxies are among the drawn figures" in language.missing[-1][0]

@@ -14,6 +14,7 @@ from experiments.analysis.report.panels import Figure
 from experiments.analysis.report.studies import Study, read_studies
 
 SEEDS = range(5)
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def figures() -> dict[str, Figure]:
@@ -48,6 +49,8 @@ def test_fine_tuning_tells_the_first_optimizers_apart(tmp_path: Path) -> None:
     (trace,) = panel.traces
     assert trace["x"] == pytest.approx([2.0, 2.0], abs=0.1) and len(trace["x"]) == 2
     assert "Lion is ahead" in trace["customdata"][0] and "n = 5" in trace["customdata"][0]
+    assert "Shown, with Holm's correction over" in panel.note
+    assert f"{trace['y'][0]} (Lion is ahead" in panel.note and "mean is higher" in panel.note
     assert found["jft_compute"].sources == ["studies/finetune_proxy/tuning/runs.csv"]
     assert panel.origin == "proxy" and "the others pick" in panel.note
     objects.Figure(panel.traces, panel.layout)
@@ -70,6 +73,17 @@ def test_the_explorer_keeps_the_first_optimizers_and_label_noise_apart(tmp_path:
     best = cells[cells.cell.isin(picks(studies["finetune_proxy"], runs))]
     assert best.set_index("init_optimizer").lr.to_dict() == {"adamw": 2, "lion": 3}
     assert (cells.n == len(SEEDS)).all()
+
+
+def test_committed_recall_is_shown_at_the_settings_found_alone() -> None:
+    """An interval that leaves out 0 is not enough: Holm's correction is over six questions."""
+    found = figures()
+    held_out.add(found.values(), ROOT / "results")
+    (panel,) = found["retrieval"].panels
+    shown = "text → image, over Adafactor (Lion is ahead, at these settings)"
+    assert f"over 6 questions: {shown}. Not shown" in panel.note
+    (panel,) = found["zero_shot"].panels
+    assert "over 6 questions: nothing." in panel.note
 
 
 def titles(study: Study) -> list[str]:
