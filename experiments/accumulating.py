@@ -31,9 +31,10 @@ def accumulate(parts: Parts, step: int, batch: list[Batch]) -> Tensor:
     Raises:
         UserError: where several processes train a model with parameters that the loss leaves out.
     """
-    if parts.is_sharded:
+    is_coupled = parts.task.coupling == "global batch" and len(batch) > 1
+    if parts.is_sharded or is_coupled:
         parts.world.copy_buffers(parts.model)  # as DistributedDataParallel does
-    if parts.task.coupling == "global batch" and len(batch) > 1:
+    if is_coupled:
         return _accumulate_coupled(parts, step, batch)
     losses, weights = [], []
     for number, micro in zip(parts.plan.micro_numbers(), _all_on_device(parts, batch), strict=True):

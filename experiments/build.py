@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from experiments.config import ConfigError, RunConfig, UserError
+from experiments.left_alone import understood
 from experiments.packages import remedy
 from experiments.programs import TRACEBACK_VARIABLE as TRACEBACK_VARIABLE
 
@@ -36,14 +37,16 @@ def explained(what: str, active: bool = True) -> Iterator[None]:
         active: Whether to do anything.
 
     Raises:
-        ConfigError: in place of any error that is none for the user already.
+        ConfigError: in place of any error that is none for the user already, nor means that
+            another process has ended.
     """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        if not active or os.environ.get(TRACEBACK_VARIABLE):
+        is_of_another = understood(error) is not error
+        if not active or is_of_another or os.environ.get(TRACEBACK_VARIABLE):
             raise
         raise ConfigError(f"{what}: {_in_words(error)}") from error
 

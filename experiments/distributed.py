@@ -22,6 +22,7 @@ from experiments import inherited
 from experiments.config import ConfigError, LaunchConfig, UserError
 from experiments.files import say
 from experiments.launch import STORE_VARIABLE
+from experiments.left_alone import understood
 
 WAIT_SECONDS = 30.0
 """How long a process waits for the others without a word."""
@@ -124,7 +125,7 @@ def joined(launch: LaunchConfig) -> Iterator[World]:
 
     Raises:
         ConfigError: where the wanted device is not there.
-        UserError: where the others cannot be met.
+        UserError: where the others cannot be met, or one of them has ended.
     """
     rank, size = inherited.place()
     device = _choose_device(launch.device)
@@ -138,8 +139,10 @@ def joined(launch: LaunchConfig) -> Iterator[World]:
     world = World(rank, size, device)
     try:
         yield world
-    except BaseException:
+    except BaseException as error:
         _leave_alone(device)
+        if (meant := understood(error)) is not error:
+            raise meant from error
         raise
     with contextlib.suppress(RuntimeError):  # the main one has failed, and says so itself
         world.share(None)

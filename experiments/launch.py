@@ -20,6 +20,7 @@ from typing import Any
 
 from experiments.config import RunConfig, to_dict
 from experiments.files import say
+from experiments.left_alone import EXIT_CODE as LEFT_ALONE
 
 STORE_VARIABLE = "LION_PROCESS_STORE"
 """Environment variable with the file that the processes meet through."""
@@ -142,15 +143,17 @@ def _wait(processes: list[subprocess.Popen[bytes]]) -> int:
     """Waits for all; once one has failed, the others have `GRACE_SECONDS` to leave.
 
     Returns:
-        The exit code of the first that failed, negative if a signal killed it, or 0.
+        The exit code of the first that failed by itself, negative if a signal killed it, or 0.
     """
     first_failure, failed_at = 0, 0.0
     while True:
         codes = [process.poll() for process in processes]
-        first_failure = first_failure or next((code for code in codes if code), 0)
+        failures = [code for code in codes if code]
+        own = [code for code in failures if code != LEFT_ALONE]
+        first_failure = first_failure or next(iter(own), 0)
         if None not in codes:
-            return first_failure
-        if first_failure:
+            return first_failure or next(iter(failures), 0)
+        if failures:
             failed_at = failed_at or time.monotonic()
             if time.monotonic() - failed_at > GRACE_SECONDS:
                 for process in processes:

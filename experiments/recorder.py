@@ -16,6 +16,7 @@ from experiments.config import RunConfig, UserError
 from experiments.distributed import World, check_same_run
 from experiments.identity import run_id
 from experiments.ledger import NO_EVALUATIONS, digest, evaluations_at, key_of, num_lost
+from experiments.left_alone import understood
 from experiments.live_line import LiveLine, duration
 from experiments.store import Folder, Ledger, now, read_json, read_rows, write_json
 from experiments.surroundings import surroundings
@@ -277,6 +278,7 @@ class Recorder:
 
     def _fail(self, error: BaseException) -> None:
         if self.world.is_main and self.total_steps and not self._has_ended:
+            error = understood(error)
             state, reason = "failed", f"{type(error).__name__}: {error}"
             if isinstance(error, KeyboardInterrupt):  # between two moments in which it could save
                 state, reason = "interrupted", "told to stop at once; the same command goes on"

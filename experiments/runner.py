@@ -27,6 +27,7 @@ from experiments.build import (
 from experiments.config import JOBS, RunConfig, UserError, from_dict
 from experiments.distributed import joined
 from experiments.files import end_output, say
+from experiments.left_alone import EXIT_CODE, LeftAlone
 from experiments.measuring import (
     diverged_row,
     divergence,
@@ -227,6 +228,9 @@ def _main_of_started_process(path: str) -> int:
     try:
         config = from_dict(json.loads(Path(path).read_text()))
         return importlib.import_module(JOBS[config.job]).main(config)
+    except LeftAlone as error:
+        say(f"process {os.environ['RANK']}: {error}\n", sys.stderr)
+        return EXIT_CODE
     except UserError as error:
         Path(os.environ[launch.ERROR_VARIABLE]).write_text(str(error), "utf-8")
         return 2

@@ -23,7 +23,7 @@ import pytest
 import tiny
 import torch
 
-from experiments import launch, runner
+from experiments import launch, left_alone, runner
 from experiments.config import RunConfig, UserError
 from experiments.store import read_json, read_rows
 from experiments.tasks.task import Loss
@@ -189,6 +189,38 @@ def test_a_loss_that_is_not_finite_in_one_process_ends_both_at_its_step(
     assert (status["state"], status["step"]) == ("diverged", 7)
 
 
+@pytest.mark.parametrize("rank", ["0", "1"])
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_process_that_is_killed_or_wrong_speaks_for_the_run_and_not_those_it_leaves(
+    tmp_path: Path,
+    forking: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    rank: str,
+    step: int,
+) -> None:
+    """In the first step, too, where other errors are taken for wrong settings."""
+    loss, calls = tiny.Task.loss, itertools.count(1)
+
+    def ends(self: Any, *given: Any) -> Any:
+        if os.environ.get("RANK") == rank and next(calls) == step:
+            if how == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise UserError("picture 17 is broken")
+        return loss(self, *given)
+
+    monkeypatch.setattr(tiny.Task, "loss", ends)
+    left = f"process {1 - int(rank)}: {left_alone.LINE}\n"
+    for how, code, said in (("killed", 1, "killed by signal 9"), ("wrong", 2, "picture 17")):
+        assert launch.run(tiny.config(tmp_path / how, **TWO)) == code
+        told = capfd.readouterr().err
+        assert left in told and said in told
+        assert "Traceback" not in told and "gloo" not in told and told.count("error: ") == 1
+    if rank == "1":
+        (status,) = (tmp_path / "wrong").glob("*/status.json")
+        assert read_json(status)["message"] == f"LeftAlone: {left_alone.LINE}"
+
+
 def test_two_processes_evaluate_what_two_have_trained(tmp_path: Path, forking: None) -> None:
     config = tiny.config(tmp_path, **TWO, train__epochs=1.0)
     assert launch.run(config) == 0
@@ -311,6 +343,14 @@ def test_the_first_failure_gives_the_exit_code(
     ranks = ends if in_order else ends[::-1]
     monkeypatch.setattr(launch, "_start", lambda rank, *_: ranks[rank])
     assert launch.run(tiny.config(tmp_path, **TWO)) == 7
+
+
+@pytest.mark.parametrize(("code", "wanted"), [(-9, -9), (0, left_alone.EXIT_CODE)])
+def test_who_was_left_alone_gives_the_exit_code_only_where_nobody_else_does(
+    code: int, wanted: int
+) -> None:
+    left, first = Scripted(left_alone.EXIT_CODE, after=0), Scripted(code, after=2)
+    assert launch._wait([left, first]) == wanted  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("in_order", ORDERS)

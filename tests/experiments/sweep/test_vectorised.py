@@ -23,6 +23,7 @@ from experiments.distributed import World
 from experiments.identity import run_id
 from experiments.jobs import evaluate
 from experiments.recorder import Recorder
+from experiments.stopping import STOP, Stopper
 from experiments.store import Folder, read_json, read_rows
 from experiments.sweep import group_training
 from experiments.sweep.group_training import MEASURED_STEPS, Pace
@@ -271,6 +272,22 @@ def test_a_signal_saves_all_and_the_next_call_goes_on(tmp_path: Path) -> None:
         assert len(read_json(folder_of(ours) / "run.json")["sessions"]) == 2
 
 
+def test_a_signal_in_the_last_step_is_no_reason_to_be_called_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = grid(tmp_path, train__epochs=1.0)
+    asked: list[int] = []
+    steps = 6
+
+    def wish(_: Stopper) -> int:
+        asked.append(1)
+        return STOP if len(asked) == steps else 0
+
+    monkeypatch.setattr(Stopper, "wish", wish)
+    assert states(run_group(configs)) == dict.fromkeys(range(4), "finished")
+    assert len(asked) == steps
+
+
 def test_members_that_stand_at_different_steps_go_on_from_there(tmp_path: Path) -> None:
     configs = grid(tmp_path / "runs")
     killed = {tiny.KILL_VARIABLE: "13"}  # the newest checkpoint is of step 10
@@ -384,6 +401,20 @@ class Stub:
 
     def compile(self) -> None:
         self.is_compiled = True
+
+
+def test_a_stack_shrinks_where_the_rows_that_go_cost_more_than_tracing_anew() -> None:
+    pace = Pace(None)
+    pace.step_seconds = 0.01
+    for share, steps_left, is_compiled, pays in (
+        (0.9, 900, False, False),  # 0.9 s, for 1 s
+        (0.9, 1100, False, True),
+        (0.25, 130, False, False),
+        (0.25, 140, False, True),
+        (0.9, 19000, True, False),  # 19 s, for 20 s
+        (0.9, 21000, True, True),
+    ):
+        assert pace.pays_to_shrink(share, steps_left, is_compiled) == pays
 
 
 @pytest.mark.parametrize("steps_left, pays", [(10, False), (10_000_000_000, True)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -153,6 +154,30 @@ def test_killed_and_resumed_is_bit_equal(
         patch.setattr(Contrastive, "encode", dies)
         runner.run(part)
     runner.run(part)
+    forked.assert_same_end(whole, part)
+
+
+def test_two_processes_with_a_tower_that_reads_its_statistics_resume_bit_equal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step begins with those of the main process, the only ones that are saved."""
+    tower = {**pairs.MODEL, "image": {"_target_": "pairs.Remembering"}}
+    whole, part = (
+        pairs.config(tmp_path / name, model=tower, train__micro_batch_size=8) for name in "ab"
+    )
+    assert forked.run_ranks(whole, 2) == [0, 0]
+    encode, calls = Contrastive.encode, iter(range(1, 99))
+
+    def dies(self: Any, *args: Any) -> Any:
+        if next(calls) == 17:  # of the fifth step; each of two micro-batches is met twice
+            os._exit(9)
+        return encode(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Contrastive, "encode", dies)
+        assert forked.run_ranks(part, 2) == [9, 9]
+    assert forked.weights(part)["step"] == 3
+    assert forked.run_ranks(part, 2) == [0, 0]
     forked.assert_same_end(whole, part)
 
 
