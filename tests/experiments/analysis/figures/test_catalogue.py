@@ -38,8 +38,6 @@ class Drawn:
 
         with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
             warnings.simplefilter("error")
-            # of an old matplotlib, about its own new pyparsing
-            warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"matplotlib\.")
             patch.setattr(sources, "_read", note)
             self.figures = {name: module.draw() for name, module in FIGURES.items()}
             self.svgs = {name: figure_style.svg(figure) for name, figure in self.figures.items()}

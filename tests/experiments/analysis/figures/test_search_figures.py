@@ -48,8 +48,6 @@ def test_each_draws_the_committed_study_and_fits_its_page(results: Path, name: s
     search_study.write(results, search_study.tables(seeds=range(3)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        # of an old matplotlib, about its own new pyparsing
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"matplotlib\.")
         figure = SEARCHES[name].draw(results)
         drawn = figure_style.svg(figure)
     assert len(drawn) < 300_000
