@@ -31,7 +31,7 @@ OPTIONAL = {
     "torch_fidelity": "torch-fidelity>=0.4",
     "torchmetrics": "torchmetrics>=1.8",
     "transformers": "transformers>=5.20,<6",
-    "wandb": "wandb>=0.18",
+    "wandb": "wandb>=0.19",
 }
 """What is imported -> what pip is told, as in pyproject.toml; a test holds the two together."""
 

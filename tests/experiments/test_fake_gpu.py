@@ -71,6 +71,9 @@ def give_gradients(loss: Tensor, parts: Parts) -> None:
             param.grad = torch.zeros_like(param)
 
 
+@pytest.mark.skipif(
+    torch.__version__.startswith("2.9."), reason="its convolution of a fake GPU aborts Python"
+)
 @pytest.mark.filterwarnings("ignore:CUDA is not available")
 @pytest.mark.parametrize("page", PAGES)
 def test_a_step_mixes_no_devices_and_waits_for_none(

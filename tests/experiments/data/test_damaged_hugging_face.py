@@ -57,6 +57,8 @@ def test_damaged_hugging_face_folders(tmp_path, monkeypatch, damage):
 )
 def test_hugging_face_columns_that_cannot_be_used(tmp_path, columns, expected):
     datasets = pytest.importorskip("datasets")
+    if not columns.get("image", True) and datasets.__version__.startswith("3."):
+        pytest.skip("it cannot save a split of no images")
     datasets.disable_progress_bars()
     split = datasets.Dataset.from_dict(columns)
     if "image" in columns:
