@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from experiments.parts import Parts
-from experiments.sweep.traced import Traced
+from experiments.sweep.traced import FollowsData, Traced
 from experiments.tasks.task import Batch
 from lion.stacked import NoStackedRule, Settings, StackedRule, State, rule_for
 
@@ -167,7 +167,11 @@ class Stack:
             return results
 
         num_fixed, num_weights = len(self._fixed), len(self._groups)
-        step = Traced(advance, leaves, num_fixed, num_fixed + num_weights, self.is_compiled)
+        num_lasting = num_fixed + num_weights
+        try:
+            step = Traced(advance, leaves, num_fixed, num_lasting, self.is_compiled)
+        except FollowsData as error:
+            raise CannotStack(str(error)) from error
         return lambda given: pytree.tree_unflatten(step(*pytree.tree_leaves(given)), found[0])
 
     def keep(self, rows: Sequence[int]) -> None:

@@ -14,9 +14,26 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
 
 from experiments.sweep import graph_memory, graph_rewriting
 from experiments.sweep.graph_nodes import is_view
+
+
+class FollowsData(Exception):
+    """What a function does depends on the numbers it gets: its trace does not serve the next."""
+
+
+class _NoReading(TorchFunctionMode):
+    """Refuses what makes plain numbers of a tensor, which would stand in the trace."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        if func in (Tensor.tolist, Tensor.numpy, Tensor.__array__):
+            raise FollowsData(f"the numbers of a tensor are read ({func.__name__})")
+        return func(*args, **(kwargs or {}))
+
 
 TOLERANCE = 1e-3
 """Relative, of a rewritten step's results to those of the step itself; rounding stays far below."""
@@ -32,6 +49,9 @@ class Traced:
         num_lasting: So many at the beginning, these included, are the same objects at most calls;
             what is written into them counts, and another object is noticed.
         compile: Whether to fuse the operations instead (10 to 40 s).
+
+    Raises:
+        FollowsData: names the operation.
     """
 
     def __init__(
@@ -46,7 +66,7 @@ class Traced:
         self._num_lasting = num_lasting
         self._lasting: Sequence[Tensor] = ()
         self._done: Sequence[Tensor] = ()
-        traced = make_fx(function)(*arguments)
+        traced = _trace(function, arguments)
         traced.graph.eliminate_dead_code()
         if compile:
             traced.recompile()
@@ -71,6 +91,27 @@ class Traced:
             self._lasting = lasting
             self._done = self._first(*arguments)
         return self._rest(*self._done, *arguments)
+
+
+def _trace(function: Callable[..., list[Tensor]], arguments: Sequence[Tensor]) -> fx.GraphModule:
+    try:
+        with _NoReading():
+            traced = make_fx(function)(*arguments)
+    except RuntimeError as error:
+        if "_local_scalar_dense" not in str(error):
+            raise
+        raise FollowsData("the number of a tensor is read (item, bool, int or float)") from error
+    for node in traced.graph.nodes:
+        if torch.Tag.dynamic_output_shape not in getattr(node.target, "tags", ()):
+            continue
+        places = node.args[1] if node.target is torch.ops.aten.index.Tensor else None
+        if places is None or any(one is not None and _is_mask(one) for one in places):
+            raise FollowsData(f"the shape of {node.target} follows its data")
+    return traced
+
+
+def _is_mask(node: fx.Node) -> bool:
+    return node.meta["val"].dtype in (torch.bool, torch.uint8)
 
 
 def _are_alike(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> bool:

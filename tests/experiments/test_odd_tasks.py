@@ -318,3 +318,52 @@ def test_seeds_whose_batches_vmap_cannot_follow_train_one_after_another(tmp_path
     told = [str(each.message) for each in said]
     is_followed = Version(torch.__version__) >= Version("2.15")
     assert is_followed != any("one after another: vmap cannot follow it" in each for each in told)
+
+
+class Keeping(my_text.FillIn):
+    """Only some lines go into the model, another number in each batch."""
+
+    def loss(self, model: Any, batch: Any, world: Any) -> Any:
+        kept = batch[0].sum(1) % 2 == 0
+        return super().loss(model, tuple(tensor[kept] for tensor in batch), world)
+
+
+class Counted(my_text.FillIn):
+    """A number of a batch weighs its loss."""
+
+    def loss(self, model: Any, batch: Any, world: Any) -> Any:
+        found = super().loss(model, batch, world)
+        number = self.number((batch[0].sum(1) % 2 == 0).sum())
+        return replace(found, mean=found.mean * number)
+
+    def number(self, count: torch.Tensor) -> float:
+        return float(count)
+
+
+class Listed(Counted):
+    def number(self, count: torch.Tensor) -> float:
+        return count.view(1).tolist()[0]
+
+
+class InNumpy(Counted):
+    def number(self, count: torch.Tensor) -> float:
+        return float(np.asarray(count))
+
+
+@pytest.mark.parametrize("kind", [Keeping, Counted, Listed, InNumpy])
+def test_a_loss_that_goes_by_the_numbers_of_a_batch_is_trained_one_after_another(
+    kind: type, tmp_path: Path
+) -> None:
+    """A trace of the first batch would keep its numbers in silence, or fail at the next."""
+
+    def made(lr: str) -> RunConfig:
+        words = (f"task._target_={__name__}.{kind.__name__}", f"optimizer.lr={lr}", "train.steps=4")
+        return config(tmp_path / "together", "fill_in", *words, "train.epochs=null")
+
+    together = [made(lr) for lr in ("1e-3", "2e-3")]
+    with pytest.warns(UserWarning, match="one after another: (the shape|the number|vmap)"):
+        assert [entry.state for entry in run_group(together, compile=False)] == ["finished"] * 2
+    for ours in together:
+        alone = replace(ours, results_dir=str(tmp_path / "alone"))
+        runner.run(alone)
+        assert losses(ours) == losses(alone)
