@@ -47,6 +47,8 @@ def is_over(folder: Folder, config: RunConfig, tell: Callable[[str], None]) -> b
             f"{run_id}: not trained again, though {differs}; to train anew, move "
             f"{folder.path} away or say results_dir=ELSEWHERE"
         )
+    if measured := header.other_measure(folder, config):
+        tell(f"{run_id}: not measured again, though {measured} was another: job=evaluate does it")
     with contextlib.suppress(OSError):
         header.keep_config(folder, config)
     return True

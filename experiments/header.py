@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.config import RunConfig, UserError, from_dict, to_dict
 from experiments.files import read_json, set_aside, write_text
-from experiments.identity import run_id
+from experiments.identity import OPERATIONAL_TASK_KEYS, run_id
 from experiments.store import SCHEMA_VERSION, Folder, read_config
 
 PLACES = ("root", "val_root", "tokenizer_file", "encoder", "annotations")
@@ -44,6 +44,27 @@ def other_data(folder: Folder, config: RunConfig) -> str:
     moved = [key for key in ours if theirs.get(key, ours[key]) != ours[key]]
     words = [f"{key} was {theirs[key]} and is {ours[key]}" for key in moved]
     return f"{', '.join(words)}, where nothing has been looked at" if words else ""
+
+
+def other_measure(folder: Folder, config: RunConfig) -> str:
+    """The sections by which a recorded run would be measured otherwise now; "" where none are."""
+    try:
+        theirs = from_dict(read_config(folder.path)).task
+        pairs = ((key, theirs.get(key), config.task.get(key)) for key in OPERATIONAL_TASK_KEYS)
+        return ", ".join(f"task.{key}" for key, before, now in pairs if _differ(before, now))
+    except (UserError, TypeError, AttributeError, KeyError, ValueError):  # damaged somewhere
+        return ""
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """Of values that only one has, sets count alone: later versions know more keys."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        alone = [(one | other)[key] for key in one.keys() ^ other.keys()]
+        both = one.keys() & other.keys()
+        return any(isinstance(value, dict) and value for value in alone) or any(
+            _differ(one[key], other[key]) for key in both
+        )
+    return one != other
 
 
 def _places(data: dict[str, Any]) -> dict[str, str]:

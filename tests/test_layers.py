@@ -26,6 +26,7 @@ LEVELS = [
         "experiments.checks",
         "experiments.identity",
         "experiments.launch",
+        "experiments.left_alone",
         "experiments.inherited",
         "experiments.store",
         "experiments.files",

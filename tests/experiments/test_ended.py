@@ -126,6 +126,25 @@ def test_telemetry_that_is_asked_for_and_is_not_there_is_said(tmp_path: Path) ->
         assert asked(folder, one) == (True, [])
 
 
+def test_a_finished_run_that_is_to_be_measured_otherwise_says_how(tmp_path: Path) -> None:
+    def made(**judge: Any) -> RunConfig:
+        config = tiny.config(tmp_path)
+        return replace(config, task={**config.task, "judge": judge})
+
+    before = made(sets={"mine": {"root": "/a"}}, ks=[1, 5])
+    folder = over(before)
+    for same in (before, made(sets={"mine": {"root": "/a"}}, ks=[1, 5], eta=0.0)):  # a newer key
+        assert asked(folder, same) == (True, [])
+    others = [
+        made(sets={"mine": {"root": "/b"}}, ks=[1, 5]),
+        made(sets={"mine": {"root": "/a"}}, ks=[1]),
+    ]
+    others += [made(sets={"mine": {"root": "/a"}, "more": {"root": "/c"}}, ks=[1, 5])]
+    for other in others:
+        (said,) = asked(folder, other)[1]
+        assert "not measured again, though task.judge was another: job=evaluate does it" in said
+
+
 def test_a_configuration_that_cannot_be_written_again_is_no_reason_to_train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
