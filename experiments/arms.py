@@ -47,4 +47,5 @@ class Swept:
     of_picks: str = ""  # which sweep the fresh runs are of, where there are several
     confirm: str = ""  # the command that trains the picks with fresh seeds
     resume: str = ""  # the command that trains what is missing
+    resume_picks: str = ""  # the same of the fresh runs
     again: str = ""  # the command that draws this

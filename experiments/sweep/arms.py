@@ -41,15 +41,15 @@ def swept(sweep: Sweep, metric: str | None = None) -> Swept:
     fresh = max(known, key=_num_over, default=None)
     over = table.head(0) if fresh is None else results.runs_table(fresh, metric)
     asked = f" --metric {metric}" if metric else ""
-    num_failed = [*sweep.states().values()].count("failed")
     return Swept(
         name=sweep.name,
         arms=tuple(_arm(sweep, cells, table, fresh, over) for cells in results.groups(sweep)),
         remarks=tuple(codes.mixed(sweep, *([] if fresh is None else [fresh]))),
         confirm=_call("confirm", sweep) + asked,
-        num_failed=num_failed,
+        num_failed=_num_failed(sweep),
         of_picks=_which(known, fresh),
-        resume=sweep.cure if num_failed else _call("resume", sweep),
+        resume=_resume(sweep),
+        resume_picks="" if fresh is None else _resume(fresh),
         again=_call("draw", sweep) + asked,
     )
 
@@ -64,6 +64,15 @@ def all_fresh_of(sweep: Sweep) -> list[Sweep]:
     usual = sweep.path.with_name(f"{sweep.name}{FRESH}")
     paths = [usual, *sorted(sweep.path.parent.glob(f"{usual.name}-{_HASH}"))]
     return [Sweep(path) for path in paths if (path / "manifest.json").exists()]
+
+
+def _num_failed(sweep: Sweep) -> int:
+    return [*sweep.states().values()].count("failed")
+
+
+def _resume(sweep: Sweep) -> str:
+    """The command that trains what is missing, and tries again what was given up."""
+    return sweep.cure if _num_failed(sweep) else _call("resume", sweep)
 
 
 def _which(known: Sequence[Sweep], taken: Sweep | None) -> str:

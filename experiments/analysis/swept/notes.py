@@ -67,8 +67,6 @@ def _of_pick(one: Picked) -> Iterator[str]:
         yield f"{one.found.num_diverged} runs diverged while tuning"
     if len(one.found.seeds) == 1:
         yield "one seed has picked: which setting is best hangs on the luck of that seed"
-    if left := one.num_fresh_missing:
-        yield f"{left} runs with fresh seeds have no result yet"
     if one.has_other_fresh:
         yield "fresh runs of a former pick, or of seeds that tuned, are left out"
 
@@ -76,6 +74,8 @@ def _of_pick(one: Picked) -> Iterator[str]:
 def _fresh(swept: Swept, found: list[Picked]) -> Iterator[str]:
     if swept.of_picks:
         yield swept.of_picks
+    if left := sum(one.num_fresh_missing for one in found):
+        yield f"Fresh runs of the picks without a result yet: {left} (`{swept.resume_picks}`)."
     without = [one for one in found if one.found is not None and not one.is_fresh]
     if without and len(without) == len([one for one in found if one.found is not None]):
         yield (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def test_verdicts_are_withheld_where_nothing_fair_can_be_said() -> None:
     assert "no verdict: one seed picks, and there are no fresh ones" in one
     early = replace(adamw, fresh=adamw.fresh[1:])
     assert "no verdict: 1 fresh run has no result yet" in told(lion, early)
-    assert "AdamW: 1 runs with fresh seeds have no result yet" in told(lion, early)
+    assert "Fresh runs of the picks without a result yet: 1 (``)." in told(lion, early)
     bad = replace(adamw, fresh=adamw.fresh.assign(state="diverged"))
     assert "no verdict: a fresh run of AdamW diverged" in told(lion, bad)
 
@@ -174,6 +175,8 @@ def test_a_sweep_is_drawn_from_its_folder(tmp_path: Path) -> None:
     picked = confirm.confirm(sweep, [100, 101])
     with pytest.raises(UserError, match="is of the picks of trial"):
         arms.swept(picked)
+    missing = page.text(arms.swept(sweep), picks.all_picked(arms.swept(sweep)), table, {})
+    assert re.search(r"without a result yet: 2 \(`.* resume \S*trial-fresh`\)", missing)
     for cell in picked.cells:
         pretend(picked, cell, 60, 70)
     (again,) = arms.swept(sweep).arms
