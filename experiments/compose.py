@@ -16,7 +16,7 @@ from typing import Any
 from experiments import settings, trust
 from experiments.checks import check
 from experiments.config import ConfigError, RunConfig, from_dict
-from experiments.explain import explain, recorded
+from experiments.explain import BESIDE_A_RUN, explain, recorded
 from experiments.nearest import nearest
 from experiments.overrides import expand_home, quoted
 from experiments.pages import CONF, search_path, shipped
@@ -214,9 +214,8 @@ def _recorded(asked: RunConfig, overrides: Sequence[str]) -> RunConfig:
     from experiments.identity import OPERATIONAL_DATA_KEYS, run_id
     from experiments.store import read_config
 
-    taken = ("job", "run", "evaluation", "landscape", "plan", "launch", "results_dir", "hydra")
-    taken += ("checkpoint.step", "eval.batch_size")
-    taken += tuple(f"data.{key}" for key in OPERATIONAL_DATA_KEYS)
+    taken = [*BESIDE_A_RUN, "checkpoint.step", "eval.batch_size"]
+    taken += [f"data.{key}" for key in OPERATIONAL_DATA_KEYS]
     keys = [override.split("=")[0].lstrip("+~") for override in overrides]
     ignored = [key for key in keys if not {key, key.split(".")[0].split("/")[0]} & set(taken)]
     if ignored:

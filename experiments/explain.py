@@ -56,7 +56,8 @@ def explain(error: BaseException, overrides: Sequence[str], config_dir: str | No
                 f"{within[1]}: no such key on this page; ++{key}={{...}} adds it (the page's other "
                 f"keys stay: ~{key}.KEY leaves one out)"
             )
-        if run := next((o for o in overrides if re.match(r"run=.", o)), ""):
+        run = next((o for o in overrides if re.match(r"run=.", o)), "")
+        if run and key.partition(".")[0] not in BESIDE_A_RUN:
             return recorded(run, key)
         known = _known_keys(overrides, config_dir)
         group = key.partition(".")[0]
@@ -84,6 +85,10 @@ def explain(error: BaseException, overrides: Sequence[str], config_dir: str | No
         return f"{said}; a path's comma is quoted: '{key}=\"{value}\"'" if is_path else said
     line = " ".join(text.split("\nSee https")[0].split())
     return line if len(line) <= 400 else f"{line[:397]}..."
+
+
+BESIDE_A_RUN = ("job", "run", "evaluation", "landscape", "plan", "launch", "results_dir", "hydra")
+"""Sections and keys that may be given with `run=ID`."""
 
 
 def recorded(run: str, key: str) -> str:

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments.config import UserError  # noqa: E402
+from experiments.explain import exit_code  # noqa: E402
 from experiments.store import Folder, read_config, read_json, run_meant  # noqa: E402
 
 
@@ -39,20 +40,24 @@ def main(arguments: list[str] | None = None) -> int:
         "--transformers", action="store_true", help="write a folder for from_pretrained"
     )
     options = parser.parse_args(arguments)
+    return exit_code(lambda: export(options))
+
+
+def export(options: argparse.Namespace) -> int:
+    """Writes what the options say.
+
+    Raises:
+        UserError: for a run without such weights, or a file or pattern that cannot be.
+    """
     run = Folder(options.results / options.run)
-    try:
-        if options.transformers:
-            if options.without:
-                raise UserError("--transformers writes a whole model: leave --without")
-            save_for_transformers(run, _weights(run, options.weights), options.path)
-            return 0
-        if options.path.suffix != ".safetensors":  # by which timm and start_from know it
-            raise UserError(f"{options.path} must end in .safetensors: give it that suffix")
-        weights = _weights(run, options.weights)
-        _save(_without(weights, options.without), options.path)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    if options.transformers:
+        if options.without:
+            raise UserError("--transformers writes a whole model: leave --without")
+        save_for_transformers(run, _weights(run, options.weights), options.path)
+        return 0
+    if options.path.suffix != ".safetensors":  # by which timm and start_from know it
+        raise UserError(f"{options.path} must end in .safetensors: give it that suffix")
+    _save(_without(_weights(run, options.weights), options.without), options.path)
     print(f"{options.path}: sha256 {hashlib.sha256(options.path.read_bytes()).hexdigest()}")
     return 0
 

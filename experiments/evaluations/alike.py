@@ -13,10 +13,15 @@ Tokens = Callable[[Sequence[str]], np.ndarray]
 _AT_A_TIME = 4096
 
 
+def kinds_of(rows: np.ndarray) -> np.ndarray:
+    """(N,) for rows (N, T): numbers, the same for the same rows, in the order of their coming."""
+    numbers: dict[bytes, int] = {}
+    return np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in rows], np.int64)
+
+
 def alike(rows: np.ndarray, owners: np.ndarray) -> np.ndarray:
     """Which rows (N, T) are also a row of another owner, owners (N,); (N,) bool."""
-    _, kinds = np.unique(rows, axis=0, return_inverse=True)
-    kinds = kinds.reshape(-1)
+    kinds = kinds_of(rows)
     least, most = np.full(len(rows), owners.max(initial=0)), np.full(len(rows), -1)
     np.minimum.at(least, kinds, owners)
     np.maximum.at(most, kinds, owners)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from experiments.data.captioned_sets import CaptionedSet, digest_of
 from experiments.distributed import World
+from experiments.evaluations.alike import kinds_of
 from experiments.evaluations.evaluation import Context, Measurement
 from experiments.evaluations.gathering import gathered, share_of
 
@@ -75,11 +76,11 @@ def _shares(hits: Tensor, count: int, world: World) -> list[float]:
 
 def _kinds(tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Rows (K, ...) that are unlike, each where it comes first, and of each row its own (M,)."""
-    numbers: dict[bytes, int] = {}
-    kinds = [numbers.setdefault(row.tobytes(), len(numbers)) for row in tokens.cpu().numpy()]
-    kind_M = torch.tensor(kinds, device=tokens.device)
+    kinds = kinds_of(tokens.cpu().numpy())
     first = np.unique(kinds, return_index=True)[1]
-    return tokens[torch.from_numpy(first).to(tokens.device)], kind_M
+    return tokens[torch.from_numpy(first).to(tokens.device)], torch.from_numpy(kinds).to(
+        tokens.device
+    )
 
 
 def _to_texts(x_ND: Tensor, y_KD: Tensor, kind_M: Tensor, image_of: Tensor, rows: Tensor) -> Tensor:

@@ -245,6 +245,8 @@ def test_a_run_that_is_named_is_taken_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="optimizer.lr cannot be changed"):
         run.compose(["job=landscape", "run=nothing-s0", where, "optimizer.lr=1"])
     named = ["job=evaluate", "run=nothing-s0", where]
+    with pytest.raises(ConfigError, match="launch.num_thread: no such key; did you mean launch"):
+        run.compose([*named, "launch.num_thread=2"])
     for key in ("data.test_split=held", "model.no_such=1", "task.judge=x", "data.num_train=9"):
         what = f"{key.partition('=')[0]} cannot be changed .*: start_from=nothing-s0"
         with pytest.raises(ConfigError, match=what):
