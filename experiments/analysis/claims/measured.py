@@ -122,6 +122,9 @@ def flatter(evidence: Evidence) -> Finding:
     notes += [f"of {f.measure}: {f.note}" for f in others]
     notes += [f"{f.measure}: {with_signs(f.estimate, f.low, f.high, 3)}" for f in others]
     agree = {finding.verdict for finding in found} == {first.verdict}
+    if not agree:
+        by_kind = ", ".join(f"{k} {f.verdict}" for k, f in zip(kinds, found, strict=True))
+        notes.insert(0, f"the kinds of noise do not agree ({by_kind}), so neither decides")
     return replace(
         first,
         verdict=first.verdict if agree else INCONCLUSIVE,

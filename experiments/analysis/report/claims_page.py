@@ -177,7 +177,8 @@ def _estimate(row: Row, scale: str) -> str:
             f" <small>{low} to {high}</small>" if is_range else f" <small>[{low}, {high}]</small>"
         )
     n = "" if is_missing(value["n"]) else f", n = {esc(number(value['n']))}"
-    return f"<div>{said} <small>{esc(SCALES[scale])}{n}</small></div>"
+    measure = f"<small>{esc(row[f'{scale}_measure'])}</small>"  # without it a sign says nothing
+    return f"<div>{said} <small>{esc(SCALES[scale])}{n}</small><br>{measure}</div>"
 
 
 def _three(value: object) -> str:

@@ -378,6 +378,16 @@ def test_the_landscape_of_another_proxy_stands_in_the_note(root: Path) -> None:
     assert higher.measure.endswith(", Lion - AdamW") and flat.measure.endswith(", AdamW - Lion")
 
 
+def test_kinds_of_noise_that_differ_are_said(root: Path) -> None:
+    """An interval apart from 0 stood beside "inconclusive" without a reason."""
+    noise((0.75, 4.4), (0.61, 3.7), relative=1.0)(root)
+    found = claims_runs.CHECKS["C063"](Evidence(root))
+    assert found.high < 0
+    assert "(sigma contradicted, relative inconclusive), so neither decides" in found.note
+    noise((0.75, 4.4), (0.61, 3.7))(root)
+    assert "neither decides" not in claims_runs.CHECKS["C063"](Evidence(root)).note
+
+
 def test_benchmarks_by_hand(root: Path) -> None:
     """The fastest of each, the median of the files, and ranges that are the claims' own.
 

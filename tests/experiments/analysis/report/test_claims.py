@@ -35,6 +35,7 @@ def test_only_the_claim_itself_is_needed(tmp_path: Path) -> None:
 def test_verdicts_intervals_and_n_are_shown(tmp_path: Path) -> None:
     row = {"claim_id": "C1", "claim": "gain", "task": "tuning", "proxy_estimate": 1.5}
     row |= {"proxy_low": -0.5, "proxy_high": 3.5, "proxy_n": 5, "paper_low": 2, "unit": "points"}
+    row |= {"proxy_measure": "loss, AdamW - Lion"}
     row |= {
         "proxy_verdict": "inconclusive: n = 40 would decide",
         "command": "python run.py -m a=1,2",
@@ -44,6 +45,7 @@ def test_verdicts_intervals_and_n_are_shown(tmp_path: Path) -> None:
     for said in ("[-0.5, 3.5]", "n = 5", "n = 40 would decide", "python run.py -m a=1,2"):
         assert said in text
     assert 'data-value="inconclusive"' in text  # the button has the verdict's word alone
+    assert "</small><br><small>loss, AdamW - Lion</small></div>" in text  # which way a sign points
 
 
 def test_two_values_are_not_shown_as_a_range(tmp_path: Path) -> None:
