@@ -178,8 +178,11 @@ class MomentumOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        before = 0
         for group in self.param_groups:
-            if self._step_at_once(group):
+            done = self._step_at_once(group, before)
+            before += len(group["params"])
+            if done:
                 continue
             params: list[Tensor] = []
             grads: list[Tensor] = []
@@ -190,8 +193,13 @@ class MomentumOptimizer(Optimizer):
                     self._update_group(group, *_as_real(params, grads, exp_avgs))
         return loss
 
-    def _step_at_once(self, group: dict[str, Any]) -> bool:
-        """Room for a subclass that can step a group without looking at every tensor in Python."""
+    def _step_at_once(self, group: dict[str, Any], before: int) -> bool:
+        """Room for a subclass that can step a group without looking at every tensor in Python.
+
+        Args:
+            group: One of `param_groups`.
+            before: How many parameters the groups before it have.
+        """
         return False
 
     def _update_group(
@@ -235,6 +243,6 @@ def _as_real(*columns: list[Tensor]) -> tuple[list[Tensor], ...]:
     def view(x: Tensor) -> Tensor:
         return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
 
-    if not any(x.is_complex() for x in columns[0]):
+    if not any([x.is_complex() for x in columns[0]]):
         return columns
     return tuple([view(x) for x in column] for column in columns)

@@ -8,7 +8,9 @@ elements of a tensor, up to 31, in another way than the rest; this rounds all li
 """
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from operator import is_
 from typing import Any
 
 import torch
@@ -80,17 +82,20 @@ def update_rows(
     )
 
 
-def step_group(group: Mapping[str, Any], state: Mapping[Tensor, dict[str, Any]]) -> bool:
+def step_group(
+    group: Mapping[str, Any], state: Mapping[Tensor, dict[str, Any]], before: int = 0
+) -> bool:
     """Step a whole group from its `params` and their state, without looking at each in Python.
 
     Args:
         group: A param group of Lion, its `lr` a number or a tensor on the CPU.
         state: The optimizer's state.
+        before: How many parameters the groups before this one have.
 
     Returns:
         False if nothing was done, because a tensor needs another path or has no state yet.
     """
-    handles = group_handles(group, state)
+    handles = group_handles(group, state, before)
     if handles is None:
         return False
     lr = group["lr"]
@@ -107,21 +112,23 @@ def step_group(group: Mapping[str, Any], state: Mapping[Tensor, dict[str, Any]])
 
 
 def group_handles(
-    group: Mapping[str, Any], state: Mapping[Tensor, dict[str, Any]]
+    group: Mapping[str, Any], state: Mapping[Tensor, dict[str, Any]], before: int = 0
 ) -> "array[int] | None":
     """Return what the native code takes a group's tensors by; None if one has no state yet.
+
+    Args:
+        group, state, before: As `step_group` takes them.
 
     Returns:
         The handles of the parameters, then of their momenta, scales and residuals; 0 is none.
     """
     params = group["params"]
     try:
-        states = [x or _NO_STATE for x in map(state.get, params)]
+        states = [x or _NO_STATE for x in _states(params, state, before)]
         exp_avgs = [x["exp_avg"] for x in states]
     except KeyError:
         return None
-    handles = array("Q", [x._cdata for x in params])
-    handles.extend([x._cdata for x in exp_avgs])
+    handles = array("Q", [x._cdata for x in [*params, *exp_avgs]])
     for key, used in (
         (momentum.SCALE, group["momentum_dtype"] == "int8"),
         (momentum.RESIDUAL, group["kahan_sum"]),
@@ -131,6 +138,17 @@ def group_handles(
         else:
             handles.frombytes(bytes(8 * len(params)))
     return handles
+
+
+def _states(
+    params: Sequence[Tensor], state: Mapping[Tensor, dict[str, Any]], before: int
+) -> "Iterable[dict[str, Any] | None]":
+    # As a rule the states lie in the order of the parameters, and to look one up is slow: a
+    # tensor's hash is a function of Python.
+    end = before + len(params)
+    if len(state) >= end and all(map(is_, params, islice(state, before, end))):
+        return islice(state.values(), before, end)
+    return map(state.get, params)
 
 
 class _Nothing:

@@ -161,7 +161,9 @@ def _step_kind(
     return left
 
 
-def step_group(group: Mapping[str, Any], state: Mapping[Tensor, dict[str, Any]]) -> bool:
+def step_group(
+    group: Mapping[str, Any], state: Mapping[Tensor, dict[str, Any]], before: int = 0
+) -> bool:
     """Step a whole group, its tensors looked at by native code; as `lion.fused.step_group`.
 
     Returns:
@@ -169,7 +171,7 @@ def step_group(group: Mapping[str, Any], state: Mapping[Tensor, dict[str, Any]])
         native code.
     """
     library, params, lr = native.optional(), group["params"], group["lr"]
-    handles = fused.group_handles(group, state) if library else None
+    handles = fused.group_handles(group, state, before) if library else None
     device = params[0].device
     if handles is None or library is None or device.type != kinds.DEVICE:
         return False

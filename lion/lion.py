@@ -198,7 +198,7 @@ class Lion(MomentumOptimizer):
             )
         state.update(momentum.zeros(param, group["momentum_dtype"], group["kahan_sum"]))
 
-    def _step_at_once(self, group: dict[str, Any]) -> bool:
+    def _step_at_once(self, group: dict[str, Any], before: int) -> bool:
         if torch.compiler.is_compiling() or not group["params"] or group["differentiable"]:
             return False
         if not (group["fused"] or (group["fused"] is None and group["foreach"] is None)):
@@ -210,11 +210,11 @@ class Lion(MomentumOptimizer):
                 return False
             return bool(
                 (group["fused"] or fused_cuda.available(first.device))
-                and fused_cuda.step_group(group, self.state)
+                and fused_cuda.step_group(group, self.state, before)
             )
         if not first.is_cpu or not native.is_loaded() or (isinstance(lr, Tensor) and not lr.is_cpu):
             return False
-        return fused.step_group(group, self.state)
+        return fused.step_group(group, self.state, before)
 
     def _update_group(
         self,

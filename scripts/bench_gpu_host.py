@@ -52,9 +52,9 @@ def lion_ms(number: int, *, native: bool) -> float:
     optimizer = Lion(make_params(number), fused=False)
     optimizer.step()  # makes the state
 
-    def at_once(self: Lion, group: dict[str, Any]) -> bool:
+    def at_once(self: Lion, group: dict[str, Any], before: int) -> bool:
         if native:
-            return fused_cuda.step_group(group, self.state)
+            return fused_cuda.step_group(group, self.state, before)
         states = [self.state[p] for p in group["params"]]
         columns = (group["params"], [p.grad for p in group["params"]])
         rule = {"lr": group["lr"], "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.0}

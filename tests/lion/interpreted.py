@@ -89,7 +89,7 @@ def as_on_cuda(monkeypatch):
         return "fused_cuda" if fused else named
 
     monkeypatch.setattr(backends, "choose", chosen)
-    monkeypatch.setattr(Lion, "_step_at_once", lambda self, group: False)
+    monkeypatch.setattr(Lion, "_step_at_once", lambda self, group, before: False)
 
 
 def state_of(params, store, kahan_sum=False):

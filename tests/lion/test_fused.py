@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lion import fused, loop, momentum, native
+from lion import Lion, fused, loop, momentum, native
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="needs a C++ compiler")
 
@@ -170,3 +170,39 @@ def test_rows_that_cannot_be_served_are_left_alone(changed):
     before = [x.clone() for x in tensors]
     assert not fused.update_rows(*tensors, **ROWS)
     assert all(torch.equal(x, y) for x, y in zip(tensors, before, strict=True))
+
+
+@pytest.mark.parametrize("momentum_dtype", [None, "int8"])
+@pytest.mark.parametrize("order", ["as made", "reversed", "late", "one more", "without one"])
+def test_states_may_lie_in_any_order(order, momentum_dtype):
+    """As a rule they lie as the parameters do, group by group, and then none is looked up."""
+
+    def optimizer(**options):
+        params = [torch.nn.Parameter(x) for x in draw(SHAPES, torch.float32, seed=4)]
+        groups = [{"params": params[:3]}, {"params": params[3:], "weight_decay": 0.5}]
+        return params, Lion(groups, lr=0.01, momentum_dtype=momentum_dtype, **options)
+
+    (params, ours), (others, reference) = optimizer(), optimizer(fused=False, foreach=False)
+    for t in range(4):
+        grads = draw(SHAPES, torch.float32, seed=t)
+        if order == "late" and t == 0:
+            grads[1] = None  # so its state comes last
+        for x, y, grad in zip(params, others, grads, strict=True):
+            x.grad, y.grad = grad, None if grad is None else grad.clone()
+        ours.step()
+        reference.step()
+        if t == 1 and order == "reversed":
+            kept = list(ours.state.items())[::-1]
+            ours.state.clear()
+            ours.state.update(kept)
+        if t == 1 and order == "one more":
+            kept = dict(ours.state)
+            ours.state.clear()
+            ours.state.update({torch.zeros(1): {}, **kept})
+        if t == 1 and order == "without one":
+            for params_, used in ((params, ours), (others, reference)):
+                del used.state[params_[2]]
+    for x, y in zip(params, others, strict=True):
+        assert torch.equal(x, y)
+        for key, value in reference.state[y].items():
+            assert torch.equal(value, ours.state[x][key])
