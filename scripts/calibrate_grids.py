@@ -66,16 +66,19 @@ def noise(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return (shape_of - rng.gamma(shape_of, size=shape)) / math.sqrt(shape_of)
 
 
-def pick(
+def trained(
     surface: made_up.Surface,
     design: Design,
     rng: np.random.Generator,
     factors: tuple[float, float] = FACTORS,
-) -> float | None:
-    """The true regret of the best cell; None where it lies on an edge, or nothing trains."""
-    counts = design[:2]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The cells of a grid about an optimum, as log10 of lr and weight decay, and their values.
+
+    Returns:
+        (cells, 2), and validation of (cells, tuning seeds): -inf where a run is lost.
+    """
     axes = []
-    for count, factor, best in zip(counts, factors, surface.best, strict=True):
+    for count, factor, best in zip(design[:2], factors, surface.best, strict=True):
         step = math.log10(factor)
         # The optimum lies at or between cells inside; of three, at most half a step off the middle.
         reach = max(0.5, (count - 3) / 2) if count > 1 else 0.0
@@ -90,12 +93,26 @@ def pick(
     if surface.step:
         values = np.round(values / surface.step) * surface.step
     values[rng.random(values.shape) < chance] = -np.inf  # a cell with a lost run does not win
+    return cells, values
+
+
+def pick(
+    surface: made_up.Surface,
+    design: Design,
+    rng: np.random.Generator,
+    factors: tuple[float, float] = FACTORS,
+) -> float | None:
+    """The true regret of the best cell; None where it lies on an edge, or nothing trains."""
+    counts = design[:2]
+    cells, values = trained(surface, design, rng, factors)
     means = values.mean(1)
     best = int(means.argmax())  # of equals the smallest lr, as in a study
     place = np.unravel_index(best, counts)
     ends = [(0, count - 1) if count > 1 else () for count in counts]  # a value given has no edge
     is_edge = any(at in end for at, end in zip(place, ends, strict=True))
-    return None if is_edge or not np.isfinite(means[best]) else float(deficit[best])
+    if is_edge or not np.isfinite(means[best]):
+        return None
+    return float(surface.deficit(cells)[best])
 
 
 def finals(regrets: list[float], num: int, rng: np.random.Generator) -> tuple[float, float]:

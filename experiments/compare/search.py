@@ -1,7 +1,7 @@
 """How one optimizer is tuned: grow, probe, scatter; or, for ten trials, a line and three decays.
 
 Every setting gets one run with a seed of its own: the fit averages over settings, so a second seed
-tells it less than a second setting. See `experiments.compare.fit`.
+tells it less than a second setting. See `experiments.analysis.statistics.fitted_top`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from experiments.analysis.statistics.fitted_top import NOISE_GROWTH, Fit, fit
 from experiments.compare.asking import Answer, Ask, Dialogue, Setting, digits
-from experiments.compare.fit import NOISE_GROWTH, Fit, fit
 
 STEP = 0.5
 """Decades between the cells of the growing grid: a factor of 3.16."""

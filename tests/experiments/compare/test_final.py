@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from experiments.analysis.statistics.fitted_top import Fit
 from experiments.compare import final, session
 from experiments.compare.asking import Answer, Setting, converse
-from experiments.compare.fit import Fit
 from experiments.compare.plan import Contestant, Pilot, Plan, Result, Tuned
 from experiments.compare.search import Guess, Search
 from experiments.compare.session import Options

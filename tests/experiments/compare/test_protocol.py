@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.analysis.statistics.fitted_top import Fit
 from experiments.compare import judging, protocol
 from experiments.compare.asking import Answer, Notice, Setting, converse
-from experiments.compare.fit import Fit
 from experiments.compare.plan import Contestant, Plan
 from experiments.compare.search import Guess, Search
 from experiments.config import UserError

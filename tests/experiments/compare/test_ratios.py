@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from experiments.analysis.statistics.fitted_top import Fit
 from experiments.compare.asking import Setting
-from experiments.compare.fit import Fit
 from experiments.compare.ratios import Ratio, of_picks
 from experiments.compare.search import Guess, Search
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from experiments.analysis.statistics.fitted_top import fit
 from experiments.compare import search as module
 from experiments.compare.asking import Answer, Setting, converse
-from experiments.compare.fit import fit
 from experiments.compare.search import Guess, Search
 
 CELLS = np.array([(i, j) for i in (-0.5, 0, 0.5) for j in (-0.5, 0, 0.5)])

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from experiments.analysis.statistics.fitted_top import Fit
 from experiments.compare import as_json, judging, verdict
 from experiments.compare.asking import Answer, Setting
-from experiments.compare.fit import Fit
 from experiments.compare.judging import Interval
 from experiments.compare.plan import (
     Contestant,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.compare.fit import fit
+from experiments.analysis.statistics.fitted_top import fit
 
 GRID = np.array([(u, v) for u in (-0.5, 0, 0.5) for v in (-0.5, 0, 0.5)])
 MORE = np.concatenate([GRID, GRID * 0.5 + 0.1])

@@ -1,0 +1,159 @@
+"""By what factor Lion's best settings differ from AdamW's: on each proxy, batch size and length.
+
+From the grids that tuned both, so of validation; the fits are in `statistics.best_settings`. The
+paper's own advice: a learning rate 3 to 10 times smaller, a weight decay larger by as much.
+"""
+
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
+# (pandas' own types do not follow columns and filters)
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from experiments.analysis.sources import RESULTS, study
+from experiments.analysis.statistics.best_settings import BestRatio, fitted_ratios
+from experiments.analysis.statistics.comparison import choose
+from experiments.analysis.statistics.difference import CONFIDENCE
+
+ADAMW, LION = "adamw", "lion"
+PAPER = 3.0, 10.0
+"""By what factor, as the paper advises (section 5)."""
+TUNED = {
+    ("vit_proxy", "heatmap"): "ViT, digits",
+    ("vit_signals_proxy", "stronger"): "ViT, signals",
+    ("pretrain_proxy", "tuning"): "ViT, pre-trained",
+    ("lm_proxy", "tuning"): "causal language model",
+    ("mlm_proxy", "tuning"): "masked language model",
+    ("t5_proxy", "tuning"): "T5, fine-tuned",
+    ("diffusion_proxy", "tuning"): "diffusion",
+    ("lit_proxy", "tuning"): "image-text",
+}
+"""Studies that tuned each proxy at its own batch size and length, and what it is called."""
+BATCHES = {
+    ("mlp_proxy", "regimes"): "MLP",
+    ("mlp_proxy", "tiny"): "MLP, 200 examples",
+    ("cnn_proxy", "regimes"): "CNN",
+    ("cnn_proxy", "tiny"): "CNN, 200 examples",
+    ("lstm_proxy", "regimes"): "LSTM",
+    ("bandit_proxy", "regimes"): "rewards only",
+    ("verses_proxy", "regimes"): "sparse words",
+    ("vit_signals_proxy", "batch_size"): "ViT, signals",
+    ("vit_proxy", "batch_size"): "ViT, digits",
+    ("lit_proxy", "batch_size"): "image-text",
+}
+"""Studies that tuned at several batch sizes, the number of epochs fixed."""
+LENGTHS = {("lm_proxy", "horizon"): "causal language model"}
+"""Studies that tuned at several lengths, the batch size fixed."""
+KINDS = {"tuned": TUNED, "batch": BATCHES, "length": LENGTHS}
+ALONG = {"tuned": [], "batch": ["batch_size"], "length": ["steps"]}
+NUMBERS = ("estimate", "low", "high", "reason")
+MIN_SIZES = 3
+"""Fewest batch sizes that have a slope."""
+
+
+def table(results: Path = RESULTS) -> pd.DataFrame:
+    """A row for each part of a study that was tuned by itself.
+
+    Returns:
+        kind (of `KINDS`), experiment, study, name, label_noise, batch_size, steps (the most of a
+        run), settings and seeds (of one optimizer); lr_estimate, lr_low, lr_high (AdamW's best over
+        Lion's), lr_reason (why there is none); decay_... and product_... (Lion's over AdamW's).
+    """
+    rows = []
+    for kind, studies in KINDS.items():
+        for (experiment, name), said in studies.items():
+            runs = study(name, results, experiment)
+            if runs is not None:
+                fixed = {"kind": kind, "experiment": experiment, "study": name, "name": said}
+                rows += [{**fixed, **row} for row in _rows(runs, ALONG[kind])]
+    return pd.DataFrame(rows)
+
+
+def _rows(runs: pd.DataFrame, along: list[str]) -> Iterator[dict[str, Any]]:
+    runs = runs.loc[runs.optimizer.isin([ADAMW, LION])]
+    by = [*along, *(["label_noise"] if "label_noise" in runs else [])]
+    parts = [part for _, part in runs.groupby(by)] if by else [runs]
+    for part in parts:
+        part = _one_pair_of_betas(part)
+        mine = part[part.optimizer == LION]
+        yield {
+            "label_noise": part.label_noise.iloc[0] if "label_noise" in part else 0.0,
+            "batch_size": part.batch_size.iloc[0],
+            "steps": part.steps.max(),
+            "settings": len(mine[["lr", "weight_decay"]].drop_duplicates()),
+            "seeds": mine.seed.nunique(),
+            **_ratios(part),
+        }
+
+
+def _one_pair_of_betas(runs: pd.DataFrame) -> pd.DataFrame:
+    """The pair that validation picks, of each optimizer."""
+    kept = []
+    for name in (ADAMW, LION):
+        mine, picked = runs[runs.optimizer == name], choose(runs, name)
+        is_so = (mine.beta1 == picked.beta1) & (mine.beta2 == picked.beta2)
+        kept.append(mine[is_so] if picked.beta1 is not None else mine)
+    return pd.concat(kept, ignore_index=True)
+
+
+def _ratios(part: pd.DataFrame) -> dict[str, Any]:
+    found = fitted_ratios(part, ADAMW, LION)
+    columns = {"lr": "lr", "decay": "weight_decay", "product": "effective_decay"}
+    row = {}
+    for short, column in columns.items():
+        ratio = found[column] if short == "lr" else _turned(found[column])
+        row |= {f"{short}_{name}": getattr(ratio, name) for name in NUMBERS}
+    return row
+
+
+def _turned(ratio: BestRatio) -> BestRatio:
+    """Lion's over AdamW's."""
+    return BestRatio(1 / ratio.estimate, 1 / ratio.high, 1 / ratio.low, ratio.reason)
+
+
+class Trend(NamedTuple):
+    """By what factor lr(AdamW) / lr(Lion) changes with each doubling of the batch."""
+
+    factor: float
+    low: float  # 95 %: Student's over the families
+    high: float
+    slopes: dict[str, float]  # of each family, as such a factor
+
+
+def trend(ratios: pd.DataFrame) -> Trend | None:
+    """The mean over families (experiments) of the slope of log ratio over log batch.
+
+    Within a family the curves (study, share of redrawn labels) have one slope and each its own
+    height. The number of epochs is fixed, so a larger batch also means fewer steps.
+
+    Args:
+        ratios: `table`.
+
+    Returns:
+        None where fewer than two families have a slope.
+    """
+    rows = ratios[(ratios.kind == "batch") & ratios.lr_estimate.notna()]
+    slopes = {}
+    for experiment, mine in rows.groupby("experiment"):
+        x, y = (np.log(mine[c].to_numpy(float)) for c in ("batch_size", "lr_estimate"))
+        curves = mine.groupby(["study", "label_noise"]).ngroup().to_numpy()
+        if len(set(x)) >= MIN_SIZES:
+            within = [
+                v - np.bincount(curves, v)[curves] / np.bincount(curves)[curves] for v in (x, y)
+            ]
+            slopes[str(experiment)] = float(within[0] @ within[1] / (within[0] @ within[0]))
+    values = np.array(list(slopes.values())) * math.log(2)
+    if len(values) < 2:
+        return None
+    reach = stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1) * stats.sem(values)
+    ends = (values.mean(), values.mean() - reach, values.mean() + reach)
+    factors = {name: math.exp(slope * math.log(2)) for name, slope in slopes.items()}
+    return Trend(*(math.exp(x) for x in ends), factors)
