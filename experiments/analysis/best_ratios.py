@@ -65,7 +65,8 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
     Returns:
         kind (of `KINDS`), experiment, study, name, label_noise, batch_size, steps (the most of a
         run), settings and seeds (of one optimizer); lr_estimate, lr_low, lr_high (AdamW's best over
-        Lion's), lr_reason (why there is none); decay_... and product_... (Lion's over AdamW's).
+        Lion's), lr_reason (why there is none), lr_picked (of the best cells themselves, where none
+        lies on an edge); decay_... and product_... (Lion's over AdamW's).
     """
     rows = []
     for kind, studies in KINDS.items():
@@ -90,8 +91,14 @@ def _rows(runs: pd.DataFrame, along: list[str]) -> Iterator[dict[str, Any]]:
             "steps": part.steps.max(),
             "settings": len(mine[["lr", "weight_decay"]].drop_duplicates()),
             "seeds": mine.seed.nunique(),
+            "lr_picked": _picked(part),
             **_ratios(part),
         }
+
+
+def _picked(part: pd.DataFrame) -> float:
+    theirs, ours = (choose(part, name) for name in (ADAMW, LION))
+    return math.nan if theirs.on_edge or ours.on_edge else theirs.lr / ours.lr
 
 
 def _one_pair_of_betas(runs: pd.DataFrame) -> pd.DataFrame:
@@ -128,7 +135,7 @@ class Trend(NamedTuple):
     slopes: dict[str, float]  # of each family, as such a factor
 
 
-def trend(ratios: pd.DataFrame) -> Trend | None:
+def trend(ratios: pd.DataFrame, column: str = "lr_estimate") -> Trend | None:
     """The mean over families (experiments) of the slope of log ratio over log batch.
 
     Within a family the curves (study, share of redrawn labels) have one slope and each its own
@@ -136,14 +143,15 @@ def trend(ratios: pd.DataFrame) -> Trend | None:
 
     Args:
         ratios: `table`.
+        column: lr_estimate or lr_picked.
 
     Returns:
         None where fewer than two families have a slope.
     """
-    rows = ratios[(ratios.kind == "batch") & ratios.lr_estimate.notna()]
+    rows = ratios[(ratios.kind == "batch") & ratios[column].notna()]
     slopes = {}
     for experiment, mine in rows.groupby("experiment"):
-        x, y = (np.log(mine[c].to_numpy(float)) for c in ("batch_size", "lr_estimate"))
+        x, y = (np.log(mine[c].to_numpy(float)) for c in ("batch_size", column))
         curves = mine.groupby(["study", "label_noise"]).ngroup().to_numpy()
         if len(set(x)) >= MIN_SIZES:
             within = [

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.analysis import sources, text_carried_over, text_ties, tuned
+from experiments.analysis import sources, text_best_ratios, text_carried_over, text_ties, tuned
 from experiments.analysis.drawing.names import name_of
 from experiments.analysis.markdown import NO_STUDY, SAID, interval, table, test_mean
 from experiments.analysis.sources import RESULTS, proxies, study
@@ -239,6 +239,7 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "sharded": sharded,
     "runs": run_table,
     "carried_over": text_carried_over.block,
+    **text_best_ratios.BLOCKS,
     **FAMILY_BLOCKS,
     **BIG_VISION_BLOCKS,
     **SEARCH_BLOCKS,

@@ -16,7 +16,9 @@ from experiments.analysis.claims.evidence import (
     is_within,
 )
 from experiments.analysis.statistics import tuning
+from experiments.analysis.statistics.best_settings import fitted_ratios
 from experiments.rounded import rounded
+from experiments.store import UserError
 
 ABOUT_EQUAL = 4.0
 """Factor within which lr x weight decay of two optimizers counts as about equal: the paper's own
@@ -31,7 +33,7 @@ def decay_larger(evidence: Evidence) -> Finding:
     found = _ratio(
         evidence, "lion", "adamw", "weight_decay", (3, 10), "best weight decay, Lion / AdamW"
     )
-    product = tuning.best_ratio(evidence.study("heatmap"), column="effective_decay")
+    product = fitted_ratios(evidence.study("heatmap"))["effective_decay"]
     text = f"lr x weight decay, AdamW / Lion: {product.estimate:.3g}"
     text += f" ({product.low:.2g} to {product.high:.2g})"
     verdict, slack = found.verdict, 1 + 1e-6
@@ -51,20 +53,22 @@ def _ratio(
     claimed: tuple[float, float],
     measure: str,
 ) -> Finding:
-    found = tuning.best_ratio(evidence.study("heatmap"), over, under, column)
+    study = evidence.study("heatmap")
+    found = fitted_ratios(study, over, under)[column]
+    if found.reason:
+        raise UserError(f"{measure}: no ratio is known ({found.reason}); extend the grid")
     note = (
-        f"bootstrap over seeds, widened by half a step of each grid ({found.grid_factor:.3g} x); "
-        f"supported: the estimate lies within {claimed[0]:g} to {claimed[1]:g} and the interval "
-        "above 1; contradicted: the interval lies apart from that range"
+        "fitted tops of both grids, bootstrap of the fit; supported: the estimate lies within "
+        f"{claimed[0]:g} to {claimed[1]:g} and the interval above 1; contradicted: the interval "
+        "lies apart from that range"
     )
-    if found.share_on_edge > 0.025:
-        note += f"; {100 * found.share_on_edge:.0f} % of the draws end on an edge: interval is cut"
     verdict = INCONCLUSIVE
     if is_within(found.low, found.high, claimed) == CONTRADICTED:
         verdict = CONTRADICTED
     elif found.low > 1 and claimed[0] <= found.estimate <= claimed[1]:
         verdict = SUPPORTED
-    return Finding(measure, found.estimate, found.low, found.high, found.n, "x", verdict, note=note)
+    ends, n = (found.estimate, found.low, found.high), study.seed.nunique()
+    return Finding(measure, *ends, n, "x", verdict, note=note)
 
 
 def less_sensitive(evidence: Evidence) -> Finding:

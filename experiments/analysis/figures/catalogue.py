@@ -7,6 +7,7 @@ from types import ModuleType
 from experiments.analysis.figures import (
     basic,
     batch_size,
+    best_settings,
     betas,
     diffusion,
     glue,
@@ -47,6 +48,7 @@ SEARCHES: dict[str, ModuleType] = {
 FIGURES: dict[str, ModuleType] = {
     "proxies": proxies,
     "lr_wd_heatmaps": lr_wd_heatmaps,
+    "best_settings": best_settings,
     "batch_size": batch_size,
     "regime_map": regime_map,
     "betas": betas,

@@ -68,7 +68,7 @@ def fitted_ratios(
         under: Optimizer in the denominator.
 
     Raises:
-        UserError: where the table has no run of one of them, or several pairs of betas.
+        UserError: where the table has no run of one of them, or several of one cell and seed.
     """
     tops = [_top(results, name, number) for number, name in enumerate((over, under))]
     found = {}
@@ -98,10 +98,14 @@ def _top(results: pd.DataFrame, optimizer: str, number: int) -> _Top:
 def _runs(results: pd.DataFrame, optimizer: str) -> pd.DataFrame:
     mine = results[results.optimizer == optimizer]
     if mine.empty:
-        raise UserError(f"no runs of {optimizer} in this table")
-    if any(mine[beta].nunique() > 1 for beta in ("beta1", "beta2") if beta in mine):
-        raise UserError(f"{optimizer}: several pairs of betas; filter the table to one")
+        there = ", ".join(sorted(results.optimizer.unique()))
+        raise UserError(f"no runs of {optimizer} in this table; it has {there}")
     decays = mine.weight_decay.fillna(0.0)
+    if mine.assign(weight_decay=decays).duplicated([*AXES, "seed"]).any():
+        raise UserError(
+            f"{optimizer}: several runs of one cell and seed; "
+            "filter the table to one batch size, model and pair of betas"
+        )
     return mine.assign(weight_decay=1.0) if (decays == 0).all() else mine[decays > 0]
 
 
@@ -127,8 +131,10 @@ def _reasons(found: Fit, mine: pd.DataFrame) -> dict[str, str]:
             reasons[axis] = "one value"
         elif number < fewest[axis]:
             reasons[axis] = "few values"
-        elif found.rising[place] or found.on_box[:, place].max() > MOST_ON_EDGE:
+        elif found.rising[place]:
             reasons[axis] = "edge"
         elif axis == "weight_decay" and min(found.curvature[1] - FLAT, found.own_decay) < 0:
             reasons[axis] = "flat"
+        elif found.on_box[:, place].max() > MOST_ON_EDGE:
+            reasons[axis] = "edge"
     return reasons

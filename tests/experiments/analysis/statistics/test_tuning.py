@@ -1,4 +1,4 @@
-"""Ratios of best settings and sensitivities of grids, on grids whose truth is known."""
+"""Sensitivities of grids whose truth is known."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from experiments.analysis.statistics.tuning import best_ratio, sensitivity, sensitivity_difference
-from experiments.headline import Headline
+from experiments.analysis.statistics.tuning import sensitivity, sensitivity_difference
 from experiments.store import UserError
 
 
@@ -20,136 +19,17 @@ def study(adamw_lr=1e-2, adamw_decay=0.1, lion_lr=1e-3, lion_decay=1.0, **more) 
     return pd.DataFrame(rows + known_truth.grid("lion", lion_lr, lion_decay, **more))
 
 
-def test_a_clear_ratio_is_as_sure_as_its_grid_is_fine() -> None:
-    found = best_ratio(study())
-    step = 10 / 3  # the larger step beside both best cells, so half of it twice
-    assert (found.estimate, found.n) == (pytest.approx(10.0), 6)
-    assert found.grid_factor == pytest.approx(step)
-    assert (found.low, found.high) == (pytest.approx(10 / step), pytest.approx(10 * step))
-    assert found.share_on_edge == 0.0
-    above = best_ratio(study(adamw_lr=3e-3, lion_lr=3e-4))  # the larger steps lie above
-    assert above.grid_factor == pytest.approx(step)
-
-
-def rows_of(optimizer: str, values: dict[float, list[float]]) -> list[dict]:
-    """Of each learning rate its values by seed."""
-    return [
-        known_truth.run(optimizer, seed, value, lr=lr)
-        for lr, of_seeds in values.items()
-        for seed, value in enumerate(of_seeds)
-    ]
-
-
-def test_the_interval_of_three_seeds_by_hand() -> None:
-    """Only of three times seed 0, one draw of 27, is the smallest rate the best."""
-    pulled = {1.0: [5.5, 0.0, 0.0], 2.0: [4.0] * 3, 4.0: [0.0] * 3}
-    calm = {1.0: [0.0] * 3, 2.0: [4.0] * 3, 4.0: [0.0] * 3}
-    table = pd.DataFrame(rows_of("adamw", pulled) + rows_of("lion", calm))
-    found = best_ratio(table)
-    assert (found.estimate, found.grid_factor) == (1.0, pytest.approx(2.0))
-    assert (found.low, found.high) == (pytest.approx(0.5 / 2), pytest.approx(2.0))
-    assert found.share_on_edge == pytest.approx(1 / 27, abs=0.006)
-    losses = table.assign(val=-table.val, **Headline("loss", "lower", "nats").columns())
-    assert best_ratio(losses) == found
-    both = pd.DataFrame(rows_of("adamw", pulled) + rows_of("lion", pulled))
-    both = best_ratio(both)  # a draw is the same for both, so their ratio never moves
-    assert (both.low, both.high) == (pytest.approx(0.5), pytest.approx(2.0))
-
-
-def test_two_seeds_and_unlike_grids_by_hand() -> None:
-    """Of two draws in four both are seed 0, or seed 1; steps of 4 and of 9: half of each."""
-    pulled = {1.0: [9.0, 0.0], 4.0: [5.0, 5.0], 16.0: [0.0, 0.0]}
-    calm = {1.0: [0.0] * 2, 9.0: [4.0] * 2, 81.0: [0.0] * 2}
-    found = best_ratio(pd.DataFrame(rows_of("adamw", pulled) + rows_of("lion", calm)))
-    assert (found.n, found.grid_factor) == (2, pytest.approx(2 * 3))
-    assert (found.low, found.high) == (pytest.approx(1 / 9 / 6), pytest.approx(4 / 9 * 6))
-
-
-def test_a_table_without_weight_decay_has_the_decay_0() -> None:
-    table = study()
-    smallest = table.optimizer.map({"lion": 0.1, "adamw": 0.01})
-    none = table.weight_decay.mask(table.weight_decay == smallest)
-    assert none.isna().sum() == 60
-    assert best_ratio(table.assign(weight_decay=none)) == best_ratio(table)
-
-
-def test_noise_between_cells_widens_the_interval() -> None:
-    noisy = best_ratio(study(slope=1.0, noise=2.0, lion_lr=1e-3))
-    clear = best_ratio(study())
-    assert noisy.low < clear.low or noisy.high > clear.high
-    assert noisy.low <= noisy.estimate <= noisy.high
-
-
-def test_the_interval_holds_the_truth() -> None:
-    """True optima off the grid: ratio 0.012 / 0.0012 = 10."""
-    held = 0
-    answers = 0
-    for draw in range(20):
-        table = study(0.012, 0.1, 0.0012, 1.0, slope=1.0, noise=1.0, draw=draw)
-        try:
-            found = best_ratio(table)
-        except UserError:  # noise can put a best cell on an edge; then nothing is claimed
-            continue
-        answers += 1
-        held += found.low <= 10.0 <= found.high
-    assert answers >= 15 and held >= answers - 1
-
-
-def test_weight_decay_and_the_product() -> None:
-    assert best_ratio(study(), "lion", "adamw", "weight_decay").estimate == pytest.approx(10.0)
-    found = best_ratio(study(), column="effective_decay")
-    assert found.estimate == pytest.approx(1.0)
-    assert found.low < 1.0 < found.high
-
-
-def test_a_seed_that_lacks_a_cell_is_left_out() -> None:
-    table = study()
-    table = table[~((table.optimizer == "lion") & (table.lr == 1e-3) & (table.seed == 2))]
-    assert best_ratio(table).n == 5
-
-
-def test_one_seed_gives_no_interval() -> None:
-    found = best_ratio(study(seeds=[0]))
-    assert (found.low, found.high, found.n) == (0.0, math.inf, 1)
-
-
-@pytest.mark.parametrize("lr", [1e-3, 1e-1])
-def test_an_edge_is_refused(lr: float) -> None:
-    with pytest.raises(UserError, match=f"adamw: the best lr, {lr:g}, lies on the edge"):
-        best_ratio(study(adamw_lr=lr))
-
-
-def test_an_edge_in_weight_decay_is_refused_where_it_matters() -> None:
-    table = study(lion_decay=10.0)
-    assert best_ratio(table).estimate == pytest.approx(10.0)
-    for column in ("weight_decay", "effective_decay"):
-        with pytest.raises(UserError, match="lion: the best weight_decay, 10, lies on the edge"):
-            best_ratio(table, column=column)
-
-
-def test_a_diverged_cell_is_never_best() -> None:
-    table = study()
-    at = (table.optimizer == "lion") & (table.lr == 1e-3) & (table.seed == 1)
-    table.loc[at, ["val", "test"]] = math.nan
-    table.loc[at, "state"] = "diverged"
-    found = best_ratio(table)
-    assert found.estimate != pytest.approx(10.0) and found.n == 6
-
-
 def test_what_cannot_be_answered_is_said() -> None:
     table = study()
     with pytest.raises(UserError, match="no runs of sgd in this table; it has adamw, lion"):
-        best_ratio(table, "sgd")
+        sensitivity(table, "sgd")
     with pytest.raises(UserError, match="several runs of one cell"):
-        best_ratio(pd.concat([table, table.assign(batch_size=128)]))
+        sensitivity(pd.concat([table, table.assign(batch_size=128)]), "lion")
     # Each seed lacks another cell.
     mine = table[table.optimizer == "lion"].sort_values(["seed", "lr", "weight_decay"])
     gaps = table.drop([group.index[seed] for seed, group in mine.groupby("seed")])
     with pytest.raises(UserError, match="no seed has every cell"):
-        best_ratio(gaps)
-
-
-# --- sensitivity ----------------------------------------------------------------------------------
+        sensitivity(gaps, "lion")
 
 
 def flat(optimizer: str, values: list[float], seeds=(0, 1, 2)) -> list[dict]:

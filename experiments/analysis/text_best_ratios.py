@@ -1,0 +1,103 @@
+"""Blocks of RESULTS.md on where best settings lie; see `text_tables`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments.analysis import best_ratios
+from experiments.analysis.markdown import NO_STUDY, table
+from experiments.rounded import rounded
+
+HEADS = (
+    "proxy",
+    "batch",
+    "AdamW's lr / Lion's",
+    "Lion's weight decay / AdamW's",
+    "Lion's lr × weight decay / AdamW's",
+    "settings × seeds",
+)
+
+
+def tuned(results: Path) -> str:
+    """Every proxy at its own batch size, and the causal model at several lengths."""
+    found = best_ratios.table(results)
+    if found.empty:
+        return NO_STUDY
+    rows = [_row(item) for item in found[found.kind != "batch"].itertuples()]
+    return f"{table(HEADS, rows)}\n\n{_counted(found)}"
+
+
+def _row(item: Any) -> tuple[str, ...]:
+    name = f"{item.name} (`{item.experiment}`)"
+    name += f", {100 * item.label_noise:.0f} % of labels redrawn" if item.label_noise else ""
+    name += f", {item.steps:,} steps" if item.kind == "length" else ""
+    ratios = [_ratio(item, short) for short in ("lr", "decay", "product")]
+    return (name, f"{item.batch_size}", *ratios, f"{item.settings} × {item.seeds}")
+
+
+def _ratio(item: Any, short: str) -> str:
+    reason = getattr(item, f"{short}_reason")
+    if reason:
+        return f"– ({reason})"
+    middle, low, high = (_two(getattr(item, f"{short}_{x}")) for x in ("estimate", "low", "high"))
+    return f"{middle} [{low}, {high}]"
+
+
+def _two(value: float) -> str:
+    """Two digits, and those before the point."""
+    return rounded(value, 0 if value >= 10 else 1 if value >= 1 else 2)
+
+
+def _counted(found: pd.DataFrame) -> str:
+    told, decay = found[found.lr_reason == ""], found[found.decay_reason == ""]
+    low, high = best_ratios.PAPER
+    within = ((told.lr_estimate >= low) & (told.lr_estimate <= high)).sum()
+    return (
+        f"Of {len(found)} comparisons that were tuned by themselves (those of the next table, too) "
+        f"{len(told)} have a ratio of learning rates: {(told.lr_estimate > 1).sum()} estimates lie "
+        f"above 1, {(told.lr_low > 1).sum()} intervals do, and {within} estimates lie within "
+        f"{low:g} to {high:g}. {len(decay)} have a ratio of weight decays: "
+        f"{(decay.decay_estimate > 1).sum()} estimates above 1, {(decay.decay_low > 1).sum()} "
+        "intervals."
+    )
+
+
+def batches(results: Path) -> str:
+    """The ratio of learning rates at each batch size, and how it falls."""
+    found = best_ratios.table(results)
+    if found.empty or not (found.kind == "batch").any():
+        return NO_STUDY
+    fits, picks = (best_ratios.trend(found, column) for column in ("lr_estimate", "lr_picked"))
+    rows = []
+    keys = ["experiment", "study", "label_noise"]
+    for _, part in found[found.kind == "batch"].groupby(keys, sort=False):
+        experiment, noise = str(part.experiment.iloc[0]), float(part.label_noise.iloc[0])
+        name = str(part.name.iloc[0]) + (
+            f", {100 * noise:.0f} % of labels redrawn" if noise else ""
+        )
+        cells = [f"{item.batch_size}: {_at(item)}" for item in part.itertuples()]
+        slope = f"{fits.slopes[experiment]:.2f}" if fits and experiment in fits.slopes else "–"
+        rows.append((name, "; ".join(cells), slope))
+    heads = ("family", "batch: AdamW's best lr / Lion's", "factor of a doubling, family")
+    text = table(heads, rows)
+    if fits and picks:
+        text += (
+            f"\n\nWith each doubling of the batch the ratio changes by a factor of {_trend(fits)} "
+            f"(mean over {len(fits.slopes)} families, Student's over these; of the best cells "
+            f"themselves in place of fitted tops {_trend(picks)})."
+        )
+    return text
+
+
+def _at(item: Any) -> str:
+    return f"– ({item.lr_reason})" if item.lr_reason else _two(item.lr_estimate)
+
+
+def _trend(found: best_ratios.Trend) -> str:
+    return f"{found.factor:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+BLOCKS = {"best_settings": tuned, "best_settings_batch": batches}
