@@ -73,6 +73,7 @@ def study(
         lr, decay = (np.repeat(10**axis, design.num_seeds) for axis in cells.T)
         state = np.where(np.isfinite(values.ravel()), "finished", "diverged")
         columns = {"optimizer": name, "lr": lr, "weight_decay": decay, "state": state}
+        columns |= {"seed": np.tile(np.arange(design.num_seeds), len(cells))}
         parts.append(pd.DataFrame(columns | {"val": values.ravel()}))
     return pd.concat(parts, ignore_index=True)
 

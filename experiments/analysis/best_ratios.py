@@ -52,11 +52,23 @@ BATCHES = {
 """Studies that tuned at several batch sizes, the number of epochs fixed."""
 LENGTHS = {("lm_proxy", "horizon"): "causal language model"}
 """Studies that tuned at several lengths, the batch size fixed."""
-KINDS = {"tuned": TUNED, "batch": BATCHES, "length": LENGTHS}
-ALONG = {"tuned": [], "batch": ["batch_size"], "length": ["steps"]}
+PARTED = {
+    ("mlp_proxy", "batch_and_steps"): "MLP",
+    ("cnn_proxy", "batch_and_steps"): "CNN",
+    ("lstm_proxy", "batch_and_steps"): "LSTM",
+    ("verses_proxy", "batch_and_steps"): "sparse words",
+}
+"""Studies that tuned at every pair of a batch size and a number of steps."""
+KINDS = {"tuned": TUNED, "batch": BATCHES, "length": LENGTHS, "parted": PARTED}
+ALONG = {
+    "tuned": [],
+    "batch": ["batch_size"],
+    "length": ["steps"],
+    "parted": ["batch_size", "steps"],
+}
 NUMBERS = ("estimate", "low", "high", "reason")
 MIN_SIZES = 3
-"""Fewest batch sizes that have a slope."""
+"""Fewest batch sizes, or numbers of steps, that have a slope."""
 
 
 def table(results: Path = RESULTS) -> pd.DataFrame:
@@ -127,41 +139,51 @@ def _turned(ratio: BestRatio) -> BestRatio:
 
 
 class Trend(NamedTuple):
-    """By what factor lr(AdamW) / lr(Lion) changes with each doubling of the batch."""
+    """By what factor lr(AdamW) / lr(Lion) changes with each doubling, of the batch for example."""
 
     factor: float
     low: float  # 95 %: Student's over the families
     high: float
-    slopes: dict[str, float]  # of each family, as such a factor
+    of_families: dict[str, float]  # experiment: its own factor
 
 
-def trend(ratios: pd.DataFrame, column: str = "lr_estimate") -> Trend | None:
-    """The mean over families (experiments) of the slope of log ratio over log batch.
+def trends(
+    ratios: pd.DataFrame, kind: str = "batch", column: str = "lr_estimate"
+) -> dict[str, Trend]:
+    """How the ratio of learning rates goes along what a kind of studies varies.
 
-    Within a family the curves (study, share of redrawn labels) have one slope and each its own
-    height. The number of epochs is fixed, so a larger batch also means fewer steps.
+    Log ratio is linear in the logs of `ALONG`: fitted to each family (experiment) by least squares,
+    with a height of its own for each curve (study, share of redrawn labels); then the mean over
+    families. Of kind batch the number of epochs is fixed, so a larger batch also means fewer steps.
 
     Args:
         ratios: `table`.
+        kind: batch or parted.
         column: lr_estimate or lr_picked.
 
     Returns:
-        None where fewer than two families have a slope.
+        By the names of `ALONG`; none where fewer than two families have slopes.
     """
-    rows = ratios[(ratios.kind == "batch") & ratios[column].notna()]
+    along = ALONG[kind]
+    rows = ratios[(ratios.kind == kind) & ratios[column].notna()]
     slopes = {}
     for experiment, mine in rows.groupby("experiment"):
-        x, y = (np.log(mine[c].to_numpy(float)) for c in ("batch_size", column))
-        curves = mine.groupby(["study", "label_noise"]).ngroup().to_numpy()
-        if len(set(x)) >= MIN_SIZES:
-            within = [
-                v - np.bincount(curves, v)[curves] / np.bincount(curves)[curves] for v in (x, y)
-            ]
-            slopes[str(experiment)] = float(within[0] @ within[1] / (within[0] @ within[0]))
-    values = np.array(list(slopes.values())) * math.log(2)
-    if len(values) < 2:
-        return None
+        if all(mine[name].nunique() >= MIN_SIZES for name in along):
+            logs = np.log2(mine[[*along, column]].to_numpy(float))
+            curves = mine.groupby(["study", "label_noise"]).ngroup().to_numpy()
+            for curve in set(curves):
+                logs[curves == curve] -= logs[curves == curve].mean(0)
+            slopes[str(experiment)] = np.linalg.lstsq(logs[:, :-1], logs[:, -1])[0]
+    if len(slopes) < 2:
+        return {}
+    return {
+        name: _mean({family: float(all_of[place]) for family, all_of in slopes.items()})
+        for place, name in enumerate(along)
+    }
+
+
+def _mean(slopes: dict[str, float]) -> Trend:
+    values = np.array(list(slopes.values()))
     reach = stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1) * stats.sem(values)
     ends = (values.mean(), values.mean() - reach, values.mean() + reach)
-    factors = {name: math.exp(slope * math.log(2)) for name, slope in slopes.items()}
-    return Trend(*(math.exp(x) for x in ends), factors)
+    return Trend(*(2.0**x for x in ends), {name: 2.0**slope for name, slope in slopes.items()})

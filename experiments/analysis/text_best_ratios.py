@@ -26,7 +26,7 @@ def tuned(results: Path) -> str:
     found = best_ratios.table(results)
     if found.empty:
         return NO_STUDY
-    rows = [_row(item) for item in found[found.kind != "batch"].itertuples()]
+    rows = [_row(item) for item in found[found.kind.isin(["tuned", "length"])].itertuples()]
     return f"{table(HEADS, rows)}\n\n{_counted(found)}"
 
 
@@ -56,10 +56,10 @@ def _counted(found: pd.DataFrame) -> str:
     low, high = best_ratios.PAPER
     within = ((told.lr_estimate >= low) & (told.lr_estimate <= high)).sum()
     return (
-        f"Of {len(found)} comparisons that were tuned by themselves (those of the next table, too) "
-        f"{len(told)} have a ratio of learning rates: {(told.lr_estimate > 1).sum()} estimates lie "
-        f"above 1, {(told.lr_low > 1).sum()} intervals do, and {within} estimates lie within "
-        f"{low:g} to {high:g}. {len(decay)} have a ratio of weight decays: "
+        f"Of {len(found)} comparisons that were tuned by themselves (those of the next tables, "
+        f"too) {len(told)} have a ratio of learning rates: {(told.lr_estimate > 1).sum()} "
+        f"estimates lie above 1, {(told.lr_low > 1).sum()} intervals do, and {within} estimates "
+        f"lie within {low:g} to {high:g}. {len(decay)} have a ratio of weight decays: "
         f"{(decay.decay_estimate > 1).sum()} estimates above 1, {(decay.decay_low > 1).sum()} "
         "intervals."
     )
@@ -70,7 +70,10 @@ def batches(results: Path) -> str:
     found = best_ratios.table(results)
     if found.empty or not (found.kind == "batch").any():
         return NO_STUDY
-    fits, picks = (best_ratios.trend(found, column) for column in ("lr_estimate", "lr_picked"))
+    fits, picks = (
+        best_ratios.trends(found, "batch", column).get("batch_size")
+        for column in ("lr_estimate", "lr_picked")
+    )
     rows = []
     keys = ["experiment", "study", "label_noise"]
     for _, part in found[found.kind == "batch"].groupby(keys, sort=False):
@@ -79,15 +82,47 @@ def batches(results: Path) -> str:
             f", {100 * noise:.0f} % of labels redrawn" if noise else ""
         )
         cells = [f"{item.batch_size}: {_at(item)}" for item in part.itertuples()]
-        slope = f"{fits.slopes[experiment]:.2f}" if fits and experiment in fits.slopes else "–"
+        slope = _own(fits, experiment)
         rows.append((name, "; ".join(cells), slope))
     heads = ("family", "batch: AdamW's best lr / Lion's", "factor of a doubling, family")
     text = table(heads, rows)
     if fits and picks:
         text += (
             f"\n\nWith each doubling of the batch the ratio changes by a factor of {_trend(fits)} "
-            f"(mean over {len(fits.slopes)} families, Student's over these; of the best cells "
+            f"(mean over {len(fits.of_families)} families, Student's over these; of the best cells "
             f"themselves in place of fitted tops {_trend(picks)})."
+        )
+    return text
+
+
+def _own(found: best_ratios.Trend | None, experiment: str) -> str:
+    known = found is not None and experiment in found.of_families
+    return f"{found.of_families[experiment]:.2f}" if found and known else "–"
+
+
+def steps(results: Path) -> str:
+    """The ratio of learning rates at each pair of a batch size and a number of steps."""
+    found = best_ratios.table(results)
+    found = found[found.kind == "parted"] if len(found) else found
+    if found.empty:
+        return NO_STUDY
+    lengths = sorted(set(found.steps))
+    rows = []
+    for _, part in found.groupby(["name", "batch_size"], sort=False):
+        name, size = part.name.iloc[0], part.batch_size.iloc[0]
+        by_length = {item.steps: _ratio(item, "lr") for item in part.itertuples()}
+        rows.append((f"{name}", f"{size}", *(by_length.get(length, "–") for length in lengths)))
+    text = table(("family", "batch", *(f"{length:,} steps" for length in lengths)), rows)
+    fits, picks = (
+        best_ratios.trends(found, "parted", column) for column in ("lr_estimate", "lr_picked")
+    )
+    if fits and picks:
+        text += (
+            "\n\nWith each doubling of the batch, at as many steps, the ratio changes by a factor "
+            f"of {_trend(fits['batch_size'])} (of the best cells themselves "
+            f"{_trend(picks['batch_size'])}); with each doubling of the steps, at one batch size, "
+            f"by {_trend(fits['steps'])} ({_trend(picks['steps'])}): means over "
+            f"{len(fits['steps'].of_families)} families, Student's over these."
         )
     return text
 
@@ -100,4 +135,8 @@ def _trend(found: best_ratios.Trend) -> str:
     return f"{found.factor:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
-BLOCKS = {"best_settings": tuned, "best_settings_batch": batches}
+BLOCKS = {
+    "best_settings": tuned,
+    "best_settings_batch": batches,
+    "best_settings_steps": steps,
+}

@@ -51,7 +51,7 @@ def draw(results: Path = RESULTS) -> Figure:
     found = table(results)
     if found.empty:
         return search_panels.not_run(TITLE, ADVICE, "nothing has been tuned", COMMAND)
-    rows = found[found.kind != "batch"]
+    rows = found[found.kind.isin(["tuned", "length"])]
     curves = found[found.kind == "batch"]
     families = list(dict.fromkeys(curves.experiment))
     num_rows = -(-len(families) // PER_ROW)
@@ -72,12 +72,12 @@ def draw(results: Path = RESULTS) -> Figure:
 
 
 def _said(found: pd.DataFrame) -> str:
-    one = best_ratios.trend(found)
+    one = best_ratios.trends(found).get("batch_size")
     trend = "no slope over several families is known."
     if one is not None:
         trend = (
             f"with each doubling the ratio changes by a factor of {one.factor:.2f} "
-            f"[{one.low:.2f}, {one.high:.2f}] (mean over {len(one.slopes)} families)."
+            f"[{one.low:.2f}, {one.high:.2f}] (mean over {len(one.of_families)} families)."
         )
     seeds = figure_style.span(found.seeds)
     return OURS.format(
