@@ -24,6 +24,14 @@ ABOUT_EQUAL = 4.0
 """Factor within which lr x weight decay of two optimizers counts as about equal: the paper's own
 settings lie as far apart (0.25 to 3.33)."""
 
+REASONS = {
+    "edge": "a top lies on the edge of its grid",
+    "flat": "a weight decay has no top to speak of",
+    "few values": "a grid has too few values",
+    "one value": "a grid has one weight decay",
+}
+"""Why `fitted_ratios` tells none, in words."""
+
 
 def lr_smaller(evidence: Evidence) -> Finding:
     return _ratio(evidence, "adamw", "lion", "lr", (3, 10), "best lr, AdamW / Lion")
@@ -56,7 +64,7 @@ def _ratio(
     study = evidence.study("heatmap")
     found = fitted_ratios(study, over, under)[column]
     if found.reason:
-        raise UserError(f"{measure}: no ratio is known ({found.reason}); extend the grid")
+        raise UserError(f"{measure}: no ratio is known: {REASONS[found.reason]}; extend the grid")
     note = (
         "fitted tops of both grids, bootstrap of the fit; supported: the estimate lies within "
         f"{claimed[0]:g} to {claimed[1]:g} and the interval above 1; contradicted: the interval "
@@ -68,7 +76,7 @@ def _ratio(
     elif found.low > 1 and claimed[0] <= found.estimate <= claimed[1]:
         verdict = SUPPORTED
     ends, n = (found.estimate, found.low, found.high), study.seed.nunique()
-    return Finding(measure, *ends, n, "x", verdict, note=note)
+    return Finding(measure, *ends, n, "x", verdict if n > 1 else INCONCLUSIVE, note=note)
 
 
 def less_sensitive(evidence: Evidence) -> Finding:

@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 from experiments.analysis import best_ratios, text_best_ratios
+from experiments.analysis.sources import study
+from experiments.analysis.statistics.best_settings import fitted_ratios
 
 
 def cells(kind: str, slopes: dict[str, dict[str, float]], noise: float = 0.0) -> pd.DataFrame:
@@ -84,6 +86,24 @@ def test_parts_of_a_study_and_the_betas_that_were_picked(tmp_path: Path) -> None
     said = text_best_ratios.batches(tmp_path)
     assert "With each doubling" not in said  # of one family
     assert "not run yet" in text_best_ratios.steps(tmp_path)
+
+
+def test_the_interval_of_one_seed_holds_what_the_other_seeds_say() -> None:
+    """Of every committed study that tuned with several seeds; RESULTS.md says so."""
+    held = []
+    for experiment, name in best_ratios.TUNED:
+        runs = study(name, experiment=experiment)
+        assert runs is not None
+        runs = runs[runs.optimizer.isin(["adamw", "lion"])]
+        if runs.seed.nunique() == 1 or "label_noise" in runs:
+            continue
+        part = best_ratios._one_pair_of_betas(runs)
+        for seed in sorted(set(part.seed)):
+            mine, others = part[part.seed == seed], part[part.seed != seed]
+            one, rest = (fitted_ratios(runs)["lr"] for runs in (mine, others))
+            if not one.reason + rest.reason:
+                held.append(one.low <= rest.estimate <= one.high)
+    assert (sum(held), len(held)) == (20, 20)
 
 
 def test_without_studies_nothing_is_told(tmp_path: Path) -> None:
