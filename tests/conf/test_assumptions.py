@@ -172,3 +172,15 @@ def test_steps_of_an_epoch_are_said() -> None:
 def test_averaged_weights_decide(page: str) -> None:
     decided_by_task = page.startswith(("diffusion_", "imagen_"))  # whose headline is of these
     assert load(page)["eval"].get("weights") == (None if decided_by_task else "ema")
+
+
+def test_images_of_an_epoch_follow_from_the_papers_steps() -> None:
+    """No source at hand counts them."""
+    said = {k: SETUP["ImageNet-21K pre-training", k] for k in ("steps", "epochs", "batch size")}
+    steps = int(said["steps"].strip("~").replace("K", "000"))
+    images = steps * int(said["batch size"]) / int(said["epochs"])
+    for page in ("vit_b16_imagenet21k", "vit_l16_imagenet21k"):
+        assert load(page)["train"]["steps"] == steps
+        text = (run.CONF / "experiment" / f"{page}.yaml").read_text()
+        found = re.search(r"of some ([\d.]+) million images", text)
+        assert found and float(found[1]) == round(images / 1e6, 2)
