@@ -250,6 +250,23 @@ def test_the_towers_of_one_stage_fit_the_next(
             assert any(fnmatchcase(name, pattern) for name in found | own)
 
 
+@pytest.mark.parametrize("page", LIT)
+def test_the_run_that_a_header_names_gives_the_locked_tower(
+    page: str, composed: Compose, model_of: Callable[[str], nn.Module]
+) -> None:
+    """All but the classes, and position embeddings, which are resized."""
+    said = re.search(r"RUN_ID of\n# +(experiment=.*)\),\n", header(page))
+    assert said
+    with torch.device("meta"):
+        before = build(composed(*said[1].split()).model, "model").state_dict()
+    own: Any = model_of(page)
+    tower = own.image.state_dict()
+    assert {n for n in before if not n.startswith("head.")} == set(tower)
+    assert {n for n in tower if tower[n].shape != before[n].shape} <= {"pos_embed"}
+    data = SETUP["LiT", "image encoder"].split("on ")[1].split(",")[0]
+    assert data in " ".join(composed(f"experiment={page}").provenance.experiment_assumed)
+
+
 @pytest.mark.parametrize("page", TWO_TOWERS)
 def test_sets_and_prompts_of_a_page_are_there(page: str, composed: Compose) -> None:
     judge = judge_of(dict(composed(f"experiment={page}").task["judge"]))

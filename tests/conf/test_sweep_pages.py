@@ -56,7 +56,7 @@ def test_every_command_in_a_header_plans_cells_with_equal_budgets(page: str) -> 
         budget = trials(cells)
         assert len(set(budget.values())) == 1
         experiment = request.choices["experiment"][0]
-        is_paper = "_imagenet" in experiment
+        is_paper = not experiment.endswith("_proxy") and experiment != "fashion"
         assert {cell.config["scale"] for cell in cells} == {"paper" if is_paper else "proxy"}
 
 
@@ -93,6 +93,21 @@ def test_batch_sizes_are_the_papers_at_a_fixed_number_of_epochs() -> None:
     assert {cell.config["train"]["epochs"] for cell in cells} == {300}
     (share,) = {cell.config["schedule"]["warmup_fraction"] for cell in cells}
     assert round(share * 300 * (1_281_167 // 4096)) == 10_000  # as the page of batch 4096 has it
+
+
+def test_single_betas_of_language_are_the_papers() -> None:
+    """Beside them stands Lion's own pair in language."""
+    setup = {(r["experiment"], r["quantity"]): r["value"] for r in rows("training_setup.csv")}
+    said = setup["PG-19 beta ablation", "single betas"]
+    single = {(float(b), float(b)) for b in re.findall(r"0\.\d+", said)}
+    lion = next(
+        r for r in rows("hyperparameters.csv") if "PG-19" in r["model"] and r["beta1"] != "0.9"
+    )
+    for size in re.findall(r"small|medium|large", said):
+        cells, conditions = plan("betas_language", f"experiment=lm_{size}_pg19")
+        pairs = {tuple(cell.config["optimizer"]["betas"]) for cell in cells}
+        assert pairs == single | {(float(lion["beta1"]), float(lion["beta2"]))}
+        assert conditions == {"betas"} and len(cells) == 9
 
 
 def lr_at(cells: list[Cell], optimizer: str, size: int) -> list[float]:

@@ -27,7 +27,7 @@ def jft(model: str, optimizer: str, metric: str, by: float, **more: Any) -> Cell
     return ("jft", {"version": "neurips", **where, **more}, "value", by)
 
 
-PRIOR = {"version": "hero-lion", "variant": "from prior work (Dosovitskiy et al.)"}
+ZHAI = {"model": "ViT-L/16", "variant": "from prior work (Zhai et al.)"}
 B16 = {"version": "hero-lion", "polyak": "no"}
 BASIC = {"version": "neurips", "model": "BASIC-L"}
 COCA = {"model": "CoCa (previous best)"}
@@ -66,10 +66,12 @@ def shot(size: str, group: str, optimizer: str, by: float) -> Cell:
 CELLS: dict[str, list[Cell]] = {
     "C005": [scratch("ViT-B/16", "Lion", -0.1), scratch("ViT-S/16", "Lion", 2.0)],
     "C007": [compute("ViT-L/16, 14 epochs", "Lion", "accuracy", -0.2, "imagenet_top1"),
-             compute("ViT-H/14, 14 epochs", "AdamW", "pretrain_exaflops", 2000, "imagenet_top1")],
+             compute("ViT-H/14, 14 epochs", "AdamW", "pretrain_exaflops", 2000, "imagenet_top1"),
+             compute("ViT-L/16, 14 epochs", "Lion", "accuracy", -0.5, "v2_top1")],
     "C008": [compute("ViT-L/16, 7 epochs", "Lion", "accuracy", -0.3, "real_top1")],
-    "C009": [jft("ViT-L/16", "Lion", "imagenet_top1", -0.8),
-             jft("ViT-L/16", "AdamW", "real_top1", 0.5, **PRIOR)],
+    "C009": [jft("ViT-L/16", "Lion", "imagenet_top1", -0.2, polyak="no", epochs=14),
+             jft("ViT-L/16", "Lion", "v2_top1", -1.0, polyak="no", epochs=14),
+             ("jft", {"metric": "real_top1", **ZHAI}, "value", 0.4)],
     "C010": [jft("ViT-L/16", "Lion", "imagenet_top1", -0.2),
              ("jft", {"model": "ViT-H/14"}, "params_m", 200)],
     "C011": [jft("ViT-g/14", "Lion", "imagenet_top1", -0.1),
