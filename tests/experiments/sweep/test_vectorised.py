@@ -289,7 +289,7 @@ def test_a_signal_in_the_last_step_is_no_reason_to_be_called_again(
 
 
 def test_members_that_stand_at_different_steps_go_on_from_there(tmp_path: Path) -> None:
-    configs = grid(tmp_path / "runs")
+    configs = grid(tmp_path / "runs", ADAMW)  # which counts its steps
     killed = {tiny.KILL_VARIABLE: "13"}  # the newest checkpoint is of step 10
     assert forked.run(configs[2], **killed) == -signal.SIGKILL
     assert saved(configs[2])["step"] == 10
