@@ -332,6 +332,19 @@ def test_what_the_first_batch_shows_trains_one_after_another(
         assert curve(ours) == curve(theirs)
 
 
+@pytest.mark.parametrize(
+    "kind, reason", [("Louder", "its loss is"), ("Steeper", "the gradient of body.0.weight")]
+)
+def test_a_stack_that_is_not_what_its_models_are_alone_is_not_trained(
+    tmp_path: Path, kind: str, reason: str
+) -> None:
+    model = {"_target_": f"odd_nets.{kind}", "batch_norm": False, "dropout": 0.0}
+    short = {"train__epochs": None, "train__steps": 1, "eval__every_epochs": None}
+    with pytest.warns(UserWarning, match=f"one after another: {reason}"):
+        finished = run_group(grid(tmp_path, model=model, **short)[:2])
+    assert states(finished) == {0: "finished", 1: "finished"}
+
+
 def test_a_member_that_is_held_or_refused_fails_alone(tmp_path: Path) -> None:
     configs = grid(tmp_path / "together")
     wrong = replace(configs[0], optimizer={**configs[0].optimizer, "lr": -1.0})
