@@ -152,10 +152,9 @@ def joined(launch: LaunchConfig) -> Iterator[World]:
 
 def _meet(backend: str, rank: int, size: int, minutes: float | None) -> None:
     """Waits for all processes; says for whom, if it takes long."""
-    timeout = None if minutes is None else timedelta(minutes=minutes)
+    timeout = minutes and timedelta(minutes=minutes)  # None: torch's own
     place: dict[str, Any] = {"rank": rank, "world_size": size, "timeout": timeout}
-    store = os.environ.get(STORE_VARIABLE)
-    if store:  # not as a URL: the folder's name may hold any letter
+    if store := os.environ.get(STORE_VARIABLE):  # not as a URL: it may hold any letter
         meeting = dist.FileStore(store, size)  # pyright: ignore[reportPrivateImportUsage]
         dist.init_process_group(backend, store=meeting, **place)
         return
