@@ -103,6 +103,7 @@ class LaunchConfig:
     shard_size: int | None = None  # hsdp: processes that share one model; null: those of a host
     device: str = "auto"  # auto | cpu | cuda
     num_threads: int | None = None  # torch threads per process; null: torch's choice
+    timeout_minutes: float | None = None  # that another process is waited for; null: 30, on GPUs 10
     log_every_steps: int = 50  # optimizer steps between ledger rows of the training loss
     progress: bool = True  # live line on a terminal
 

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, cast
 
 import torch
@@ -125,7 +126,7 @@ def joined(launch: LaunchConfig) -> Iterator[World]:
 
     Raises:
         ConfigError: where the wanted device is not there.
-        UserError: where the others cannot be met, or one of them has ended.
+        UserError: where the others cannot be met, or one of them has ended or does not answer.
     """
     rank, size = inherited.place()
     device = _choose_device(launch.device)
@@ -135,7 +136,7 @@ def joined(launch: LaunchConfig) -> Iterator[World]:
         yield World(0, 1, device)
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    _meet(backend, rank, size)
+    _meet(backend, rank, size, launch.timeout_minutes)
     world = World(rank, size, device)
     try:
         yield world
@@ -149,12 +150,13 @@ def joined(launch: LaunchConfig) -> Iterator[World]:
     dist.destroy_process_group()
 
 
-def _meet(backend: str, rank: int, size: int) -> None:
+def _meet(backend: str, rank: int, size: int, minutes: float | None) -> None:
     """Waits for all processes; says for whom, if it takes long."""
-    store = os.environ.get(STORE_VARIABLE)
-    if store:  # not as a URL: the folder's name may hold any letter
+    timeout = minutes and timedelta(minutes=minutes)  # None: torch's own
+    place: dict[str, Any] = {"rank": rank, "world_size": size, "timeout": timeout}
+    if store := os.environ.get(STORE_VARIABLE):  # not as a URL: it may hold any letter
         meeting = dist.FileStore(store, size)  # pyright: ignore[reportPrivateImportUsage]
-        dist.init_process_group(backend, store=meeting, rank=rank, world_size=size)
+        dist.init_process_group(backend, store=meeting, **place)
         return
     where = " port ".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
     whom = f"process {rank} of {size} (RANK, WORLD_SIZE): the others, at {where}"
@@ -163,7 +165,7 @@ def _meet(backend: str, rank: int, size: int) -> None:
     timer.daemon = True
     timer.start()
     try:
-        dist.init_process_group(backend, init_method="env://", rank=rank, world_size=size)
+        dist.init_process_group(backend, init_method="env://", **place)
     except (ValueError, RuntimeError) as error:
         first = str(error).strip().partition("\n")[0][:200]
         raise UserError(f"{whom}, are not met: {remedy}. {first}") from error

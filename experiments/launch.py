@@ -34,11 +34,15 @@ GRACE_SECONDS = 15.0
 """How long the other processes may take to leave after one has failed."""
 
 
-def run(config: RunConfig) -> int:
+def run(config: RunConfig, causes: list[str] | None = None) -> int:
     """Runs `launch.num_processes` processes of `experiments.runner`.
 
     SIGINT, SIGTERM and SIGHUP are passed on; the processes save and leave. They leave, too, when
     this process dies.
+
+    Args:
+        config: Of the run.
+        causes: Gets what has gone wrong, in the words of the processes in which it did.
 
     Returns:
         The exit code of the first process that failed, or 0.
@@ -66,7 +70,12 @@ def run(config: RunConfig) -> int:
                 signal.signal(number, old)
         if told:
             hand_on(told[0], before)
-        errors = sorted({path.read_text("utf-8") for path in scratch.glob("error-*")})
+        errors, faults = (
+            sorted({path.read_text("utf-8") for path in scratch.glob(names)})
+            for names in ("error-*", "fault-*")
+        )
+    causes = [] if causes is None else causes
+    causes += errors or faults
     for line in errors:
         say(f"error: {line}\n", sys.stderr)
     if errors:
@@ -75,14 +84,12 @@ def run(config: RunConfig) -> int:
     stopped = (-signal.SIGTERM, 128 + signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGINT)
     if told and (code in stopped or len(processes) < count):
         return 128 + told[0]
-    if code < 0:
-        say(
-            f"error: a process was killed by signal {-code} (9: perhaps the machine ran out of "
-            "memory); call the same command again to go on\n",
-            sys.stderr,
-        )
-        return 1
-    return code
+    if code >= 0:
+        return code
+    killed = f"a process was killed by signal {-code} (9: perhaps the machine ran out of memory)"
+    causes.append(killed)
+    say(f"error: {killed}; call the same command again to go on\n", sys.stderr)
+    return 1
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
@@ -159,6 +166,12 @@ def _wait(processes: list[subprocess.Popen[bytes]]) -> int:
                 for process in processes:
                     process.kill()
         time.sleep(0.05)
+
+
+def note_fault(error: Exception) -> None:
+    """In a started process: says what `run` then gives as a cause; a traceback is shown besides."""
+    path = Path(os.environ[ERROR_VARIABLE])
+    path.with_name(f"fault-{path.name}").write_text(f"{type(error).__name__}: {error}", "utf-8")
 
 
 def watch_parent() -> None:

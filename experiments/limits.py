@@ -83,6 +83,7 @@ RUN: dict[str, Range] = {
     "launch.shard_size": optional(count(2, 100_000)),
     "launch.device": choice("auto", "cpu", "cuda"),
     "launch.num_threads": optional(count(1, 1024)),
+    "launch.timeout_minutes": optional(number(most=1e6, above=0)),
     "launch.log_every_steps": count(1),
     "launch.progress": FLAG,
     "tracking.wandb": choice("disabled", "offline", "online"),

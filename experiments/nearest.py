@@ -34,6 +34,7 @@ _OTHERS = {
     ),
     "launch.strategy": "strategy fsdp ddp distributed",
     "launch.num_threads": "threads num_threads",
+    "launch.timeout_minutes": "ddp_timeout nccl_timeout dist_timeout",
     "launch.log_every_steps": "log_every log_interval logging_steps log_every_n_steps",
     "data.root": "data_dir data_path data_root dataset_dir dataset_path path",
     "data.num_workers": "workers num_workers dataloader_num_workers",

@@ -234,6 +234,9 @@ def _main_of_started_process(path: str) -> int:
     except UserError as error:
         Path(os.environ[launch.ERROR_VARIABLE]).write_text(str(error), "utf-8")
         return 2
+    except Exception as error:
+        launch.note_fault(error)
+        raise
 
 
 if __name__ == "__main__":

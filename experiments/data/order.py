@@ -81,8 +81,8 @@ class BatchPlan:
     def __post_init__(self) -> None:
         if self.num_examples < self.batch_size:
             raise ConfigError(
-                f"train.batch_size={self.batch_size} is larger than the training set: "
-                f"set train.batch_size={self.num_examples} or less"
+                f"train.batch_size={self.batch_size} is larger than the training set: set "
+                f"{_that_fits(self)}"
             )
 
     @property
@@ -115,3 +115,14 @@ class BatchPlan:
     def example_seed(self, epoch: int, index: int) -> int:
         """Seed of the augmentation of one example in one epoch."""
         return derive(self.seed, "example", epoch, index)
+
+
+def _that_fits(plan: BatchPlan) -> str:
+    """The settings whose batch is the largest that the training set fills."""
+    most, shares = plan.num_examples, plan.world_size * plan.micro_batch_size
+    if most < plan.world_size:
+        return f"launch.num_processes={most} and train.batch_size={most}"
+    unit = shares if shares <= most else plan.world_size
+    of_any = " or less" if unit == 1 else ""
+    whole = " and train.micro_batch_size=null" if unit < shares < plan.batch_size else ""
+    return f"train.batch_size={most // unit * unit}{of_any}{whole}"

@@ -161,14 +161,17 @@ _TOLD = (0, *(128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.S
 def run_one(config: RunConfig) -> Finished:
     """Trains one cell, in this process or in the processes that it asks for."""
     if config.launch.num_processes > 1:
-        code = launch.run(config)
+        causes: list[str] = []
+        code = launch.run(config, causes)
         status = Folder(_folder_of(config)).read_status()
         if code in _TOLD:
             if code and status.get("state") not in (*FINAL_STATES, "interrupted"):
                 status = {}  # of an earlier session: told before they had begun
             return Finished(0, status.get("state", "interrupted"), status.get("message", ""))
-        message = status.get("message") if status.get("state") == "failed" else None
-        return Finished(0, "failed", message or f"its processes ended with exit code {code}")
+        # The status is the main process's: it may have been left alone, or be of an earlier try.
+        said = status.get("message") if status.get("state") == "failed" else None
+        message = "; ".join(causes) or said or f"its processes ended with exit code {code}"
+        return Finished(0, "failed", message)
     from experiments import runner
 
     outcome = runner.run(config)

@@ -80,7 +80,7 @@ def test_first_loss_is_one_and_every_parameter_is_trained(tmp_path: Path) -> Non
     task = task_of(made)
     seed_all(0)
     model = task.build_model()
-    plan = BatchPlan(0, task.num_train, 256, 256)
+    plan = BatchPlan(0, task.num_train, 64, 64)
     batch = next(iter(task.batches(plan, 0, 1)))[0]
     images, noise, times, *_ = batch
     noisy = task.objective.schedule.add_noise(images, noise, times)

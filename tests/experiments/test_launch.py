@@ -26,6 +26,7 @@ import torch
 from experiments import launch, left_alone, runner
 from experiments.config import RunConfig, UserError
 from experiments.store import read_json, read_rows
+from experiments.sweep.worker import run_one
 from experiments.tasks.task import Loss
 
 pytestmark = pytest.mark.usefixtures("signals_as_in_a_terminal")
@@ -219,6 +220,113 @@ def test_a_process_that_is_killed_or_wrong_speaks_for_the_run_and_not_those_it_l
     if rank == "1":
         (status,) = (tmp_path / "wrong").glob("*/status.json")
         assert read_json(status)["message"] == f"LeftAlone: {left_alone.LINE}"
+
+
+def at_step(
+    monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None], rank: str = "1"
+) -> None:
+    """Has one process of a run do something within a step."""
+    loss, calls = tiny.Task.loss, itertools.count(1)
+
+    def acting(self: Any, *given: Any) -> Any:
+        if os.environ.get("RANK") == rank and next(calls) == step:
+            act()
+        return loss(self, *given)
+
+    monkeypatch.setattr(tiny.Task, "loss", acting)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (UserError("picture 17 is broken"), "picture 17 is broken"),
+        (LookupError("picture 17"), "LookupError: picture 17"),
+        (None, "a process was killed by signal 9 (9: perhaps the machine ran out of memory)"),
+    ],
+)
+def test_a_cell_of_a_sweep_is_told_what_its_process_has_died_of(
+    tmp_path: Path,
+    forking: None,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception | None,
+    said: str,
+) -> None:
+    """The main process knows only that it was left alone."""
+
+    def end() -> None:
+        if error is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise error
+
+    at_step(monkeypatch, 3, end)
+    config = tiny.config(tmp_path, **TWO)
+    ended = run_one(config)
+    assert (ended.state, ended.message) == ("failed", said)
+    status = read_json(forked.folder(config) / "status.json")
+    assert status["message"] == f"LeftAlone: {left_alone.LINE}"
+
+
+def test_a_process_that_does_not_answer_is_waited_for_as_long_as_is_said(
+    tmp_path: Path,
+    forking: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.0)
+    at_step(monkeypatch, 3, lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    config = tiny.config(tmp_path, **TWO, launch__timeout_minutes=0.025)
+    assert launch.run(config) == 2
+    told = capfd.readouterr().err
+    assert told == f"error: {left_alone.NO_ANSWER}\n"
+    status = read_json(forked.folder(config) / "status.json")
+    assert status["message"] == f"NoAnswer: {left_alone.NO_ANSWER}"
+
+
+GONE = """NCCL error in: /pytorch/torch/csrc/distributed/c10d/NCCLUtils.hpp:268, remote process exited or there was a network error, NCCL version 2.21.5
+ncclRemoteError: A call failed possibly due to a network error or a remote process exiting prematurely.
+Last error:
+socketProgressOpt: Call to recv from 10.0.0.7<33759> failed : Connection reset by peer"""  # noqa: E501
+LATE = """[Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=4, OpType=BROADCAST, NumelIn=112, NumelOut=112, Timeout(ms)=600000) ran for 600011 milliseconds before timing out."""  # noqa: E501
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "words"),
+    [
+        (GONE, left_alone.LeftAlone, "or the network has failed: socketProgressOpt: Call to recv"),
+        (
+            "NCCL communicator was aborted on rank 0.",
+            left_alone.LeftAlone,
+            "another process of this run has ended",
+        ),
+        (
+            f"NCCL communicator was aborted on rank 0. Original reason for failure was: {LATE}",
+            left_alone.NoAnswer,
+            "launch.timeout_minutes",
+        ),
+        (
+            "[/pytorch/third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:84] Timed out "
+            "waiting 1800000ms for recv operation to complete",
+            left_alone.NoAnswer,
+            "launch.timeout_minutes",
+        ),
+        ("Application timeout caused pair closure", left_alone.NoAnswer, "launch.timeout_minutes"),
+        (
+            "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer "
+            "[127.0.0.1]:32887",
+            left_alone.LeftAlone,
+            "another process of this run has ended",
+        ),
+        ("NCCL error in: x.cpp:1, invalid usage, NCCL version 2.21.5", RuntimeError, "invalid"),
+        ("CUDA error: out of memory", RuntimeError, "out of memory"),
+    ],
+)
+def test_what_gloo_and_nccl_say_of_another_process(
+    said: str, kind: type[Exception], words: str
+) -> None:
+    found = left_alone.understood(torch.distributed.DistBackendError(said))
+    assert isinstance(found, kind) and words in str(found)
+    assert kind is RuntimeError or "\n" not in str(found)
+    assert left_alone.understood(ValueError(said)).args == (said,)
 
 
 def test_two_processes_evaluate_what_two_have_trained(tmp_path: Path, forking: None) -> None:

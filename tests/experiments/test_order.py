@@ -165,3 +165,21 @@ def test_up_to_the_limit_the_order_is_todays(monkeypatch, num_examples: int) -> 
     monkeypatch.setattr(order, "GIANT", num_examples - 1)
     other = epoch_slice(5, 2, num_examples, 0, num_examples)
     assert not np.array_equal(other, epoch_order(5, 2, num_examples))
+
+
+@pytest.mark.parametrize(
+    ("size", "micro", "num_processes", "num_examples", "fits"),
+    [
+        (12, 12, 1, 11, "train.batch_size=11 or less"),
+        (12, 6, 2, 11, "train.batch_size=10"),  # 11 would be refused next
+        (12, 4, 1, 11, "train.batch_size=8"),
+        (16, 4, 2, 7, "train.batch_size=6 and train.micro_batch_size=null"),
+        (12, 4, 3, 2, "launch.num_processes=2 and train.batch_size=2"),
+    ],
+)
+def test_a_batch_that_is_too_large_is_told_one_that_is_not_refused_next(
+    size: int, micro: int, num_processes: int, num_examples: int, fits: str
+) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        BatchPlan(0, num_examples, size, micro, 0, num_processes)
+    assert str(refusal.value).endswith(f"larger than the training set: set {fits}")

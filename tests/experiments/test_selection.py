@@ -153,6 +153,8 @@ def test_a_falling_metric_is_best_where_it_is_smallest() -> None:
     assert choose(table, "lion").lr == 2.0
     close = [row(lr, s, 0.3 + 1e-4 * lr) for lr in LRS for s in SEEDS]
     assert of(close, LOSS).ties == (), "so close is a tie of percentages alone"
+    small = [row(lr, s, 1e-5 * (1 + 0.01 * lr)) for lr in LRS for s in SEEDS]
+    assert of(small, LOSS).ties == (), "of small values only what is closer still is one"
     perfect = of([row(lr, s, abs(lr - 2)) for lr in LRS for s in SEEDS], LOSS)
     assert (perfect.setting["lr"], perfect.mean, perfect.ties) == (2.0, 0.0, ())
 

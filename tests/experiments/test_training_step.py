@@ -13,7 +13,7 @@ import torch
 from one_run import ADAMW, PLAIN, SGD, STEPS, initial_weights, values
 from torch import Tensor, nn
 
-from experiments import averaging, checkpoint, runner
+from experiments import averaging, checkpoint, parts, runner
 from experiments.distributed import World
 from experiments.store import read_json
 from experiments.tasks.task import Measurement
@@ -205,3 +205,19 @@ def test_telemetry_is_of_the_step_that_its_rows_name(tmp_path: Path) -> None:
     found = values(config, "telemetry", "update_rms/decay")
     assert found == {step: pytest.approx(size, rel=1e-4) for step, size in expected.items()}
     assert list(values(config, "telemetry", "sign_flips/decay")) == [2, 4]
+
+
+def test_the_optimizer_has_the_groups_of_the_configuration(tmp_path: Path) -> None:
+    asked = {"decay_multipliers": {"head.*": 10.0}, "no_decay": ["body.0.bias"]}
+    config = tiny.config(
+        tmp_path,
+        optimizer={"_target_": "lion.Lion", "_partial_": True, "lr": 1e-3, "weight_decay": 0.1},
+        param_groups={**asked, "no_decay_1d": False, "frozen": ["body.1.weight"]},
+    )
+    model = tiny.Net()
+    optimizer = parts._build_optimizer(config, model)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    decays = {names[p]: g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    head = dict.fromkeys(("head.2.weight", "head.2.bias"), 1.0)
+    assert decays == {**head, "body.0.weight": 0.1, "body.1.bias": 0.1, "body.0.bias": 0.0}
+    assert not model.body[1].weight.requires_grad

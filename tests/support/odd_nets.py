@@ -30,6 +30,26 @@ class Counting(tiny.Net):
         return super().forward(images)
 
 
+class Louder(tiny.Net):
+    """Gives more where several are stacked."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        found = super().forward(images)
+        return found * 1.1 if _is_stacked(found) else found
+
+
+class Steeper(tiny.Net):
+    """Has another gradient there, and the same loss."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        found = super().forward(images)
+        return found * 1.1 - (found * 0.1).detach() if _is_stacked(found) else found
+
+
+def _is_stacked(tensor: Tensor) -> bool:
+    return torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
 class Spare(tiny.Net):
     """Has weights that nothing depends on, and some that are tied."""
 

@@ -132,8 +132,9 @@ def by_hand(
     for time, before in zip(times, [*times[1:], None], strict=True):
         now, then = kept[time], torch.ones(()).double() if before is None else kept[before]
         at = torch.tensor([time])
-        eps, v = predict(x.float(), at).double().chunk(2, 1)
-        other, _ = without(x.float(), at).double().chunk(2, 1)
+        eps, v = objective.split(predict(x.float(), at).double(), 1)
+        other, _ = objective.split(without(x.float(), at).double(), 1)
+        v = torch.tensor(-1.0) if v is None else v  # the posterior's
         eps = other + sampling.guidance * (eps - other)
         clean = (x - (1 - now).sqrt() * eps) / now.sqrt()
         most = clean.abs().flatten().quantile(sampling.threshold).clamp(min=1)
@@ -153,12 +154,14 @@ def by_hand(
 
 
 @pytest.mark.parametrize("steps", [10, 200])
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
-def test_steps_are_the_papers_formulas(sampler: str, steps: int) -> None:
-    """With guidance, thresholds and learned variances, at every step or at every so-manieth."""
-    objective = Objective(NoiseSchedule("cosine", 200), learned_variance=True)
+@pytest.mark.parametrize(
+    ("sampler", "is_learned"), [("ddim", True), ("ddpm", True), ("ddpm", False)]
+)
+def test_steps_are_the_papers_formulas(sampler: str, steps: int, is_learned: bool) -> None:
+    """With guidance, thresholds and either variance, at every step or at every so-manieth."""
+    objective = Objective(NoiseSchedule("cosine", 200), learned_variance=is_learned)
     torch.manual_seed(0)
-    nets = [torch.nn.Conv2d(1, 2, 3, padding=1) for _ in range(2)]
+    nets = [torch.nn.Conv2d(1, 1 + is_learned, 3, padding=1) for _ in range(2)]
 
     def told(net: torch.nn.Module) -> Any:
         return lambda x, t: torch.tanh(3 * net(x)) * (1 + t.view(-1, 1, 1, 1) / 200)

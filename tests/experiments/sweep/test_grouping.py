@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 
-from experiments.config import RunConfig
-from experiments.sweep.grouping import why_alone
+from experiments.config import RunConfig, to_dict
+from experiments.sweep import grouping
+from experiments.sweep.grouping import likeness, why_alone
 from experiments.sweep.vectorised import groups
 from run import compose
 
@@ -39,11 +42,48 @@ def test_members_differ_in_lr_decay_betas_and_seed() -> None:
     assert groups([]) == []
 
 
+def keys_of(section: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in section.items():
+        if isinstance(value, dict) and value:
+            yield from keys_of(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def test_runs_that_differ_in_any_other_key_are_not_trained_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One schedule, one norm to clip at, one kind of groups rule all members of a stack."""
+    config = make(optimizer={"_target_": "lion.Lion", "lr": 1e-3, "weight_decay": 0.1})
+    plain, alone = to_dict(config), likeness(config)
+    alike = set()
+    for key in keys_of(plain):
+        other = copy.deepcopy(plain)
+        *path, last = key.split(".")
+        section = other
+        for part in path:
+            section = section[part]
+        section[last] = "another"
+        monkeypatch.setattr(grouping, "to_dict", lambda _, other=other: other)
+        if likeness(config) == alone:
+            alike.add(key if path != ["provenance"] else "provenance")
+    of_a_member = {"seed", "optimizer.lr", "optimizer.weight_decay"}
+    said_alone = {"optimizer_name", "provenance", "results_dir", "launch.progress"}
+    assert alike == of_a_member | said_alone
+
+
 ALONE = {
     "weights are averaged": {"train__ema_decay": 0.9},
     "gradients are accumulated": {"train__micro_batch_size": 4},
     "body.1 keeps running statistics": {"model": {"_target_": "tiny.Net", "dropout": 0.0}},
     "head.1 draws random numbers": {"model": {"_target_": "tiny.Net", "batch_norm": False}},
+    "blocks.1.drop_path1 draws random numbers": {
+        "model": {
+            "_target_": "timm.models.VisionTransformer",
+            **{"img_size": [6, 8], "patch_size": 2, "in_chans": 1, "num_classes": 4},
+            **{"embed_dim": 8, "depth": 2, "num_heads": 2, "drop_path_rate": 0.1},
+        }
+    },
     "the loss draws random numbers": {"task__mixup_alpha": 0.2},
     "mixed precision": {"train__precision": "bf16"},
     "train.compile": {"train__compile": True},

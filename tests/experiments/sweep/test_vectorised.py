@@ -289,7 +289,7 @@ def test_a_signal_in_the_last_step_is_no_reason_to_be_called_again(
 
 
 def test_members_that_stand_at_different_steps_go_on_from_there(tmp_path: Path) -> None:
-    configs = grid(tmp_path / "runs")
+    configs = grid(tmp_path / "runs", ADAMW)  # which counts its steps
     killed = {tiny.KILL_VARIABLE: "13"}  # the newest checkpoint is of step 10
     assert forked.run(configs[2], **killed) == -signal.SIGKILL
     assert saved(configs[2])["step"] == 10
@@ -330,6 +330,19 @@ def test_what_the_first_batch_shows_trains_one_after_another(
     assert states(finished) == dict.fromkeys(range(4), "finished")
     for ours, theirs in zip(configs, train_alone(configs, tmp_path / "alone"), strict=True):
         assert curve(ours) == curve(theirs)
+
+
+@pytest.mark.parametrize(
+    "kind, reason", [("Louder", "its loss is"), ("Steeper", "the gradient of body.0.weight")]
+)
+def test_a_stack_that_is_not_what_its_models_are_alone_is_not_trained(
+    tmp_path: Path, kind: str, reason: str
+) -> None:
+    model = {"_target_": f"odd_nets.{kind}", "batch_norm": False, "dropout": 0.0}
+    short = {"train__epochs": None, "train__steps": 1, "eval__every_epochs": None}
+    with pytest.warns(UserWarning, match=f"one after another: {reason}"):
+        finished = run_group(grid(tmp_path, model=model, **short)[:2])
+    assert states(finished) == {0: "finished", 1: "finished"}
 
 
 def test_a_member_that_is_held_or_refused_fails_alone(tmp_path: Path) -> None:

@@ -260,7 +260,7 @@ def test_a_signal_before_several_processes_listen_is_no_second_failure(
     """The status is that of the session before, until they have begun."""
     config = tiny.config(tmp_path, launch__num_processes=2, **SHORT)
     folder = Folder(worker._folder_of(config))
-    monkeypatch.setattr(launch, "run", lambda _: 128 + signal.SIGTERM)
+    monkeypatch.setattr(launch, "run", lambda *_: 128 + signal.SIGTERM)
     with folder.locked():
         folder.write_status("failed", 0, 6, message="of the first try")
     assert worker.run_one(config) == Finished(0, "interrupted")
@@ -272,7 +272,7 @@ def test_a_signal_before_several_processes_listen_is_no_second_failure(
 def test_a_cell_of_several_processes_runs_inside_a_sweep(tmp_path: Path, monkeypatch: Any) -> None:
     """The processes themselves are tested in test_launch; here they are forked."""
 
-    def run_forked(config: RunConfig) -> int:
+    def run_forked(config: RunConfig, _: list[str]) -> int:
         seen.append(config.launch.num_processes)
         return max(forked.run_ranks(config, config.launch.num_processes))
 
@@ -291,9 +291,9 @@ def test_a_cell_of_several_processes_runs_inside_a_sweep(tmp_path: Path, monkeyp
 
 def test_a_failing_cell_of_several_processes_says_why(tmp_path: Path, monkeypatch: Any) -> None:
     config = tiny.config(tmp_path, launch__num_processes=2)
-    monkeypatch.setattr(launch, "run", lambda _: 2)
+    monkeypatch.setattr(launch, "run", lambda *_: 2)
     assert worker.run_one(config) == Finished(0, "failed", "its processes ended with exit code 2")
-    monkeypatch.setattr(launch, "run", lambda _: 143)
+    monkeypatch.setattr(launch, "run", lambda *_: 143)
     assert worker.run_one(config).state == "interrupted"
 
 

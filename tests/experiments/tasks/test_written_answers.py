@@ -13,7 +13,9 @@ from in_threads import together
 from torch import Tensor, nn
 
 from experiments.data.text_pairs import ArrayPairs, Exam
+from experiments.data.tokenizer import CharacterTokenizer
 from experiments.distributed import World
+from experiments.evaluations import glue
 from experiments.evaluations.evaluation import Context, Measurement
 from experiments.tasks.text_to_text import TextToText, write
 
@@ -97,3 +99,58 @@ def test_behind_its_end_an_answer_is_padding(
     inputs = torch.tensor([[5, 1, END], [7, 3, END]])
     found = write(Repeats(), inputs, inputs > 0, texts.pairs(), longest)
     assert found.tolist() == expected
+
+
+class Knows(Repeats):
+    """Asked for a number it gives the answer of that number, right or wrong."""
+
+    def __init__(self, answers: Tensor) -> None:
+        super().__init__()
+        self._answers = answers
+
+    def forward(self, decoder_input_ids: Tensor, **given: Any) -> Any:
+        asked = given.get("input_ids", given.get("encoder_outputs"))
+        assert asked is not None
+        said = self._answers[asked[:, 0] - 2, : decoder_input_ids.shape[1]]
+        return SimpleNamespace(logits=50.0 * nn.functional.one_hot(said, 60).float())
+
+
+GRADED = {  # the truth, and what is said
+    "cola": "acceptable acceptable unacceptable acceptable unacceptable; "
+    "acceptable unacceptable unacceptable nonsense unacceptable",
+    "mrpc": "equivalent not_equivalent equivalent not_equivalent equivalent; "
+    "equivalent equivalent not_equivalent nonsense nonsense",
+    "stsb": "0.2 5.0 3.4 1.0 2.2; 1.0 4.8 nonsense 1.0 2.0",
+    "rte": "entailment entailment entailment entailment entailment; "
+    "entailment not_entailment entailment entailment nonsense",
+}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6])
+@pytest.mark.parametrize("name", GRADED)
+def test_correlations_of_glue_are_of_all_answers_and_no_mean_over_processes(
+    name: str, size: int
+) -> None:
+    """Some process has one example, or one class, or nothing."""
+    truth, given = (side.split() for side in GRADED[name].split(";"))
+    letters = CharacterTokenizer("~|abcdefghijklmnopqrstuvwxyz_0123456789.")
+    letters.pad_id, letters.eos_id = 0, END
+    rows = [[np.append(ids, END) for ids in letters.encode(side)] for side in (truth, given)]
+    answers = torch.zeros(len(given), 20, dtype=torch.int64)
+    for number, row in enumerate(rows[1]):
+        answers[number, : len(row)] = torch.from_numpy(np.asarray(row))
+    asked = [np.array([2 + number, END]) for number in range(len(truth))]
+    pairs = ArrayPairs(asked, rows[0])
+
+    def scores(world: World) -> dict[str, float]:
+        of = task(Exam("val", pairs, grading=name, task=name, max_answer=20))
+        of.source.tokenizer, of.source.max_answer = letters, 20
+        (evaluation,) = of.evaluations()
+        found = evaluation.measure(Knows(answers), Context(world, 0, 2, 0))
+        return {one.metric: one.value for one in found if one.better == "higher"}
+
+    wanted = {f"{name}_{key}": value for key, value in glue.scores(name, truth, given).items()}
+    wanted["average"] = sum(wanted.values()) / len(wanted)
+    assert all(value != 0 for value in wanted.values())
+    for found in together(size, scores):
+        assert found == pytest.approx(wanted)
