@@ -102,7 +102,7 @@ def single() -> tuple[Probe, Probe]:
     """2,048 weights x 24 steps and 128 x 384, in float32."""
     wide = make_wide(4, 2048, 24, largest=1e2, lowest_lr=1e-8)
     long = make_wide(5, 128, 384, largest=3.0, lowest_lr=1e-8, is_schedule=True)
-    return _rounded(_with_gains(wide)), _rounded(_with_gains(long))
+    return rounded(_with_gains(wide)), rounded(_with_gains(long))
 
 
 def _with_gains(probe: Probe) -> Probe:
@@ -112,7 +112,8 @@ def _with_gains(probe: Probe) -> Probe:
     return probe._replace(w=w)
 
 
-def _rounded(probe: Probe) -> Probe:
+def rounded(probe: Probe) -> Probe:
+    """The probe in float32."""
     w, g, lr = (array.astype(np.float32) for array in (probe.w, probe.g, probe.lr))
     return Probe(w, g, lr, probe.sizes)
 
