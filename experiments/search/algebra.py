@@ -37,6 +37,7 @@ from experiments.search.unknowns import (
     Unknown,
     Unknowns,
     Value,
+    check_factors,
     check_size,
     constant,
 )
@@ -120,8 +121,7 @@ class Algebra(Unknowns):
 
     def apply(self, function: str, arguments: list[Value], are_scalars: bool = False) -> Value:
         """The value of a function; what is no algebra becomes an unknown."""
-        rule = opaque.OF_SCALARS.get(function) if are_scalars else None
-        rule = rule or _RULES.get(function)
+        rule = (opaque.OF_SCALARS.get(function) if are_scalars else None) or _RULES.get(function)
         found = rule(self, *arguments) if rule else self.opaque(function, arguments)
         check_size(found)
         return self.reduce(found)
@@ -151,6 +151,7 @@ class Algebra(Unknowns):
         """A value as a constant times powers of polynomials whose leading coefficient is > 0."""
         number, parts = Fraction(1), []
         for polynomial, direction in ((value.numer, 1), (value.denom, -1)):
+            check_factors(polynomial)
             coefficient, found = factorise(polynomial)
             number *= coefficient**direction
             parts += [(part, direction * power) for part, power in found]

@@ -14,8 +14,8 @@ now larger and now smaller: thresholds act, wherever they lie.
 - 128 x 384, the length of a training, with its learning rate falling to 1e-6: what counts steps, or
   gathers slowly, arrives where it makes a difference.
 
-In each some gradients and weights are exactly zero, as biases are at first, some weights are exactly
-one, as gains are, and some gradients are zero now and then, as those of rare words are.
+In each some gradients and weights are exactly zero, as biases are at first, some weights are
+exactly one, as gains are, and some gradients are zero now and then, as those of rare words are.
 
 And for what float64 and its epsilon of 1e-30 hide, the last two once more in float32 with the
 epsilon of training, the learning rates down to 1e-8: there exp(89) is infinite, and so is a buffer

@@ -413,3 +413,8 @@ def test_what_float32_makes_of_a_proof_is_said(line: str, is_other: bool) -> Non
     verdict = proof.prove(program(f"{LION}{line}\n  update = lr * sign(c)"))
     assert verdict.family is not None
     assert ("in float32, in which programs are trained" in verdict.reason) == is_other
+
+
+def test_the_algebra_gives_up_on_what_takes_hours_to_factorise() -> None:
+    with pytest.raises(Undecided, match="82 terms and degree 81"):
+        execute(program(f"{LION}update = sign(cube(cube(cube(cube(c)))))"))
