@@ -237,7 +237,7 @@ class Runner:
                 if doubt := metric.doubt(text, values):
                     yield (
                         f"Beware: {metric.option} {metric.text!r} {doubt}: if another number is "
-                        "meant, write its whole name."
+                        "meant, write its whole name, or a group that takes all its digits."
                     )
 
     def _end_leftovers(self) -> None:

@@ -12,10 +12,13 @@ from experiments.compare.asking import Ask, Dialogue, Notice, Setting
 from experiments.compare.judging import Interval
 from experiments.compare.plan import Contestant, Judged, Pilot, Plan, Result, Tuned
 from experiments.compare.ratios import of_picks
+from experiments.compare.search import Search
 
 FIRST_FINAL_SEED = 10_000
 MOST_SEEDS = 65
 """More seeds are not planned: beyond, the luck of tuning is what decides."""
+ALIKE = 0.05
+"""Of the baseline's sd: trials that differ by no more, all of them, have no noise of training."""
 DIVERGED_MORE = 2
 """A winner that diverges in so many more final runs than the loser is no winner, nor are two that
 differ so the same."""
@@ -40,12 +43,15 @@ def finish(plan: Plan, pilot: Pilot, tuned: dict[str, Tuned], budget: int) -> Di
     )
     edges = {one.name: edge for one in plan.contestants if (edge := _edge(tuned[one.name]))}
     shared = edges.get(plan.baseline.name)
-    open_ = [one for one in plan.others if not (shared or edges.get(one.name))]
+    base = tuned[plan.baseline.name].search
+    flat = [one for one in plan.others if trains_nowhere(tuned[one.name].search, base)]
+    open_ = [one for one in plan.others if not (shared or one in flat or edges.get(one.name))]
     for one in plan.others:
         if one not in open_:
-            ratios = of_picks(tuned[one.name].search, tuned[plan.baseline.name].search)
+            ratios = of_picks(tuned[one.name].search, base)
             edge = edges.get(one.name) or shared
-            refused = Judged(one, judging.UNDECIDED, "edge", None, None, 0, (0, 0), ratios, edge)
+            reason = "flat" if one in flat else "edge"
+            refused = Judged(one, judging.UNDECIDED, reason, None, None, 0, (0, 0), ratios, edge)
             result.judged.append(refused)
     if open_:
         yield Notice("planned", {"result": result})
@@ -72,6 +78,15 @@ def pooled_sd(tuned: dict[str, Tuned]) -> float:
     """sd of one run at the picks, from the residuals of the fits. Those runs are no part of the
     final, so the number of seeds may follow from it."""
     return float(np.sqrt(np.mean([one.search.sd**2 for one in tuned.values()])))
+
+
+def trains_nowhere(ours: Search, theirs: Search) -> bool:
+    """Whether all trials of one optimizer are alike, and below those of the other, as the guesses
+    of a model that does not train are: then its pick is any setting, and says nothing of it."""
+    known, others = (one.y[np.isfinite(one.y)] for one in (ours, theirs))
+    if not len(known) or not len(others):
+        return False
+    return bool(np.ptp(known) <= ALIKE * theirs.sd and known.max() < np.median(others))
 
 
 def _edge(one: Tuned) -> tuple[str, str, Setting] | None:

@@ -109,7 +109,8 @@ def _unused(name: str, values: str) -> str:
     seeds = ", ".join(map(str, PILOT_SEEDS))
     return (
         f"{values} gave the very same numbers with seeds {seeds}: the program does not use "
-        f"{{{name}}} (look how its flag is called, and whether a file overrides it)"
+        f"{{{name}}} (look how its flag is called, and whether a file overrides it), or the number "
+        "does not show it (a coarse one, or of a model that does not train)"
     )
 
 

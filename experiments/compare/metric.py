@@ -150,6 +150,8 @@ class Metric:
             return ""
         output, _ = self._text(output, values, ())
         line, found = self._last_matches(output)
+        if found and (rest := _cut_off(line, found[-1])):
+            return f"has read {found[-1][1]} of {found[-1][1]}{rest}"
         named = [_longer_name(line, match) for match in found]
         if len(found) > 1:
             last = named[-1] or found[-1][0]
@@ -214,6 +216,14 @@ def _longer_name(line: str, match: re.Match[str]) -> str:
     before = re.search(r"[\w/.-]+$", line[: match.start()])
     rest = re.match(r"\w+", match[0])
     return before[0] + rest[0] if before and rest else ""
+
+
+def _cut_off(line: str, match: re.Match[str]) -> str:
+    """Digits behind what was read that may belong to it: 15,994 or 79,68 of a group [0-9.]+."""
+    after = line[match.end(1) :]
+    whole = _whole(match[1], after) != match[1]
+    rest = re.match(r"[.,_']?\d[\d.,_]*", after)
+    return rest[0] if rest and not whole else ""
 
 
 def _around_group(pattern: str) -> tuple[str, str]:

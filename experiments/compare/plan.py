@@ -78,7 +78,7 @@ class Judged:
 
     contestant: Contestant
     verdict: str
-    reason: str | None  # edge, untuned, diverged, no_spread, seeds, luck; None: none needed
+    reason: str | None  # edge, flat, untuned, diverged, no_spread, seeds, luck; None: none needed
     interval: Interval | None
     beside: Interval | None  # of the metric beside, in scores
     looks: int

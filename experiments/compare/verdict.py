@@ -55,6 +55,8 @@ def sentences(result: Result, words: Words) -> list[str]:
 def _verdict(result: Result, judged: Judged, words: Words) -> str:
     ours, theirs = judged.contestant.label, result.plan.baseline.label
     found, number = judged.interval, numbers(result)
+    if judged.reason == "flat":
+        return _flat(result, judged)
     if judged.reason == "edge" and judged.edge is not None:
         return _edge(result, *judged.edge)
     if judged.reason == "diverged" or found is None:
@@ -174,6 +176,17 @@ def _edge(result: Result, who: str, where: str, pick: Any) -> str:
     return (
         f"No verdict: {who}'s best {names[axis]} ({value:g}) is the {end} {tried}, so {who} is not "
         f"tuned. {remedies.add_trials(result)}"
+    )
+
+
+def _flat(result: Result, judged: Judged) -> str:
+    ours, search = judged.contestant, result.tuned[judged.contestant.name].search
+    value = numbers(result)(result.plan.sign * max(filter(math.isfinite, search.y)))
+    return (
+        f"No verdict: all {search.num_trials} trials of {ours.label} gave about {value}, worse "
+        f"than {result.plan.baseline.label}'s: it trains at no setting tried, so it is not tuned. "
+        f"See what its runs say; if it needs quite another lr, give one at which it trains as "
+        f"--baseline {ours.name}:lr=...,weight_decay=... --optimizers {result.plan.baseline.name}."
     )
 
 

@@ -11,7 +11,7 @@ A constant of a program is the decimal number that its text shows: 0.9 is 9/10.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.search import opaque
+from experiments.search import opaque, types
 from experiments.search.language import INPUTS, STATES, Program
 from experiments.search.operations import OPERATIONS
 from experiments.search.polynomials import (
@@ -28,6 +28,7 @@ from experiments.search.polynomials import (
     is_number,
     leads_negative,
     number_at,
+    sign_at,
     to_fraction,
 )
 from experiments.search.unknowns import (
@@ -36,6 +37,7 @@ from experiments.search.unknowns import (
     Unknown,
     Unknowns,
     Value,
+    check_factors,
     check_size,
     constant,
 )
@@ -95,9 +97,8 @@ def _execute(program: Program, zeros: tuple[str, ...]) -> Result:
         algebra = Algebra(num_unknowns)
         try:
             values: dict[str, Value] = {**algebra.inputs, **dict.fromkeys(zeros, algebra.zero)}
-            for target, function, arguments in program.statements:
-                given = [algebra.read(argument, values) for argument in arguments]
-                values[target] = algebra.apply(function, given)
+            for _ in algebra.follow(program, values):
+                pass
             return Result(values["update"], {s: values[s] for s in STATES}, zeros, algebra)
         except TooFewUnknowns:
             continue
@@ -107,9 +108,20 @@ def _execute(program: Program, zeros: tuple[str, ...]) -> Result:
 class Algebra(Unknowns):
     """The functions of the language on exact values."""
 
-    def apply(self, function: str, arguments: list[Value]) -> Value:
+    def follow(self, program: Program, values: dict[str, Value]) -> Iterator[None]:
+        """Executes a program, and stops after each statement; `values` are those of variables."""
+        kinds = types.INPUT_KINDS.copy()
+        for statement in program.statements:
+            target, function, arguments = statement
+            are_scalars = all(kinds.get(str(a), types.SCALAR) is types.SCALAR for a in arguments)
+            given = [self.read(argument, values) for argument in arguments]
+            values[target] = self.apply(function, given, are_scalars)
+            kinds[target] = types.result_kind(statement, kinds)
+            yield
+
+    def apply(self, function: str, arguments: list[Value], are_scalars: bool = False) -> Value:
         """The value of a function; what is no algebra becomes an unknown."""
-        rule = _RULES.get(function)
+        rule = (opaque.OF_SCALARS.get(function) if are_scalars else None) or _RULES.get(function)
         found = rule(self, *arguments) if rule else self.opaque(function, arguments)
         check_size(found)
         return self.reduce(found)
@@ -139,6 +151,7 @@ class Algebra(Unknowns):
         """A value as a constant times powers of polynomials whose leading coefficient is > 0."""
         number, parts = Fraction(1), []
         for polynomial, direction in ((value.numer, 1), (value.denom, -1)):
+            check_factors(polynomial)
             coefficient, found = factorise(polynomial)
             number *= coefficient**direction
             parts += [(part, direction * power) for part, power in found]
@@ -184,10 +197,10 @@ class Algebra(Unknowns):
             share = self.one
             for index, value in zip(used, case, strict=True):
                 share *= (1 + value * self.generators[index]) / 2
-            total += share * _sign_at(polynomial, used, case)
+            total += share * sign_at(polynomial, used, case)
         for case in product((1, 0, -1), repeat=len(used)):
             found = number_at(total.numer, used, case) / number_at(total.denom, used, case)
-            if 0 in case and found != _sign_at(polynomial, used, case):
+            if 0 in case and found != sign_at(polynomial, used, case):
                 known = self.about(used[case.index(0)])
                 assert known is not None
                 self.nonzero[known.argument] = None
@@ -261,11 +274,6 @@ class Algebra(Unknowns):
         positive = self.one if self.sign(limit) == self.one else None
         share = self.unknown(("clip_by_global_norm", x, limit), Unknown(sign=positive))
         return x * share
-
-
-def _sign_at(polynomial: Any, used: list[int], case: tuple[int, ...]) -> int:
-    number = number_at(polynomial, used, case)
-    return (number > 0) - (number < 0)
 
 
 _RULES: dict[str, Callable[..., Value]] = {

@@ -11,8 +11,9 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
-from experiments.search.algebra import Algebra
-from experiments.search.language import INPUTS
+from experiments.search import liveness
+from experiments.search.algebra import Algebra, Result, execute
+from experiments.search.language import INPUTS, Program
 from experiments.search.polynomials import number_at
 from experiments.search.unknowns import Value
 
@@ -31,6 +32,20 @@ def unproved(algebra: Algebra, signed: Value) -> str | None:
                 is_plain = not any(_used(polynomial)[len(INPUTS) :])
                 return str(polynomial) if is_plain else "a divisor, or what another sign is of,"
     return None
+
+
+def in_words(program: Program, result: Result, signed: Value) -> str:
+    """The end of a sentence on what is proved: what was only tried, and "" for nothing.
+
+    Where what is signed is 0, the updates may be any; what that step leaves in the buffers may not.
+    """
+    said = ""
+    if what := unproved(result.algebra, signed):
+        said = f", tried but not proved where {what} is"
+    moves = execute(liveness.moves_of_buffers(program)).algebra
+    if what := unproved(moves, moves.one):
+        said = f"{said}, tried but not proved after a step in which {what} is 0"
+    return said
 
 
 def _used(polynomial: Any) -> list[bool]:

@@ -12,6 +12,9 @@ everything that is no such sum is refused. Then all is checked that makes the pr
 
 with buffers x <- A x + B g, from zero, so that they never leave the span of B and A B. Buffers that
 are named zero must be zero after a step that started with them at zero.
+
+All this takes s not to be 0. Where it is 0 the update is left open, but not what the buffers
+become, on which later updates depend: a second execution, at s = 0, must move them alike.
 """
 
 from __future__ import annotations
@@ -64,6 +67,11 @@ def _verify(certificate: dict[str, Any]) -> None:
     values = _execute(certificate["program"], signed, zeros)
     if any(values[name] for name in zeros):
         raise Refused("a buffer that is said to stay zero does not")
+    at_zero = _execute(certificate["program"], signed, zeros, s=Fraction(0))
+    for name in {*signed, *zeros} - {"g"}:
+        left = {e: c for e, c in values[name].items() if not e[S] and not e[SIGN]}
+        if at_zero.get(name) != left:
+            raise Beyond(f"what {name} becomes in a step in which s is 0")
     if values["update"] != _sum({_term(LR, SIGN): scale}, {_term(LR, W): scale * decay}):
         raise Refused("the update is not scale lr (sign(s) + decay w)")
     buffers = {name: signed[name] for name in signed if name != "g"}
@@ -99,21 +107,33 @@ def _term(*variables: int) -> tuple[int, ...]:
     return tuple(variables.count(place) for place in range(6))
 
 
-def _execute(text: str, signed: dict[str, Fraction], zeros: set[str]) -> dict[str, Terms]:
-    """The values of all variables after one step, in terms of s instead of g."""
+def _execute(
+    text: str, signed: dict[str, Fraction], zeros: set[str], s: Fraction | None = None
+) -> dict[str, Terms]:
+    """The values of all variables after one step, in terms of s instead of g.
+
+    With s = 0 those that cannot be followed, a division by zero above all, are left out.
+    """
     (function,) = ast.parse(text).body
     if not isinstance(function, ast.FunctionDef) or ast.unparse(function.args) != "w, g, m, v, lr":
         raise Refused("the text is not one function of w, g, m, v, lr")
     places = {"g": S, "w": W, "m": M, "v": V, "lr": LR}
     values: dict[str, Terms] = {name: {_term(i): Fraction(1)} for name, i in places.items()}
     values.update({name: {} for name in zeros})
-    shares = ({_term(places[n]): (1 if n == "g" else -c) / signed["g"]} for n, c in signed.items())
-    values["g"] = _sum(*shares)
+    shares = {n: (1 if n == "g" else -c) / signed["g"] for n, c in signed.items()}
+    if s is not None:
+        shares["g"] *= s
+    values["g"] = _sum(*({_term(places[n]): share} for n, share in shares.items()))
     *body, last = function.body
     for node in body:
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                values[name] = _value(value, values)
+                try:
+                    values[name] = _value(value, values)
+                except (Beyond, LookupError):
+                    if s is None:
+                        raise
+                    values.pop(name, None)
             case _:
                 raise Refused(f"line {node.lineno}: no assignment")
     if ast.unparse(last) != "return (update, m, v)":

@@ -51,6 +51,17 @@ def analyse(program: Program) -> Liveness:
         states = found
 
 
+def moves_of_buffers(program: Program) -> Program:
+    """The statements that compute the live buffers, with an update that computes nothing."""
+    needed, kept = set(analyse(program).states), [Statement("update", "copy", ("w",))]
+    for statement in reversed(program.statements):
+        if statement.target in needed:
+            needed.discard(statement.target)
+            needed.update(a for a in statement.arguments if isinstance(a, str))
+            kept.append(statement)
+    return Program(tuple(reversed(kept)))
+
+
 def prune(program: Program, live: Liveness | None = None) -> Program:
     """The program without the statements that do not matter; its updates are the same bits.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 POSITIVE = {"exp", "exp2", "exp10", "cosh", "norm", "global_norm", "get_pi", "get_e"}
 NORMS = {"norm", "global_norm"}
@@ -12,6 +14,15 @@ SIGN_KEEPING = {"tanh", "sinh", "arctan", "arcsinh", "cbrt"}
 """Defined for every number, odd and increasing: their sign is that of their argument."""
 PARTIAL = {"arcsin", "arccos", "arccosh", "arctanh", "power"}
 """NaN for some numbers: even a difference that cancels is not 0 there."""
+OF_SCALARS: dict[str, Callable[..., Any]] = {
+    "norm": lambda k, x: k.absolute(x),
+    "global_norm": lambda k, x: k.absolute(x),
+    "dot": lambda k, x, y: x * y,
+    "cosine_sim": lambda k, x, y: k.over(x * y, k.absolute(x * y)),
+    "clip_by_global_norm": lambda k, x, a: -k.larger(-k.one, -k.over(a, k.absolute(x))) * x,
+}
+"""Of an array that is 1 everywhere the norm is the root of their number, of a scalar 1 it is 1: two
+functions, of which the former alone is named as an unknown."""
 _AT = {
     Fraction(0): {
         **dict.fromkeys(("exp", "exp2", "exp10", "cos", "cosh"), Fraction(1)),

@@ -63,6 +63,12 @@ def number_at(polynomial: Any, used: list[int], case: tuple[int, ...]) -> Fracti
     return rational(polynomial.LC) if polynomial else Fraction(0)
 
 
+def sign_at(polynomial: Any, used: list[int], case: tuple[int, ...]) -> int:
+    """The sign of a polynomial of some unknowns alone, at their values."""
+    number = number_at(polynomial, used, case)
+    return (number > 0) - (number < 0)
+
+
 def exact_root(number: Fraction, power: int) -> Fraction | None:
     """The rational root of a number (for squares: of its magnitude), if it has one."""
     parts = []

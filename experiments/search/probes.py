@@ -14,8 +14,8 @@ now larger and now smaller: thresholds act, wherever they lie.
 - 128 x 384, the length of a training, with its learning rate falling to 1e-6: what counts steps, or
   gathers slowly, arrives where it makes a difference.
 
-In each some gradients and weights are exactly zero, as biases are at first, and some weights are
-exactly one, as gains are.
+In each some gradients and weights are exactly zero, as biases are at first, some weights are
+exactly one, as gains are, and some gradients are zero now and then, as those of rare words are.
 
 And for what float64 and its epsilon of 1e-30 hide, the last two once more in float32 with the
 epsilon of training, the learning rates down to 1e-8: there exp(89) is infinite, and so is a buffer
@@ -32,7 +32,7 @@ import numpy as np
 from experiments.search.execution import numpy_step, single_step
 from experiments.search.language import Program
 
-VERSION = 5
+VERSION = 6
 """Of all that a functional hash and the warnings depend on; searches of another version are not
 gone on with.
 
@@ -41,6 +41,7 @@ gone on with.
 3: a step size of one's own was looked for in 8 steps at learning rates of 0.01 and more, and
    x / 0.0 was x / -0.0.
 4: no weight was exactly 1, as gains are at first: log(w) / log(w) was 1, and held them still.
+5: a gradient was zero in all steps or in none: what log(sign(m)) left behind was never read again.
 """
 
 
@@ -84,9 +85,9 @@ def small() -> Probe:
 def large() -> tuple[Probe, Probe, Probe]:
     """Twice 2,048 weights x 24 steps, and 128 x 384."""
     return (
-        _with_gains(make_wide(1, 2048, 24)),
-        _with_gains(make_wide(2, 2048, 24, largest=1e2, lowest_lr=1e-6)),
-        _with_gains(make_wide(3, 128, 384, largest=3.0, lowest_lr=1e-6, is_schedule=True)),
+        _with_rare(make_wide(1, 2048, 24)),
+        _with_rare(make_wide(2, 2048, 24, largest=1e2, lowest_lr=1e-6)),
+        _with_rare(make_wide(3, 128, 384, largest=3.0, lowest_lr=1e-6, is_schedule=True)),
     )
 
 
@@ -102,17 +103,21 @@ def single() -> tuple[Probe, Probe]:
     """2,048 weights x 24 steps and 128 x 384, in float32."""
     wide = make_wide(4, 2048, 24, largest=1e2, lowest_lr=1e-8)
     long = make_wide(5, 128, 384, largest=3.0, lowest_lr=1e-8, is_schedule=True)
-    return _rounded(_with_gains(wide)), _rounded(_with_gains(long))
+    return rounded(_with_rare(wide)), rounded(_with_rare(long))
 
 
-def _with_gains(probe: Probe) -> Probe:
-    """Every 29th weight is one in all steps; the others are what they were."""
-    w = probe.w.copy()
+def _with_rare(probe: Probe) -> Probe:
+    """Every 29th weight is one in all steps; the gradient of the one before it is zero in one step
+    of three, of the one before that in six of seven, as of rare words."""
+    w, g, step = probe.w.copy(), probe.g.copy(), np.arange(len(probe.g))
     w[:, 28::29] = 1.0
-    return probe._replace(w=w)
+    g[step % 3 == 0, 27::29] = 0.0
+    g[step % 7 < 6, 26::29] = 0.0
+    return probe._replace(w=w, g=g)
 
 
-def _rounded(probe: Probe) -> Probe:
+def rounded(probe: Probe) -> Probe:
+    """The probe in float32."""
     w, g, lr = (array.astype(np.float32) for array in (probe.w, probe.g, probe.lr))
     return Probe(w, g, lr, probe.sizes)
 

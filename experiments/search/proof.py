@@ -109,15 +109,17 @@ def _judge(program: Program, result: Result) -> Verdict:
         raise _NotSignMomentum(found, is_final=True)
     beta1, beta2 = found
     certificate = _certify(program, result, system, states, (beta1, beta2, scale, decay))
+    partial = " and ".join(result.algebra.partial)
+    if partial and not refutation.stays_finite(program):
+        return Verdict(None, f"it would be sign momentum if {partial} were always defined")
     if not refutation.agrees(program, beta1, beta2, scale, decay):
         return _disagreement(result, signed)
     said = _in_words(beta1, beta2, scale, decay / scale)
-    if partial := " and ".join(result.algebra.partial):
-        if not refutation.stays_finite(program):
-            return Verdict(None, f"it would be sign momentum if {partial} were always defined")
+    if partial:
         said = f"{said}, tried but not proved where {partial} is not defined"
-    if what := assumptions.unproved(result.algebra, signed):
-        said = f"{said}, tried but not proved where {what} is"
+    said = f"{said}{assumptions.in_words(program, result, signed)}"
+    if not refutation.agrees_in_float32(program, beta1, beta2, scale, decay):
+        said = f"{said}; in float32, in which programs are trained, its updates are others"
     try:
         checker.verify(certificate)
     except checker.Beyond as error:

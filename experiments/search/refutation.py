@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 
 from experiments.search import probes, ties
-from experiments.search.execution import numpy_step
+from experiments.search.execution import Step, numpy_step, single_step
 from experiments.search.language import Program
 
 Inputs = tuple[np.ndarray, np.ndarray, float]
@@ -23,6 +23,7 @@ Inputs = tuple[np.ndarray, np.ndarray, float]
 _RELATIVE = 1e-6
 _FACTOR = 1024.0
 _ROUNDING = 1e-3  # share of signs that rounding may turn
+_RELATIVE_32, _MANY = 1e-3, 0.02  # the same of float32, and what is more than a sign here and there
 _DROWNED = 1e-4  # whose sixth powers the epsilon of divisions changes by more than _RELATIVE
 
 _NUM_TIED = 512
@@ -131,6 +132,20 @@ def _long_probe() -> probes.Probe:
     return probes.make_wide(7, 16, 1000)
 
 
+@cache
+def _late_probe() -> probes.Probe:
+    """16 weights, whose gradients are zero for 400 steps, as of rare words, and then are not."""
+    probe = probes.make_wide(8, 16, 440)
+    probe.g[:400] = 0.0
+    return probe
+
+
+@cache
+def _single_probe() -> probes.Probe:
+    """16 weights x 400 steps of float32."""
+    return probes.rounded(probes.make_wide(9, 16, 400))
+
+
 def stays_finite(program: Program) -> bool:
     """Whether all updates of a long training are numbers."""
     return bool(np.isfinite(probes.stream(program, _long_probe())).all())
@@ -140,7 +155,7 @@ def agrees(
     program: Program, beta1: Fraction, beta2: Fraction, scale: Fraction, decay: Fraction
 ) -> bool:
     """Whether the updates are lr (scale sign(s) + decay w), wherever s is not about 0: on ordinary
-    gradients, and where inputs are equal, or the program's constants.
+    gradients, where inputs are equal, or the program's constants, and after many gradients of zero.
 
     s = beta1 m + (1 - beta1) g
     """
@@ -154,38 +169,61 @@ def agrees(
         return ties.step_inputs(program, random, t, m, v)
 
     num_steps = max(len(probe.lr), 3 * len(ties.rates(program)))
-    return (
-        _share_wrong(program, claim, probe.g.shape, ordinary) <= _ROUNDING
-        and _share_wrong(program, claim, (num_steps, _NUM_TIED), tied) <= _ROUNDING
+    return all(
+        _share_wrong(numpy_step(program), claim, shape, inputs) <= _ROUNDING
+        for shape, inputs in (
+            (probe.g.shape, ordinary),
+            ((num_steps, _NUM_TIED), tied),
+            (_late_probe().g.shape, _of(_late_probe())),
+        )
     )
 
 
+def agrees_in_float32(
+    program: Program, beta1: Fraction, beta2: Fraction, scale: Fraction, decay: Fraction
+) -> bool:
+    """Whether float32 and the epsilon of training leave most updates what `agrees` says of them.
+
+    They do not if what is signed is too small for float32, or a buffer grows until it overflows.
+    """
+    claim = tuple(float(x) for x in (beta1, beta2, scale, decay))
+    probe, step = _single_probe(), single_step(program)
+    return _share_wrong(step, claim, probe.g.shape, _of(probe), _RELATIVE_32) <= _MANY
+
+
+def _of(probe: probes.Probe) -> Callable[[int, np.ndarray, np.ndarray], Inputs]:
+    return lambda t, m, v: (probe.w[t], probe.g[t], probe.lr[t])
+
+
 def _share_wrong(
-    program: Program,
+    step: Step,
     claim: tuple[float, ...],
     shape: tuple[int, ...],
     inputs: Callable[[int, np.ndarray, np.ndarray], Inputs],
+    relative: float = _RELATIVE,
 ) -> float:
     """Share of the updates of a training that are not what is claimed.
 
     Args:
-        program: Of valid types.
+        step: Of a program.
         claim: beta1, beta2, scale, decay.
         shape: Steps, weights.
         inputs: w, g and lr of a step, given the program's buffers before it.
+        relative: What rounding changes.
     """
     beta1, beta2, scale, decay = claim
     num_steps, num_weights = shape
-    step, wrong = numpy_step(program), 0
+    wrong = 0
     m = v = momentum = np.zeros(num_weights)
     with np.errstate(all="ignore"):
         for t in range(num_steps):
             w, g, lr = inputs(t, m, v)
+            m, v = (buffer.astype(g.dtype, copy=False) for buffer in (m, v))
             found, m, v = step(w, g, m, v, lr)
             signed = beta1 * momentum + (1 - beta1) * g
             update = lr * (scale * np.sign(signed) + decay * w)
             momentum = beta2 * momentum + (1 - beta2) * g
-            far = lr * (scale * _RELATIVE + _RELATIVE * abs(decay) * np.abs(w))
+            far = lr * relative * (scale + abs(decay) * np.abs(w))
             is_clear = np.abs(signed) > _DROWNED
             wrong += np.count_nonzero(~(np.abs(update - found) <= far) & is_clear)
     return wrong / (num_steps * num_weights)

@@ -158,8 +158,7 @@ def _values(program: Program, algebra: Algebra) -> list[dict[str, Value]]:
     """The values of all variables before each statement, and at the end."""
     values: dict[str, Value] = dict(algebra.inputs)
     found = [dict(values)]
-    for target, function, arguments in program.statements:
-        values[target] = algebra.apply(function, [algebra.read(a, values) for a in arguments])
+    for _ in algebra.follow(program, values):
         found.append(dict(values))
     return found
 

@@ -17,6 +17,7 @@ from experiments.search.language import INPUTS
 from experiments.search.polynomials import rational
 
 _MOST_TERMS, _MOST_BITS, _HIGHEST_POWER = 500, 20_000, 1_000
+_MOST_TO_FACTORISE = 40
 
 Value = Any
 """An element of sympy's field of rational functions."""
@@ -68,6 +69,17 @@ def check_size(value: Value) -> None:
                 raise Undecided(f"a number of more than {_MOST_BITS:,} binary digits")
             if max(exponents) > _HIGHEST_POWER:
                 raise Undecided(f"a power above {_HIGHEST_POWER:,}")
+
+
+def check_factors(polynomial: Any) -> None:
+    """Gives up before sympy takes hours: c^81, of two variables.
+
+    Raises:
+        Undecided: a sum of a degree too high to factorise.
+    """
+    degree = max((sum(exponents) for exponents in polynomial), default=0)
+    if len(polynomial) > _MOST_TO_FACTORISE and degree > _MOST_TO_FACTORISE:
+        raise Undecided(f"a sum of {len(polynomial)} terms and degree {degree} to factorise")
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """The last look at fresh seeds: who is settled, at which level, and why nobody is."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import pytest
 from scipy import stats
 
 from experiments.analysis.statistics.fitted_top import Fit
-from experiments.compare import final, session
+from experiments.compare import as_json, final, session, verdict
 from experiments.compare.asking import Answer, Setting, converse
 from experiments.compare.plan import Contestant, Pilot, Plan, Result, Tuned
 from experiments.compare.search import Guess, Search
@@ -249,6 +250,41 @@ def test_who_lies_on_an_edge_is_named_and_where_it_is_the_baseline_nobody_is_run
     assert said == [
         ("lion", "undecided", "edge", "Adamw"), ("third", "undecided", "edge", "Third"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("scores", "is_flat"),
+    [
+        ((10.0,) * 10, True),  # of 100: the guess of a network that has died
+        ((10.0, 10.01, 9.99, *[math.nan] * 7), True),
+        ((10.0,) * 9 + (10.5,), False),
+        ((100.0,) * 10, False),  # it is always right, and so better
+        ((math.nan,) * 10, False),
+    ],
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_who_trains_nowhere_is_not_tuned_and_not_worse(scores, is_flat, sign):
+    plan = Plan(ADAMW, (LION,), START, better="higher" if sign > 0 else "lower")
+    arms = {one.name: tuned(one) for one in plan.contestants}
+    arms["adamw"].search.y = np.array([79.0, 80.0, 81.0, math.nan])
+    arms["lion"].search.y, arms["lion"].search.x = np.array(scores), np.zeros((10, 2))
+    asked = []
+
+    def answer(asks):
+        asked.extend(asks)
+        return [Answer(report=sign * (ask.seed % 5 + (ask.optimizer != "lion"))) for ask in asks]
+
+    found = converse(final.finish(plan, Pilot(1.0, (), 0.0, 1.0), arms, 25), answer)
+    (judged,) = found.judged
+    assert (judged.reason == "flat") == is_flat == (not asked)
+    if is_flat:
+        assert (judged.verdict, judged.interval) == ("undecided", None)
+        said, *_ = verdict.sentences(found, Words("acc"))
+        assert said.startswith(
+            f"No verdict: all 10 trials of Lion gave about {'' if sign > 0 else '-'}10"
+        )
+        assert "worse than Adamw's: it trains at no setting tried" in said
+        json.loads(as_json.as_json(found, Words("acc"), 1.0))
 
 
 def test_who_is_decided_by_the_first_look_is_not_run_on():

@@ -223,6 +223,14 @@ def test_a_command_without_a_placeholder_is_refused():
         (ACC, "\x1b[1mtrain_\x1b[0macc=9", "has read train_acc"),
         ("json:acc", '{"train_acc": 1, "acc": 2}', ""),
         (ACC, "acc=nan", ""),
+        (ACC, "acc=15,994", "has read 15 of 15,994"),  # thousands, or a comma as in 79,68
+        (ACC, "acc=79,68 %", "has read 79 of 79,68"),
+        (ACC, "acc=11,160.2, 3", ""),  # read as a whole
+        (ACC, "acc=79, 3", ""),
+        (ACC, "acc=1.5e-05,", ""),
+        (ACC, "acc=90.5.", ""),
+        ("acc=([0-9]+)", "acc=93.25", "has read 93 of 93.25"),
+        (r"acc=(0\.\d\d)", "acc=0.93456", "has read 0.93 of 0.93456"),
     ],
 )
 def test_a_pattern_that_may_have_read_another_number_is_doubted(pattern, output, said):

@@ -175,6 +175,11 @@ def test_probes_are_what_they_say() -> None:
         ("update = g\n  m = g", "x = m / m\n  update = g * x\n  m = g"),  # m of zero
         ("update = g / w", "update = g / (w + 1e-22)"),  # biases of zero
         ("update = g", "x = log(w)\n  x = x / x\n  update = g * x"),  # gains of one
+        (  # after a gradient of zero, log10(0) is in m
+            "update = 2.0 * g",
+            "m = interp(g, m, 0.9)\n  s = sign(m)\n  m = log10(s)\n  x = s * sign(g)\n  "
+            "x = 1.0 + x\n  update = x * g",
+        ),
         ("update = g", "x = w - w * w\n  x = x / x\n  update = g * x"),
         ("update = g * exp(m)", "m = m + 0.01\n  x = minimum(m, 3.0)\n  update = g * exp(x)"),
         ("v = interp(square(g), v, 0.999)\n  x = sqrt(v)\n  update = m / x\n  m = g",

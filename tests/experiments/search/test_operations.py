@@ -34,14 +34,19 @@ def points(name: str) -> list[tuple[float, ...]]:
     return POINTS.get(name, [value[:arity] for value in values])
 
 
+OURS = {"copy"}
+"""Functions that the paper's list lacks; put yours here, too."""
+
+
 def test_the_table_is_the_papers_list() -> None:
     table = pd.read_csv(LIST)
     known = {SYMBOLS.get(name, name) for name in table.function}
-    assert set(OPERATIONS) == known - {"invert"} | {"copy"}
+    assert set(OPERATIONS) == known - {"invert"} | OURS
     for row in table[table.function != "invert"].itertuples():
         assert OPERATIONS[SYMBOLS.get(row.function, row.function)].arity == row.arity
     assert not OPERATIONS["copy"].searched
-    assert sum(o.searched for o in OPERATIONS.values()) == 44  # the appendix' 43, and negative
+    searched = [name for name, o in OPERATIONS.items() if o.searched and name not in OURS]
+    assert len(searched) == 44  # the appendix' 43, and negative
     assert set(ALIASES.values()) <= set(OPERATIONS)
     for rules in (numpy_rules, torch_rules, sympy_rules):
         assert set(rules.RULES) == set(OPERATIONS)

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from experiments.search import checker, disguises, filters, library, liveness, proof
+from experiments.search import checker, disguises, filters, library, liveness, proof, rewriting
 from experiments.search.algebra import Undecided, execute
 from experiments.search.language import Program, Statement, parse
 from experiments.search.verdict import Verdict
@@ -348,3 +348,73 @@ def train(w, g, m, v, lr):
 """
     verdict = proof.prove(parse(text))
     assert (verdict.beta1, verdict.beta2) == (Fraction(1, 10), Fraction(999, 1000))
+
+
+LION = "c = interp(g, m, 0.9)\n  m = interp(g, m, 0.99)\n  "
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # 1 for a scalar 1, the number of weights for an array of them: is it above a million?
+        "x = g * 0.0 + 1.0\n  z = maximum(dot(x, x) - dot(1.0, 1.0) - 1e6, 0.0)\n  c = c - z",
+        "x = g * 0.0 + lr\n  z = sign(1000.0 - global_norm(x) / global_norm(lr))\n  c = c * z",
+        "x = g * 0.0 + lr\n  z = sign(1000.0 - norm(x) / norm(lr))\n  c = c * z",
+        "x = g * 0.0 + lr\n  z = maximum(clip(lr, 1.0) - clip(x, 1.0) - 0.9, 0.0)\n  c = c - z",
+        "x = g * 0.0 + 1.0\n  z = cosine_sim(x, x) - cosine_sim(1.0, 1.0)\n  c = c - tan(z)",
+    ],
+)
+def test_a_norm_of_an_array_is_not_that_of_a_scalar(body: str) -> None:
+    one = program(f"{LION}{body}\n  update = lr * sign(c)")
+    assert proof.prove(one).family is None
+    assert len(rewriting.rewrite(one)) > 4
+
+
+def test_reductions_of_scalars_are_algebra() -> None:
+    body = (
+        "x = global_norm(lr) + norm(-2.0) + dot(lr, -1.0) + cosine_sim(2.0, 3.0)\n  "
+        "update = lr * sign(c) * x / 3.0 * clip(-4.0, 1.0) * -1.0"
+    )
+    assert facts(proof.prove(program(LION + body))) == (
+        *(Fraction(9, 10), Fraction(99, 100)),
+        *(Fraction(1), Fraction(0)),
+    )
+
+
+@pytest.mark.parametrize("rate", [0.002, 0.00001])
+def test_what_a_step_with_nothing_to_sign_leaves_in_the_buffers(rate: float) -> None:
+    """It counts the steps in which nothing is signed; the slow counter is beyond any trial."""
+    counter = f"v = v + {rate} - {rate} * square(sign(c))\n  c = c + maximum(v - 0.5, 0.0)\n  "
+    verdict = proof.prove(program(f"{LION}{counter}update = lr * sign(c)"))
+    assert verdict.family is None or "after a step in which g + 9*m is 0" in verdict.reason
+    assert (verdict.family is None) == (rate == 0.002)
+    assert not verdict.certificate
+
+
+def test_the_checker_asks_what_a_step_with_nothing_to_sign_leaves() -> None:
+    plain = program(f"{LION}update = lr * sign(c)")
+    good = proof.prove(plain).certificate
+    checker.verify(good)
+    for line in ("m = m * (c / c)", "m = m * square(sign(c))"):
+        text = good["program"].replace("  update", f"  {line}\n  update", 1)
+        with pytest.raises(checker.Beyond, match="s is 0"):
+            checker.verify({**good, "program": text})
+
+
+@pytest.mark.parametrize(
+    ("line", "is_other"),
+    [
+        ("c = c * 1e-60", True),
+        ("v = v * 2.0 + 1.0\n  c = c + (v - v)", True),
+        ("c = c * 8.0", False),
+    ],
+)
+def test_what_float32_makes_of_a_proof_is_said(line: str, is_other: bool) -> None:
+    verdict = proof.prove(program(f"{LION}{line}\n  update = lr * sign(c)"))
+    assert verdict.family is not None
+    assert ("in float32, in which programs are trained" in verdict.reason) == is_other
+
+
+def test_the_algebra_gives_up_on_what_takes_hours_to_factorise() -> None:
+    with pytest.raises(Undecided, match="82 terms and degree 81"):
+        execute(program(f"{LION}update = sign(cube(cube(cube(cube(c)))))"))
