@@ -45,12 +45,25 @@ def _is_ours() -> bool:
 def _explained(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    name = (getattr(error, "name", None) or "").partition(".")[0]
-    is_missing = isinstance(error, ModuleNotFoundError) and name in CORE
-    if is_missing and not os.environ.get(TRACEBACK_VARIABLE):
-        print(f"error: {sys.executable} has no {name}: {_remedy()}", file=sys.stderr)
+    line = "" if os.environ.get(TRACEBACK_VARIABLE) else _line(error)
+    if line:
+        print(f"error: {line}", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
+
+
+def _line(error: BaseException) -> str:
+    """What to say in place of a traceback; "" where that is needed."""
+    if type(error).__name__ == "CalledProcessError" and error.cmd[0] == sys.executable:  # pyright: ignore[reportAttributeAccessIssue]
+        return f"a process that this one started failed and has said why: {error}"
+    if not isinstance(error, ModuleNotFoundError):
+        return ""
+    name = (error.name or "").partition(".")[0]
+    if name in CORE:
+        return f"{sys.executable} has no {name}: {_remedy()}"
+    from experiments import packages
+
+    return f"{sys.executable} has no {name}: {packages.get(name)}" * (name in packages.OPTIONAL)
 
 
 def _remedy() -> str:
