@@ -1,6 +1,8 @@
 """A program of ours that runs in a Python without its packages says so in a line."""
 
 import ast
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -79,6 +81,22 @@ def test_a_process_that_has_said_why_it_failed_is_no_traceback(
     assert capsys.readouterr().err.startswith("error: a process that this one started failed")
     programs._explained(type(error), subprocess.CalledProcessError(1, ["git"]), None)
     assert "CalledProcessError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [(errno.EACCES, "choose another place"), (errno.EROFS, "choose"), (errno.ENOSPC, "make room")],
+)
+def test_a_place_that_cannot_be_written_is_no_traceback(
+    number: int, remedy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = OSError(number, "unused", "results/plan.csv.5550-2a6e990e.tmp")
+    programs._explained(type(error), error, None)
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: results/plan.csv: {os.strerror(number)}: {remedy}")
+    lost = FileNotFoundError(errno.ENOENT, "no such file", "plan.csv")  # our own fault
+    programs._explained(type(lost), lost, None)
+    assert "FileNotFoundError" in capsys.readouterr().err
 
 
 def test_the_check_of_a_card_says_that_torch_is_not_there() -> None:
