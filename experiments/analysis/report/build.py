@@ -36,6 +36,7 @@ from experiments.analysis.report.studies import (
 from experiments.analysis.searches import of_results
 from experiments.analysis.sources import noise
 from experiments.files import make_folder
+from experiments.packages import get
 from experiments.store import UserError, now
 
 MARK = ".made-by-report"
@@ -97,7 +98,7 @@ def _plotly_library() -> Path:
     locations = found.submodule_search_locations if found else None
     path = Path(locations[0]) / "package_data/plotly.min.js" if locations else None
     if path is None or not path.exists():
-        raise UserError("the report needs plotly: pip install 'plotly>=6'")
+        raise UserError(f"the report needs plotly: {get('plotly')}")
     return path
 
 
