@@ -38,8 +38,8 @@ DRAFT = re.compile(r"\.\d+-[0-9a-f]{8}\.tmp$")
 def explain_missing_packages() -> None:
     """Lets the commands of this suite end with a line where the machine is at fault.
 
-    That is where one of `CORE` is missing, or a place cannot be written. Other programs that import
-    this suite keep the traceback.
+    That is where one of `CORE` is missing, or a place cannot be written; and at Ctrl-C. Other
+    programs that import this suite keep the traceback.
     """
     if _is_ours():
         sys.excepthook = _explained
@@ -58,7 +58,9 @@ def _explained(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     line = "" if os.environ.get(TRACEBACK_VARIABLE) else _line(error)
-    if line:
+    if isinstance(error.__cause__ or error, KeyboardInterrupt):  # e.g. while torch is imported
+        print("stopped", file=sys.stderr)
+    elif line:
         print(f"error: {line}", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)

@@ -99,6 +99,16 @@ def test_a_place_that_cannot_be_written_is_no_traceback(
     assert "FileNotFoundError" in capsys.readouterr().err
 
 
+def test_ctrl_c_while_packages_are_imported_is_no_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wrapped = RuntimeError("Error calling __set_name__")  # Python 3.11, within a dataclass
+    wrapped.__cause__ = KeyboardInterrupt()
+    for error in (KeyboardInterrupt(), wrapped):
+        programs._explained(type(error), error, None)
+        assert capsys.readouterr().err == "stopped\n"
+
+
 def test_the_check_of_a_card_says_that_torch_is_not_there() -> None:
     done = bare("scripts/gpu_check.py")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
