@@ -64,8 +64,8 @@ def save(folder: Path, step: int, content: dict[str, Any], keep: int) -> Path:
 
 def _cause(error: BaseException) -> BaseException:
     """What the disk said, where torch speaks of positions in its file after that."""
-    is_of_disk = isinstance(error, OSError) or not isinstance(error.__context__, OSError)
-    return error if is_of_disk else error.__context__
+    before = error.__context__
+    return before if isinstance(before, OSError) and not isinstance(error, OSError) else error
 
 
 def begin_shards(folder: Path) -> Path:
