@@ -56,10 +56,16 @@ def save(folder: Path, step: int, content: dict[str, Any], keep: int) -> Path:
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
-        raise CheckpointError(f"cannot save a checkpoint in {folder}: {error}") from error
+        raise CheckpointError(f"cannot save a checkpoint in {folder}: {_cause(error)}") from error
     sync_folder(folder)
     _retire(folder, step, final, keep)
     return final
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What the disk said, where torch speaks of positions in its file after that."""
+    before = error.__context__
+    return before if isinstance(before, OSError) and not isinstance(error, OSError) else error
 
 
 def begin_shards(folder: Path) -> Path:

@@ -170,6 +170,7 @@ def finish(
         raise ConfigError(explain(error, overrides)) from error
     assert isinstance(plain, dict)
     plain.pop("hydra", None)
+    _refuse_empty(overrides)
     for group in ("experiment", "optimizer"):
         if not isinstance(choices.get(group), str):
             raise ConfigError(f"{group}=null: choose a page of conf/{group}")
@@ -188,6 +189,20 @@ def finish(
     check(config)
     expand_home(config)
     return config
+
+
+def _refuse_empty(overrides: Sequence[str]) -> None:
+    """`start_from=$ID` with an ID that is not set must not train from scratch.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    for key, _, value in (override.lstrip("+").partition("=") for override in overrides):
+        if key in ("run", "start_from", "start_from.source") and value.strip() in ("", "''", '""'):
+            raise ConfigError(
+                f"{key}= is empty (a variable that is not set?): give the id of a run, or "
+                f"leave {key} out"
+            )
 
 
 def _name_contents(optimizer: dict[str, Any]) -> None:

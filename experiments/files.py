@@ -10,13 +10,14 @@ import datetime
 import errno
 import json
 import os
-import re
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 from experiments.config import UserError
+from experiments.programs import DRAFT
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of the errors of a disk without room."""
@@ -67,7 +68,7 @@ def replacing(path: Path) -> Iterator[Path]:
     No other thread, process or machine has a draft of that name. (In containers all processes may
     have the same number.)
     """
-    draft = path.with_name(f"{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    draft = _draft_of(path)
     try:
         yield draft
         draft.replace(path)
@@ -77,16 +78,34 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def _draft_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
+
+
+def share(path: Path) -> None:
+    """Gives a file the rights that new files have here: safetensors makes its own private."""
+    with contextlib.suppress(OSError):  # not every file system has them
+        probe = _draft_of(path)
+        probe.touch()
+        try:
+            path.chmod(stat.S_IMODE(probe.stat().st_mode))
+        finally:
+            probe.unlink()
+
+
 def drop_drafts(folder: Path) -> None:
     """Removes the drafts of who was killed in `replacing`; for the one who may write there now."""
     for draft in folder.glob("*.tmp"):
-        if re.search(r"\.\d+-[0-9a-f]{8}\.tmp$", draft.name):
+        if DRAFT.search(draft.name):
             with contextlib.suppress(OSError):
                 draft.unlink()
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path, remedy: str = "choose another with results_dir=PATH") -> None:
     """Makes a folder, with those above it, where it is missing.
+
+    Args:
+        remedy: How the command that is called takes another folder.
 
     Raises:
         UserError: where that cannot be; names the folder.
@@ -95,9 +114,7 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(
-            f"cannot make the folder {path} ({reason}): choose another with results_dir=PATH"
-        ) from error
+        raise UserError(f"cannot make the folder {path} ({reason}): {remedy}") from error
 
 
 def cannot_lock(path: Path, error: OSError) -> UserError:

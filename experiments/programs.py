@@ -5,7 +5,9 @@ Standard library only: it is imported before anything that may be missing.
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -23,11 +25,21 @@ CORE = frozenset(
 )
 """What every environment of this suite has, by the names that are imported."""
 
+NO_PLACE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room there, or choose another place"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose another place: see --help"),
+    **dict.fromkeys((errno.EFBIG, errno.ENAMETOOLONG), "choose another place: see --help"),
+}
+"""Errors of a place that cannot be written, and what to do."""
+DRAFT = re.compile(r"\.\d+-[0-9a-f]{8}\.tmp$")
+"""How the names of drafts end: see `experiments.files.replacing`."""
+
 
 def explain_missing_packages() -> None:
-    """Lets the commands of this suite end with a line where one of `CORE` is missing.
+    """Lets the commands of this suite end with a line where the machine is at fault.
 
-    Other programs that import this suite keep the traceback.
+    That is where one of `CORE` is missing, or a place cannot be written; and at Ctrl-C. Other
+    programs that import this suite keep the traceback.
     """
     if _is_ours():
         sys.excepthook = _explained
@@ -45,12 +57,37 @@ def _is_ours() -> bool:
 def _explained(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    name = (getattr(error, "name", None) or "").partition(".")[0]
-    is_missing = isinstance(error, ModuleNotFoundError) and name in CORE
-    if is_missing and not os.environ.get(TRACEBACK_VARIABLE):
-        print(f"error: {sys.executable} has no {name}: {_remedy()}", file=sys.stderr)
+    line = "" if os.environ.get(TRACEBACK_VARIABLE) else _line(error)
+    if isinstance(error.__cause__ or error, KeyboardInterrupt):  # e.g. while torch is imported
+        print("stopped", file=sys.stderr)
+    elif line:
+        print(f"error: {line}", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
+
+
+def _line(error: BaseException) -> str:
+    """What to say in place of a traceback; "" where that is needed."""
+    if type(error).__name__ == "CalledProcessError" and error.cmd[0] == sys.executable:  # pyright: ignore[reportAttributeAccessIssue]
+        return f"a process that this one started failed and has said why: {error}"
+    if isinstance(error, OSError) and error.errno in NO_PLACE:
+        return of_place(error)
+    if not isinstance(error, ModuleNotFoundError):
+        return ""
+    name = (error.name or "").partition(".")[0]
+    if name in CORE:
+        return f"{sys.executable} has no {name}: {_remedy()}"
+    from experiments import packages
+
+    return f"{sys.executable} has no {name}: {packages.get(name)}" * (name in packages.OPTIONAL)
+
+
+def of_place(error: BaseException) -> str:
+    """What is said of an error, which may be that of a place that cannot be written."""
+    if not isinstance(error, OSError) or error.errno not in NO_PLACE:
+        return str(error)
+    path = DRAFT.sub("", os.fsdecode(error.filename)) if error.filename else "a file"
+    return f"{path}: {os.strerror(error.errno)}: {NO_PLACE[error.errno]}"
 
 
 def _remedy() -> str:

@@ -22,6 +22,7 @@ from experiments.config import UserError
 from experiments.files import replacing
 from experiments.headline import KNOWN
 from experiments.ledger import is_changed, lacks_end
+from experiments.packages import get
 from experiments.store import FINAL_STATES, SCHEMA, Folder, read_rows
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def compact(root: Path) -> int:
         import pyarrow as pa
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise UserError("compacting needs pyarrow: pip install 'pyarrow>=19'") from error
+        raise UserError(f"compacting needs pyarrow: {get('pyarrow')}") from error
     keys = _keys(root)
     copy, missing = _open(root / COMPACTED, keys, None, with_keys=True)
     if not missing and copy is not None and copy.num_rows == _num_rows(root / COMPACTED):

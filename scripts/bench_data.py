@@ -30,7 +30,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+# First, as it says in a line what this Python lacks.
+import experiments  # noqa: E402, F401
 
+# isort: split
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402

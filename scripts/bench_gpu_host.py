@@ -19,11 +19,15 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import torch
-from torch import nn
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+# First, as it says in a line what this Python lacks.
+import experiments  # noqa: E402, F401
+
+# isort: split
+import torch  # noqa: E402
+from torch import nn  # noqa: E402
+
 from lion import Lion, fused_cuda, kinds  # noqa: E402
 
 NUM_TENSORS = (152, 1000)  # ViT-B's, and a large model's

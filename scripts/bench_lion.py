@@ -30,10 +30,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+# First, as it says in a line what this Python lacks.
+import experiments  # noqa: E402, F401
+
+# isort: split
+import torch  # noqa: E402
 from bench_lion_contestants import SIZES, Roof, contestants, make_params  # noqa: E402
 
 from experiments.surroundings import measured_on  # noqa: E402

@@ -20,6 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from experiments.surroundings import measured_on  # noqa: E402
+
 OUT = ROOT / "results/bench/logits.json"
 CHUNKS = (0, 1024, 512, 128)
 """Tokens of a chunk; 0: all at once, with a float32 copy under autocast as in training."""
@@ -74,12 +76,10 @@ def main() -> int:
         command = [sys.executable, __file__, "--chunk", str(chunk)]
         for key in ("tokens", "vocab", "width"):
             command += [f"--{key}", str(getattr(given, key))]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         rows.append(json.loads(done.stdout))
         print(rows[-1], flush=True)
     facts = {"tokens": given.tokens, "vocab": given.vocab, "width": given.width}
-    from experiments.surroundings import measured_on
-
     facts |= {**measured_on(), "ways": rows}
     OUT.write_text(json.dumps(facts, indent=2) + "\n")
     return 0

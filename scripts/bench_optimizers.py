@@ -22,6 +22,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from experiments.surroundings import measured_on  # noqa: E402
+
 OUT = ROOT / "results" / "bench" / "optimizers.csv"
 THEIRS = "adamw"
 OPTIMIZERS = (
@@ -86,8 +88,6 @@ class Contestant:
 def measure(experiment: str, rounds: int) -> list[dict[str, Any]]:
     """A row for each optimizer: the median step, and the ratio to AdamW's with its quartiles."""
     import torch
-
-    from experiments.surroundings import measured_on
 
     contestants = {name: Contestant(experiment, name) for name in OPTIMIZERS}
     for number in range(WARM_UP + rounds):

@@ -28,6 +28,8 @@ sys.path.insert(0, str(ROOT))
 
 from bench_runner_cases import CASES, CLASSIFY, VIT  # noqa: E402
 
+from experiments.surroundings import measured_on  # noqa: E402
+
 
 def images(name: str, size: int, number: int) -> Any:
     """Random images in memory; the data of the benchmark."""
@@ -268,13 +270,12 @@ def main() -> int:
     parser.add_argument("--memory", type=int, default=0, metavar="STEPS")
     parser.add_argument("--json", action="store_true", help="print JSON only")
     args = parser.parse_args()
+    import hydra  # noqa: F401, the processes of start_up need it
+    import torch
+
     report: dict[str, Any] = {}
     if not args.no_start_up:
         report["start_up_seconds"] = start_up(args.turns)
-    import torch
-
-    from experiments.surroundings import measured_on
-
     if args.threads:
         torch.set_num_threads(args.threads)
     report |= {**measured_on(), "threads": torch.get_num_threads()}

@@ -28,6 +28,8 @@ from unittest import mock
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
+from experiments.surroundings import measured_on  # noqa: E402
+
 OUT = ROOT / "results" / "bench" / "telemetry.csv"
 CADENCE = 100
 """Steps between two looks, as README and the doctor tell users to set it."""
@@ -135,7 +137,6 @@ def _within(times: Times, done: int, timer: float) -> float:
 def measure(name: str) -> dict[str, Any]:
     """A row of the table."""
     from experiments import runner
-    from experiments.surroundings import measured_on
 
     page, batch, steps, every = CASES[name]
     with tempfile.TemporaryDirectory() as folder, counted() as times:

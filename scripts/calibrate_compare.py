@@ -23,10 +23,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+# First, as it says in a line what this Python lacks.
+import experiments  # noqa: E402, F401
+
+# isort: split
+import numpy as np  # noqa: E402
 
 from experiments.compare import protocol  # noqa: E402
 from experiments.compare.asking import Dialogue, converse  # noqa: E402

@@ -27,10 +27,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+# First, as it says in a line what this Python lacks.
+import experiments  # noqa: E402, F401
+
+# isort: split
+import numpy as np  # noqa: E402
 
 from scripts.calibrate_compare import PLAN, one_pair  # noqa: E402
 from scripts.calibrate_worlds import World  # noqa: E402

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments.config import UserError  # noqa: E402
+from experiments.programs import of_place  # noqa: E402
 from experiments.store import write_text  # noqa: E402
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def main() -> int:
         write_text(out, table.to_csv(index=False, float_format="%.6g"))
         print(f"{len(table)} claims -> {out}")
     except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {of_place(error)}", file=sys.stderr)
         return 2
     return 0
 

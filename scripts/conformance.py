@@ -20,7 +20,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+# First, as it says in a line what this Python lacks.
+import experiments  # noqa: E402, F401
 
+# isort: split
 from scripts.conformance_lab import interchange, report, scenarios, sessions, verdict  # noqa: E402
 from scripts.conformance_lab.contestants import Contestant, contestants  # noqa: E402
 from scripts.conformance_lab.report import Row  # noqa: E402

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments.config import UserError  # noqa: E402
+from experiments.files import make_folder  # noqa: E402
 from experiments.headline import Headline, of_table  # noqa: E402
 from experiments.outcomes import write_outcomes  # noqa: E402
 from experiments.rounded import rounded  # noqa: E402
@@ -81,6 +82,7 @@ def work(args: argparse.Namespace) -> int:
     if args.seeds < 1 or args.workers < 1:
         raise UserError("--seeds and --workers must be 1 or more")
     cells = plan_cells(args.experiment, args.seeds, args.out / "runs", args.overrides)
+    make_folder(args.out, "choose another with --out FOLDER")
     sweep = writing.write(args.out / "sweeps" / sweep_name(args), cells)
     num_missing = sum(sweep.final_state(cell) is None for cell in cells)
     if num_missing:

@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from experiments.config import UserError  # noqa: E402
 from experiments.explain import exit_code  # noqa: E402
+from experiments.files import make_folder, replacing, share  # noqa: E402
 from experiments.store import Folder, read_config, read_json, run_meant  # noqa: E402
 
 
@@ -96,11 +97,17 @@ def _without(weights: dict[str, Any], pattern: str) -> dict[str, Any]:
 
 
 def _save(weights: dict[str, Any], path: Path) -> None:
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     copies = {k: v.clone().contiguous() for k, v in weights.items()}  # tied: under each name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(copies, path)
+    make_folder(path.parent, "name another file")
+    try:
+        with replacing(path) as draft:
+            save_file(copies, draft)
+            share(draft)
+    except SafetensorError as error:
+        raise UserError(f"{path} cannot be written: {error}") from error
 
 
 def save_for_transformers(run: Folder, weights: dict[str, Any], path: Path) -> None:
@@ -132,7 +139,10 @@ def save_for_transformers(run: Folder, weights: dict[str, Any], path: Path) -> N
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    make_folder(path, "name another folder")
     model.save_pretrained(path)
+    for file in path.glob("*.safetensors"):
+        share(file)
     print(f"{path}: {', '.join(sorted(file.name for file in path.iterdir()))}")
 
 

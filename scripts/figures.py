@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 from experiments.analysis.figures import building  # noqa: E402
 from experiments.analysis.figures.catalogue import FIGURES  # noqa: E402
 from experiments.data.loading_processes import usable_cores  # noqa: E402
+from experiments.programs import of_place  # noqa: E402
 from experiments.store import UserError  # noqa: E402
 
 
@@ -46,7 +47,7 @@ def main() -> int:
             sizes = ", ".join(f"{p.suffix[1:]} {p.stat().st_size / 1024:.0f} KB" for p in paths)
             print(f"{name:<16} {FIGURES[name].TITLE} ({sizes})")
     except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {of_place(error)}", file=sys.stderr)
         return 2
     print(f"{len(names)} figures in {out}")
     return 0

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments.config import UserError  # noqa: E402
+from experiments.programs import of_place  # noqa: E402
 from experiments.store import write_text  # noqa: E402
 from experiments.table import read_runs  # noqa: E402
 from run import compose  # noqa: E402
@@ -44,7 +45,7 @@ def main() -> int:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {of_place(error)}", file=sys.stderr)
         return 2
     return 0
 

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments.config import UserError  # noqa: E402
+from experiments.programs import of_place  # noqa: E402
 from experiments.store import write_text  # noqa: E402
 
 TEXTS = ("README.md", "RESULTS.md", "results/bench/README.md", "results/studies/README.md")
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
                 if not args.check:
                     write_text(path, new)
     except (UserError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {of_place(error)}", file=sys.stderr)
         return 2
     for name in old:
         print(f"{name}: " + ("not as its tables; run scripts/text_tables.py" if args.check

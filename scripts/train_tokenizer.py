@@ -21,6 +21,7 @@ from experiments.config import UserError
 from experiments.data.text_paths import find_files
 from experiments.data.text_readers import read_pieces
 from experiments.data.tokenizer_training import train_bpe, train_sentencepiece
+from experiments.programs import of_place
 
 
 def texts(root: str, split: str, markers: str, characters: int) -> Iterator[str]:
@@ -66,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
         given.out.write_bytes(content)
     except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {of_place(error)}", file=sys.stderr)
         return 2
     digest = hashlib.sha256(content).hexdigest()
     print(f"data.tokenizer_file={given.out.resolve()} data.tokenizer_sha256={digest}")

@@ -74,7 +74,10 @@ def test_interrupted_goes_on_and_then_only_draws(
     ("arguments", "said"),
     [
         (["--seeds", "0"], "error: --seeds and --workers must be 1 or more"),
-        (["--out", "/dev/null"], "error: cannot make the folder /dev/null/"),
+        (
+            ["--out", "/dev/null"],
+            "error: cannot make the folder /dev/null (File exists): choose another with --out",
+        ),
         (["optimizer.lr=3"], "error: optimizer.lr=3: the comparison sets it itself"),
         (["seed=7"], "error: seed=7: the comparison sets it itself"),
     ],

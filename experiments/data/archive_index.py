@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import json
 import os
-import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.data.image_names import natural_key
+from experiments.files import replacing
 
 _FORMAT = 3
 
@@ -117,13 +117,7 @@ def read_cached(cached: Path) -> ArchiveIndex | None:
 
 def write_cached(index: ArchiveIndex, cached: Path) -> None:
     """Keeps an index for the next run; a cache that cannot be written is no reason to stop."""
-    temporary = None
-    try:
+    with suppress(OSError):
         cached.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=cached.parent, suffix=".partial")
-        with os.fdopen(handle, "wb") as file:
+        with replacing(cached) as draft, draft.open("wb") as file:
             np.savez(file, **asdict(index))
-        os.replace(temporary, cached)
-    except OSError:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from experiments.evaluations.frechet import (
     statistics,
 )
 from experiments.evaluations.reference import in_order
+from experiments.files import replacing, share
 
 SPLIT = "samples"
 
@@ -226,13 +226,12 @@ def _save(path: Path, drawn: _Drawn, key: str) -> None:
     """What cannot be kept costs time only."""
     from safetensors.torch import save_file
 
-    draft = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
+    tensors = {k: v.contiguous() for k, v in vars(drawn).items()}
+    with contextlib.suppress(Exception):
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous() for k, v in vars(drawn).items()}, draft, metadata={"key": key})
-        draft.replace(path)
-    except Exception:
-        draft.unlink(missing_ok=True)
+        with replacing(path) as draft:
+            save_file(tensors, draft, metadata={"key": key})
+            share(draft)
 
 
 def _keep_picture(generation: Generation, shown: Tensor, context: Context) -> str | None:

@@ -27,6 +27,7 @@ from experiments.data.tokenizer import Tokenizer
 from experiments.evaluations.evaluation import Context, Measurement
 from experiments.evaluations.one_shot_tasks import TASKS
 from experiments.headline import Direction
+from experiments.packages import get
 from experiments.settings.causal_language import OneShotConfig
 
 PAGES = Path(__file__).parent / "one_shot_pages"
@@ -67,7 +68,7 @@ def measure_one_shot(
         from lm_eval.evaluator import simple_evaluate
         from lm_eval.tasks import TaskManager
     except ImportError as error:
-        raise UserError(f"{error}: pip install 'lm-eval>=0.4.13' 'accelerate>=1.10'") from error
+        raise UserError(f"{error}: {get('lm_eval', 'accelerate')}") from error
     from experiments.evaluations.one_shot_model import OneShotModel
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from experiments.config import ConfigError, UserError
+from experiments.packages import get
 
 ATTENTION = ("sdpa", "eager")
 
@@ -37,7 +38,7 @@ def from_config(
     try:
         import transformers
     except ImportError as error:
-        raise UserError(f"{error}: pip install 'transformers>=5.20,<6'") from error
+        raise UserError(f"{error}: {get('transformers')}") from error
     transformers.logging.set_verbosity_error()
     found: Any = getattr(transformers, model_name, None)
     if not hasattr(found, "config_class"):

@@ -104,7 +104,10 @@ class SearchFolder:
         """
         header = read_json(self.header)
         if header.get("schema_version") != SCHEMA_VERSION:
-            raise UserError(f"{self.header}: missing, damaged or of another version")
+            raise UserError(
+                f"{self.header}: missing, damaged or of another version: restore it, or take "
+                "another search.name"
+            )
         return header
 
     def write(self, header: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from experiments import trust
 from experiments.config import UserError
 from experiments.launch import LAUNCHER_VARIABLE
+from experiments.packages import get
 from experiments.sweep.live import Live
 from experiments.sweep.manifest import Sweep
 
@@ -63,7 +64,7 @@ def _import_ray() -> Any:
     try:
         import ray  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise UserError("launcher=ray needs Ray: pip install 'ray>=2.40'") from error
+        raise UserError(f"launcher=ray needs Ray: {get('ray')}") from error
     return ray
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from experiments.config import ConfigError, UserError
 from experiments.files import say
 from experiments.launch import LAUNCHER_VARIABLE
+from experiments.packages import get
 from experiments.store import read_json, write_json
 from experiments.sweep.deaths import leases_of, note_death
 from experiments.sweep.holders import process_start
@@ -133,7 +134,7 @@ def _import_submitit() -> Any:
     try:
         import submitit
     except ImportError as error:
-        raise UserError("launcher=slurm needs submitit: pip install 'submitit>=1.5'") from error
+        raise UserError(f"launcher=slurm needs submitit: {get('submitit')}") from error
     if not submitit.SlurmExecutor.affinity() > 0:
         raise UserError("launcher=slurm: there is no SLURM here (no srun); use launcher=local")
     return submitit

@@ -240,3 +240,10 @@ def test_help_may_be_cut_by_a_pager() -> None:
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("said", ["start_from=", "start_from.source=''", "run="])
+def test_a_run_named_by_an_unset_variable_is_not_taken_for_none(said: str) -> None:
+    with pytest.raises(ConfigError, match=r"= is empty .a variable.*leave (start_from|run)"):
+        run.compose([said])
+    assert run.compose(["start_from=null"]).start_from is None

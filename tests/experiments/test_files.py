@@ -199,3 +199,19 @@ def test_ctrl_c_while_a_file_is_replaced_leaves_the_old_one_alone(
     with pytest.raises(KeyboardInterrupt):
         files.write_text(path, "new", durable=True)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("mask", "rights"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_files_of_others_libraries_get_the_rights_that_ours_have(
+    tmp_path: Path, mask: int, rights: int
+) -> None:
+    """safetensors makes its files for one user alone, whatever the umask says."""
+    path = tmp_path / "weights"
+    path.touch(0o600)
+    before = os.umask(mask)
+    try:
+        files.share(path)
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == rights and list(tmp_path.iterdir()) == [path]
+    files.share(tmp_path / "gone" / "file")  # no reason to stop

@@ -161,6 +161,12 @@ def test_several_packages_are_asked_for_at_once():
     assert get("ray", "plotly") == "pip install 'ray>=2.40' 'plotly>=6'"
 
 
+def test_versions_that_pip_is_told_stand_in_one_place():
+    for path in (ROOT / "experiments").rglob("*.py"):
+        if path != Path(packages.__file__):
+            assert not re.search(r"pip install '[\w-]+[<>=]", path.read_text()), path
+
+
 def test_a_search_does_not_need_what_the_page_of_a_run_does(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(bundled_paths, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="scikit-learn"):

@@ -1,5 +1,8 @@
 """A program of ours that runs in a Python without its packages says so in a line."""
 
+import ast
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -34,6 +37,76 @@ def test_a_missing_package_is_one_line_with_a_remedy(program: str, package: str)
     [line] = done.stderr.splitlines()
     assert line.startswith(f"error: {sys.executable} has no {package}: ")
     assert "run.sh setup" in line or "bin/activate, then call this again" in line
+
+
+def imported_first(path: Path) -> str:
+    """The first module outside of the standard library that a script imports as it begins."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            name = getattr(node, "module", None) or node.names[0].name
+            if name.partition(".")[0] not in sys.stdlib_module_names:
+                return name
+    return ""
+
+
+def test_every_script_imports_ours_first_which_says_what_is_missing() -> None:
+    scripts = [p for p in (ROOT / "scripts").glob("*.py") if "__main__" in p.read_text()]
+    assert len(scripts) > 30
+    for path in scripts:
+        first = imported_first(path)
+        if (path.parent / f"{first}.py").exists():  # a part of it
+            assert not imported_first(path.parent / f"{first}.py"), path
+        else:
+            assert first.partition(".")[0] in ("experiments", ""), path
+
+
+@pytest.mark.parametrize("name", ["bench_optimizers", "bench_runner", "bench_telemetry"])
+def test_nor_do_scripts_import_others_before_ours_later(name: str) -> None:
+    done = bare(f"scripts/{name}.py")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+
+
+def test_what_only_some_commands_need_is_named_with_its_version(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    programs._explained(ModuleNotFoundError, ModuleNotFoundError(name="tokenizers.models"), None)
+    assert capsys.readouterr().err.endswith("no tokenizers: pip install 'tokenizers>=0.23.1'\n")
+
+
+def test_a_process_that_has_said_why_it_failed_is_no_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = subprocess.CalledProcessError(1, [sys.executable, "part.py"])
+    programs._explained(type(error), error, None)
+    assert capsys.readouterr().err.startswith("error: a process that this one started failed")
+    programs._explained(type(error), subprocess.CalledProcessError(1, ["git"]), None)
+    assert "CalledProcessError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [(errno.EACCES, "choose another place"), (errno.EROFS, "choose"), (errno.ENOSPC, "make room")],
+)
+def test_a_place_that_cannot_be_written_is_no_traceback(
+    number: int, remedy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = OSError(number, "unused", "results/plan.csv.5550-2a6e990e.tmp")
+    programs._explained(type(error), error, None)
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: results/plan.csv: {os.strerror(number)}: {remedy}")
+    lost = FileNotFoundError(errno.ENOENT, "no such file", "plan.csv")  # our own fault
+    programs._explained(type(lost), lost, None)
+    assert "FileNotFoundError" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_packages_are_imported_is_no_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wrapped = RuntimeError("Error calling __set_name__")  # Python 3.11, within a dataclass
+    wrapped.__cause__ = KeyboardInterrupt()
+    for error in (KeyboardInterrupt(), wrapped):
+        programs._explained(type(error), error, None)
+        assert capsys.readouterr().err == "stopped\n"
 
 
 def test_the_check_of_a_card_says_that_torch_is_not_there() -> None:

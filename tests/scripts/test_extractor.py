@@ -41,6 +41,24 @@ def test_tied_weights_are_written_under_each_of_their_names(tmp_path: Path) -> N
     assert all(torch.equal(read[name], model[name]) for name in model)
 
 
+def test_colleagues_may_read_what_is_written(tmp_path: Path) -> None:
+    runs = _saved(tmp_path, model={"w": torch.ones(2)})
+    _exported(runs)
+    (runs / "other").touch()
+    assert (runs / "out.safetensors").stat().st_mode == (runs / "other").stat().st_mode
+
+
+def test_a_place_that_cannot_be_written_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = _saved(tmp_path, model={"w": torch.ones(2)})
+    assert MAIN(["a", f"{tmp_path}/{'x' * 250}.safetensors", "--results", str(runs)]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert MAIN(["a", f"{tmp_path}/file/out.safetensors", "--results", str(runs)]) == 2
+    assert "name another file" in capsys.readouterr().err
+
+
 def test_averaged_weights_are_written_under_the_names_of_the_model(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

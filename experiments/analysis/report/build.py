@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from importlib import resources
@@ -35,6 +35,8 @@ from experiments.analysis.report.studies import (
 )
 from experiments.analysis.searches import of_results
 from experiments.analysis.sources import noise
+from experiments.files import make_folder
+from experiments.packages import get
 from experiments.store import UserError, now
 
 MARK = ".made-by-report"
@@ -63,10 +65,10 @@ def write(out: Path, sources: Sources) -> Path:
     if out.exists() and not (out / MARK).exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not a report: choose another folder, or empty this one")
     library = _plotly_library()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    make_folder(out.parent, "choose another with --out FOLDER")
+    draft = out.with_name(f".{out.name}-{os.getpid()}-{os.urandom(4).hex()}")
+    make_folder(draft, "choose another with --out FOLDER")
     try:
-        draft.chmod(0o755)
         (draft / MARK).write_text("")
         _copy_assets(draft, library)
         _write_pages(draft, sources)
@@ -96,7 +98,7 @@ def _plotly_library() -> Path:
     locations = found.submodule_search_locations if found else None
     path = Path(locations[0]) / "package_data/plotly.min.js" if locations else None
     if path is None or not path.exists():
-        raise UserError("the report needs plotly: pip install 'plotly>=6'")
+        raise UserError(f"the report needs plotly: {get('plotly')}")
     return path
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import UserError
+from experiments.packages import get
 from experiments.search.evaluation import Job
 from experiments.search.executors.executor import MAX_TRIES, Answer
 from experiments.search.executors.pool import answer, check_answer
@@ -86,5 +87,5 @@ def _import_ray() -> Any:
     try:
         import ray  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise UserError("search.executor=ray needs Ray: pip install 'ray>=2.40'") from error
+        raise UserError(f"search.executor=ray needs Ray: {get('ray')}") from error
     return ray

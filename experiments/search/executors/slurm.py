@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import UserError
+from experiments.packages import get
 from experiments.search.executors import slurm_options
 from experiments.search.executors.executor import Answer
 from experiments.search.executors.queue import Queue
@@ -114,9 +115,7 @@ def _submit(folder: Path, num_workers: int, options: dict[str, Any]) -> list[Any
     try:
         import submitit
     except ImportError as error:
-        raise UserError(
-            "search.executor=slurm needs submitit: pip install 'submitit>=1.5'"
-        ) from error
+        raise UserError(f"search.executor=slurm needs submitit: {get('submitit')}") from error
     if not submitit.SlurmExecutor.affinity() > 0:
         raise UserError(
             "search.executor=slurm: there is no SLURM here (no srun); take executor=pool"

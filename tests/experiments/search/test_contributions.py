@@ -73,6 +73,7 @@ def test_rows_are_pairs_on_data_of_their_own(monkeypatch: pytest.MonkeyPatch) ->
     assert [row["place"] for row in rows[:7]] == [0, 0, 1, 2, 2, 3, 4]
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_table_holds_each_program_once_and_is_read_back(tmp_path: Path) -> None:
     row = {"family": "lm", "num_steps": 100, "place": 0, "statement": "v = g", "instead": "",
            "mean": -0.25, "standard_error": 0.1, "n": 8}  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -112,6 +113,18 @@ def test_two_that_are_made_at_once_both_end_well(
     build._put(made("ours"), out)
     assert (out / "index.html").read_text() == "ours"
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_report_is_as_private_as_other_files_are(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "_write_pages", lambda *_: None)
+    before = os.umask(0o077)
+    try:
+        build.write(tmp_path / "report", build.Sources(ROOT, results))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "report").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_folder_of_somebody_else_is_left_alone(results: Path, tmp_path: Path) -> None:
