@@ -18,14 +18,16 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import pandas as pd
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "scripts"))
+# First, as it says in a line what this Python lacks.
+import experiments  # noqa: E402, F401
 
+# isort: split
 import calibrate_worlds as made_up  # noqa: E402
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
 from calibrate_grids import WORLDS as SMOOTH  # noqa: E402
 from calibrate_grids import Design, trained  # noqa: E402
 

@@ -109,7 +109,7 @@ def add_to(folder: Path, name: str, rows: Sequence[dict[str, Any]]) -> Path:
     path = folder / "ablation.csv"
     if path.exists():
         before = pd.read_csv(path, keep_default_na=False, na_values={"mean": "", ERROR: ""})
-        kept = before[before.program != name].to_dict("records")
+        kept = before.loc[before.program != name].to_dict("records")
         table = pd.DataFrame([*kept, *table.to_dict("records")])
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, table.to_csv(index=False, float_format="%.7g"))
