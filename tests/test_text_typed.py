@@ -22,6 +22,8 @@ from plain_numbers import (
 )
 from scipy import stats
 
+from experiments.analysis import best_ratios
+
 
 def test_without_the_seed_that_placed_the_grid_only_the_settings_found_are_told_apart() -> None:
     text = said("RESULTS.md")
@@ -294,3 +296,23 @@ def test_that_less_weight_decay_is_better_in_longer_runs_is_not_shown() -> None:
     said_of_it = f"Lion's best at 4,000 is {kept:.3f} instead of {best:.3f} on validation"
     assert said_of_it in said("RESULTS.md")
     assert f"a standard deviation of {again.val.std():.3f}" in said("RESULTS.md")
+
+
+def test_by_what_factor_best_learning_rates_differ() -> None:
+    """README.md and RESULTS.md, from the fits and their trends."""
+    ratios = best_ratios.table()
+    one = best_ratios.trends(ratios, "parted")["steps"]
+    said_so = f"grows by a factor of {one.factor:.2f} [{one.low:.2f}, {one.high:.2f}] (mean of four"
+    assert said_so in said("README.md") and len(one.of_families) == 4 and one.low > 1
+    batch = best_ratios.trends(ratios, "parted")["batch_size"]
+    assert batch.low < 1 < batch.high, "that the batch moves it is not shown"
+    own = ratios[ratios.kind == "tuned"].lr_estimate
+    assert (round(own.min()), round(own.max())) == (2, 5) and own.max() > 5.4, "2 to 6 times"
+    most = ratios.lr_estimate.max()
+    assert round(most) == 20 and ratios.batch_size[ratios.lr_estimate.idxmax()] == 1
+    heatmap = ratios[(ratios.study == "heatmap")].iloc[0]
+    told = f"{heatmap.lr_estimate:.1f} [{heatmap.lr_low:.1f}, {heatmap.lr_high:.1f}] times Lion's"
+    assert told in said("RESULTS.md")
+    product = [heatmap[f"product_{x}"] for x in ("estimate", "low", "high")]
+    middle, high, low = (f"{1 / x:.2g}" for x in product)
+    assert f"AdamW's / Lion's {middle}0 [{low}, {high}]" in said("RESULTS.md")
