@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -159,12 +160,22 @@ def measure(
     return row
 
 
-def main() -> int:
-    """Writes the table."""
+def write(rows: Iterable[dict[str, Any]], out: Path) -> None:
+    """Prints each row when it is there, and writes all with what they were measured on."""
     import pandas as pd
 
     from experiments.surroundings import measured_on
 
+    kept = []
+    for row in rows:
+        kept.append(row)
+        print(*(f"{k} {v:.3g}" if isinstance(v, float) else v for k, v in row.items()), flush=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame([row | measured_on() for row in kept]).round(3).to_csv(out, index=False)
+
+
+def main() -> int:
+    """Writes the table."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--pairs", type=int, default=2000, help="of a design (2000)")
@@ -174,16 +185,11 @@ def main() -> int:
     args = parser.parse_args()
     if min(args.factors) <= 1:
         parser.error("--factors: both above 1")
-    rows = []
-    for world in WORLDS:
-        for design in DESIGNS:
-            rows.append(measure(world, design, args.pairs, tuple(args.factors)))
-            print(
-                *(f"{k} {v:.3g}" if isinstance(v, float) else v for k, v in rows[-1].items()),
-                flush=True,
-            )
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame([row | measured_on() for row in rows]).round(3).to_csv(args.out, index=False)
+    factors = tuple(args.factors)
+    write(
+        (measure(world, design, args.pairs, factors) for world in WORLDS for design in DESIGNS),
+        args.out,
+    )
     return 0
 
 

@@ -29,7 +29,7 @@ import calibrate_worlds as made_up  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 from calibrate_grids import WORLDS as SMOOTH  # noqa: E402
-from calibrate_grids import Design, trained  # noqa: E402
+from calibrate_grids import Design, trained, write  # noqa: E402
 
 from experiments.analysis.statistics.best_settings import (  # noqa: E402
     AXES,
@@ -117,8 +117,6 @@ def measure(
 
 def main() -> int:
     """Writes the table."""
-    from experiments.surroundings import measured_on
-
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--pairs", type=int, default=400, help="of a world and design (400)")
@@ -126,16 +124,12 @@ def main() -> int:
     args = parser.parse_args()
     if args.pairs < 1:
         parser.error("--pairs: at least 1")
-    rows = []
-    for world in WORLDS:
-        for design, factors in DESIGNS:
-            rows.append(measure(world, design, factors, args.pairs))
-            print(
-                *(f"{k} {v:.3g}" if isinstance(v, float) else v for k, v in rows[-1].items()),
-                flush=True,
-            )
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame([row | measured_on() for row in rows]).round(3).to_csv(args.out, index=False)
+    rows = (
+        measure(world, design, factors, args.pairs)
+        for world in WORLDS
+        for design, factors in DESIGNS
+    )
+    write(rows, args.out)
     return 0
 
 
