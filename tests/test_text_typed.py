@@ -309,6 +309,7 @@ def test_by_what_factor_best_learning_rates_differ() -> None:
     own = ratios[ratios.kind == "tuned"].lr_estimate
     assert (round(own.min()), round(own.max())) == (2, 5) and own.max() > 5.4, "2 to 6 times"
     most = ratios.lr_estimate.max()
+    assert "one is 2 to 20 times smaller, by more the longer the run" in said("lion/README.md")
     assert round(most) == 20 and ratios.batch_size[ratios.lr_estimate.idxmax()] == 1
     heatmap = ratios[(ratios.study == "heatmap")].iloc[0]
     told = f"{heatmap.lr_estimate:.1f} [{heatmap.lr_low:.1f}, {heatmap.lr_high:.1f}] times Lion's"

@@ -22,6 +22,7 @@ from experiments.analysis.sources import RESULTS, study
 from experiments.analysis.statistics.best_settings import BestRatio, fitted_ratios
 from experiments.analysis.statistics.comparison import choose
 from experiments.analysis.statistics.difference import CONFIDENCE
+from experiments.rounded import ends, rounded
 
 ADAMW, LION = "adamw", "lion"
 PAPER = 3.0, 10.0
@@ -146,6 +147,12 @@ class Trend(NamedTuple):
     high: float
     of_families: dict[str, float]  # experiment: its own factor
 
+    def __str__(self) -> str:
+        """0.82 [0.76, 0.88], with as many digits as tell each from 1."""
+        values = self.factor, self.low, self.high
+        digits = next(d for d in range(2, 9) if d == 8 or all(round(x, d) != 1 for x in values))
+        return f"{rounded(self.factor, digits)} {ends(self.low, self.high, digits)}"
+
 
 def trends(
     ratios: pd.DataFrame, kind: str = "batch", column: str = "lr_estimate"
@@ -185,5 +192,8 @@ def trends(
 def _mean(slopes: dict[str, float]) -> Trend:
     values = np.array(list(slopes.values()))
     reach = stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1) * stats.sem(values)
-    ends = (values.mean(), values.mean() - reach, values.mean() + reach)
-    return Trend(*(2.0**x for x in ends), {name: 2.0**slope for name, slope in slopes.items()})
+    middle = float(values.mean())
+    return Trend(
+        *(2.0**x for x in (middle, middle - reach, middle + reach)),
+        {name: 2.0**slope for name, slope in slopes.items()},
+    )

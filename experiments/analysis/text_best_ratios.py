@@ -88,9 +88,9 @@ def batches(results: Path) -> str:
     text = table(heads, rows)
     if fits and picks:
         text += (
-            f"\n\nWith each doubling of the batch the ratio changes by a factor of {_trend(fits)} "
+            f"\n\nWith each doubling of the batch the ratio changes by a factor of {fits} "
             f"(mean over {len(fits.of_families)} families, Student's over these; of the best cells "
-            f"themselves in place of fitted tops {_trend(picks)})."
+            f"themselves in place of fitted tops {picks})."
         )
     return text
 
@@ -119,9 +119,9 @@ def steps(results: Path) -> str:
     if fits and picks:
         text += (
             "\n\nWith each doubling of the batch, at as many steps, the ratio changes by a factor "
-            f"of {_trend(fits['batch_size'])} (of the best cells themselves "
-            f"{_trend(picks['batch_size'])}); with each doubling of the steps, at one batch size, "
-            f"by {_trend(fits['steps'])} ({_trend(picks['steps'])}): means over "
+            f"of {fits['batch_size']} (of the best cells themselves "
+            f"{picks['batch_size']}); with each doubling of the steps, at one batch size, "
+            f"by {fits['steps']} ({picks['steps']}): means over "
             f"{len(fits['steps'].of_families)} families, Student's over these."
         )
     return text
@@ -129,10 +129,6 @@ def steps(results: Path) -> str:
 
 def _at(item: Any) -> str:
     return f"– ({item.lr_reason})" if item.lr_reason else _two(item.lr_estimate)
-
-
-def _trend(found: best_ratios.Trend) -> str:
-    return f"{found.factor:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
 BLOCKS = {

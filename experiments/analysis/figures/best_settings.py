@@ -96,7 +96,7 @@ def _said(found: pd.DataFrame) -> str:
 def _factor(found: Mapping[str, best_ratios.Trend], name: str = "batch_size") -> str:
     one = found[name]
     families = f"{len(one.of_families)} families"
-    return f"a factor of {one.factor:.2f} [{one.low:.2f}, {one.high:.2f}] (mean over {families})"
+    return f"a factor of {one} (mean over {families})"
 
 
 def _families(found: pd.DataFrame, kind: str) -> list[pd.DataFrame]:

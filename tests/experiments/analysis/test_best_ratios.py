@@ -51,6 +51,12 @@ def test_batch_and_steps_are_told_apart() -> None:
     assert {name: one.factor for name, one in found.items()} == pytest.approx(factors, rel=0.02)
 
 
+def test_a_factor_keeps_its_side_of_one() -> None:
+    assert str(best_ratios.Trend(0.82, 0.76, 0.884, {})) == "0.82 [0.76, 0.88]"
+    assert str(best_ratios.Trend(0.9, 0.81, 0.9996, {})) == "0.9000 [0.8100, 0.9996]"
+    assert str(best_ratios.Trend(1.0, 1.0, 1.0, {})) == "1.00000000 [1.00000000, 1.00000000]"
+
+
 def test_one_family_or_two_sizes_have_no_slope() -> None:
     table = cells("batch", {"a": {"batch_size": 0.5}, "b": {"batch_size": 0.5}})
     assert best_ratios.trends(table[table.experiment == "a"]) == {}
