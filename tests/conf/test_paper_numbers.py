@@ -6,12 +6,14 @@ import csv
 import re
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 import run
 from experiments.config import RunConfig
 
+ROOT = Path(__file__).resolve().parents[2]
 Compose = Callable[..., RunConfig]
 Row = dict[str, str]
 
@@ -156,3 +158,20 @@ def test_targets_in_the_header_are_the_accuracies_of_the_paper(experiment: str) 
             assert all(f"{v:.2f}" in text for v in expected if v is not None)
         else:
             assert "gives the same numbers" in text
+
+
+LARGE = sorted(
+    path.parent.name
+    for path in (ROOT / "conf/recipe").glob("*/adafactor.yaml")
+    if not path.parent.name.endswith("_proxy")
+)
+
+
+@pytest.mark.parametrize("page", LARGE)
+def test_beside_adafactor_lions_momentum_is_as_lean(composed: Compose, page: str) -> None:
+    """The paper keeps both in bfloat16 (section 4)."""
+    kept = [
+        composed(f"experiment={page}", f"optimizer={name}").optimizer["momentum_dtype"]
+        for name in ("adafactor", "lion")
+    ]
+    assert kept == ["bfloat16", "bfloat16"]
