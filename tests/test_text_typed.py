@@ -23,6 +23,7 @@ from plain_numbers import (
 from scipy import stats
 
 from experiments.analysis import best_ratios
+from experiments.analysis.sources import study
 
 
 def test_without_the_seed_that_placed_the_grid_only_the_settings_found_are_told_apart() -> None:
@@ -317,3 +318,35 @@ def test_by_what_factor_best_learning_rates_differ() -> None:
     product = [heatmap[f"product_{x}"] for x in ("estimate", "low", "high")]
     middle, high, low = (f"{1 / x:.2g}" for x in product)
     assert f"AdamW's / Lion's {middle}0 [{low}, {high}]" in said("RESULTS.md")
+
+
+def test_what_is_said_of_the_ratios_besides() -> None:
+    """How sure they are, of what, and what the first grid of sparse words gave."""
+    text, held = said("RESULTS.md"), pd.read_csv(ROOT / "results/compare_calibration/ratios.csv")
+    one = held[held.world != "two tops"]
+    jagged = held.world == "committed heatmaps"
+    low, high = one.lr_holds_percent.min(), one.lr_holds_percent.max()
+    two, decay = held[held.world == "two tops"], "weight_decay_holds_percent"
+    assert f"in {low:.0f} to {high:.1f} % of cases" in text
+    assert f"second top in {two.lr_holds_percent.min():.0f} % or more" in text
+    assert f"those of weight decays in {one[~jagged][decay].min():.1f} % or more" in text
+    assert (
+        f"in {held[jagged][decay].min():.0f} %, with second tops in {two[decay].min():.0f} %"
+        in text
+    )
+    ratios = best_ratios.table()
+    assert f"runs of {ratios.steps.min()} to {ratios.steps.max():,} steps" in text
+    runs = study("batch_and_steps", experiment="verses_proxy")
+    assert runs is not None
+    cells = ["optimizer", "batch_size", "steps"]
+    ends_of = runs.groupby(cells).lr
+    runs = runs[(runs.lr > ends_of.transform("min")) & (runs.lr < ends_of.transform("max"))]
+    first = pd.DataFrame(best_ratios._rows(runs, ["batch_size", "steps"])).assign(
+        kind="parted", experiment="verses_proxy", study="batch_and_steps"
+    )
+    assert (first.lr_reason == "edge").sum() == 4
+    both = pd.concat([first, ratios[ratios.experiment == "mlp_proxy"]])
+    slopes = [
+        one.of_families["verses_proxy"] for one in best_ratios.trends(both, "parted").values()
+    ]
+    assert "were {:.2f} over the batch and {:.2f} over the steps".format(*slopes) in text

@@ -31,11 +31,14 @@ def tuned(results: Path) -> str:
 
 
 def _row(item: Any) -> tuple[str, ...]:
-    name = f"{item.name} (`{item.experiment}`)"
-    name += f", {100 * item.label_noise:.0f} % of labels redrawn" if item.label_noise else ""
+    name = f"{item.name} (`{item.experiment}`){_noise(item.label_noise)}"
     name += f", {item.steps:,} steps" if item.kind == "length" else ""
     ratios = [_ratio(item, short) for short in ("lr", "decay", "product")]
     return (name, f"{item.batch_size}", *ratios, f"{item.settings} × {item.seeds}")
+
+
+def _noise(share: float) -> str:
+    return f", {100 * share:.0f} % of labels redrawn" if share else ""
 
 
 def _ratio(item: Any, short: str) -> str:
@@ -77,13 +80,10 @@ def batches(results: Path) -> str:
     rows = []
     keys = ["experiment", "study", "label_noise"]
     for _, part in found[found.kind == "batch"].groupby(keys, sort=False):
-        experiment, noise = str(part.experiment.iloc[0]), float(part.label_noise.iloc[0])
-        name = str(part.name.iloc[0]) + (
-            f", {100 * noise:.0f} % of labels redrawn" if noise else ""
-        )
+        experiment = str(part.experiment.iloc[0])
+        name = f"{part.name.iloc[0]}{_noise(part.label_noise.iloc[0])}"
         cells = [f"{item.batch_size}: {_at(item)}" for item in part.itertuples()]
-        slope = _own(fits, experiment)
-        rows.append((name, "; ".join(cells), slope))
+        rows.append((name, "; ".join(cells), _own(fits, experiment)))
     heads = ("family", "batch: AdamW's best lr / Lion's", "factor of a doubling, family")
     text = table(heads, rows)
     if fits and picks:
@@ -96,8 +96,8 @@ def batches(results: Path) -> str:
 
 
 def _own(found: best_ratios.Trend | None, experiment: str) -> str:
-    known = found is not None and experiment in found.of_families
-    return f"{found.of_families[experiment]:.2f}" if found and known else "–"
+    known = {} if found is None else found.of_families
+    return f"{known[experiment]:.2f}" if experiment in known else "–"
 
 
 def steps(results: Path) -> str:

@@ -11,17 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from experiments.analysis.statistics.fitted_top import MOST_ON_BOX
 from experiments.compare.search import MIN_FULL, Search
 
 WIDER = (0.05, 0.2)
 """Decades added to both ends, lr and weight decay."""
 WIDEST = (math.log10(3), 1.0)
 """Reach in decades above which a ratio is not determined."""
-MOST_ON_BOX = 0.10
-"""Share of tops at the end of what was tried, above which only one end is known."""
-FLAT = 0.5
-"""sd per decade^2 of weight decay, below which there is no top to speak of; nor is there one where
-the data alone, without the prior of the fit, show no fall."""
 LOSS_OF_FLAT = 1.0
 """sd: the range of a flat weight decay is that where no more is lost."""
 
@@ -52,7 +48,7 @@ def _ratio(ours: Search, theirs: Search, axis: int) -> Ratio:
     if axis == 1 and min(ours.num_trials, theirs.num_trials) < MIN_FULL:
         return Ratio(reason="few")
     for one in (ours, theirs) if axis == 1 else ():
-        if _is_flat(one):
+        if one.last is not None and one.last.is_flat:
             return _flat(one)
     size = min(len(a.draws), len(b.draws))
     origin = math.log10(_of(ours, axis) / _of(theirs, axis))
@@ -76,13 +72,6 @@ def _bound(ours: np.ndarray, theirs: np.ndarray, low: float, high: float) -> Rat
     if may_be_larger:
         return Ratio(low=10**low, reason="bound")
     return Ratio(high=10**high, reason="bound")
-
-
-def _is_flat(search: Search) -> bool:
-    """Whether its weight decay has no top to speak of."""
-    found = search.last
-    assert found is not None
-    return bool(found.curvature[1] < FLAT or found.own_decay < 0)
 
 
 def _flat(search: Search) -> Ratio:

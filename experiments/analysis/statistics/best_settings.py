@@ -2,8 +2,8 @@
 
 A smooth top is fitted to each (`fitted_top`, as in `compare`), so that the answer is finer than the
 grid and one lucky cell does not move it. The interval is that of a bootstrap of the fit, widened by
-what a quadratic does not fit; by simulation it holds the truth in 95 % or more, but for optimizers
-with two tops (`scripts/calibrate_ratios.py`).
+what a quadratic does not fit; by simulation that of learning rates holds the truth in 95 % or more,
+but for optimizers with two tops (`scripts/calibrate_ratios.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.analysis.statistics.difference import CONFIDENCE
-from experiments.analysis.statistics.fitted_top import Fit, fit
+from experiments.analysis.statistics.fitted_top import MOST_ON_BOX, Fit, fit
 from experiments.headline import of_table
 from experiments.store import UserError
 
@@ -26,10 +26,6 @@ WIDER = {"lr": 0.08, "weight_decay": 0.2, "effective_decay": 0.22}
 """Decades added to both ends of an interval."""
 MIN_LRS, MIN_DECAYS = 4, 3
 """Fewest values of a grid along which a top is looked for; of three rates the middle one is all."""
-MOST_ON_EDGE = 0.1
-"""Share of the bootstrap's tops on an end of the grid, above which no top is known."""
-FLAT = 0.5
-"""sd of one run per decade^2, below which a weight decay has no top to speak of."""
 NUM_DRAWS = 2000
 _MAX_TURNS, _SETTLED = 20, 0.01
 
@@ -133,8 +129,8 @@ def _reasons(found: Fit, mine: pd.DataFrame) -> dict[str, str]:
             reasons[axis] = "few values"
         elif found.rising[place]:
             reasons[axis] = "edge"
-        elif axis == "weight_decay" and min(found.curvature[1] - FLAT, found.own_decay) < 0:
+        elif axis == "weight_decay" and found.is_flat:
             reasons[axis] = "flat"
-        elif found.on_box[:, place].max() > MOST_ON_EDGE:
+        elif found.on_box[:, place].max() > MOST_ON_BOX:
             reasons[axis] = "edge"
     return reasons

@@ -25,6 +25,10 @@ FEW, ENOUGH = 6, 12
 """Fewest values that are fitted at all, and from how many on the mixed term is, too."""
 RISING = np.array([0.0, 1.0])
 """Slopes, sd per decade, above which a top at the end of what was tried still rises."""
+MOST_ON_BOX = 0.1
+"""Share of the bootstrap's tops on an end of what was tried, above which no top is known there."""
+FLAT = 0.5
+"""sd per decade^2 of weight decay, below which there is no top to speak of."""
 MAX_TURNS = 5
 _GRID = 33
 _FREE = 1e-6
@@ -43,6 +47,11 @@ class Fit:
     own_decay: float  # curvature in weight decay that the data alone show, less its standard error
     coefficients: np.ndarray  # about `center`: 1, u, v, uu, vv[, uv]
     center: np.ndarray
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether weight decay has no top to speak of, or one by the prior of the fit alone."""
+        return bool(self.curvature[1] < FLAT or self.own_decay < 0)
 
     def loss_at(self, points: np.ndarray) -> np.ndarray:
         """How much worse than at the top, sd, by the fit. Points: (n, 2) decades."""
