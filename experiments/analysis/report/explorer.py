@@ -21,7 +21,6 @@ RUN_COLUMNS = (
     *("run_id", "experiment", "optimizer", "lr", "weight_decay", "beta1", "beta2", "batch_size"),
     *("epochs", "seed", "state", "val", "test", "steps", "seconds"),
 )
-SEED_COLUMNS = ("run_id", "seed", "state", "val", "test", "seconds")
 
 
 def write_data(study: Study, folder: Path, slug: str) -> None:
