@@ -60,12 +60,20 @@ PARTED = {
     ("verses_proxy", "batch_and_steps"): "sparse words",
 }
 """Studies that tuned at every pair of a batch size and a number of steps."""
-KINDS = {"tuned": TUNED, "batch": BATCHES, "length": LENGTHS, "parted": PARTED}
+STEPS = {
+    ("lm_proxy", "steps"): "causal language model",
+    ("vit_proxy", "steps"): "ViT, digits",
+    ("vit_signals_proxy", "steps"): "ViT, signals",
+    ("bandit_proxy", "steps"): "rewards only",
+}
+"""Studies made to see whether the slope over the steps that `PARTED` has is there in others."""
+KINDS = {"tuned": TUNED, "batch": BATCHES, "length": LENGTHS, "parted": PARTED, "steps": STEPS}
 ALONG = {
     "tuned": [],
     "batch": ["batch_size"],
     "length": ["steps"],
     "parted": ["batch_size", "steps"],
+    "steps": ["steps"],
 }
 NUMBERS = ("estimate", "low", "high", "reason")
 MIN_SIZES = 3
@@ -165,7 +173,7 @@ def trends(
 
     Args:
         ratios: `table`.
-        kind: batch or parted.
+        kind: batch, parted or steps.
         column: lr_estimate or lr_picked.
 
     Returns:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from experiments.analysis import best_ratios
+from experiments.analysis import best_ratios, step_sizes
 from experiments.analysis.markdown import NO_STUDY, table
 from experiments.rounded import rounded
 
@@ -127,6 +128,69 @@ def steps(results: Path) -> str:
     return text
 
 
+def more_steps(results: Path) -> str:
+    """Whether other families have the slope over the steps that was found in the first ones."""
+    found = best_ratios.table(results)
+    found = found[found.kind == "steps"] if len(found) else found
+    if found.empty:
+        return NO_STUDY
+    fits, picks = (
+        best_ratios.trends(found, "steps", column).get("steps")
+        for column in ("lr_estimate", "lr_picked")
+    )
+    lengths = sorted(set(found.steps))
+    rows, grown = [], []
+    for experiment, part in found.groupby("experiment", sort=False):
+        by_length = {item.steps: item for item in part.itertuples()}
+        cells = [_ratio(by_length[x], "lr") if x in by_length else "–" for x in lengths]
+        rows.append((part.name.iloc[0], *cells, _own(fits, str(experiment))))
+        ends_of = part[part.steps.isin([lengths[0], lengths[-1]])].sort_values("steps").lr_estimate
+        grown.append(len(ends_of) == 2 and bool(ends_of.iloc[0] < ends_of.iloc[1]))
+    steps_of = [f"{length:,} steps" for length in lengths]
+    text = table(("family", *steps_of, "factor of a doubling, family"), rows)
+    if fits and picks:
+        text += (
+            f"\n\nThe ratio is larger at {lengths[-1]:,} steps than at {lengths[0]:,} in "
+            f"{sum(grown)} of {len(grown)} families. With each doubling of the steps it changes by "
+            f"a factor of {fits} (of the best cells themselves {picks}): mean over "
+            f"{len(fits.of_families)} families, Student's over these."
+        )
+    return text
+
+
+def step_sizes_said(results: Path) -> str:
+    """Lion's step over AdamW's, each at its best learning rate, along the length of a run."""
+    found = step_sizes.table(results)
+    if found.empty:
+        return NO_STUDY
+    lengths = sorted(set(found.steps))
+    rows = []
+    for name, part in found.groupby("name", sort=False):
+        by_length = {item.steps: item for item in part.itertuples()}
+        of_adamw = [f"{by_length[x].adamw:.2f}" if x in by_length else "–" for x in lengths]
+        of_both = [
+            _two(by_length[x].step_ratio)
+            if x in by_length and not math.isnan(by_length[x].step_ratio)
+            else "–"
+            for x in lengths
+        ]
+        rows.append((name, "; ".join(of_adamw), *of_both))
+    heads = (
+        "family",
+        f"AdamW's step / its learning rate, {', '.join(f'{x:,}' for x in lengths)} steps",
+        *(f"Lion's best step / AdamW's, {length:,} steps" for length in lengths),
+    )
+    told = found.dropna(subset="step_ratio")
+    means = told.groupby("steps").step_ratio.agg(lambda x: math.exp(x.map(math.log).mean()))
+    along = "; ".join(f"{means[x]:.2f} at {x:,}" for x in lengths if x in means)
+    return (
+        f"{table(heads, rows)}\n\nAdamW's step is {found.adamw.min():.2f} to "
+        f"{found.adamw.max():.2f} of its learning rate, Lion's {found.lion.min():.2f} to "
+        f"{found.lion.max():.2f}. Lion's best step over AdamW's, geometric mean of the families: "
+        f"{along}."
+    )
+
+
 def _at(item: Any) -> str:
     return f"– ({item.lr_reason})" if item.lr_reason else _two(item.lr_estimate)
 
@@ -135,4 +199,6 @@ BLOCKS = {
     "best_settings": tuned,
     "best_settings_batch": batches,
     "best_settings_steps": steps,
+    "best_settings_more_steps": more_steps,
+    "best_settings_step_sizes": step_sizes_said,
 }
