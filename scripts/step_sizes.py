@@ -1,11 +1,11 @@
-"""How far a step of AdamW and of Lion goes beside its learning rate, at the settings picked.
+"""How far a step of AdamW and of Lion goes beside its learning rate, near their best settings.
 
     python scripts/step_sizes.py                           # trains what is missing, then writes
     python scripts/step_sizes.py --runs-dir results/runs   # where the runs are
 
-Trains the picks of the studies that were tuned at several lengths once more, one after another, and
-looks at some fifty steps of each; writes results/studies/EXPERIMENT/step_sizes/sizes.csv. Stop it
-at any time and call again.
+Trains runs near the tops of the studies that were tuned at several lengths once more, one after
+another, and looks at some fifty steps of each; writes
+results/studies/EXPERIMENT/step_sizes/sizes.csv. Stop it at any time and call again.
 """
 
 from __future__ import annotations

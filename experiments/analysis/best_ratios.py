@@ -87,7 +87,8 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
         kind (of `KINDS`), experiment, study, name, label_noise, batch_size, steps (the most of a
         run), settings and seeds (of one optimizer); lr_estimate, lr_low, lr_high (AdamW's best over
         Lion's), lr_reason (why there is none), lr_picked (of the best cells themselves, where none
-        lies on an edge); decay_... and product_... (Lion's over AdamW's).
+        lies on an edge), lr_adamw and lr_lion (the two best ones); decay_... and product_...
+        (Lion's over AdamW's).
     """
     rows = []
     for kind, studies in KINDS.items():
@@ -139,6 +140,7 @@ def _ratios(part: pd.DataFrame) -> dict[str, Any]:
     for short, column in columns.items():
         ratio = found[column] if short == "lr" else _turned(found[column])
         row |= {f"{short}_{name}": getattr(ratio, name) for name in NUMBERS}
+    row |= {f"lr_{ADAMW}": found["lr"].over, f"lr_{LION}": found["lr"].under}
     return row
 
 
@@ -148,7 +150,7 @@ def _turned(ratio: BestRatio) -> BestRatio:
 
 
 class Trend(NamedTuple):
-    """By what factor lr(AdamW) / lr(Lion) changes with each doubling, of the batch for example."""
+    """By what factor lr(AdamW) / lr(Lion), say, changes with each doubling, of the batch say."""
 
     factor: float
     low: float  # 95 %: Student's over the families
@@ -174,7 +176,7 @@ def trends(
     Args:
         ratios: `table`.
         kind: batch, parted or steps.
-        column: lr_estimate or lr_picked.
+        column: lr_estimate or lr_picked; or lr_adamw or lr_lion, for how these go themselves.
 
     Returns:
         By the names of `ALONG`; none where fewer than two families have slopes.

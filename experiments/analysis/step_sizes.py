@@ -1,4 +1,4 @@
-"""How far the steps of AdamW and Lion go beside their learning rates, at the settings picked.
+"""How far the steps of AdamW and Lion go beside their learning rates, near their best settings.
 
 Where gradients are noise alone AdamW's step is, in the root mean square, sqrt((1 - beta1) / (1 +
 beta1)) of its learning rate (0.23 for 0.9) if beta2 averages over much longer; Lion's is all of it.
@@ -11,6 +11,7 @@ Measured where both were tuned at several lengths (`best_ratios.PARTED`, `best_r
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +19,7 @@ import pandas as pd
 from experiments.analysis import best_ratios
 from experiments.analysis.best_ratios import ADAMW, LION
 from experiments.analysis.sources import RESULTS, study
+from experiments.analysis.statistics.best_settings import fitted_ratios
 from experiments.analysis.statistics.comparison import choose
 
 BATCH = 4
@@ -29,7 +31,10 @@ KEYS = ["experiment", "run_id", "optimizer", "batch_size", "lr", "weight_decay",
 
 
 def wanted(results: Path = RESULTS) -> pd.DataFrame:
-    """The runs to measure: of each condition and optimizer the pick of validation, its first seed.
+    """The runs to measure: of each condition and optimizer, one near the top of the fit.
+
+    Its learning rate is the nearest of the grid to the best one, where that is told, and of its
+    weight decays the one that validation picks; of its first seed.
 
     Returns:
         Rows of the studies' tables; `command` trains one.
@@ -40,12 +45,19 @@ def wanted(results: Path = RESULTS) -> pd.DataFrame:
         if runs is None:
             continue
         for _, part in runs[runs.batch_size == BATCH].groupby("steps"):
-            for optimizer in (ADAMW, LION):
-                picked = choose(part, optimizer)
-                mine = part[part.optimizer == optimizer]
-                is_it = (mine.lr == picked.lr) & (mine.weight_decay == picked.weight_decay)
-                picks.append(mine[is_it].sort_values("seed").iloc[:1])
+            best = fitted_ratios(part, ADAMW, LION)["lr"]
+            picks += [_near(part, ADAMW, best.over), _near(part, LION, best.under)]
     return pd.concat(picks, ignore_index=True) if picks else pd.DataFrame()
+
+
+def _near(part: pd.DataFrame, optimizer: str, lr: float) -> pd.DataFrame:
+    mine = part[part.optimizer == optimizer]
+    if not math.isnan(lr):
+        nearest = min(set(mine.lr), key=lambda value: abs(math.log(value / lr)))
+        mine = mine[mine.lr == nearest]
+    picked = choose(mine, optimizer)
+    is_it = (mine.lr == picked.lr) & (mine.weight_decay == picked.weight_decay)
+    return mine[is_it].sort_values("seed").iloc[:1]
 
 
 def measured(rows: pd.DataFrame, steps: dict[str, int]) -> pd.DataFrame:

@@ -123,9 +123,23 @@ def steps(results: Path) -> str:
             f"of {fits['batch_size']} (of the best cells themselves "
             f"{picks['batch_size']}); with each doubling of the steps, at one batch size, "
             f"by {fits['steps']} ({picks['steps']}): means over "
-            f"{len(fits['steps'].of_families)} families, Student's over these."
+            f"{len(fits['steps'].of_families)} families, Student's over these. {_of_each(found)}"
         )
     return text
+
+
+def _of_each(found: pd.DataFrame) -> str:
+    """How the best learning rates go themselves, along all that a kind of studies varies."""
+    kind = str(found.kind.iloc[0])
+    along = {"steps": "the steps", "batch_size": "the batch, at as many steps"}
+    adamw, lion = (best_ratios.trends(found, kind, f"lr_{x}") for x in ("adamw", "lion"))
+    said = [
+        f"with each doubling of {words} AdamW's best learning rate changes by {adamw[name]}, "
+        f"Lion's by {lion[name]}"
+        for name, words in along.items()
+        if name in adamw and name in lion
+    ]
+    return f"Each by itself: {'; '.join(said)}." if said else ""
 
 
 def more_steps(results: Path) -> str:
@@ -153,7 +167,7 @@ def more_steps(results: Path) -> str:
             f"\n\nThe ratio is larger at {lengths[-1]:,} steps than at {lengths[0]:,} in "
             f"{sum(grown)} of {len(grown)} families. With each doubling of the steps it changes by "
             f"a factor of {fits} (of the best cells themselves {picks}): mean over "
-            f"{len(fits.of_families)} families, Student's over these."
+            f"{len(fits.of_families)} families, Student's over these. {_of_each(found)}"
         )
     return text
 

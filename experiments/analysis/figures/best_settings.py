@@ -56,7 +56,7 @@ def draw(results: Path = RESULTS) -> Figure:
         return search_panels.not_run(TITLE, ADVICE, "nothing has been tuned", COMMAND)
     rows = found[found.kind.isin(["tuned", "length"])]
     lower = [(_batches, part) for part in _families(found, "batch")]
-    lower += [(_steps, part) for part in _families(found, "parted")]
+    lower += [(_steps, part) for kind in ("parted", "steps") for part in _families(found, kind)]
     num_rows = -(-len(lower) // PER_ROW)
     caption = f"{ADVICE} {_said(found)}"
     width, inches = 12.6, [0.3 * len(rows) + 0.9, *[2.7] * num_rows]

@@ -38,6 +38,8 @@ class BestRatio:
     low: float  # 95 %
     high: float
     reason: str = ""  # why there is none: edge, flat, few values, one value
+    over: float = math.nan  # the two best values themselves
+    under: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,16 @@ def fitted_ratios(
         axes = (column,) if column in AXES else AXES
         weights = np.isin(AXES, axes).astype(float)
         reason = next((top.reasons[x] for x in axes for top in tops if x in top.reasons), "")
-        middle = float(weights @ (tops[0].at - tops[1].at))
+        values = [float(weights @ top.at) for top in tops]
+        middle = values[0] - values[1]
         draws = (tops[0].draws - tops[1].draws) @ weights
         tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
         low, high = np.quantile(draws, tails) + np.array([-1, 1]) * WIDER[column]
-        ends = (middle, min(low, middle), max(high, middle))
-        found[column] = BestRatio(*((math.nan,) * 3 if reason else (10.0**x for x in ends)), reason)
+        numbers = [10.0**x for x in (middle, min(low, middle), max(high, middle), *values)]
+        ratio, of_both = numbers[:3], numbers[3:]
+        found[column] = (
+            BestRatio(*(math.nan,) * 3, reason) if reason else BestRatio(*ratio, "", *of_both)
+        )
     return found
 
 

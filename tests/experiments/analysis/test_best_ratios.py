@@ -88,6 +88,8 @@ def test_parts_of_a_study_and_the_betas_that_were_picked(tmp_path: Path) -> None
     assert list(found.lr_estimate) == pytest.approx([10.0, 10 / 3], rel=0.3)
     assert list(found.decay_estimate) == pytest.approx([10.0, 10.0], rel=0.6)
     assert (found.lr_low < found.lr_estimate).all() and (found.lr_estimate < found.lr_high).all()
+    assert list(found.lr_adamw / found.lr_lion) == pytest.approx(list(found.lr_estimate))
+    assert list(found.lr_adamw) == pytest.approx([1e-2, 1e-2], rel=0.3)
     assert list(found.settings) == [15, 15] and list(found.seeds) == [6, 6]
     said = text_best_ratios.batches(tmp_path)
     assert "With each doubling" not in said  # of one family
