@@ -24,6 +24,7 @@ from experiments.search.mutation import (
     WRAP,
     Mutator,
 )
+from experiments.search.operations import OPERATIONS
 from experiments.search.random_search import RandomSearch
 from experiments.search.types import is_valid
 
@@ -168,3 +169,15 @@ def test_a_constant_keeps_its_sign_and_its_bound() -> None:
     assert len(constants) == 200 and max(constants) < 0 and min(constants) == -MAX_CONSTANT
     small = [abs(one) for one in constants if one > -1e6]
     assert min(small) < 0.25 and max(small) > 1.0
+
+
+def test_new_variables_and_constants_come_as_often_as_is_said() -> None:
+    names = ["w", "g", "m", "v", "lr"]
+    drawn = [Mutator().statement(names, {}, Random(seed)) for seed in range(4000)]
+    assert abs(sum(one.target == "x1" for one in drawn) / 4000 - 1 / 6) < 0.02
+    are_constant: dict[str, list[bool]] = {}
+    for one in drawn:
+        for kind, argument in zip(OPERATIONS[one.function].kinds, one.arguments, strict=True):
+            are_constant.setdefault(kind, []).append(isinstance(argument, float))
+    shares = {kind: sum(found) / len(found) for kind, found in are_constant.items()}
+    assert shares == pytest.approx({"any": 0.2, "scalar": 0.5}, abs=0.06)
