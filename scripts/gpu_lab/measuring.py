@@ -8,7 +8,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +82,22 @@ def in_a_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
 
 
-def is_too_large(error: BaseException | None) -> bool:
+def is_too_large(error: BaseException) -> bool:
     """Whether memory was lacking, in whatever words of the suite it is said."""
+    return any(isinstance(one, torch.OutOfMemoryError) for one in _causes(error))
+
+
+def is_missing_package(error: BaseException) -> bool:
+    """Whether something was not found that does not belong to the suite."""
+    found = [one for one in _causes(error) if isinstance(one, ModuleNotFoundError)]
+    names = [(one.name or "").partition(".")[0] for one in found]
+    return bool(names) and names[-1] not in ("experiments", "lion", "gpu_lab")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
-        if isinstance(error, torch.OutOfMemoryError):
-            return True
+        yield error
         error = error.__cause__
-    return False
 
 
 def is_installed(package: str) -> bool:

@@ -17,6 +17,7 @@ from gpu_lab.measuring import (
     emptied,
     in_a_line,
     is_installed,
+    is_missing_package,
     is_too_large,
 )
 
@@ -69,9 +70,11 @@ def _add(rows: Rows, page: str, what: str, check: Any) -> None:
             row |= check(page, Path(folder))
         except UserError as error:  # data or a package that this machine lacks, or a wrong run
             lacks = "pip install" in str(error) or "is not installed" in str(error)
-            row["skipped" if lacks or is_too_large(error) else "error"] = in_a_line(error)
+            lacks |= is_too_large(error) or is_missing_package(error)
+            row["skipped" if lacks else "error"] = in_a_line(error)
         except Exception as error:
-            row["skipped" if is_too_large(error) else "error"] = in_a_line(error)
+            lacks = is_too_large(error) or is_missing_package(error)
+            row["skipped" if lacks else "error"] = in_a_line(error)
     rows.add(**row, seconds=round(time.perf_counter() - began, 1))
     check_alive()
     emptied()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,12 @@ def test_data_that_a_machine_lacks_are_no_error_of_ours(lab: Any, tmp_path: Path
     rows = rows_of(lab, tmp_path)
     for text in ("the data need mnist1d: pip install mnist1d", "the model and the data differ"):
         lab.whole_runs._add(rows, "page", "ends", lambda *_, t=text: fail(UserError(t)))
-    skipped, wrong = written(tmp_path)
-    assert "skipped" in skipped and "error" not in skipped and "error" in wrong
+    for missing in (PackageNotFoundError("matplotlib"), ModuleNotFoundError("no", name="lion.x")):
+        error = UserError("data: cannot build it")
+        error.__cause__ = missing
+        lab.whole_runs._add(rows, "page", "ends", lambda *_, e=error: fail(e))
+    found = ["skipped" if "skipped" in row else "error" for row in written(tmp_path)]
+    assert found == ["skipped", "error", "skipped", "error"]
 
 
 def test_without_hydra_there_are_no_pages(
