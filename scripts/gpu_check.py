@@ -19,13 +19,15 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
@@ -41,7 +43,8 @@ PARTS = {  # share of the time, and the file in gpu_lab; in the order of what th
 }
 FACTS = "facts"
 """What is asked first, in a process of its own: this one must not hold a part of the card."""
-FACTS_SECONDS = 120.0
+FACTS_SECONDS = 240.0
+"""Of a machine that reads torch from a cold disk; whatever it leaves is the parts'."""
 GRACE_SECONDS = 30.0
 """How long a part may be over its budget before it is ended, while there is time at all."""
 END_SECONDS = 5.0
@@ -49,10 +52,14 @@ END_SECONDS = 5.0
 LEAST_SECONDS = 5.0
 """Below it a part is not begun: importing torch takes as much."""
 POLL_SECONDS = 0.5
+CACHES = "gpu-check-caches"
+"""Of compilers, where the home has no room; gone in the end."""
 CUT = 75
 """Exit code of a part that has left something out for want of time."""
 NODES = ("/dev/nvidiactl", "/dev/dxg")
 """There where a machine has an NVIDIA card, or one under WSL."""
+NO_NATIVE_CODE = {"CXX": "false"}
+"""With this compiler Lion goes without, see `lion.native`."""
 
 Rows = list[dict[str, Any]]
 
@@ -62,51 +69,77 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=8.0, help="for all parts together")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--out", type=Path, help="default: results/bench/gpu_CARD.json")
+    parser.add_argument("--out", type=Path, help="a file or a folder; default: results/bench")
     parser.add_argument("--part", choices=[FACTS, *PARTS], help=argparse.SUPPRESS)
     parser.add_argument("--rows", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--ends", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.part:
-        return run_part(args.part, args.rows, args.ends - time.time())
+        return run_part(args.part, args.rows, args.seconds)
     if find_spec("torch") is None:
         return _refused(f"{sys.executable} has no torch: call this with the Python that has it")
     with contextlib.suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, _interrupt)
-    ends = time.time() + 60 * args.minutes
-    folder = args.out.parent if args.out else ROOT / "results" / "bench"
+    ends = time.monotonic() + 60 * args.minutes  # a fresh machine may set its clock meanwhile
+    folder = _folder(args.out)
     if problem := _why_not_written(folder):
         return _refused(f"cannot write to {folder} ({problem}): give another --out FILE")
-    state, found = _in_process(FACTS, min(FACTS_SECONDS, ends - time.time()), ends, folder)
+    state, found = _in_process(FACTS, min(FACTS_SECONDS, ends - time.monotonic()), ends, folder)
     if not found:
         return _refused(f"torch cannot look at the card ({state})")
     facts = found[0]
     if problem := _why_no_card(facts, args.out is not None):
         return _refused(problem)
-    out = args.out or folder / f"gpu_{_plain(facts['device'])}.json"
+    out = folder / f"gpu_{_plain(facts['device'])}.json"
+    if args.out and args.out != folder:
+        out = args.out
     content: dict[str, Any] = {**facts, "parts": {}, "rows": []}
-    _run_all(list(dict.fromkeys(args.only)), ends, out, content)
+    try:
+        _run_all(list(dict.fromkeys(args.only)), ends, out, content)
+    finally:
+        shutil.rmtree(folder / CACHES, ignore_errors=True)
     return _judged(out, content)
+
+
+def _folder(out: Path | None) -> Path:
+    """For the results: `out` itself where it is one."""
+    if out is None:
+        return ROOT / "results" / "bench"
+    return out if out.is_dir() else out.parent
 
 
 def _run_all(names: list[str], ends: float, out: Path, content: dict[str, Any]) -> None:
     """Each part with its share of the time that is left; whatever it finds is written at once."""
     before: Rows = []
+    extra: dict[str, str] = {}
 
     def write(rows: Rows) -> None:
         content["rows"] = [*before, *rows]
         _write(out, content)
 
-    for number, name in enumerate(names):
-        whole = sum(PARTS[other][0] for other in names[number:])
+    def run(name: str) -> tuple[str, Rows]:
+        whole = sum(PARTS[other][0] for other in names[names.index(name) :])
+        seconds = (ends - time.monotonic()) * PARTS[name][0] / whole
+        return _in_process(name, seconds, ends, out.parent, write, extra)
+
+    for name in names:
         content["parts"][name] = "running"
-        seconds = (ends - time.time()) * PARTS[name][0] / whole
-        state, rows = _in_process(name, seconds, ends, out.parent, write)
+        state, rows = run(name)
+        if _has_crashed(state) and not extra:  # perhaps by native code, which all parts share
+            extra |= NO_NATIVE_CODE
+            content["without_native_code"] = f"since {name}: {state}"
+            before += [*rows, {"part": name, "what": "crashed", "error": state}]
+            state, rows = run(name)
         content["parts"][name] = state
         write(rows)
         before += rows
         if state == "interrupted":
             break
+
+
+def _has_crashed(state: str) -> bool:
+    """Whether a signal has ended a part that we have not ended."""
+    return state.startswith("exit code -")
 
 
 def _judged(out: Path, content: dict[str, Any]) -> int:
@@ -163,9 +196,12 @@ def _why_no_card(facts: dict[str, Any], may_rehearse: bool) -> str:
 
 
 def _write(out: Path, content: dict[str, Any]) -> None:
-    draft = out.with_suffix(".tmp")
-    draft.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    draft.replace(out)
+    draft = out.with_name(f"{out.name}.draft")
+    try:
+        draft.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+        draft.replace(out)
+    except OSError as error:  # a disk may have room again later; and the rows are printed, too
+        print(f"error: {out} is not written: {error.strerror or error}", file=sys.stderr)
 
 
 def _in_process(
@@ -174,6 +210,7 @@ def _in_process(
     ends: float,
     folder: Path,
     on_rows: Callable[[Rows], None] = lambda rows: None,
+    extra: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[str, Rows]:
     """A part in a process of its own.
 
@@ -183,6 +220,7 @@ def _in_process(
         ends: When all parts must be over.
         folder: For its rows, while it runs.
         on_rows: Told of all of them, each time that there are more.
+        extra: Of its environment.
 
     Returns:
         Its state (done, cut, or what went wrong) and its rows.
@@ -191,10 +229,11 @@ def _in_process(
         return "cut", []
     path = folder / f"gpu-check-{name}-{os.getpid()}.tmp"
     command = [sys.executable, __file__, "--part", name, "--rows", str(path)]
-    command += ["--ends", str(time.time() + seconds)]
+    command += ["--seconds", str(seconds)]
     began = time.monotonic()
-    stop = began + max(0.0, min(seconds + GRACE_SECONDS, ends + END_SECONDS - time.time()))
-    process = subprocess.Popen(command, start_new_session=True, env=_environment(folder))
+    stop = max(began, min(began + seconds + GRACE_SECONDS, ends + END_SECONDS))
+    environment = {**_environment(folder), **extra}
+    process = subprocess.Popen(command, start_new_session=True, env=environment)
     rows: Rows = []
     try:
         while process.poll() is None and time.monotonic() < stop:
@@ -206,9 +245,11 @@ def _in_process(
         state = {0: "done", CUT: "cut", None: "cut"}.get(code, f"exit code {code}")
     except KeyboardInterrupt:
         state = "interrupted"
-    _end(process)
+    finally:
+        _end(process)
     rows = _read(path) or rows
-    path.unlink(missing_ok=True)
+    for file in (path, path.with_suffix(".draft")):
+        file.unlink(missing_ok=True)
     print(f"{name}: {state} after {time.monotonic() - began:.0f} s", flush=True)
     return state, rows
 
@@ -225,8 +266,8 @@ def _environment(folder: Path) -> dict[str, str]:
     found = dict(os.environ)
     home = Path(found.get("HOME") or "/")
     if not os.access(home, os.W_OK):
-        found.setdefault("TRITON_CACHE_DIR", str(folder / "triton-cache"))
-        found.setdefault("LION_CACHE_DIR", str(folder / "lion-cache"))
+        found.setdefault("TRITON_CACHE_DIR", str(folder / CACHES / "triton"))
+        found.setdefault("LION_CACHE_DIR", str(folder / CACHES / "lion"))
     return found
 
 

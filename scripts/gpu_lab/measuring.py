@@ -8,7 +8,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +42,22 @@ class Rows:
 
     def add(self, **row: Any) -> None:
         """Prints a row, and writes all of them anew; what is not finite is null in JSON."""
-        self._rows.append({key: _plain(value) for key, value in row.items()})
+        self._rows.append(_plain(row))
         print(json.dumps(self._rows[-1]), flush=True)
-        draft = self._path.with_suffix(".tmp")
+        draft = self._path.with_suffix(".draft")
         draft.write_text(json.dumps(self._rows, indent=1, allow_nan=False) + "\n")
         draft.replace(self._path)
 
 
 def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """As JSON has it, at any depth: one odd value in a row must not cost the rows after it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)
 
 
 def wait() -> None:
@@ -73,6 +80,24 @@ def emptied() -> int:
 def in_a_line(error: BaseException) -> str:
     """What went wrong, for a row."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
+
+
+def is_too_large(error: BaseException) -> bool:
+    """Whether memory was lacking, in whatever words of the suite it is said."""
+    return any(isinstance(one, torch.OutOfMemoryError) for one in _causes(error))
+
+
+def is_missing_package(error: BaseException) -> bool:
+    """Whether something was not found that does not belong to the suite."""
+    found = [one for one in _causes(error) if isinstance(one, ModuleNotFoundError)]
+    names = [(one.name or "").partition(".")[0] for one in found]
+    return bool(names) and names[-1] not in ("experiments", "lion", "gpu_lab")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def is_installed(package: str) -> bool:

@@ -16,6 +16,7 @@ from gpu_lab.measuring import (
     check_alive,
     emptied,
     in_a_line,
+    is_too_large,
     matmul_roof,
     wait,
 )
@@ -138,12 +139,13 @@ def fitting(rows: Rows, measure: Callable[[int], None], **names: Any) -> None:
         problem = ""
         try:
             measure(micro)
-        except torch.OutOfMemoryError as error:
-            problem = in_a_line(error)
         except Exception as error:
-            rows.add(**names, micro=micro, error=in_a_line(error))
-            traceback.print_exc()
-            check_alive()
+            if is_too_large(error):
+                problem = in_a_line(error)
+            else:
+                rows.add(**names, micro=micro, error=in_a_line(error))
+                traceback.print_exc()
+                check_alive()
         emptied()  # here, where no traceback holds what did not fit
         if not problem:
             return
@@ -173,7 +175,7 @@ def _train(rows: Rows, model: str, micro: int, roof: float, ends: float) -> None
         "runner, adamw": step_of(parts_of(model, "adamw", micro)),
         "bare, lion": bare_step_of(parts := parts_of(model, "lion", micro)),
     }
-    flops = _flops_an_image(parts)
+    flops = _counted(rows, parts, model)
     _turn(runs, 1)  # compiles, and chooses algorithms
     one = _turn(runs, 1)
     left = ends - time.perf_counter()
@@ -203,13 +205,19 @@ def _turn(runs: dict[str, Callable[[], Any]], num_steps: int) -> dict[str, float
 
 
 def _report(
-    rows: Rows, model: str, micro: int, seconds: dict[str, list[float]], flops: float, roof: float
+    rows: Rows,
+    model: str,
+    micro: int,
+    seconds: dict[str, list[float]],
+    flops: float | None,
+    roof: float,
 ) -> None:
     for name, of in seconds.items():
         speed = BATCH / statistics.median(of)
         rows.add(
             part="train", model=model, what=name, batch=BATCH, micro=micro, turns=len(of),
-            images_per_second=round(speed, 1), share_of_matmul_roof=round(speed * flops / roof, 3),
+            images_per_second=round(speed, 1),
+            share_of_matmul_roof=flops and round(speed * flops / roof, 3),
         )  # fmt: skip
     for one, other, what in (
         ("bare, lion", "runner, lion", "runner / bare loop, speed"),
@@ -220,6 +228,21 @@ def _report(
             part="train", model=model, what=what, ratio=round(statistics.median(ratios), 4),
             lowest=round(min(ratios), 4), highest=round(max(ratios), 4), turns=len(ratios),
         )  # fmt: skip
+
+
+def _counted(rows: Rows, parts: Parts, model: str) -> float | None:
+    """Operations of an image; None where they cannot be counted: the time is measured all the same.
+
+    Raises:
+        OutOfMemoryError: so that fewer images are tried.
+    """
+    try:
+        return _flops_an_image(parts)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        rows.add(part="train", model=model, what="operations of an image", error=in_a_line(error))
+        return None
 
 
 def _flops_an_image(parts: Parts) -> float:

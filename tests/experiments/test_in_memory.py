@@ -130,6 +130,11 @@ def test_shifts_turns_and_zooms_by_hand() -> None:
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
 
     expect(moved(wide, 0, 0.0, **most), wide)
+    turned = ImageTaskConfig(horizontal_flip=0.4)
+    for place in range(5):  # a flip has a draw of its own, which says nothing of the others
+        draws = torch.full((1, 5), 0.5)
+        draws[0, place] = 0.1
+        expect(in_memory.augment(wide, draws, turned, 9.0), wide.flip(-1) if place == 0 else wide)
     right, up = (torch.full_like(wide, 9.0) for _ in range(2))
     right[..., :4], up[..., 2:, :] = wide[..., 2:], wide[..., :2, :]
     expect(moved(wide, 3, 1.0, **most), right)

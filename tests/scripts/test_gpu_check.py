@@ -14,6 +14,8 @@ import pytest
 import torch
 from card_lab import SCRIPTS, fail, rows_of, written
 
+from experiments.config import ConfigError
+
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the rehearsal is of the CPU")
 
 
@@ -42,16 +44,44 @@ def test_a_wrong_step_is_seen(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None
             step(self)
 
     monkeypatch.setattr(lab.correctness.Lion, "step", twice)
-    assert not lab.correctness._agrees(torch.float32, {}, "from the start")
+    *_, said, _ = lab.correctness._stepped(torch.float32, {}, "from the start")
+    assert said.startswith("weight (6, 3, 5, 5): 450 of 450, by 0.0")
+
+
+def test_a_momentum_that_is_stored_wrongly_is_seen(lab: Any, tmp_path: Path) -> None:
+    """Its last bit turns hardly a sign in 20 steps: the weights alone would not tell."""
+    params = [torch.nn.Parameter(torch.ones(4)) for _ in range(2)]
+    one, other = (lab.correctness.Lion([p], momentum_dtype="int8") for p in params)
+    for param, optimizer in zip(params, (one, other), strict=True):
+        param.grad = torch.ones(4)
+        optimizer.step()
+    assert lab.correctness.differences(one, other) == []
+    other.state[params[1]]["exp_avg_scale"].mul_(1 + 2**-23)
+    found = lab.correctness.differences(one, other)
+    assert len(found) == 1 and found[0].startswith("exp_avg_scale (1,): 1 of 1, by ")
+    rows, add = rows_of(lab, tmp_path), lab.correctness._add
+    add(rows, "fp32", "torch's own kernels", lambda: found)
+    add(rows, "fp32", "NaN", lambda: ["weight (4,): 1 of 4, by inf at most"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lab.correctness.fused_cuda, "_run", lambda: None)
+
+        def launched() -> list[str]:
+            lab.correctness.fused_cuda._run()
+            return found
+
+        add(rows, "fp32", "the kernel", launched, True)
+    told = written(tmp_path)
+    assert [row["bit_equal"] for row in told] == [True, False, False]
+    assert [row["differs"] for row in told][::2] == [found, found]
 
 
 def test_a_comparison_that_fails_costs_its_own_row_alone(lab: Any, tmp_path: Path) -> None:
     """Another path than the kernel is no proof of it, and too little memory no error of it."""
     rows, add = rows_of(lab, tmp_path), lab.correctness._add
-    add(rows, "fp32", "other path", lambda: True, True)
+    add(rows, "fp32", "other path", lambda: [], True)
     add(rows, "fp32", "broken", lambda: fail(ValueError("no such instruction\nmore")))
     add(rows, "fp32", "large", lambda: fail(torch.OutOfMemoryError("of 16 GiB")))
-    add(rows, "fp32", "fine", lambda: True)
+    add(rows, "fp32", "fine", lambda: [])
     found = {row["case"]: row for row in written(tmp_path)}
     assert [row["bit_equal"] for row in found.values()] == [False, False, None, True]
     assert found["other path"]["error"] == "the Triton kernel was not launched"
@@ -122,6 +152,9 @@ def test_half_an_installation_is_none(lab: Any, monkeypatch: pytest.MonkeyPatch)
 def test_numbers_that_are_not_finite_are_valid_json(lab: Any, tmp_path: Path) -> None:
     rows_of(lab, tmp_path).add(part="step", speed=float("inf"), share=float("nan"), turns=3)
     assert written(tmp_path) == [{"part": "step", "speed": None, "share": None, "turns": 3}]
+    losses = [2.3, float("nan")]  # of a run that diverged, which is what one wants to know
+    rows_of(lab, tmp_path).add(card=losses, said={"a": (float("inf"), Path("b"))})
+    assert written(tmp_path) == [{"card": [2.3, None], "said": {"a": [None, "b"]}}]
 
 
 def test_a_card_with_little_memory_takes_fewer_images_at_a_time(
@@ -139,6 +172,18 @@ def test_a_card_with_little_memory_takes_fewer_images_at_a_time(
     lab.training.fitting(rows, measure, part="train")
     assert tried == [128, 64]
     assert written(tmp_path)[0]["skipped"] == "OutOfMemoryError: CUDA out of memory"
+    tried.clear()
+
+    def building(micro: int) -> None:
+        """As `experiments.build` says it."""
+        tried.append(micro)
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        except torch.OutOfMemoryError as error:
+            raise ConfigError("model: cannot build it: out of memory") from error
+
+    lab.training.fitting(rows, building, part="train")
+    assert tried == [128, 64, 32] and not [r for r in written(tmp_path) if "error" in r]
     lab.training.fitting(rows, lambda micro: fail(RuntimeError("an odd one")), part="train")
     assert written(tmp_path)[-1] == {
         "part": "train",
@@ -181,6 +226,20 @@ def test_a_slow_card_takes_fewer_steps(
     assert len(taken) == steps
     speeds = [r["images_per_second"] for r in written(tmp_path) if "images_per_second" in r]
     assert speeds == [pytest.approx(training.BATCH / a_step, abs=0.1)] * 3
+
+
+def test_operations_that_cannot_be_counted_cost_a_share_and_no_time(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = lab.training
+    for name in ("step_of", "bare_step_of"):
+        monkeypatch.setattr(training, name, lambda _: lambda: None)
+    monkeypatch.setattr(training, "parts_of", lambda *_: None)
+    monkeypatch.setattr(training, "_flops_an_image", lambda _: fail(KeyError("an operation")))
+    training._train(rows_of(lab, tmp_path), "vit", 4, 1.0, training.time.perf_counter() + 60.0)
+    failed, *others = written(tmp_path)
+    assert failed["error"] == "KeyError: 'an operation'" and len(others) == 5
+    assert [row["share_of_matmul_roof"] for row in others[:3]] == [None] * 3
 
 
 def test_places_that_wait_are_those_of_the_suite(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,7 @@ def test_time_that_a_part_leaves_is_the_next_ones(
         now[0] += takes.get(name, seconds)
         return "done", [{"device": "cpu"}] if name == "facts" else []
 
-    monkeypatch.setattr(script["time"], "time", lambda: now[0])
+    monkeypatch.setattr(script["time"], "monotonic", lambda: now[0])
     script["_in_process"] = in_process
     out = tmp_path / "check.json"
     assert call(script, monkeypatch, "--out", str(out), "--minutes", "10") == 0
@@ -114,7 +114,7 @@ def part(script: dict[str, Any], folder: Path, does: str, seconds: float = 60.0)
     """What comes of a process that does that; `told` is what was known while it ran."""
     (folder / "part.py").write_text(STANDS_IN + does)
     script["__file__"], told = str(folder / "part.py"), []
-    ends = script["time"].time() + seconds
+    ends = script["time"].monotonic() + seconds
     state, rows = script["_in_process"]("step", seconds, ends, folder, told.append)
     assert [p.name for p in folder.glob("gpu-check-*")] == []
     return state, rows, told
@@ -135,7 +135,7 @@ def test_rows_are_known_while_a_part_runs_and_outlive_its_crash(
         for path in tmp_path.glob("gpu-check-*.tmp"):
             Path(f"{path}.seen").touch()
 
-    ends = script["time"].time() + 60
+    ends = script["time"].monotonic() + 60
     state, rows = script["_in_process"]("step", 60.0, ends, tmp_path, on_rows)
     assert told[0] == [{"n": 1}] and rows == [{"n": 1}, {"n": 2}]
     assert state == "exit code -11"
@@ -169,7 +169,7 @@ def test_compilers_have_room_where_the_home_has_none(
     monkeypatch.setenv("HOME", str(tmp_path / "none"))
     monkeypatch.setenv("LION_CACHE_DIR", "of the user")
     found = script["_environment"](tmp_path)
-    assert found["TRITON_CACHE_DIR"] == str(tmp_path / "triton-cache")
+    assert found["TRITON_CACHE_DIR"] == str(tmp_path / "gpu-check-caches" / "triton")
     assert found["LION_CACHE_DIR"] == "of the user"
     monkeypatch.setenv("HOME", str(tmp_path))
     assert script["_environment"](tmp_path).get("TRITON_CACHE_DIR") is None
@@ -182,3 +182,69 @@ def test_a_module_that_cannot_be_imported_is_a_row(
     with pytest.raises(ImportError):
         script["run_part"]("language", tmp_path / "rows.json", 60.0)
     assert "ModuleNotFoundError" in written(tmp_path)[0]["error"]
+
+
+def test_a_folder_is_given_in_place_of_a_file(
+    script: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Compilers' files are gone in the end: whoever fetches results takes a few files."""
+    monkeypatch.setenv("HOME", str(tmp_path / "none"))
+
+    def in_process(name: str, seconds: float, ends: float, folder: Path, *_: Any) -> Any:
+        Path(script["_environment"](folder)["LION_CACHE_DIR"]).mkdir(parents=True, exist_ok=True)
+        return "done", [{"device": "cpu"}] if name == "facts" else []
+
+    script["_in_process"], script["NODES"] = in_process, ()
+    monkeypatch.delenv("LION_CACHE_DIR", raising=False)
+    assert call(script, monkeypatch, "--out", str(tmp_path)) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["gpu_cpu.json"]
+
+
+def test_a_disk_that_is_full_for_a_while_ends_nothing(
+    script: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "check.json"
+    (tmp_path / "check.json.draft").mkdir()
+    script["_write"](out, {"rows": [1]})
+    assert "is not written" in capsys.readouterr().err and not out.exists()
+    (tmp_path / "check.json.draft").rmdir()
+    script["_write"](out, {"rows": [1, 2]})
+    assert json.loads(out.read_text()) == {"rows": [1, 2]}
+
+
+def test_what_goes_wrong_beside_a_part_leaves_no_process(
+    script: dict[str, Any], tmp_path: Path
+) -> None:
+    script["POLL_SECONDS"], found = 0.02, []
+    does = 'write({"pid": os.getpid()}); time.sleep(600)'
+    (tmp_path / "part.py").write_text(STANDS_IN + does)
+    script["__file__"] = str(tmp_path / "part.py")
+
+    def on_rows(rows: list[Any]) -> None:
+        found.extend(rows)
+        raise ValueError("of the caller")
+
+    ends = script["time"].monotonic() + 60
+    with pytest.raises(ValueError, match="of the caller"):
+        script["_in_process"]("step", 60.0, ends, tmp_path, on_rows)
+    assert is_gone(found[0]["pid"])
+
+
+def test_a_crash_is_tried_once_without_native_code(script: dict[str, Any], tmp_path: Path) -> None:
+    """It would end every part alike; what a part had found before is kept."""
+    called: list[tuple[str, str | None]] = []
+
+    def in_process(name: str, *rest: Any) -> tuple[str, list[Any]]:
+        extra = rest[-1]
+        called.append((name, extra.get("CXX")))
+        is_broken = name == "sync" or not extra
+        return ("exit code -11" if is_broken else "done"), [{"part": name, "n": len(called)}]
+
+    script["_in_process"] = in_process
+    content: dict[str, Any] = {"parts": {}}
+    names = ["correct", "sync", "memory"]
+    script["_run_all"](names, script["time"].monotonic() + 60, tmp_path / "check.json", content)
+    assert called == [("correct", None), *((name, "false") for name in names)]
+    assert content["parts"] == {"correct": "done", "sync": "exit code -11", "memory": "done"}
+    assert content["without_native_code"] == "since correct: exit code -11"
+    assert [row.get("n") for row in content["rows"]] == [1, None, 2, 3, 4]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import types
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from card_lab import fail, rows_of, written
+
+from experiments.config import ConfigError
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the rehearsal is of the CPU")
 
@@ -35,7 +39,9 @@ def test_a_run_that_starts_otherwise_or_does_not_go_on_is_seen(
         return [2.3, 2.0 + 0.1 * count[0]]
 
     monkeypatch.setattr(runs, "_first_losses", drifting)
-    monkeypatch.setattr(runs, "_config", lambda *_, **__: None)
+    config = types.SimpleNamespace(model={})
+    monkeypatch.setattr(runs, "replace", lambda *_, **__: config)
+    monkeypatch.setattr(runs, "_config", lambda *_, **__: config)
     monkeypatch.setattr(runs, "_losses", drifting)
     monkeypatch.setattr(runs, "_broken_off", lambda _: None)
     monkeypatch.setattr(runs.runner, "run", lambda _: None)
@@ -49,8 +55,12 @@ def test_data_that_a_machine_lacks_are_no_error_of_ours(lab: Any, tmp_path: Path
     rows = rows_of(lab, tmp_path)
     for text in ("the data need mnist1d: pip install mnist1d", "the model and the data differ"):
         lab.whole_runs._add(rows, "page", "ends", lambda *_, t=text: fail(UserError(t)))
-    skipped, wrong = written(tmp_path)
-    assert "skipped" in skipped and "error" not in skipped and "error" in wrong
+    for missing in (PackageNotFoundError("matplotlib"), ModuleNotFoundError("no", name="lion.x")):
+        error = UserError("data: cannot build it")
+        error.__cause__ = missing
+        lab.whole_runs._add(rows, "page", "ends", lambda *_, e=error: fail(e))
+    found = ["skipped" if "skipped" in row else "error" for row in written(tmp_path)]
+    assert found == ["skipped", "error", "skipped", "error"]
 
 
 def test_without_hydra_there_are_no_pages(
@@ -59,3 +69,22 @@ def test_without_hydra_there_are_no_pages(
     monkeypatch.setattr(lab.whole_runs, "is_installed", lambda _: False)
     lab.whole_runs.runs(rows_of(lab, tmp_path))
     assert written(tmp_path) == [{"part": "runs", "what": "skipped: pages need hydra-core"}]
+
+
+def test_what_a_generator_draws_while_training_is_left_out(lab: Any) -> None:
+    """A card's draws are not the CPU's: a loss with dropout would be called wrong on any card."""
+    section = {"dropout_rate": 0.1, "text": {"drop": 0.2, "depth": 2}, "drop_last": True}
+    found = lab.whole_runs.without_dropout(section)
+    assert found == {"dropout_rate": 0.0, "text": {"drop": 0.0, "depth": 2}, "drop_last": True}
+
+
+def test_a_run_without_memory_is_left_out(lab: Any, tmp_path: Path) -> None:
+    def broken(*_: Any) -> Any:
+        try:
+            fail(torch.OutOfMemoryError("CUDA out of memory"))
+        except torch.OutOfMemoryError as error:
+            raise ConfigError("the first step fails: out of memory") from error
+
+    lab.whole_runs._add(rows_of(lab, tmp_path), "page", "ends", broken)
+    (row,) = written(tmp_path)
+    assert "skipped" in row and "error" not in row

@@ -334,3 +334,12 @@ def test_all_are_run_with_the_same_fresh_seeds_and_the_step_is_seen_in_the_value
     assert [(j.contestant.name, j.verdict, j.reason) for j in found.judged] == [
         ("lion", "better", None), ("third", "undecided", "edge"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("by", "wins"), [(0.0, "equivalent"), (20.0, "better"), (-20.0, "worse")])
+def test_against_a_baseline_below_its_own_start_nobody_is_better_or_as_good(by, wins):
+    """Worse than a baseline that is not tuned is worse than one that is."""
+    for pilot, expected in (((), (wins, None)), ((60.0, 61.0, 62.0), ("undecided", "untuned"))):
+        whole = result({"lion": by}, pilot=pilot, others=(LION,), margin=10.0)
+        expected = ("worse", None) if wins == "worse" else expected
+        assert settled(whole, (LION,)) == {"lion": expected}

@@ -117,6 +117,22 @@ def test_crop_and_flip_follow_the_settings(photo):
     assert images[0].shape == (3, 32, 32) and images[0].dtype == torch.uint8
 
 
+@pytest.mark.parametrize("kind", ["random", "inception"])
+@pytest.mark.parametrize("least", [0.05, 0.5])
+def test_no_crop_is_smaller_than_the_settings_say(kind, least):
+    """A ramp from left to right and one from top to bottom tell where a crop has been."""
+    across = np.broadcast_to(np.arange(240, dtype=np.uint8), (240, 240))
+    ramps = Image.fromarray(np.stack([across, across.T, across], -1))
+    settings = ImageTaskConfig(horizontal_flip=0.0, train_crop=kind, crop_scale_min=least)
+    areas = []
+    for seed in range(200):
+        random.seed(seed)
+        torch.manual_seed(seed)
+        x = train_transform(24, settings)(ramps).float()
+        areas.append(float(np.ptp(x[0].numpy()) * np.ptp(x[1].numpy())) / 240**2 * (24 / 23) ** 2)
+    assert 0.9 * least < min(areas) < 1.3 * least and max(areas) > 0.8
+
+
 @pytest.mark.parametrize("decoder", ["pil", "tensor"])
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (1, 3)])
 def test_an_image_of_a_pixel_or_two_is_not_cropped_to_nothing(size, decoder):

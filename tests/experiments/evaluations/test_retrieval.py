@@ -131,6 +131,25 @@ def test_captions_of_the_same_tokens_are_equally_near_however_they_are_cut(
         assert one["i2t_recall5"] == 100.0
 
 
+def test_an_image_is_not_in_the_way_of_itself_by_a_caption_that_it_has_twice() -> None:
+    """Three images, each caption twice or thrice: it is known by its tokens, not by its place."""
+    image_of = np.array([2, 0, 0, 1, 2, 1, 2])
+    words = [str(image) for image in image_of]
+    shown = CaptionedImagesInMemory(torch.empty(3), words, image_of)
+
+    def rows(of: CaptionedImagesInMemory) -> dict[str, Any]:
+        found = retrieve(
+            Table(np.eye(3), np.eye(3)), of, "val", CONTEXT, numbers,
+            lambda rows: (torch.from_numpy(r) for r in rows),
+        )  # fmt: skip
+        return {row.metric: row for row in found}
+
+    found = rows(shown)
+    assert {row.value for row in found.values()} == {100.0}
+    others = rows(CaptionedImagesInMemory(torch.empty(3), words, np.roll(image_of, 1)))
+    assert found["i2t_recall1"].instrument != others["i2t_recall1"].instrument
+
+
 def test_embeddings_that_are_all_alike_find_nothing() -> None:
     found = recalls(Table(np.ones((30, 3)), np.ones((60, 3))), np.repeat(np.arange(30), 2))
     assert set(found.values()) == {0.0}
@@ -202,6 +221,7 @@ def test_prompts_of_other_words_have_another_hash(tmp_path: Path) -> None:
     templates.write_text("a photo of a {}.\n{}\n")
     prompts = read_prompts(str(classes), str(templates), 2)
     assert prompts.of_class(1) == ["a photo of a dog.", "dog"]
+    assert replace(prompts, templates=["{} or {}"]).of_class(0) == ["cat or cat"]
     templates.write_text("\ufeff# as Windows writes it\na photo of a {}.\n{}\n", "utf-8")
     assert read_prompts(str(classes), str(templates), 2) == prompts
     templates.write_text("a photo of the {}.\n{}\n")

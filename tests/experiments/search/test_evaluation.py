@@ -14,7 +14,7 @@ from experiments.search.evaluation import Job, Outcome, Tier, judge
 from experiments.search.finals import Final
 from experiments.search.funnel import Passage
 from experiments.search.language import parse
-from experiments.search.proxies.families import FAMILIES
+from experiments.search.proxies.families import FAMILIES, family
 
 TIER = searched.rules().tier
 LION, ADAMW = library.load("lion"), library.load("adamw_early")
@@ -132,3 +132,9 @@ def test_gates_grow_tenfold_and_use_rounds_of_their_own(monkeypatch: pytest.Monk
     assert [len(of) for of in passages] == [1, 2] and funnel.survivors(passages) == [1]
     assert [(steps, count) for _, steps, count, _ in asked] == [(100, 2)] * 3 + [(1000, 1)] * 3
     assert {first for *_, first in asked} == {1000, 2000}
+
+
+def test_a_gate_tries_the_lowest_rates_of_a_family_or_those_of_the_search() -> None:
+    rates = family("mlp").lrs
+    assert funnel.tier_of("T1", "mlp", 100, ADAMW.text()).lrs == tuple(sorted(rates)[:3])
+    assert funnel.tier_of("T2", "mlp", 100, ADAMW.text(), [0.5]).lrs == (0.5,)

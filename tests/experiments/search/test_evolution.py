@@ -90,6 +90,28 @@ def test_a_stalled_search_begins_anew_from_the_initial_or_the_best_program() -> 
         assert of.ask().era == 1
 
 
+def test_after_a_restart_the_best_is_the_founders_and_not_the_best_there_ever_was() -> None:
+    """Else what is better than its own era counted for nothing, and each era ended at once."""
+    of = evolution(population=3, patience=3)
+    for fitness in (0.0, 50.0, 1.0, 1.0, 1.0, 1.0):
+        tell(of, of.ask(), fitness)
+    assert of.num_restarts == 1
+    for fitness in (1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0):  # better each time before it stalls
+        tell(of, of.ask(), fitness)
+    assert of.num_restarts == 1
+
+
+def test_a_recheck_corrects_the_founder_who_has_left_and_may_come_back() -> None:
+    of = evolution(population=2, patience=2, recheck_every=3, num_incumbents=1)
+    for fitness in (9.0, 1.0, 1.0):  # the founder is the best, and no more in the population
+        tell(of, of.ask(), fitness)
+    again = of.ask()
+    assert (again.kind, again.parent) == (RECHECK, 0)
+    of.tell(again.number, Verdict(-3.0, "key 0"))
+    assert of.num_restarts == 1
+    assert [(one.number, one.fitness) for one in of.population()] == [(0, -3.0)] * 2
+
+
 def test_incumbents_are_judged_anew_and_fall_back() -> None:
     of = evolution(population=4, recheck_every=5, num_incumbents=2)
     for number in range(4):
@@ -113,6 +135,18 @@ def test_a_candidate_depends_on_seed_number_and_what_was_told() -> None:
         return candidates
 
     assert asked(0, 20) == asked(0, 25)[:20] and asked(0, 20) != asked(1, 20)
+
+
+def test_no_seed_is_another_one_some_candidates_later() -> None:
+    drawn = [generator_of(seed, number).random() for seed in range(9) for number in range(9)]
+    assert len(set(drawn)) == 81
+
+
+def test_of_equals_the_older_is_the_best_and_what_is_dead_is_none() -> None:
+    of = evolution(population=4)
+    for fitness in (-math.inf, 1.0, 2.0, 2.0, math.inf, math.nan):
+        tell(of, of.ask(), fitness)
+    assert [one.number for one in of.best(9)] == [2, 3, 1]
 
 
 def test_the_digest_sees_whatever_the_next_candidates_depend_on() -> None:

@@ -16,7 +16,15 @@ from experiments.config import UserError
 from experiments.search import library, liveness
 from experiments.search.edits import DELETE, INSERT, REPLACE, WHOLE, Edit
 from experiments.search.language import Program, parse
-from experiments.search.mutation import CONSTANTS_ONLY, FUNCTIONS, PAPER, WRAP, Mutator
+from experiments.search.mutation import (
+    CONSTANTS_ONLY,
+    FUNCTIONS,
+    MAX_CONSTANT,
+    PAPER,
+    WRAP,
+    Mutator,
+)
+from experiments.search.operations import OPERATIONS
 from experiments.search.random_search import RandomSearch
 from experiments.search.types import is_valid
 
@@ -148,3 +156,28 @@ def test_random_programs_are_valid_read_the_gradient_and_have_the_asked_lengths(
 ])  # fmt: skip
 def test_an_edit_reads_as_one_line(edit: Edit, said: str) -> None:
     assert edit.text(ADAMW) == said
+
+
+def test_a_constant_keeps_its_sign_and_its_bound() -> None:
+    text = "def train(w, g, m, v, lr):\n  update = g * -0.5\n  update = update * -9e9\n"
+    program = parse(f"{text}  return update, m, v\n")
+    tune, constants = Mutator(tuple(CONSTANTS_ONLY.items())), []
+    for seed in range(200):
+        edit, _ = tune.mutate(program, Random(seed))
+        (statement,) = edit.statements
+        constants += [one for one in statement.arguments if isinstance(one, float)]
+    assert len(constants) == 200 and max(constants) < 0 and min(constants) == -MAX_CONSTANT
+    small = [abs(one) for one in constants if one > -1e6]
+    assert min(small) < 0.25 and max(small) > 1.0
+
+
+def test_new_variables_and_constants_come_as_often_as_is_said() -> None:
+    names = ["w", "g", "m", "v", "lr"]
+    drawn = [Mutator().statement(names, {}, Random(seed)) for seed in range(4000)]
+    assert abs(sum(one.target == "x1" for one in drawn) / 4000 - 1 / 6) < 0.02
+    are_constant: dict[str, list[bool]] = {}
+    for one in drawn:
+        for kind, argument in zip(OPERATIONS[one.function].kinds, one.arguments, strict=True):
+            are_constant.setdefault(kind, []).append(isinstance(argument, float))
+    shares = {kind: sum(found) / len(found) for kind, found in are_constant.items()}
+    assert shares == pytest.approx({"any": 0.2, "scalar": 0.5}, abs=0.06)

@@ -244,6 +244,22 @@ def test_every_window_hides_the_same_number_of_tokens() -> None:
     assert len(hidden[drawn].unique()) > 5, "of all tokens"
 
 
+def test_what_is_shown_in_the_place_of_a_token_follows_the_shares() -> None:
+    shares = {"masked_share": 1.0, "kept_share": 0.1, "random_share": 0.3}
+    task = MaskedLanguage({"_target_": "texts.windows"}, texts.OWN, **shares)
+    tokens, others = task.source.read("train", np.arange(40), 0), []
+    for tokens_of, seed in zip(tokens, range(40), strict=True):
+        (shown,), (places,), (targets,) = task._corrupted(tokens_of[None], [seed], False)
+        order, kinds, random = task._draw(seed, 12)
+        assert places.tolist() == order.tolist() and torch.equal(tokens_of[places], targets)
+        mask = task.source.tokenizer.mask_id
+        for place, kind, other in zip(order, kinds, random, strict=True):
+            wanted = tokens_of[place] if kind < 0.1 else other if kind < 0.4 else mask
+            assert int(shown[place]) == int(wanted)
+        others += random.tolist()
+    assert set(others) == set(range(task.source.tokenizer.vocab_size))
+
+
 def test_masks_come_from_the_seed_the_epoch_and_the_window() -> None:
     task = texts.build_task("masked")
     one, again, other = (masked_batches(task, seed)[0] for seed in (0, 0, 1))
