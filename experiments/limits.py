@@ -112,6 +112,7 @@ START_FROM: dict[str, Range] = {
     "leave_out": optional(listed(TEXT)),
     "into": optional(TEXT),
     "take": optional(TEXT),
+    "grid": optional(listed(count(1), 2, 2)),
     "sha256": optional(TEXT),
 }
 """Keys of an entry of `start_from`."""
