@@ -264,7 +264,7 @@ def stage_two_of(*asked: str, data: Any, is_here: bool = False) -> dict[str, Any
 
 
 def test_where_data_lie_holds_for_a_stage_two_that_reads_the_same() -> None:
-    """Stage two had no data, which came out when stage one was over; ImageNet is no ImageNet-21k."""
+    """Stage two had no data, which came out when stage one was over."""
     same, other = "vit_l16_384_from_imagenet21k", "finetune_proxy"
     there = stages.example(stages.Stage(experiment=same, optimizer="sgd")).data
     page, root = f"sweep.then.experiment={same}", "data.root=/x"
