@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments import limits, settings, start_from
+from experiments import limits, limits_of_parts, settings, start_from
 from experiments.config import ConfigError, RunConfig, ScheduleConfig, TrainConfig
 from experiments.ranges import check_all, shown
 
@@ -28,8 +28,8 @@ def check(config: RunConfig) -> None:
     for name in ("task", "data", "model", "optimizer"):
         _check_section(getattr(config, name), name)
     check_all(config.task, settings.RANGES.get(config.task["_target_"], {}), "task")
-    check_all(config.model, limits.of_model(config.model), "model")
-    check_all(config.optimizer, limits.of_optimizer(config.optimizer), "optimizer")
+    check_all(config.model, limits_of_parts.of_model(config.model), "model")
+    check_all(config.optimizer, limits_of_parts.of_optimizer(config.optimizer), "optimizer")
     _check_lengths(config)
     _check_param_dtype(config.train)
     _check_schedule(config.schedule)

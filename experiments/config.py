@@ -178,6 +178,7 @@ class RunConfig:
             "leave_out": [],  # patterns of names that keep fresh weights, e.g. head.*
             "into": "",  # prefix of the model's part that they are for
             "take": "",  # prefix of the source's part to take
+            "grid": None,  # rows and columns of its patches, where nothing tells them, e.g. [4,16]
             "sha256": "",  # of the file; another content is refused
         }
     )

@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
@@ -36,6 +36,7 @@ class World:
     rank: int
     size: int
     device: torch.device
+    timeout: timedelta | None = None  # how long others are waited for; None: torch's own
 
     @property
     def is_main(self) -> bool:
@@ -47,6 +48,10 @@ class World:
         if self.size > 1:
             dist.all_reduce(values)
         return values
+
+    def group(self, ranks: Sequence[int] | None = None, backend: str | None = None) -> Any:
+        """Some of the processes, which wait for each other as long as all do. All must call it."""
+        return dist.new_group(ranks, self.timeout, backend)
 
     def share(self, value: Any) -> Any:
         """The main process's value, in every process. Plain Python data only."""
@@ -136,8 +141,9 @@ def joined(launch: LaunchConfig) -> Iterator[World]:
         yield World(0, 1, device)
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    _meet(backend, rank, size, launch.timeout_minutes)
-    world = World(rank, size, device)
+    minutes = launch.timeout_minutes
+    world = World(rank, size, device, timedelta(minutes=minutes) if minutes else None)
+    _meet(backend, world)
     try:
         yield world
     except BaseException as error:
@@ -150,16 +156,15 @@ def joined(launch: LaunchConfig) -> Iterator[World]:
     dist.destroy_process_group()
 
 
-def _meet(backend: str, rank: int, size: int, minutes: float | None) -> None:
+def _meet(backend: str, world: World) -> None:
     """Waits for all processes; says for whom, if it takes long."""
-    timeout = minutes and timedelta(minutes=minutes)  # None: torch's own
-    place: dict[str, Any] = {"rank": rank, "world_size": size, "timeout": timeout}
+    place: dict[str, Any] = {"rank": world.rank, "world_size": world.size, "timeout": world.timeout}
     if store := os.environ.get(STORE_VARIABLE):  # not as a URL: it may hold any letter
-        meeting = dist.FileStore(store, size)  # pyright: ignore[reportPrivateImportUsage]
+        meeting = dist.FileStore(store, world.size)  # pyright: ignore[reportPrivateImportUsage]
         dist.init_process_group(backend, store=meeting, **place)
         return
     where = " port ".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
-    whom = f"process {rank} of {size} (RANK, WORLD_SIZE): the others, at {where}"
+    whom = f"process {world.rank} of {world.size} (RANK, WORLD_SIZE): the others, at {where}"
     remedy = "start all of them, or unset RANK and WORLD_SIZE for a run of one process"
     timer = threading.Timer(WAIT_SECONDS, say, (f"{whom}, are waited for: {remedy}\n", sys.stderr))
     timer.daemon = True
@@ -222,11 +227,6 @@ def check_same_run(world: World, run_id: str) -> None:
             f"{others} of {world.size} processes would train another run than {main}, that of the "
             "main one: start all with the same command, pages and files"
         )
-
-
-def processes_of_a_host(world: World) -> int:
-    """As `torchrun` counts them on the main process's host; else all. All must call it."""
-    return world.share(int(os.environ.get("LOCAL_WORLD_SIZE", world.size)))
 
 
 def is_shard(tensor: Tensor) -> bool:

@@ -93,6 +93,13 @@ BESIDE_A_RUN = ("job", "run", "evaluation", "landscape", "plan", "launch", "resu
 
 def recorded(run: str, key: str) -> str:
     """What is said of a setting beside `run=ID`."""
+    from experiments.identity import OPERATIONAL_TASK_KEYS
+
+    if key.startswith(tuple(f"task.{name}" for name in OPERATIONAL_TASK_KEYS)):
+        return (
+            f"{run} takes a recorded run as it is, and {key} would say how to measure it: say the "
+            "command that trained it, and job=evaluate and this key with it; the run stays the same"
+        )
     return (
         f"{run} takes a recorded run as it is: {key} cannot be changed (a run with its weights and "
         f"settings of its own: start_from{run[3:]})"

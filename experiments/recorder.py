@@ -243,7 +243,8 @@ class Recorder:
         if not self.world.is_main:
             return
         before = read_json(self.folder.header).get("data_fingerprint")
-        if before and fingerprint and before != fingerprint:
+        more = f"{before} "  # that it held less once is no change
+        if before and fingerprint and before != fingerprint and not fingerprint.startswith(more):
             self.log(
                 f"{self.run_id}: the data differ from those that it began with "
                 f"(fingerprint {before}, now {fingerprint})"

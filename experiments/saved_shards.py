@@ -11,8 +11,6 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
-
 from experiments import checkpoint, shard_files
 from experiments.config import CheckpointConfig
 from experiments.distributed import World
@@ -31,7 +29,7 @@ class ShardSaver:
         self._keep, self._world = config.keep, world
         self._in_background = config.asynchronous and world.size > 1
         # In a group of their own, what they say of it meets nothing that training says.
-        self._group = dist.new_group(backend="gloo") if self._in_background else None
+        self._group = world.group(backend="gloo") if self._in_background else None
         self._pending: Future[Any] | None = None
         self._draft: Path | None = None
 

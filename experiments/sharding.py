@@ -9,6 +9,7 @@ Source: Zhao et al., arXiv:2304.11277 (FSDP).
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from experiments.checks import check_shard_size
 from experiments.config import ConfigError, LaunchConfig, RunConfig
-from experiments.distributed import World, is_shard, local, processes_of_a_host
+from experiments.distributed import World, is_shard, local
 
 
 def is_wanted(launch: LaunchConfig, world: World) -> bool:
@@ -31,6 +32,11 @@ def shard_size(launch: LaunchConfig, world: World) -> int:
     if launch.strategy == "fsdp":
         return world.size
     return launch.shard_size or processes_of_a_host(world)
+
+
+def processes_of_a_host(world: World) -> int:
+    """As `torchrun` counts them on the main process's host; else all. All must call it."""
+    return world.share(int(os.environ.get("LOCAL_WORLD_SIZE", world.size)))
 
 
 def check(config: RunConfig, world: World, why_not: str) -> None:
@@ -79,16 +85,10 @@ def build(
         The model on the device of its process. Parameters are cut by rows; those without
         dimensions (a temperature) stay whole, and so do buffers.
     """
-    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     model = make() if world.is_main else _without_memory(make)
-    shared_by = size or world.size
-    kind, copies = world.device.type, world.size // shared_by
-    if copies == 1:
-        mesh = init_device_mesh(kind, (shared_by,))
-    else:
-        mesh = init_device_mesh(kind, (copies, shared_by), mesh_dim_names=("copy", "shard"))
+    mesh = _mesh(world, size or world.size)
     placed: dict[int, tuple[Tensor, Tensor]] = {}
     for module in [*blocks(model), model]:
         _place(module, world, dtype, placed)
@@ -97,6 +97,27 @@ def build(
         fully_shard(module, mesh=mesh, reshard_after_forward=not is_root, ignored_params=scalars)
         placed = {number: pair for number, pair in placed.items() if not _is_cut(pair[0])}
     return model
+
+
+def _mesh(world: World, shared_by: int) -> Any:
+    """The processes as rows of those that share a model; columns have the same of each copy.
+
+    The groups are made here, as those that torch would make wait for half an hour.
+    """
+    from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+    kind, copies = world.device.type, world.size // shared_by
+    if copies == 1:
+        return init_device_mesh(kind, (shared_by,))
+    places = torch.arange(world.size).view(copies, shared_by)
+    groups = [_own_group(world, rows.tolist()) for rows in (places.T, places)]
+    return DeviceMesh.from_group(groups, kind, places, mesh_dim_names=("copy", "shard"))
+
+
+def _own_group(world: World, rows: list[list[int]]) -> Any:
+    """That of this process, of several that have no process in common."""
+    groups = [world.group(row) for row in rows]
+    return next(group for group, row in zip(groups, rows, strict=True) if world.rank in row)
 
 
 def _is_cut(tensor: Tensor) -> bool:

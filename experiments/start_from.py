@@ -33,6 +33,7 @@ class Source:
     leave_out: tuple[str, ...] = ()  # patterns of names in the model that keep fresh weights
     into: str = ""  # prefix in the model: its part that these weights are for
     take: str = ""  # prefix in the source: only what stands below it is taken, without it
+    grid: tuple[int, ...] = ()  # rows and columns of patches there, where nothing tells them
     sha256: str = field(default="", compare=False)  # of the file; another content is refused
 
 
@@ -83,9 +84,8 @@ def _source(entry: Any) -> Source | None:
     patterns = given.get("leave_out", ())
     if isinstance(patterns, str) or not all(isinstance(p, str) for p in patterns):
         raise ConfigError(f"start_from.leave_out={patterns}: give a list of name patterns")
-    found = Source(
-        **{**given, "source": shipped(str(given["source"])), "leave_out": tuple(patterns)}
-    )
+    lists = {"leave_out": tuple(patterns), "grid": tuple(given.get("grid", ()))}
+    found = Source(**{**given, "source": shipped(str(given["source"])), **lists})
     if found.weights not in ("raw", "ema"):
         raise ConfigError(f"start_from.weights={found.weights}: choose one of raw, ema")
     return found
@@ -155,7 +155,7 @@ def identity(config: RunConfig) -> list[dict[str, Any]]:
     for source in sources(config):
         plain: dict[str, Any] = {
             key: value
-            for key in ("weights", "leave_out", "into", "take")
+            for key in ("weights", "leave_out", "into", "take", "grid")
             if (value := getattr(source, key)) and value != "raw"
         }
         path = Path(source.source).expanduser()

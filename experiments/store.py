@@ -131,10 +131,15 @@ class HeldError(UserError):
 
 
 class Folder:
-    """One run's folder."""
+    """One run's folder; or another that one process at a time writes in.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        path: Where it lies.
+        under_way: What is said of it while another process has it.
+    """
+
+    def __init__(self, path: Path, under_way: str = "run {} is being trained") -> None:
+        self.path, self._under_way = path, under_way
         self.config = path / "config.yaml"
         self.header = path / "run.json"
         self.metrics = path / "metrics.jsonl"
@@ -165,7 +170,7 @@ class Folder:
             if not is_ours:
                 holder = os.read(handle, 200).decode(errors="replace") or "another process"
                 raise HeldError(
-                    f"run {self.path.name} is being trained already, by {holder}: "
+                    f"{self._under_way.format(self.path.name)} already, by {holder}: "
                     f"wait for it or stop it{inherited.who_else()}"
                 )
             with contextlib.suppress(OSError):  # a full disk: then the holder has no name

@@ -83,12 +83,19 @@ def read_runs(
 def compact(root: Path) -> int:
     """Writes or renews the copy; only runs that have changed are read.
 
+    What one left behind that was killed is removed.
+
     Returns:
         How many runs were read.
 
     Raises:
-        UserError: without pyarrow.
+        UserError: without pyarrow, where nothing can be written, or while another process does so.
     """
+    with Folder(root, "the table of {} is being written").locked():
+        return _compact(root)
+
+
+def _compact(root: Path) -> int:
     try:
         import pyarrow as pa
         import pyarrow.parquet as parquet

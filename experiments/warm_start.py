@@ -20,10 +20,12 @@ from experiments import checkpoint, start_from
 from experiments.config import RunConfig, UserError
 from experiments.sharded_state import fill
 from experiments.start_from import Source
-from experiments.store import Folder, read_json
+from experiments.store import Folder, read_config, read_json
 from experiments.tasks.task import Task
 
 State = dict[str, Tensor]
+Grids = dict[str, tuple[int, int]]
+"""Name of an embedding of positions: rows and columns of patches behind it."""
 _WRAPPERS = ("module.", "_orig_mod.", "model.module.")
 _KEYS = {
     "raw": ("shown", "model", "state_dict", "model_state_dict", "module"),
@@ -61,21 +63,51 @@ def _load(source: Source, config: RunConfig, task: Task, model: nn.Module) -> di
             f"for ({source.sha256}): it is another file"
         )
     found = _renamed(_read(path, source), source)
+    grids = _grids(found, source, folder)
     own = {n: t for n, t in model.state_dict().items() if n.startswith(source.into)}
     kept = {n for n in own if _matches(n, source.leave_out)}
     taken = {n: t for n, t in found.items() if not _matches(n, source.leave_out)}
     _check_patterns(source, [*own, *found])
-    fitted = task.adapt(dict(taken), model)
+    fitted = task.adapt(_on_known_grids(taken, model, grids), model)
     _check_fit(fitted, own, kept, source)
     _check_values(fitted, own, source)
     for name, tensor in fitted.items():
         fill(own[name], tensor)
-    resized = {
-        name: f"{tuple(taken[name].shape)} -> {tuple(tensor.shape)}"
-        for name, tensor in fitted.items()
-        if name in taken and taken[name].shape != tensor.shape
-    }
+    resized = _resized(taken, fitted, model, grids)
     return {**facts, "loaded": len(fitted), "resized": resized, "left_out": sorted(kept)}
+
+
+def _grids(found: State, source: Source, folder: Path | None) -> Grids:
+    """Those that the command says, or the recorded configuration of the run."""
+    from experiments.models.position_embeddings import grids_behind
+
+    names = {source.take + n.removeprefix(source.into): n for n in found}
+    if not any(name.endswith("pos_embed") for name in names) and not source.grid:
+        return {}
+    section = {} if folder is None else read_config(folder).get("model")
+    grids = grids_behind(names, section, source.grid)
+    return {names[name]: grid for name, grid in grids.items()}
+
+
+def _on_known_grids(taken: State, model: nn.Module, grids: Grids) -> State:
+    """With embeddings resampled whose grid is known; tasks do it for others (`Task.adapt`)."""
+    if not any(name in taken for name in grids):
+        return dict(taken)
+    from experiments.models.position_embeddings import resized
+
+    return resized(taken, model, grids)
+
+
+def _resized(taken: State, fitted: State, model: nn.Module, grids: Grids) -> dict[str, str]:
+    """Name of what was resized: from what to what."""
+    from experiments.models.position_embeddings import in_words
+
+    return {
+        name: in_words(name, taken[name], tensor, model, grids.get(name))
+        for name, tensor in fitted.items()
+        if name in taken
+        and (taken[name].shape != tensor.shape or (name in grids and tensor is not taken[name]))
+    }
 
 
 def in_words(facts: Mapping[str, Any]) -> str:

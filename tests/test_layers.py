@@ -45,6 +45,7 @@ LEVELS = [
         "experiments.ranges",
         "experiments.rounded",
         "experiments.limits",
+        "experiments.limits_of_parts",
         "experiments.overrides",
         "experiments.trust",
     },
@@ -120,6 +121,7 @@ QUICK = (
     "experiments.checks",
     "experiments.identity",
     "experiments.limits",
+    "experiments.limits_of_parts",
     "experiments.overrides",
     "experiments.trust",
 )

@@ -23,7 +23,7 @@ from experiments.data.image_paths import (
     reader_kind,
 )
 from experiments.data.image_readers import LabelledImages, open_split
-from experiments.data.image_twins import are_few, contradictions, copies, twins
+from experiments.data.image_twins import are_few, copies, repeated, twins
 from experiments.data.locate import DataMissing
 
 _SEEN = "what is measured there is not of unseen images alone"
@@ -47,6 +47,7 @@ class ImageSplits:
     cache_dir: str | None
     test_split: str | None = None
     notices: list[str] = field(default_factory=list)  # what the user should know, not said yet
+    _repeated: list[list[int]] = field(default_factory=list)  # rows of one training image each
 
     @cached_property
     def training(self) -> LabelledImages:
@@ -149,12 +150,20 @@ class ImageSplits:
         number_like_training(images, names, self.num_classes, self.where(split))
 
     def note_held_out(self, rows: np.ndarray) -> None:
-        """Notices classes of which all images are set aside.
+        """Notices classes of which all images are set aside, and copies that are not.
 
         Args:
             rows: Of the training split that are left to train on.
         """
-        images = self.training
+        images, left = self.training, set(rows.tolist())
+        groups = [[row for row in same if row not in left] for same in self._repeated]
+        pairs = zip(groups, self._repeated, strict=True)
+        if seen := [row for aside, same in pairs if len(aside) < len(same) for row in aside]:
+            self.notices.append(
+                f"data.num_holdout: {len(seen)} of {len(images.labels) - len(rows)} images that "
+                f"are set aside are trained on, too, byte for byte, the first is "
+                f"{images.name(seen[0])}: {_SEEN}"
+            )
         gone = np.setdiff1d(images.labels, images.labels[rows])
         if len(gone):
             name = images.class_names[gone[0]] if images.class_names else str(gone[0])
@@ -164,13 +173,19 @@ class ImageSplits:
             )
 
     def _note_contradictions(self, images: LabelledImages, where: str) -> None:
-        """Notices images under two classes; in a large set they are not looked for."""
-        if not are_few(images, images):
-            return
-        if pairs := contradictions(images):
+        """Notices training images under two classes; in a large set they are not looked for."""
+        labels = images.labels
+        self._repeated = repeated(images) if are_few(images, images) else []
+        pairs = [
+            (same[0], row)
+            for same in self._repeated
+            for row in same[1:]
+            if labels[row] != labels[same[0]]
+        ]
+        if pairs:
             first, second = map(images.name, pairs[0])
             self.notices.append(
-                f"{where}: {len(pairs)} of {len(images.labels)} images are there under another "
+                f"{where}: {len(pairs)} of {len(labels)} images are there under another "
                 f"class, too, byte for byte, the first is "
                 f"{second} (also {first}): keep each under one class"
             )

@@ -136,11 +136,20 @@ class ImageTextPairs:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Which pairs these are: a hash of their number, and of names, sizes and captions of some.
+        """Which pairs these are: `train_fingerprint`, and that of the part to search in.
 
         The same wherever the data lies.
         """
-        images, rows, captions = self._train
+        if self._val_split is None:
+            return self.train_fingerprint
+        return f"{self.train_fingerprint} {self._digest(*self._opened(self._val_split))}"
+
+    @cached_property
+    def train_fingerprint(self) -> str:
+        """A hash of the number of pairs, and of names, sizes and captions of some."""
+        return self._digest(*self._train)
+
+    def _digest(self, images: Any, rows: np.ndarray, captions: Any) -> str:
         head = f"{len(rows)} {self.tokens.tokenizer.sha256}\n"
         return of_pairs(head, images, rows, captions)[:16]
 

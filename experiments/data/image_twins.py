@@ -49,20 +49,17 @@ def copies(one: LabelledImages, other: LabelledImages) -> list[tuple[int, int]]:
     return [(there[digest], row) for row, digest in found if digest in there]
 
 
-def contradictions(images: LabelledImages) -> list[tuple[int, int]]:
-    """Rows of images that are there before under another class, byte for byte."""
+def repeated(images: LabelledImages) -> list[list[int]]:
+    """Rows of each image that is there more than once, byte for byte."""
     sizes = _sizes(images)
     kinds, counts = np.unique(sizes[sizes > 0], return_counts=True)
     twice = kinds[counts > 1]
     num_bytes = int(sizes[np.isin(sizes, twice)].sum())
     twice = twice[:: -(-num_bytes // _MOST_BYTES) or 1]
-    first: dict[bytes, int] = {}
-    found = []
+    rows: dict[bytes, list[int]] = {}
     for row, digest in _digests(images, np.flatnonzero(np.isin(sizes, twice))):
-        before = first.setdefault(digest, row)
-        if images.labels[before] != images.labels[row]:
-            found.append((before, row))
-    return found
+        rows.setdefault(digest, []).append(row)
+    return [same for same in rows.values() if len(same) > 1]
 
 
 def _sizes(images: LabelledImages) -> np.ndarray:

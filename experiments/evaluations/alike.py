@@ -56,5 +56,6 @@ def classes_in_words(prompts: Prompts, tokens: Tokens) -> str:
     return (
         f"zero shot: the sentences of {len(found)} of {len(rows)} classes are to the model those "
         f"of another, {first!r} and {second!r} among them (their names are unknown to the "
-        "tokenizer, or stand behind data.num_tokens): no image is told to be of one of these"
+        "tokenizer, or stand behind data.num_tokens): of these an image is told to be of the "
+        "first, whichever it is"
     )

@@ -47,7 +47,7 @@ class SearchFolder:
         self.imported = path / "imported.jsonl"
         self.finals = path / "finals.jsonl"
         self.status = path / "status.json"
-        self.lock = RunFolder(path)
+        self.lock = RunFolder(path, "search {} is under way")
 
     @classmethod
     def create(cls, settings: SearchSettings, seed: int, root: Path = SEARCHES) -> SearchFolder:

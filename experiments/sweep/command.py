@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,9 @@ def prepare(
     section = launcher_section(request.launcher, request.launcher_changes, folders)
     page = sweep_page(request, folders)
     cells, conditions = plan(request, page, config_dir, elsewhere.has_gpus(section))
-    check_data(cells, is_here=section["_target_"] == TRAINS_HERE)
+    is_here = section["_target_"] == TRAINS_HERE
+    check_data(cells, is_here)
+    then = stage_two(page, request, config_dir, cells[0].config["data"], is_here)
     runs_dir = Path(cells[0].config["results_dir"])
     sweep = writing.write(
         sweeps_beside(runs_dir) / name_of(request, page),
@@ -88,19 +90,51 @@ def prepare(
         max_tries=page.max_tries,
         lease_seconds=page.lease_seconds,
         about=page.about,
-        then=stage_two(page, request, config_dir),
+        then=then,
     )
     return sweep, request
 
 
-def stage_two(page: SweepPage, request: Request, config_dir: str | None) -> dict[str, Any] | None:
-    """The page's `then`, checked, with what the command says of where and how to run."""
+def stage_two(
+    page: SweepPage,
+    request: Request,
+    config_dir: str | None,
+    data: Mapping[str, Any] | None = None,
+    is_here: bool = False,
+) -> dict[str, Any] | None:
+    """The page's `then`, checked, with what the command says of where and how to run.
+
+    Where the data lie is said of stage one; it holds for stage two where that reads the same.
+
+    Args:
+        page: Of the sweep.
+        request: The command.
+        config_dir: With more pages.
+        data: Section of stage one.
+        is_here: Whether this machine trains, so that it must have the data.
+
+    Raises:
+        ConfigError: for a stage that cannot be.
+        UserError: for data that are missing: now, and not when stage one is over.
+    """
     from experiments.sweep import stages
 
     if not page.then:
         return None
     fixed = [text for key, text in request.fixed.items() if key.startswith(OPERATIONAL)]
-    return vars(stages.read({**page.then, "fixed": fixed, "config_dir": config_dir}))
+    stage = stages.read({**page.then, "fixed": fixed, "config_dir": config_dir})
+    planned = stages.example(stage)
+    if data and all(data.get(key) == planned.data.get(key) for key in ("_target_", "name")):
+        places = {f"data.{name}" for name in OPERATIONAL_DATA_KEYS} - set(stage.set)
+        stage.fixed += [text for key, text in request.fixed.items() if key in places]
+        planned = stages.example(stage)
+    try:
+        locate.check_section(planned.data, proxy=proxy_of(planned.experiment))
+    except locate.DataMissing as error:
+        if is_here:
+            said = f"stage two: {error}; of stage two it is 'sweep.then.set={{data.root: ...}}'"
+            raise locate.DataMissing(said) from error
+    return vars(stage)
 
 
 def check_data(cells: Sequence[Cell], is_here: bool) -> None:

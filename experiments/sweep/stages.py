@@ -16,11 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from experiments.compose import compose_cells
-from experiments.config import ConfigError, UserError
+from experiments.config import ConfigError, RunConfig, UserError
 from experiments.nearest import nearest
 from experiments.sweep import writing
 from experiments.sweep.confirm import cells_of, set_aside_other_picks
@@ -62,6 +61,17 @@ def read(section: Any) -> Stage:
     if "source" in stage.start_from:
         raise ConfigError("sweep.then.start_from.source: stage one chooses it; leave it out")
     return stage
+
+
+def example(stage: Stage) -> RunConfig:
+    """The first setting of stage two as it will be, but for what it starts from.
+
+    Raises:
+        ConfigError: for pages or settings that cannot be.
+    """
+    base, trials, start = _settings(stage)
+    (config,) = compose_cells(base, [{**trials[0], **start}], config_dir=stage.config_dir)
+    return config
 
 
 def what_is_left(sweep: Sweep) -> str:
@@ -136,13 +146,7 @@ def _cells(
     stage: Stage, runs: dict[str, dict[int, str]], seeds: Sequence[int], runs_dir: str
 ) -> list[Cell]:
     """The cells of stage two, seeds outermost."""
-    page = SweepPage(set=stage.set, conditions=dict(stage.conditions), grid=dict(stage.grid))
-    chosen = {"experiment": stage.experiment, "optimizer": stage.optimizer}
-    kept = [text for text in stage.fixed if not text.startswith("results_dir=")]
-    base = [*(f"{group}={name}" for group, name in chosen.items()), *kept]
-    compose = partial(compose_cells, config_dir=stage.config_dir)
-    trials, _ = settings_of(Request(), page, chosen, base, stage.config_dir)
-    start = {f"start_from.{key}": value for key, value in stage.start_from.items()}
+    base, trials, start = _settings(stage)
     plan = [
         (name, {**trial, "seed": seed}, {**start, "start_from.source": by_seed[seed]})
         for seed in seeds
@@ -150,8 +154,19 @@ def _cells(
         for trial in trials
     ]
     where = {"results_dir": runs_dir}
-    configs = compose(base, [{**trial, **begun, **where} for _, trial, begun in plan])
+    each = [{**trial, **begun, **where} for _, trial, begun in plan]
+    configs = compose_cells(base, each, config_dir=stage.config_dir)
     return [
         Cell.of(config, {INIT_OPTIMIZER: name, **trial})
         for config, (name, trial, _) in zip(configs, plan, strict=True)
     ]
+
+
+def _settings(stage: Stage) -> tuple[list[str], list[dict[str, Any]], dict[str, Any]]:
+    """Overrides that all share, what each setting changes, and what is said of the start."""
+    page = SweepPage(set=stage.set, conditions=dict(stage.conditions), grid=dict(stage.grid))
+    chosen = {"experiment": stage.experiment, "optimizer": stage.optimizer}
+    kept = [text for text in stage.fixed if not text.startswith("results_dir=")]
+    base = [*(f"{group}={name}" for group, name in chosen.items()), *kept]
+    trials, _ = settings_of(Request(), page, chosen, base, stage.config_dir)
+    return base, trials, {f"start_from.{key}": value for key, value in stage.start_from.items()}

@@ -89,7 +89,8 @@ class FrozenFeatures:
         return store
 
     def _key(self, tower: nn.Module, device: torch.device) -> str:
-        fingerprint = getattr(self._source, "fingerprint", None)
+        own = getattr(self._source, "train_fingerprint", None)  # features of no others are kept
+        fingerprint = own or getattr(self._source, "fingerprint", None)
         if not fingerprint:  # features of other images would be taken for those of these
             raise ConfigError(
                 f"task.cache_features=true: {type(self._source).__name__} has no fingerprint that "

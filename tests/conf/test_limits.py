@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments import limits, settings
+from experiments import limits, limits_of_parts, settings
 from experiments.config import ConfigError, RunConfig
 from experiments.data import locate
 from experiments.pages import CONF
@@ -21,8 +21,11 @@ BUILT_ONLY = {"channels", "global_pool", "weight_init"}
 """Arguments of models that show when they are built."""
 RANGES = {
     **limits.RUN,
-    **{f"optimizer.{k}": r for k, r in {**limits.OPTIMIZER, **limits.KNOWN_OPTIMIZER}.items()},
-    **{f"model.{k}": r for k, r in limits.KNOWN_MODEL.items()},
+    **{
+        f"optimizer.{k}": r
+        for k, r in {**limits_of_parts.OPTIMIZER, **limits_of_parts.KNOWN_OPTIMIZER}.items()
+    },
+    **{f"model.{k}": r for k, r in limits_of_parts.KNOWN_MODEL.items()},
     **{f"start_from.{k}": r for k, r in limits.START_FROM.items()},
     **{f"sweep.{k}": r for k, r in limits.SWEEP.items()},
     **{f"launcher.{k}": r for k, r in limits.LAUNCHER.items()},
@@ -80,7 +83,7 @@ def test_every_key_of_a_sweep_page_has_a_range_that_its_default_fits() -> None:
     ("group", "known"),
     [
         ("launcher", limits.LAUNCHER),
-        ("optimizer", {**limits.OPTIMIZER, **limits.KNOWN_OPTIMIZER}),
+        ("optimizer", {**limits_of_parts.OPTIMIZER, **limits_of_parts.KNOWN_OPTIMIZER}),
     ],
 )
 def test_every_key_of_our_pages_has_a_range(group: str, known: dict[str, Range]) -> None:
@@ -92,8 +95,10 @@ def test_every_key_of_our_pages_has_a_range(group: str, known: dict[str, Range])
 def test_every_key_of_our_models_has_a_range() -> None:
     for path in (CONF / "experiment").glob("*.yaml"):
         model = yaml.safe_load(path.read_text()).get("model", {})
-        if limits.of_model(model):
-            assert set(model) - {"_target_"} <= {*limits.KNOWN_MODEL, *BUILT_ONLY}, path.name
+        if limits_of_parts.of_model(model):
+            assert set(model) - {"_target_"} <= {*limits_of_parts.KNOWN_MODEL, *BUILT_ONLY}, (
+                path.name
+            )
 
 
 @pytest.mark.parametrize("page", sorted(p.stem for p in (CONF / "data").glob("*.yaml")))
@@ -118,5 +123,7 @@ def test_every_range_refuses_nonsense_in_one_short_line(key: str) -> None:
 
 
 def test_models_and_optimizers_that_are_not_ours_may_mean_other_things() -> None:
-    assert not limits.of_model({"_target_": "my_lab.Net"})
-    assert set(limits.of_optimizer({"_target_": "my_lab.Step"})) == set(limits.OPTIMIZER)
+    assert not limits_of_parts.of_model({"_target_": "my_lab.Net"})
+    assert set(limits_of_parts.of_optimizer({"_target_": "my_lab.Step"})) == set(
+        limits_of_parts.OPTIMIZER
+    )

@@ -129,7 +129,15 @@ def test_what_happens_after_the_end_changes_no_state(
 
 @pytest.mark.parametrize(
     ("before", "now", "is_said"),
-    [("a", "b", True), ("a", "a", False), (None, "b", False), ("a", None, False)],
+    [
+        ("a", "b", True),
+        ("a", "a", False),
+        (None, "b", False),
+        ("a", None, False),
+        ("a", "a b", False),
+        ("a", "ab", True),
+        ("a b", "a c", True),  # of training alone, once
+    ],  # fmt: skip
 )
 def test_data_are_compared_where_both_are_known(
     config: RunConfig, before: Any, now: Any, is_said: bool

@@ -209,3 +209,23 @@ def test_one_process_a_host_shares_no_model(
     monkeypatch.setattr(sharding, "processes_of_a_host", lambda world: 1)
     with pytest.raises(ConfigError, match="6 processes are no groups of 1 .* one of 2, 3, 6$"):
         sharding.check(made, World(0, 6, torch.device("cpu")), "")
+
+
+def _waits() -> list[float]:
+    with joined(LaunchConfig(device="cpu", timeout_minutes=7)) as world:
+        mesh = sharding._mesh(world, 2)
+        groups = [mesh.get_group(name) for name in ("copy", "shard")]
+        asked = [*groups, world.group(backend="gloo")]
+        cpu = torch.device("cpu")
+        found = [group._get_backend(cpu).options._timeout.total_seconds() for group in asked]
+        ranks = [torch.distributed.get_process_group_ranks(group) for group in groups]
+        assert ranks == [
+            [world.rank % 2, world.rank % 2 + 2],
+            [world.rank // 2 * 2, world.rank // 2 * 2 + 1],
+        ]
+        return found
+
+
+def test_groups_of_processes_wait_as_long_as_all_do() -> None:
+    """Those of hsdp waited for half an hour, whatever launch.timeout_minutes said."""
+    assert forked.call_ranks(_waits, 4) == [[420.0] * 3] * 4

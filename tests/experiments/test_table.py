@@ -336,3 +336,14 @@ def test_a_session_that_is_no_number_or_none_of_them_is_unknown(tmp_path: Path) 
     found = read_runs(tmp_path)
     assert found.device.isna().tolist() == [False, True, True, True]
     assert found.session.tolist() == [0, 0, 1, -1]
+
+
+def test_what_a_killed_call_has_left_is_removed(runs: Path) -> None:
+    """It stayed for ever; while another call is at it, a second one waits."""
+    pytest.importorskip("pyarrow")
+    draft = runs / f"{table.COMPACTED}.123-0123abcd.tmp"
+    draft.touch()
+    table.compact(runs)
+    assert not draft.exists()
+    with Folder(runs).locked(), pytest.raises(UserError, match="the table of .* is being written"):
+        table.compact(runs)

@@ -19,7 +19,7 @@ from experiments import checkpoint, runner, start_from, warm_start
 from experiments.config import ConfigError, RunConfig, UserError
 from experiments.data.order import seed_all
 from experiments.identity import run_id
-from experiments.models.position_embeddings import resized
+from experiments.models.position_embeddings import grids_behind, resized
 from experiments.store import read_json
 from experiments.table import read_runs
 
@@ -383,6 +383,90 @@ def test_a_square_fits_any_shape_and_a_line_stays_one(
     rows = torch.arange(number * 8.0).view(1, number, 8)
     wanted = resample_abs_pos_embed(rows, list(grid), list(old), num_prefix_tokens=0)
     assert torch.equal(positions(number, grid, False), wanted)
+
+
+def a_vit(height: int, width: int, patch: Any) -> VisionTransformer:
+    return VisionTransformer(
+        (height, width), patch, in_chans=1, embed_dim=8, depth=1, num_heads=2, num_classes=3,
+        class_token=False, global_pool="avg",
+    )  # fmt: skip
+
+
+VIT = {"_target_": "timm.models.VisionTransformer", "img_size": [8, 32], "patch_size": 2}
+
+
+@pytest.mark.parametrize(
+    ("side", "places"), [(32, 256), (16, 64)], ids=["of another number", "of the same number"]
+)
+def test_the_grid_of_a_run_is_that_of_its_configuration(
+    tmp_path: Path, side: int, places: int
+) -> None:
+    """4 x 16 patches were resized as 8 x 8, or taken as they were by a model of 8 x 8."""
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
+    before, after = a_vit(8, 32, 2), a_vit(side, side, 2)
+    folder = tmp_path / "it"
+    (folder / "checkpoints").mkdir(parents=True)
+    torch.save({"step": 1, "model": before.state_dict()}, folder / "weights.pt")
+    (folder / "run.json").write_text('{"run_id": "it"}')
+    (folder / "config.yaml").write_text(json.dumps({"model": VIT}))
+    source = start_from.Source("it")
+    state = warm_start._read(folder / "weights.pt", source)
+    grids = warm_start._grids(state, source, folder)
+    assert grids == {"pos_embed": (4, 16)}
+    fitted = warm_start._on_known_grids(state, after, grids)
+    new = [side // 2] * 2
+    wanted = resample_abs_pos_embed(before.pos_embed, new, [4, 16], num_prefix_tokens=0)
+    assert torch.equal(fitted["pos_embed"], wanted)
+    assert warm_start._resized(state, fitted, after, grids) == {
+        "pos_embed": f"(1, 64, 8), taken for 4 x 16, -> (1, {places}, 8)"
+    }
+
+
+def test_patches_that_may_be_either_of_two_grids_are_asked_for(tmp_path: Path) -> None:
+    """64 places for a model of 8 x 32 patches: 8 x 8, or 4 x 16?"""
+    save_file(a_vit(8, 32, 2).state_dict(), tmp_path / "a.safetensors")
+    model, section = a_vit(16, 64, 2), {"source": str(tmp_path / "a.safetensors")}
+    task: Any = SimpleNamespace(adapt=resized)
+    with pytest.raises(UserError, match=r"8 x 8 or, like the model's 8 x 32, 4 x 16: say which"):
+        warm_start.load(config(tmp_path, section), task, model)
+    said = {}
+    for grid in ([4, 16], [8, 8]):
+        (facts,) = warm_start.load(config(tmp_path, {**section, "grid": grid}), task, model)
+        assert f"taken for {grid[0]} x {grid[1]}," in facts["resized"]["pos_embed"]
+        said[tuple(grid)] = model.pos_embed.detach().clone()
+    assert not torch.equal(said[4, 16], said[8, 8])
+    ids = {run_id(config(tmp_path, {**section, "grid": g})) for g in (None, [4, 16], [8, 8])}
+    assert len(ids) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "section", "problem"),
+    [
+        (["pos_embed"], VIT, r"grid=\[8,8\]: that run has 4 x 16 patches: leave it"),
+        (["head.weight"], None, r"grid=\[8,8\]: these weights have no embedding of positions"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_refused(names: list[str], section: Any, problem: str) -> None:
+    with pytest.raises(UserError, match=problem):
+        grids_behind(names, section, [8, 8])
+
+
+def test_what_is_no_section_of_a_vit_tells_no_grid() -> None:
+    towers = {"image": VIT, "text": {"_target_": "x"}}
+    found = grids_behind(["image.pos_embed", "text.pos_embed", "pos_embed", "a.b"], towers)
+    assert found == {"image.pos_embed": (4, 16)}
+    for broken in (
+        None,
+        [],
+        {"img_size": "a", "patch_size": 2},
+        {"img_size": 8},
+        {**VIT, "patch_size": 64},
+    ):
+        assert grids_behind(["pos_embed"], broken) == {}
+    wrong = a_vit(8, 32, 2)
+    with pytest.raises(UserError, match="64 are no grid of 5 x 5"):
+        resized(wrong.state_dict(), a_vit(16, 16, 4), {"pos_embed": (5, 5)})
 
 
 def test_a_width_that_differs_is_left_for_the_check_of_shapes() -> None:

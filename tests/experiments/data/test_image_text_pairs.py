@@ -180,6 +180,19 @@ def test_the_fingerprint_is_that_of_the_content(tmp_path: Path, tokenizer: dict[
     assert one != source(tmp_path / "b", tokenizer).fingerprint
 
 
+def test_the_fingerprint_tells_another_set_to_search_in(
+    tmp_path: Path, tokenizer: dict[str, str]
+) -> None:
+    """Only the training pairs were looked at; features of these are kept by their own alone."""
+    split: dict[str, Any] = {"train_split": "00000.tar", "val_split": "00001.tar", "num_train": 6}
+    one = source(shards(tmp_path), tokenizer, **split)
+    before = one.fingerprint, one.train_fingerprint
+    tar(tmp_path / "00001.tar", [(n, c.replace(b"7", b"8")) for n, c in members(6, 5)])
+    other = source(tmp_path, tokenizer, **split)
+    assert before[0] != other.fingerprint and before[1] == other.train_fingerprint
+    assert before[0].startswith(f"{before[1]} ")
+
+
 def test_half_samples_are_left_out_with_a_word(tmp_path: Path, tokenizer: dict[str, str]) -> None:
     lonely = [("1.txt", b"a caption"), ("2.jpg", png(50))]
     tar(tmp_path / "x.tar", [*members(0, 2), *lonely])

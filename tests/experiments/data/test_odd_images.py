@@ -67,6 +67,19 @@ def test_an_image_under_two_classes_is_said(tree: Path) -> None:
     assert "(train): 4 of 10 images are there under another class, too, byte for byte" in notice
 
 
+def test_what_is_set_aside_and_trained_on_under_another_name_is_said(tree: Path) -> None:
+    """Every image is there twice: what is set aside had been seen, without a word."""
+    for path in list((tree / "train").rglob("*.JPEG")):
+        copied(path, path.with_name(f"again_{path.name}"))
+    data = source(tree, 12, num_holdout=2)
+    _, left, aside = data._train
+    names = [[data._splits.training.name(int(row))[-7:] for row in rows] for rows in (left, aside)]
+    seen = sum(name in names[0] for name in names[1])
+    notices = said(data)
+    assert seen and f"data.num_holdout: {seen} of 2 images that are set aside" in notices[0]
+    assert len(notices) == 1, "copies within a class, all trained on, are no fault"
+
+
 def test_of_many_bytes_some_are_compared(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copied(tree / "train/ant/ant_22.JPEG", tree / "val/ant/new.jpg")
     monkeypatch.setattr(image_twins, "_MOST_BYTES", 1)

@@ -247,10 +247,13 @@ def test_a_run_that_is_named_is_taken_as_it_is(tmp_path: Path) -> None:
     named = ["job=evaluate", "run=nothing-s0", where]
     with pytest.raises(ConfigError, match="launch.num_thread: no such key; did you mean launch"):
         run.compose([*named, "launch.num_thread=2"])
-    for key in ("data.test_split=held", "model.no_such=1", "task.judge=x", "data.num_train=9"):
+    for key in ("data.test_split=held", "model.no_such=1", "data.num_train=9"):
         what = f"{key.partition('=')[0]} cannot be changed .*: start_from=nothing-s0"
         with pytest.raises(ConfigError, match=what):
             run.compose([*named, key])
+    for key in ("task.judge.clip", "task.one_shot.tasks"):  # no part of which run it is
+        with pytest.raises(ConfigError, match=f"{key} would .* command that trained it, and job="):
+            run.compose([*named, f"{key}=null"])
     runner.run(tiny.config(tmp_path, train__epochs=1.0))
     (path,) = tmp_path.iterdir()
     text = (path / "config.yaml").read_text()

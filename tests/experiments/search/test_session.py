@@ -124,7 +124,7 @@ def test_a_finished_search_is_only_reported(
 
 
 def test_two_at_once_are_refused(whole: SearchFolder) -> None:
-    with whole.lock.locked(), pytest.raises(HeldError):
+    with whole.lock.locked(), pytest.raises(HeldError, match="search .* is under way already"):
         start(SHORT, 0, whole.path.parent)
 
 

@@ -248,3 +248,35 @@ def test_what_started_from_former_picks_does_not_stay_beside_the_new(
     assert len(after.cells) == len(before.cells) == 8 and len(former) == 4
     assert not former & {cell.run_id for cell in after.cells}
     assert len(Sweep(after.path.with_name("trial-then-before")).cells) == 8
+
+
+def stage_two_of(*asked: str, data: Any, is_here: bool = False) -> dict[str, Any]:
+    from experiments.pages import CONF, groups_of
+
+    request = command.parse(
+        ["experiment=vit_b16_imagenet21k", "sweep=pretrain_then_finetune", *asked],
+        groups_of([CONF]),
+    )
+    page = planning.sweep_page(request, [CONF])
+    found = command.stage_two(page, request, None, data, is_here)
+    assert found is not None
+    return found
+
+
+def test_where_data_lie_holds_for_a_stage_two_that_reads_the_same() -> None:
+    """Stage two had no data, which came out when stage one was over."""
+    same, other = "vit_l16_384_from_imagenet21k", "finetune_proxy"
+    there = stages.example(stages.Stage(experiment=same, optimizer="sgd")).data
+    page, root = f"sweep.then.experiment={same}", "data.root=/x"
+    assert stage_two_of(page, root, data=there)["fixed"] == [root]
+    assert stage_two_of(page, root, data={**there, "name": "another"})["fixed"] == []
+    own = stage_two_of(page, root, "sweep.then.set={data.root: /y}", data=there)
+    assert own["fixed"] == [] and own["set"] == {"data.root": "/y"}
+    assert stage_two_of(f"sweep.then.experiment={other}", root, data=there)["fixed"] == []
+
+
+def test_data_that_stage_two_lacks_are_said_before_stage_one() -> None:
+    page = "sweep.then.experiment=vit_l16_384_from_imagenet21k"
+    with pytest.raises(UserError, match=r"stage two: data.root is not set; .*sweep.then.set="):
+        stage_two_of(page, data={}, is_here=True)
+    assert stage_two_of(page, data={})  # trained elsewhere
