@@ -184,6 +184,23 @@ def say(text: str, stream: TextIO | None) -> None:
             _silence(stream)
 
 
+def show_table(console: Any, table: Any) -> None:
+    """Prints a table of rich with all its words and digits, on a narrow terminal, too.
+
+    There rich would cut them off, and 11.52 would read as 11.
+    """
+    from rich.measure import Measurement
+
+    width = console.width
+    wanted = Measurement.get(console, console.options.update(max_width=10_000), table)
+    room = 2 * len(table.columns)  # for what is beside the words, which rich shares out
+    console.width = max(width, min(wanted.minimum + room, wanted.maximum))
+    try:
+        console.print(table)
+    finally:
+        console.width = width
+
+
 def end_output() -> None:
     """Before a process ends: what cannot be shown must not change its exit code."""
     for stream in (sys.stdout, sys.stderr):

@@ -5,7 +5,9 @@ Standard library only: it is imported before anything that may be missing.
 
 from __future__ import annotations
 
+import codecs
 import errno
+import io
 import os
 import re
 import sys
@@ -15,6 +17,7 @@ from types import TracebackType
 ROOT = Path(__file__).resolve().parents[1]
 TRACEBACK_VARIABLE = "LION_TRACEBACK"
 """Environment variable; set, what goes wrong keeps its traceback."""
+_SHOWN = "experiments.shown"
 COMMAND = "lion-experiments"
 """What an installed package has for `run.py`."""
 CORE = frozenset(
@@ -43,6 +46,24 @@ def explain_missing_packages() -> None:
     """
     if _is_ours():
         sys.excepthook = _explained
+        _show_any_letter()
+
+
+def _show_any_letter() -> None:
+    """Where the terminal's letters are few (LC_ALL=C without UTF-8), `?` stands for the others."""
+    codecs.register_error(_SHOWN, _shown)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors=_SHOWN)
+
+
+def _shown(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Bytes of names that are in no encoding stay what they are, as by Python itself."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    end = error.start + 1
+    code = ord(error.object[error.start])
+    return (bytes([code - 0xDC00]) if 0xDC80 <= code <= 0xDCFF else "?"), end
 
 
 def _is_ours() -> bool:

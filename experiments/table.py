@@ -10,6 +10,7 @@ pyarrow (in the extra `sweep`); without it every run is read from its folder.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import warnings
@@ -23,7 +24,7 @@ from experiments.files import replacing
 from experiments.headline import KNOWN
 from experiments.ledger import is_changed, lacks_end
 from experiments.packages import get
-from experiments.store import FINAL_STATES, SCHEMA, Folder, read_rows
+from experiments.store import FINAL_STATES, SCHEMA, Folder, HeldError, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +92,13 @@ def compact(root: Path) -> int:
     Raises:
         UserError: without pyarrow, where nothing can be written, or while another process does so.
     """
-    with Folder(root, "the table of {} is being written").locked():
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(Folder(root, "the table of {} is being written").locked())
+        except HeldError:
+            raise
+        except UserError:  # no locks there, as where results were copied to
+            pass
         return _compact(root)
 
 

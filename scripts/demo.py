@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments.config import UserError  # noqa: E402
-from experiments.files import make_folder  # noqa: E402
+from experiments.files import make_folder, show_table  # noqa: E402
 from experiments.headline import Headline, of_table  # noqa: E402
 from experiments.outcomes import write_outcomes  # noqa: E402
 from experiments.rounded import rounded  # noqa: E402
@@ -225,7 +225,7 @@ def _print_table(chosen: list[Chosen], headline: Headline, with_loss: bool) -> N
             str(c.n),
             f"{c.seconds:.1f}",
         )
-    Console().print(table)
+    show_table(Console(), table)
 
 
 if __name__ == "__main__":

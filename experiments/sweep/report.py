@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from experiments.files import show_table
 from experiments.sweep import codes
 from experiments.sweep.live import duration
 from experiments.sweep.manifest import Cell, Sweep
@@ -111,7 +112,7 @@ def _show_best(sweep: Sweep, console: Console, metric: str | None) -> None:
     seeds = len(sweep.manifest["seeds"])
     for best in chosen:
         table.add_row(*_row(best, columns, with_loss, seeds))
-    console.print(table)
+    show_table(console, table)
     if any(best.edges for best in chosen):
         console.print(
             "[red]* NOT TUNED[/]: the smallest or largest value that was tried; widen the grid "

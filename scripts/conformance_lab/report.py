@@ -99,6 +99,8 @@ def print_tables(rows: list[Row], chosen: list[Contestant], absent: dict[str, st
     from rich.markup import escape
     from rich.table import Table
 
+    from experiments.files import show_table
+
     console = Console()
     for title, columns, lines in (_matrix(rows), _reasons(rows), _interchange(rows)):
         if not lines:
@@ -108,7 +110,7 @@ def print_tables(rows: list[Row], chosen: list[Contestant], absent: dict[str, st
             table.add_column(column)
         for line in lines:
             table.add_row(*(_coloured(escape(cell)) for cell in line))
-        console.print(table)
+        show_table(console, table)
     for kind, meaning in LEGEND.items():
         console.print(f"{MARKS[kind]}  {kind}: {meaning}")
     for name, why in absent.items():

@@ -215,3 +215,17 @@ def test_files_of_others_libraries_get_the_rights_that_ours_have(
         os.umask(before)
     assert path.stat().st_mode & 0o777 == rights and list(tmp_path.iterdir()) == [path]
     files.share(tmp_path / "gone" / "file")  # no reason to stop
+
+
+def test_digits_of_a_table_are_not_cut_off_on_a_narrow_terminal() -> None:
+    """Of 11.52 stood `11` and three dots there."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("optimizer", *(f"measured{number}" for number in range(6)))
+    table.add_row("lion", *(f"11.52 ± 0.8{number}" for number in range(6)))
+    console = Console(file=io.StringIO(), width=40)
+    files.show_table(console, table)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert shown.count("11.52") == 6 and shown.count("measured") == 6 and "\u2026" not in shown
+    assert console.width == 40

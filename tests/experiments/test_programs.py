@@ -142,3 +142,16 @@ def test_the_remedy_is_for_what_is_there(tmp_path: Path, monkeypatch: pytest.Mon
     assert programs._remedy() == f". {place}/bin/activate, then call this again"
     monkeypatch.setattr(sys, "prefix", str(place))
     assert programs._remedy() == f"{tmp_path}/run.sh setup installs what is lacking"
+
+
+@pytest.mark.parametrize("encoding", ["ascii:strict", "ascii:surrogateescape", "latin-1:strict"])
+def test_letters_that_a_terminal_lacks_are_no_error(encoding: str, tmp_path: Path) -> None:
+    """A table of 40 columns with LC_ALL=C ended a sweep by a traceback: its cut has three dots."""
+    script = ROOT / "scripts" / "claims.py"  # what is ours is known by where it lies
+    code = f"import sys; sys.modules['__main__'].__file__ = {str(script)!r}; import experiments; "
+    code += r"print('a\u2026b \udcc3\udca9')"
+    environment = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=ROOT, env=environment, capture_output=True
+    )
+    assert done.stdout == b"a?b \xc3\xa9\n", done.stderr

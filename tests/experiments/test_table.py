@@ -347,3 +347,16 @@ def test_what_a_killed_call_has_left_is_removed(runs: Path) -> None:
     assert not draft.exists()
     with Folder(runs).locked(), pytest.raises(UserError, match="the table of .* is being written"):
         table.compact(runs)
+
+
+def test_a_table_is_written_where_there_are_no_locks(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+
+    def without(*_: Any) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("experiments.store.fcntl.flock", without)
+    write_run(runs, "run-9", seed=9)
+    assert table.compact(runs) == 1

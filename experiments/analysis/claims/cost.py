@@ -51,11 +51,11 @@ def _pages(runs: dict[str, int], why: str) -> Estimate:
         total, parts = 0.0, []
         for page, number in runs.items():
             found = re.search(
-                r"Cost \(estimate\): ([\d.]+) A100-hours a run", evidence.page("experiment", page)
+                r"Cost \(estimate\): ([\d,.]+) A100-hours a run", evidence.page("experiment", page)
             )
             if not found:
                 return Cost(None, "", f"the header of {page} has no estimate")
-            total += number * float(found[1])
+            total += number * float(found[1].replace(",", ""))
             parts.append(f"{number} x {found[1]} ({page})")
         return Cost(total, "A100-hours", f"{why}: {' + '.join(parts)}")
 
@@ -116,6 +116,8 @@ def _images_21k(evidence: Evidence, tables: Tables) -> Cost:
     return Cost(_hours(flops), "A100-hours", basis)
 
 
+_ASSUMED = "of the size that the page assumes where the paper is silent"
+_PRIVATE = "whose data are private"
 _VIT = {"vit_b16_imagenet": 6}
 _TEN = {"vit_s16_imagenet_aug": 10, "vit_b16_imagenet_aug": 10}
 _SCRATCH = {
@@ -129,11 +131,11 @@ _BATCHES = _pages({"vit_b16_imagenet_aug": 12}, "6 batch sizes, both optimizers,
 _GRID = _pages({"vit_b16_imagenet": 18}, "the two 3 x 3 grids")
 _LANDSCAPE = _pages({"vit_b16_imagenet": 2}, "one run of each optimizer, then 1000 evaluations")
 _LARGE_LM = _language({1.07e9: 2, 2.14e9: 2, 7.49e9: 2}, 300e9, "both optimizers")
-_NO_PAIRS = _unknown("the compute of the image-text models is not stated")
-_NO_UNET = _unknown("the sizes of the U-Nets are not stated")
-_NO_T5 = _unknown("the sequence lengths of the fine-tuning are not stated")
-_NO_G = _unknown(
-    "the pre-training compute of ViT-g and ViT-G on JFT-3B is not stated; it is private"
+_LIT = _pages({"lit_b32_b": 2, "lit_b16_b": 2, "lit_g14_288_l": 2}, f"both optimizers, {_ASSUMED}")
+_UNET = _pages({"diffusion_imagenet256": 2}, f"both optimizers, {_ASSUMED}")
+_T5 = _pages(
+    {"t5_base_glue": 2, "t5_large_glue": 2, "t5_11b_glue": 2},
+    "both optimizers, settings known, 64 tokens a pair",
 )
 
 COSTS: dict[str, Estimate] = {
@@ -146,14 +148,23 @@ COSTS: dict[str, Estimate] = {
     "C008": _jft({"ViT-L/16, 7 epochs": 1, "ViT-H/14, 14 epochs": 1}, "one run each"),
     "C009": _jft({"ViT-L/16, 14 epochs": 5}, "1M steps with Lion and 4M with AdamW"),
     "C010": _jft({"ViT-L/16, 14 epochs": 1}, "the Lion run; the other is prior work"),
-    "C011": _NO_G,
-    "C012": _NO_G,
+    "C011": _pages({"vit_giant14_jft3b": 1, "vit_giant14_518_from_jft3b": 1},
+                   f"the Lion run, {_PRIVATE}; the other is prior work"),
+    "C012": _pages({"vit_gigantic14_jft3b": 2, "vit_gigantic14_518_from_jft3b": 2},
+                   f"both optimizers, {_PRIVATE}"),
     "C013": _L_AND_H,
     "C014": _L_AND_H,
     "C015": _L_AND_H,
     "C016": _jft({"ViT-L/16, 14 epochs": 2}, "both optimizers"),
-    "C017": _NO_PAIRS, "C018": _NO_PAIRS, "C019": _NO_PAIRS, "C020": _NO_PAIRS,
-    "C021": _NO_UNET, "C022": _NO_UNET, "C023": _NO_UNET, "C024": _NO_UNET, "C025": _NO_UNET,
+    "C017": _pages({"coatnet7_jft5b": 2, "basic_l": 2}, f"both optimizers, {_PRIVATE}"),
+    "C018": _pages({"coatnet7_jft5b": 1, "basic_l": 1, "coatnet7_imagenet_from_basic_l": 1},
+                   f"the Lion run, {_PRIVATE}; the other is prior work"),
+    "C019": _LIT, "C020": _pages({"lit_b16_b": 2}, f"both optimizers, {_ASSUMED}"),
+    "C021": _UNET, "C022": _UNET,
+    "C023": _pages({"diffusion_imagenet64": 2, "diffusion_imagenet128": 2,
+                    "diffusion_imagenet256": 2}, f"both optimizers, {_ASSUMED}"),
+    "C024": _pages({"imagen_base64": 2}, f"both optimizers, {_ASSUMED}"),
+    "C025": _pages({"imagen_sr256": 2}, f"both optimizers, {_ASSUMED}"),
     "C026": _language({336e6: 2}, _SMALL_LM, "both optimizers"),
     "C027": _language({336e6: 2}, _SMALL_LM, "both optimizers"),
     "C028": _language({731e6: 2}, _SMALL_LM, "both optimizers"),
@@ -161,7 +172,7 @@ COSTS: dict[str, Estimate] = {
     "C030": _LARGE_LM, "C031": _LARGE_LM, "C032": _LARGE_LM,
     "C033": _language({7.49e9: 1}, 300e9, "the Adafactor baseline"),
     "C034": _language({110e6: 2, 336e6: 2, 731e6: 2}, _SMALL_LM, "both optimizers"),
-    "C035": _NO_T5, "C036": _NO_T5,
+    "C035": _T5, "C036": _T5,
     "C037": _pages(_TEN, "ten optimizers, one run, settings known"),
     "C038": _pages(_TEN, "ten optimizers, one run, settings known"),
     "C039": _pages(_TEN, "ten optimizers, one run, settings known"),
@@ -190,7 +201,7 @@ COSTS: dict[str, Estimate] = {
     "C080": _SEARCH,
     "C081": _unknown("the model is not named: prior work"),
     "C082": _pages(_SCRATCH, "both optimizers, 3 runs"),
-    "C083": _NO_PAIRS,
+    "C083": _LIT,
     "C084": _L_AND_H,
     "C085": _BATCHES,
     "C086": _L_AND_H,

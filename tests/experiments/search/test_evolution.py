@@ -102,12 +102,13 @@ def test_after_a_restart_the_best_is_the_founders_and_not_the_best_there_ever_wa
 
 
 def test_a_recheck_corrects_the_founder_who_has_left_and_may_come_back() -> None:
-    of = evolution(population=2, patience=2, recheck_every=3, num_incumbents=1)
+    of = evolution(population=2, patience=4, recheck_every=3, num_incumbents=1)
     for fitness in (9.0, 1.0, 1.0):  # the founder is the best, and no more in the population
         tell(of, of.ask(), fitness)
     again = of.ask()
-    assert (again.kind, again.parent) == (RECHECK, 0)
+    assert (again.kind, again.parent, of.num_restarts) == (RECHECK, 0, 0)
     of.tell(again.number, Verdict(-3.0, "key 0"))
+    tell(of, of.ask(), 1.0)
     assert of.num_restarts == 1
     assert [(one.number, one.fitness) for one in of.population()] == [(0, -3.0)] * 2
 

@@ -127,7 +127,10 @@ def test_rounding_does_not_split_and_zeros_have_no_sign() -> None:
     stream = np.random.default_rng(0).normal(size=4096)
     assert hashing.stream_hash(stream) == hashing.stream_hash(stream * (1 + 1e-16))
     assert hashing.stream_hash(np.zeros(3)) == hashing.stream_hash(-np.zeros(3))
-    assert hashing.stream_hash(stream) != hashing.stream_hash(stream * (1 + 1e-7))
+    for by in (1e-7, 8e-9):  # a bit of 28
+        assert hashing.stream_hash(stream) != hashing.stream_hash(stream * (1 + by))
+    whole = hashing.confirming_hash(program("update = g"))
+    assert len(whole) == 32 * len(probes.large()) == 96, "each of the large probes is asked"
 
 
 def test_hashes_are_those_of_another_process() -> None:
@@ -163,6 +166,11 @@ def test_probes_are_what_they_say() -> None:
     assert np.abs(beyond.g).max() > 50 and np.abs(beyond.w).max() > 50
     for probe in (within, beyond, long):  # as biases at first, and what is never active
         assert (probe.g == 0).all(axis=0).any() and (probe.w == 0).all(axis=0).any()
+    for probe in (within, beyond, long, *probes.single()):  # as of rare words, and as gains
+        rest = (probe.g == 0).mean(axis=0)
+        for share in (1 / 3, 6 / 7):
+            assert np.isclose(rest, share, atol=0.03).mean() > 0.02
+        assert (probe.w == 1).all(axis=0).mean() > 0.02
     assert (np.diff(long.lr) < 0).all() and beyond.lr.min() < 1e-5 and long.lr[-1] < 1e-5
 
 

@@ -38,8 +38,10 @@ class Drawn:
 
         with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
             warnings.simplefilter("error")
-            # matplotlib 3.9 calls pyparsing by its old names
-            warnings.filterwarnings("ignore", ".*deprecated", DeprecationWarning, r"matplotlib\.")
+            # matplotlib 3.9 calls pyparsing by its old names, which it says of itself, too
+            warnings.filterwarnings(
+                "ignore", ".*deprecated", DeprecationWarning, r"(matplotlib|pyparsing)\."
+            )
             patch.setattr(sources, "_read", note)
             self.figures = {name: module.draw() for name, module in FIGURES.items()}
             self.svgs = {name: figure_style.svg(figure) for name, figure in self.figures.items()}

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.analysis.statistics.best_settings import fitted_ratios
+from experiments.analysis.statistics.best_settings import WIDER, fitted_ratios
 from experiments.headline import Headline
 from experiments.store import UserError
 
 LRS = np.arange(-4.0, -2.0, 0.3)
 DECAYS = np.arange(-2.0, 1.1, 0.5)
 TOPS = {"adamw": (-2.6, -0.9), "lion": (-3.3, 0.1)}
+NAMES = ("adamw", "lion")
 TRUTH = {"lr": 10**0.7, "weight_decay": 0.1, "effective_decay": 10**-0.3}
 
 
@@ -58,6 +59,23 @@ def test_more_seeds_say_more_and_noise_less() -> None:
     assert width(noise=1.0, seeds=9) < width(noise=1.0) < width(noise=3.0)
 
 
+def width_of(table: pd.DataFrame, over: str = "adamw", under: str = "lion") -> float:
+    """Decades."""
+    found = fitted_ratios(table, over, under)["lr"]
+    return math.log10(found.high / found.low)
+
+
+def test_the_luck_of_both_is_in_the_interval_and_theirs_are_not_the_same() -> None:
+    """Of two optimizers of the same runs the ratio is 1, give or take both, and a bias beside."""
+    table = study(noise=3.0, tops={"adamw": TOPS["adamw"]})
+    twins = pd.concat([table, table.assign(optimizer="lion")])
+    assert width_of(twins) > 2 * WIDER["lr"] + 0.25
+    quiet = study(noise=0.3, tops={"adamw": TOPS["adamw"]}).assign(optimizer="lion")
+    widths = [width_of(pd.concat([table, quiet]), *names) for names in (NAMES, NAMES[::-1])]
+    assert widths[0] == pytest.approx(widths[1], rel=0.15)
+    assert width_of(pd.concat([quiet, quiet.assign(optimizer="adamw")])) > 2 * WIDER["lr"]
+
+
 def test_where_no_top_is_known_the_reason_is_said() -> None:
     beyond = {**TOPS, "lion": (-4.6, 0.1)}
     assert fitted_ratios(study(tops=beyond))["lr"].reason == "edge"
@@ -76,6 +94,7 @@ def test_cells_without_weight_decay_and_diverged_runs_take_no_part() -> None:
     table = study(noise=1.0, seeds=2)
     none = table[table.weight_decay == table.weight_decay.min()].assign(weight_decay=0.0, val=200.0)
     lost = table[table.lr == table.lr.max()].assign(lr=1.0, val=math.nan, state="diverged")
+    lost.loc[lost.seed == 1, "val"] = 200.0  # the last number before it diverged
     found = fitted_ratios(pd.concat([table, none, lost]))
     expected = fitted_ratios(table)
     for column, ratio in expected.items():

@@ -51,6 +51,16 @@ def test_the_lucky_cell_is_not_the_pick():
     assert abs(fit(MORE, y).top[1]) < 0.35
 
 
+def test_trials_count_by_how_near_they_are_to_the_top_and_not_to_the_best_run():
+    """Farther than a kernel's width from a lucky run the top is that of the bowl all the same."""
+    wide = np.array([(u, v) for u in np.arange(-1.5, 1.6, 0.25) for v in (-0.5, 0, 0.5)])
+    y = bowl(wide, (0, 0))
+    y[(wide == (-0.5, 0)).all(1)] += 6.0
+    found = fit(wide, y)
+    assert wide[np.argmax(y), 0] == -0.5 and abs(found.top[0]) < 0.25
+    assert found.center == pytest.approx(found.top, abs=0.1)
+
+
 def test_the_spread_of_the_residuals_is_that_of_a_run():
     rng = np.random.default_rng(0)
     x = rng.uniform((-0.4, -0.6), (0.4, 0.6), (30, 2))
