@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.compare.asking import Answer, Ask
+from experiments.compare.going_on import first_value, hint, note_carried
 from experiments.compare.ledger import NUM_FAILURES_AT_FIRST, Ledger, writing_to
+from experiments.compare.left_files import LeftFiles
 from experiments.compare.metric import Metric, MetricError, last_lines
 from experiments.compare.placeholders import filled_for_shell, in_full
 from experiments.compare.processes import POLL_SECONDS, Run, end_all, stopping_on_signals
@@ -74,6 +76,7 @@ class Runner:
         self._say = say
         self._clock = clock
         self._gpus = find_gpus() if num_workers > 1 else []
+        self._left = LeftFiles(program.command, program.folder, ledger.path, num_workers)
         self._end_leftovers()
         ledger.forget_pilot(only_failed=True)
         for line in tried_again(ledger, self._limit):
@@ -116,11 +119,15 @@ class Runner:
         limit = self._limit.seconds(slowest)
         show([r.ask for r in running], done, self._limit.remark(now - running[0].began, slowest))
         time.sleep(POLL_SECONDS)
+        self._left.look()
         over = [one for one in running if one.is_over(now)]
         for one in running:
             if one not in over and one.ended_at is None and now - one.began > limit:
                 one.end(now, self._limit.reason(slowest), limit)
                 self._say(_said_of_ended(one))
+        if over:
+            self._left.end()
+            note_carried(self._ledger, self._left.read_again(2))
         return over
 
     def _start(self, ask: Ask, number: int, slot: int, running: list[Run]) -> None:
@@ -132,6 +139,7 @@ class Runner:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
         stamps = {metric.text: metric.stamp(values) for metric in self._program.metrics}
         command = filled_for_shell(self._program.command, values)
+        self._left.begin()
         began = self._clock()
         with output.open("wb") as file:
             process = subprocess.Popen(
@@ -169,7 +177,8 @@ class Runner:
             self._ledger.forget(failed)
             raise UserError(
                 f"the last {len(failed)} runs failed, and so does one that went well before "
-                f"({message}): mend it, and the same command tries them again"
+                f"({message}){hint(self._left.read_again(1))}: mend it, and the same command tries "
+                "them again"
             )
 
     def _values(self, ask: Ask, folder: Path) -> dict[str, Any]:
@@ -221,24 +230,33 @@ class Runner:
     def doubts(self) -> Iterator[str]:
         """What to beware of in how the numbers of a run were read, as far as its output is kept."""
         good = self._ledger.finished()
-        if good is None:
+        if good is None or (kept := self._kept(good)) is None:
             return
-        folder = self._ledger.path / "runs" / _folder_name(good)
-        number = _next_number(folder) - 1
-        output = folder / f"output{number}.txt"
-        if not output.exists():
-            return
-        text, values = (
-            output.read_text(errors="replace"),
-            self._values(good, folder / f"try{number}"),
-        )
         for metric in self._program.metrics:
             with contextlib.suppress(MetricError):
-                if doubt := metric.doubt(text, values):
+                if doubt := metric.doubt(*kept):
                     yield (
                         f"Beware: {metric.option} {metric.text!r} {doubt}: if another number is "
                         "meant, write its whole name, or a group that takes all its digits."
                     )
+
+    def pilot_runs(self) -> list[tuple[float, float]]:
+        """First and last number of each run of the pilot, where one has followed the other."""
+        metric, found = self._program.tune, list[tuple[float, float]]()
+        for ask, answer in self._ledger.pilot() if self._num_workers == 1 else []:
+            if metric.file or (kept := self._kept(ask)) is None:
+                return []
+            found.append((first_value(metric, kept[0]), answer.tune))
+        return found
+
+    def _kept(self, ask: Ask) -> tuple[str, dict[str, Any]] | None:
+        """What a run has printed, and its values; None where that is gone."""
+        folder = self._ledger.path / "runs" / _folder_name(ask)
+        number = _next_number(folder) - 1
+        output = folder / f"output{number}.txt"
+        if not output.exists():
+            return None
+        return output.read_text(errors="replace"), self._values(ask, folder / f"try{number}")
 
     def _end_leftovers(self) -> None:
         """Ends runs that a killed comparison has left: they would be run twice."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from experiments.compare.asking import Answer, Ask, Unheeding
 from experiments.compare.plan import Pilot, Plan, Remark
@@ -84,6 +85,23 @@ def check_heeded(
         if found != "apart":
             said = (_unused if found == "same" else _unclear)(setting, values)
             yield Remark(f"Beware: {said}", one[0] if found == "same" else "")
+
+
+def failed_checks(events: Iterable[Mapping[str, Any]]) -> list[Remark]:
+    """What to beware of where runs of the check have failed: a setting that the program refuses,
+    or cannot read, would be tuned as one that is bad.
+
+    Args:
+        events: How runs have ended.
+    """
+    return [
+        Remark(
+            f"Beware: {e['optimizer']} with lr {e['lr']:g}, weight decay {e['weight_decay']:g} "
+            f"failed ({e['message']}): in the tuning, such a setting counts as lost."
+        )
+        for e in events
+        if e["phase"] == "check" and e["state"] == "failed"
+    ]
 
 
 def _ask(name: str, lr: float, decay: float, seed: int = PILOT_SEEDS[0]) -> Ask:

@@ -194,6 +194,12 @@ class Ledger:
         events = self.known.values()
         return next((_ask(event) for event in events if event["state"] == "finished"), None)
 
+    def pilot(self) -> list[tuple[Ask, Answer]]:
+        """The runs of the pilot that went well, in their order."""
+        known = self.known.values()
+        asks = [_ask(e) for e in known if e["phase"] == "pilot" and e["state"] == "finished"]
+        return [(ask, answer) for ask in asks if (answer := self.answer(ask)) is not None]
+
     def slowest(self) -> float:
         """Seconds of the slowest run that ended and did not fail; NaN: there is none."""
         ended = [e["seconds"] for e in self.known.values() if e["state"] != "failed"]
@@ -253,6 +259,7 @@ _KINDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "started": {"machine": str, "pid": int, "born": (str, int, float, type(None))},
     "agreed": {"budget": int},
     "sources": {"files": dict},
+    "carried": {"files": list},
 }
 """What is read again of events, and of which kind it is."""
 

@@ -56,9 +56,11 @@ def _quoted(value: str, quote: str) -> str:
 
 
 def in_full(value: float) -> str:
-    """A number that every reader takes for one: to YAML 1.1 the word 5e-05 is text."""
+    """A number that every reader takes for one that may have a fraction: to YAML 1.1 the word 5e-05
+    is text, and whoever evaluates 1 (`literal_eval`) has an int."""
     text = f"{Decimal(f'{value:.12g}'):f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    whole, _, fraction = text.partition(".")
+    return f"{whole}.{fraction.rstrip('0') or '0'}"
 
 
 def check_command(text: str) -> None:

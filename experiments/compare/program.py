@@ -10,10 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from experiments.compare import cost, options, session, sources
+from experiments.compare import cost, going_on, options, session, sources
 from experiments.compare.asking import Answer, Ask, Setting
 from experiments.compare.command import Program, Runner
-from experiments.compare.heeded import check_heeded, check_held_out, check_size
+from experiments.compare.heeded import (
+    check_heeded,
+    check_held_out,
+    check_size,
+    failed_checks,
+)
 from experiments.compare.ledger import Ledger
 from experiments.compare.metric import Metric
 from experiments.compare.outlook import Outlook
@@ -98,18 +103,24 @@ def main(args: argparse.Namespace) -> int:
                 )
             finally:
                 progress.stop()
+                remarks[num_fixed:] = going_on.remarks(ledger)
 
         def checked(pilot: Pilot) -> Iterator[Remark]:
             yield from map(Remark, runner.doubts())
+            yield from map(
+                Remark, going_on.check_fresh(pilot, plan.sign, runner.pilot_runs(), ledger)
+            )
             if words.held_out:
                 check_held_out(pilot)
             check_size(plan, pilot.report, words.unit)
             yield from check_heeded(plan, pilot, run, ledger.states)
+            yield from failed_checks(ledger.known.values())
 
         session.welcome(path, plan, words.tuned, words.metric if words.held_out else words.tuned)
         remarks = sources.remarks(
             sources.changed(ledger, sources.files_of(program.command, program.folder))
         )
+        num_fixed = len(remarks)
         for line in remarks:
             print(line, flush=True)
         session.lead(plan, words, ledger, run, how, checked, remarks)

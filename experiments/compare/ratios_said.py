@@ -35,9 +35,9 @@ def of_ratios(result: Result, judged: Judged, unit: str) -> Iterator[str]:
 
 def _times(ratio: Ratio) -> str:
     assert ratio.value is not None
-    if ratio.value >= 1:
-        return f"{ratio.value:.2g} times larger"
-    return f"{1 / ratio.value:.2g} times smaller"
+    times = max(ratio.value, 1 / ratio.value)
+    said = digits(times, 3 if times < 1.095 else 2)  # 1 time larger says nothing
+    return f"{said:g} times {'larger' if ratio.value >= 1 else 'smaller'}"
 
 
 def _range(ratio: Ratio) -> str:

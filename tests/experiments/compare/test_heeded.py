@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from experiments.compare.asking import Answer, Setting
-from experiments.compare.heeded import check_heeded, check_held_out, check_size
+from experiments.compare.heeded import check_heeded, check_held_out, check_size, failed_checks
 from experiments.compare.plan import Contestant, Pilot, Plan
 from experiments.config import UserError
 
@@ -36,10 +36,10 @@ def test_a_program_that_heeds_all_costs_two_runs_of_the_baseline_and_three_of_th
     assert said == []
     known = {ask.identity for ask in asked}
     assert {one[:4] for one in known} == {
-        *{("adamw", 2e-4, 0.1, 0), ("lion", 2e-4, 0.1, 0), ("adamw", 1e-3, 1.0, 0)},
-        ("lion", 1e-3, 0.1, 0),
-        ("lion", 2e-4, 1.0, 0),
-        ("adamw", 1e-3, 0.1, 0),  # of the pilot
+        *{("adamw", 2e-4, 0.1, 1), ("lion", 2e-4, 0.1, 1), ("adamw", 1e-3, 1.0, 1)},
+        ("lion", 1e-3, 0.1, 1),
+        ("lion", 2e-4, 1.0, 1),
+        ("adamw", 1e-3, 0.1, 1),  # of the pilot
     }
 
 
@@ -110,7 +110,7 @@ def test_how_far_two_optimizers_must_lie_apart(rounding, differences, said):
     def run(asks):
         return [
             Answer(1e6 * ask.lr + 1e6 * ask.weight_decay
-                   + differences[ask.seed] * (ask.optimizer == "lion")) for ask in asks
+                   + differences[ask.seed - 1] * (ask.optimizer == "lion")) for ask in asks
         ]  # fmt: skip
 
     pilot = replace(PILOT, rounding=rounding)
@@ -222,3 +222,16 @@ def test_two_metrics_that_read_one_number_are_refused():
     ):
         check_held_out(pilot)
     check_held_out(replace(pilot, report=(90.0, 91.0, 90.0)))  # once they may agree by chance
+
+
+def test_a_run_of_the_check_that_fails_is_said():
+    """A program that cannot read a setting is not one that is bad there."""
+    event = {"optimizer": "lion", "lr": 2e-4, "weight_decay": 1.0, "message": "exit code 1: Assert"}
+    said = failed_checks(
+        {**event, "phase": phase, "state": state}
+        for phase in ("pilot", "check", "grow")
+        for state in ("finished", "diverged", "failed")
+    )
+    assert [one.said.partition("): ")[0] for one in said] == [
+        "Beware: lion with lr 0.0002, weight decay 1 failed (exit code 1: Assert"
+    ]

@@ -1,5 +1,6 @@
 """The number of a run is found where it stands, and nothing else is taken for it."""
 
+import ast
 import json
 import math
 import os
@@ -187,14 +188,17 @@ def test_only_placeholders_are_filled():
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(5e-05, "0.00005"), (1e-3, "0.001"), (3e-4 * 0.2, "0.00006"), (0.0, "0"), (2.0, "2"),
-     (1.234e-9, "0.000000001234"), (100.0, "100"), (1e6, "1000000"),
+    [(5e-05, "0.00005"), (1e-3, "0.001"), (3e-4 * 0.2, "0.00006"), (0.0, "0.0"), (2.0, "2.0"),
+     (1.234e-9, "0.000000001234"), (100.0, "100.0"), (1e6, "1000000.0"),
      (0.00123456789, "0.00123456789")],
 )  # fmt: skip
 def test_a_number_is_one_to_every_reader(value, text):
-    """PyYAML takes 5e-05 for text, and such a run would count as one that fails at a small lr."""
+    """PyYAML takes 5e-05 for text, and such a run would count as one that fails at a small lr.
+    A reader that evaluates what it gets, and refuses an int for a float (nanoGPT's), would fail at
+    a weight decay of 1 alone."""
     assert in_full(value) == text
-    assert type(yaml.safe_load(text)) in (float, int) and float(text) == pytest.approx(value)
+    for read in (yaml.safe_load, ast.literal_eval):
+        assert type(read(text)) is float and read(text) == pytest.approx(value)
 
 
 def test_a_command_without_a_placeholder_is_refused():

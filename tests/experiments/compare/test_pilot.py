@@ -31,7 +31,8 @@ def piloted(tunes, plan=PLAN, reports=(10.0, 20.0, 30.0, 40.0), seconds=(1.0, 2.
 def test_three_seeds_tell_the_noise_and_the_first_once_more_the_rounding():
     """1, 3 and 5 have an sd of 2; the fourth run, 0.5 below the first, has no part in it."""
     asks, pilot, _ = piloted((1.0, 3.0, 5.0, 0.5))
-    assert [(a.seed, a.copy) for a in asks] == [(0, 0), (1, 0), (2, 0), (0, 1)]
+    assert all(ask.seed for ask in asks), "0 is no seed to whoever asks `if seed`"
+    assert [(a.seed, a.copy) for a in asks] == [(1, 0), (2, 0), (3, 0), (1, 1)]
     assert {(a.optimizer, a.lr, a.weight_decay) for a in asks} == {("adamw", 1e-3, 0.1)}
     assert (pilot.sd, pilot.rounding, pilot.seconds) == (2.0, 0.25, 3.0)
     assert pilot.report == (10.0, 20.0, 30.0)

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -98,7 +99,7 @@ def test_several_contestants_are_named_and_the_first_ones_verdict_stands_on_top(
     ]
     assert row["weight_decay_ratio"] is None
     kept = Path("results/comparisons/mine/verdict.txt").read_text()
-    assert "tuned with 10 trials in lr alone" in kept
+    assert re.search(r"tuned with \d+ trials in lr alone", kept)
     assert kept.endswith("\n".join(row["remarks"]) + "\n")
     most = int(said.split("(up to ")[1].split()[0])
     assert int(said.split("about ")[2].split()[0]) + 3 * 2 * 9 == most

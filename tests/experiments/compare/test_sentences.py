@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.analysis.statistics.fitted_top import Fit
-from experiments.compare import as_json, judging, verdict
+from experiments.compare import as_json, judging, ratios_said, verdict
 from experiments.compare.asking import Answer, Setting
 from experiments.compare.judging import Interval
 from experiments.compare.plan import (
@@ -331,3 +331,13 @@ def test_a_quick_look_that_calls_one_worse_says_how_often_that_is_wrong(verdict_
     told = lines(verdict_, found=SHOWN, budget=budget)
     wrong = "a quick look says this in 2 of 100 made-up comparisons, and in 5 where the best weight"
     assert (wrong in told[1]) == is_said
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [(1.02, "1.02 times larger"), (0.98, "1.02 times smaller"), (1 / 412, "410 times smaller"),
+     (1.3, "1.3 times larger"), (12.34, "12 times larger")],
+)  # fmt: skip
+def test_a_ratio_is_said_as_people_say_it(ratio, said):
+    """Not as "1 times larger", and without powers of ten."""
+    assert ratios_said._times(Ratio(ratio, ratio / 2, ratio * 2)) == said
