@@ -207,7 +207,7 @@ class ImageSplits:
         return images
 
     def _check_whole(self, images: LabelledImages, where: str) -> None:
-        """Refuses empty files, as a full disk leaves them: else the first epoch would stop at one."""
+        """Refuses empty files, as a full disk leaves them: else an epoch would stop at one."""
         if reader_kind(self.reader) == "hfds":  # whose sizes are known by reading them
             return
         if rows := empty(images):
