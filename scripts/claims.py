@@ -2,6 +2,7 @@
 
     python scripts/claims.py             # print, and write results/claims.csv
     python scripts/claims.py C050 C052   # print only these, with all that is known; write nothing
+    python scripts/claims.py --check     # write nothing; exit code 1 if results/claims.csv is old
 
 Reads results/ (paper, proxies, studies, bench) and conf/; runs nothing. What a column means stands
 in experiments/analysis/claims/ledger.py.
@@ -10,6 +11,7 @@ in experiments/analysis/claims/ledger.py.
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import re
 import sys
@@ -43,9 +45,12 @@ def main() -> int:
     """Builds the ledger, prints it, writes it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("ids", nargs="*", type=_id, help="claims to show in full, e.g. C050")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if outdated")
     parser.add_argument("--root", type=Path, default=ROOT, help="with results/ and conf/ below")
     parser.add_argument("--out", type=Path, help="default: results/claims.csv below the root")
     args = parser.parse_args()
+    if args.check and args.ids:
+        parser.error("--check looks at all claims: leave out their names")
     from experiments.analysis.claims.ledger import ledger
 
     out = args.out or args.root / "results" / "claims.csv"
@@ -56,8 +61,11 @@ def main() -> int:
         if args.ids:
             show_in_full(table)
             return 0
+        text = table.to_csv(index=False, float_format="%.6g")
+        if args.check:
+            return check(out, text)
         show(table)
-        write_text(out, table.to_csv(index=False, float_format="%.6g"))
+        write_text(out, text)
         print(f"{len(table)} claims -> {out}")
     except (UserError, OSError) as error:
         print(f"error: {of_place(error)}", file=sys.stderr)
@@ -69,6 +77,33 @@ def _id(text: str) -> str:
     """C050 of 50, c50, and what is written out."""
     number = text.lstrip("cC")
     return f"C{int(number):03}" if number.isdecimal() else text
+
+
+def check(path: Path, text: str) -> int:
+    """Compares a table of claims with what would be written now, and prints what differs."""
+    import pandas as pd
+
+    now = pd.read_csv(io.StringIO(text), dtype=str).fillna("").set_index("claim_id")
+    if path.is_file() and path.read_text() == text:
+        print(f"{len(now)} claims are up to date")
+        return 0
+    try:
+        old = pd.read_csv(path, dtype=str).fillna("").set_index("claim_id")
+    except (OSError, ValueError, KeyError):  # none, or no such table
+        old = now.iloc[:0]
+    for name in now.index.union(old.index):
+        columns = _changed(old, now, name)
+        if columns:
+            print(f"{name}: {', '.join(columns)} not as the tables give it now")
+    print(f"{path} is outdated; run: python scripts/claims.py")
+    return 1
+
+
+def _changed(old: pd.DataFrame, now: pd.DataFrame, name: str) -> list[str]:
+    """Columns of a claim that differ; `its row` where one of the tables lacks it."""
+    if name not in old.index or name not in now.index:
+        return ["its row"]
+    return [c for c in now.columns if c not in old.columns or old.at[name, c] != now.at[name, c]]
 
 
 def show(table: pd.DataFrame) -> None:

@@ -69,6 +69,25 @@ def test_why_an_interval_without_0_decides_nothing_is_said_beside_it(script) -> 
     )
 
 
+def test_a_check_names_what_is_not_as_the_tables_give_it(
+    script, monkeypatch, tmp_path: Path, capsys
+) -> None:
+    now = pd.DataFrame({"claim_id": ["C001", "C002"], "proxy_estimate": [1.0, 2.0]})
+    monkeypatch.setattr("experiments.analysis.claims.ledger.ledger", lambda root, ids: now)
+    out = tmp_path / "claims.csv"
+    arguments = ("--check", "--out", str(out))
+    assert call(script, monkeypatch, *arguments) == 1 and not out.exists()
+    assert "C002: its row not as" in capsys.readouterr().out
+    out.write_text(now.to_csv(index=False, float_format="%.6g"))
+    assert call(script, monkeypatch, *arguments) == 0
+    assert capsys.readouterr().out == "2 claims are up to date\n"
+    changed = out.read_text().replace("C002,2", "C002,2.5")
+    out.write_text(changed)
+    assert call(script, monkeypatch, *arguments) == 1 and out.read_text() == changed
+    said = capsys.readouterr().out
+    assert "C002: proxy_estimate not as the tables give it now" in said and "C001" not in said
+
+
 def test_one_claim_in_full_writes_nothing(script, monkeypatch, tmp_path: Path, capsys) -> None:
     assert call(script, monkeypatch, "C050", "--out", str(tmp_path / "claims.csv")) == 0
     said = capsys.readouterr().out

@@ -69,9 +69,10 @@ def test_a_certain_seed_turns_these() -> None:
     assert causal == [0, 3, 4, 5], "of seeds 100 to 109"
     text = said("RESULTS.md")
     assert (
-        "six of them turn batch 64 of many signals, four pre-training, four the causal model "
-        "(100, 103, 104, 105). At the settings found six turn the causal model of 400 steps, "
-        "one the T5, and seven the Fréchet distance of diffusion (by its corrected p)."
+        "Any of six seeds does this to batch 64 of many signals, any of four to pre-training, and "
+        "any of four to the causal model (100, 103, 104, 105). At the settings found any of six "
+        "does it to the causal model of 400 steps, one to the T5, and any of seven to the Fréchet "
+        "distance of diffusion (by its corrected p)."
     ) in text
     samples = [samples_of(f"{name}1k_ddim20") for name in ("fd", "kd", "agreement")]
     p = []
@@ -244,7 +245,7 @@ def test_flatness_at_the_other_scales() -> None:
     least = table.loc["sigma", 0.01]
     found = interval(least.lion.to_numpy(), least.adamw.to_numpy())
     text = said("RESULTS.md")
-    assert f"lower, as without noise: {number(found[0], 3)} {ends(found, 3)}" in text
+    assert f"lower, as it is without noise: {number(found[0], 3)} {ends(found, 3)}" in text
     none = table.loc["none", 0.0]
     for kind, sign in (("sigma", 1), ("relative", -1)):
         scales = table.loc[kind].index.unique("scale")

@@ -6,6 +6,7 @@ file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -183,8 +184,16 @@ def find_split(root: str, split: str) -> Path:
         raise DataMissing(compressed(Path(root, name)))
     tried = ", ".join(names)
     raise DataMissing(
-        f"{root} has no folder or tar file for the split '{split}' (tried {tried}){_unsplit(root)}"
+        f"{root} has no folder or tar file for the split '{split}' (tried {tried})"
+        f"{_sharded(root, names)}{_unsplit(root)}"
     )
+
+
+def _sharded(root: str, names: list[str]) -> str:
+    """What to do with numbered tars: shards, whose split is no folder and no single tar."""
+    numbered = re.compile(rf"(.*[-_.])?({'|'.join(map(re.escape, names))})[-_.]?\d+\.tar")
+    shards = sorted(p.name for p in Path(root).glob("*.tar") if numbered.fullmatch(p.name))
+    return f"; shards like {shards[0]} are read by data.reader=wds" if shards else ""
 
 
 def _unsplit(root: str) -> str:

@@ -23,7 +23,7 @@ from experiments.data.image_paths import (
     reader_kind,
 )
 from experiments.data.image_readers import LabelledImages, open_split
-from experiments.data.image_twins import are_few, copies, repeated, twins
+from experiments.data.image_twins import are_few, copies, empty, repeated, twins
 from experiments.data.locate import DataMissing
 
 _SEEN = "what is measured there is not of unseen images alone"
@@ -215,10 +215,21 @@ class ImageSplits:
     def _read(self, split: str) -> LabelledImages:
         check_root(self.root, self.reader, [split], self.name)
         images = open_split(self.reader, self.root, split, self.cache_dir)
+        self._check_whole(images, self.where(split))
         self.note_left_out(images.left_out, self.where(split))
         self.notices += [f"{self.where(split)}: {remark}" for remark in remarks_on(images)]
         self._note_turned(images, self.where(split))
         return images
+
+    def _check_whole(self, images: LabelledImages, where: str) -> None:
+        """Refuses empty files, as a full disk leaves them: else an epoch would stop at one."""
+        if reader_kind(self.reader) == "hfds":  # whose sizes are known by reading them
+            return
+        if rows := empty(images):
+            raise ConfigError(
+                f"{where}: {len(rows)} of {len(images.labels)} images are empty files, the first "
+                f"is {images.name(rows[0])}: restore or remove them"
+            )
 
     def note_left_out(self, left_out: Mapping[str, int], where: str) -> None:
         """Notes files that are no images."""

@@ -1,4 +1,4 @@
-"""Images that two splits have in common, or that a split has under two classes.
+"""Images that two splits have in common, that a split has under two classes, or that are empty.
 
 Of sets of some thousand images all are compared, by their bytes. In larger ones a file is looked
 into where it has class and name of one of the other split.
@@ -19,6 +19,8 @@ _FEW = 10_000
 """Images of both sides, up to which all are compared."""
 _MOST_BYTES = 1 << 28
 """That are read to compare them; of more, evenly spread sizes."""
+_MOST_SIZES = 100_000
+"""Files of a split of which the size is asked."""
 _MOST = 100
 """Pairs of files of one class and name that are looked into, evenly spread."""
 
@@ -26,6 +28,13 @@ _MOST = 100
 def are_few(one: LabelledImages, other: LabelledImages) -> bool:
     """Whether all images are compared."""
     return len(one.labels) + len(other.labels) <= _FEW
+
+
+def empty(images: LabelledImages) -> list[int]:
+    """Rows of files of no byte; of very large splits they are not looked for."""
+    if len(images.labels) > _MOST_SIZES:
+        return []
+    return np.flatnonzero(_sizes(images) == 0).tolist()
 
 
 def copies(one: LabelledImages, other: LabelledImages) -> list[tuple[int, int]]:

@@ -64,19 +64,36 @@ def ledger(root: Path, names: Collection[str] = ()) -> pd.DataFrame:
         names: Of the claims to look at, e.g. C050; empty: all.
 
     Raises:
-        UserError: for a name that no claim has; where results/paper/ is not as it should be.
+        UserError: for a name that no claim has; for a check without a claim; where results/paper/
+            is not as it should be.
     """
     evidence, tables = Evidence(root), Tables(root / "results" / "paper")
     try:
         claims = tables.read("claims")
         if unknown := sorted(set(names) - set(claims.id)):
             raise UserError(f"{unknown[0]}: no such claim; there are C001 to {claims.id.max()}")
+        _refuse_checks_without_row(claims)
         if names:
             claims = claims[claims.id.isin(names)]
         rows = [_row(claim, evidence, tables) for claim in claims.to_dict("records")]
     except (OSError, LookupError) as error:
         raise UserError(f"results/paper: {error}; restore it with git") from error
     return pd.DataFrame(rows).reindex(columns=COLUMNS)
+
+
+def _refuse_checks_without_row(claims: pd.DataFrame) -> None:
+    """Else what a new check finds would stand nowhere."""
+    kinds = {
+        "check": claims_runs.CHECKS,
+        "check of the paper's tables": claims_paper.CHECKS,
+        "check at the paper's scale": claims_scale.CHECKS,
+        "cost": claims_cost.COSTS,
+    }
+    for what, table in kinds.items():
+        if lacking := sorted(set(table) - set(claims.id)):
+            raise UserError(
+                f"{lacking[0]} has a {what}, but no row in results/paper/claims.csv: add one there"
+            )
 
 
 def _row(claim: dict[str, Any], evidence: Evidence, tables: Tables) -> dict[str, Any]:
@@ -126,7 +143,12 @@ def _answer(prefix: str, check: Check | None, evidence: Evidence) -> dict[str, A
         return {f"{prefix}_verdict": NOT_RUN, f"{prefix}_command": str(missing)}
     except UserError as problem:
         return {f"{prefix}_verdict": INCONCLUSIVE, f"{prefix}_note": str(problem)}
-    assert found.scale == _SCALES[prefix], (found, prefix)
+    if found.scale != _SCALES[prefix]:
+        remedy = "add the claim to MEASURED of claims/runs.py" if found.scale == MEASURED else ""
+        raise UserError(
+            f"{check.__name__} finds something of scale {found.scale}, where {_SCALES[prefix]} is "
+            f"expected: {remedy or 'let its Finding say so'}"
+        )
     row: dict[str, Any] = {f"{prefix}_{column}": getattr(found, column) for column in _ANSWER}
     row[f"{prefix}_files"] = " ".join(dict.fromkeys(evidence.used))
     return row

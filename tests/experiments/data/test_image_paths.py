@@ -69,6 +69,16 @@ def test_split_prefers_its_own_name(tmp_path):
     assert find_split(str(tmp_path), "val").name == "val"
 
 
+@pytest.mark.parametrize("name", ["train-0000.tar", "imagenet1k-train-0017.tar", "training_3.tar"])
+def test_shards_without_their_reader_are_told_how_to_be_read(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(DataMissing, match=rf"; shards like {name} are read by data\.reader=wds$"):
+        find_split(str(tmp_path), "train")
+    with pytest.raises(DataMissing) as missing:
+        find_split(str(tmp_path), "val")
+    assert "wds" not in str(missing.value)
+
+
 def test_class_folders_without_splits_are_told_how_to_be_read(tmp_path):
     for name in ("b", "a", ".hidden"):
         (tmp_path / name).mkdir()

@@ -80,6 +80,20 @@ def test_what_is_set_aside_and_trained_on_under_another_name_is_said(tree: Path)
     assert len(notices) == 1, "copies within a class, all trained on, are no fault"
 
 
+@pytest.mark.parametrize("split, where", [("train", "(train)"), ("val", "(validation)")])
+def test_empty_files_are_refused_before_the_first_step(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, split: str, where: str
+) -> None:
+    """A full disk leaves such: without a look the first epoch stops at one, or ends with it."""
+    next((tree / split / "ant").iterdir()).write_bytes(b"")
+    total = {"train": 6, "val": 2}[split]
+    with pytest.raises(ConfigError, match=rf"{split}.*: 1 of {total} images are empty files, the"):
+        said(source(tree))
+    monkeypatch.setattr(image_twins, "_MOST_SIZES", total - 1)
+    split_read = {"(train)": "training", "(validation)": "validation"}[where]
+    assert getattr(source(tree)._splits, split_read)  # of a very large split no size is asked
+
+
 def test_of_many_bytes_some_are_compared(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copied(tree / "train/ant/ant_22.JPEG", tree / "val/ant/new.jpg")
     monkeypatch.setattr(image_twins, "_MOST_BYTES", 1)

@@ -272,6 +272,23 @@ def test_every_check_is_tested_and_waits_for_its_study(root: Path) -> None:
                 check(Evidence(root))
 
 
+@pytest.mark.parametrize("table", [claims_runs.CHECKS, claims_paper.CHECKS, claims_cost.COSTS])
+def test_a_check_without_a_claim_is_no_silent_one(
+    root: Path, monkeypatch: pytest.MonkeyPatch, table: dict[str, Any]
+) -> None:
+    monkeypatch.setitem(table, "C999", lambda *_: None)
+    with pytest.raises(UserError, match=r"C999 has a .*, but no row in results/paper/claims\.csv"):
+        ledger(root, ["C001"])
+
+
+def test_a_check_that_measures_says_where_it_is_to_be_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(claims_runs.CHECKS, "C002", claims_runs.CHECKS["C053"])
+    with pytest.raises(UserError, match=r"num_settings finds .*measured-here.* MEASURED of "):
+        ledger(root, ["C002"])
+
+
 def test_what_would_decide_is_said_where_nothing_is_decided(root: Path) -> None:
     heatmap(lion_top=95.0)(root)
     found = claims_runs.CHECKS["C005"](Evidence(root))
