@@ -90,6 +90,19 @@ def test_a_stalled_search_begins_anew_from_the_initial_or_the_best_program() -> 
         assert of.ask().era == 1
 
 
+def test_a_recheck_corrects_all_who_compute_the_same() -> None:
+    of = evolution(population=3, recheck_every=3, num_incumbents=1)
+    for fitness in (0.0, 2.0, 2.0):  # the last two are one program
+        number = of.ask().number
+        of.tell(number, Verdict(fitness, f"key {min(number, 1)}"))
+    of.tell(of.ask().number, Verdict(-1.0, "key 1"))
+    assert [(one.number, one.fitness) for one in of.population()] == [
+        (0, 0.0),
+        (1, -1.0),
+        (2, -1.0),
+    ]
+
+
 def test_after_a_restart_the_best_is_the_founders_and_not_the_best_there_ever_was() -> None:
     """Else what is better than its own era counted for nothing, and each era ended at once."""
     of = evolution(population=3, patience=3)

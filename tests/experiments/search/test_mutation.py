@@ -181,3 +181,14 @@ def test_new_variables_and_constants_come_as_often_as_is_said() -> None:
             are_constant.setdefault(kind, []).append(isinstance(argument, float))
     shares = {kind: sum(found) / len(found) for kind, found in are_constant.items()}
     assert shares == pytest.approx({"any": 0.2, "scalar": 0.5}, abs=0.06)
+
+
+def test_kinds_have_their_weights_and_temporaries_are_read_and_written() -> None:
+    text = "def train(w, g, m, v, lr):\n  deep = g * lr\n  update = deep * 2.0\n"
+    program = parse(f"{text}  return update, m, v\n")
+    mutator = Mutator(((INSERT, 3.0), (DELETE, 1.0)))
+    drawn = [mutator.draw(program, Random(seed)) for seed in range(1000)]
+    inserted = [edit.statements[0] for edit in drawn if edit and edit.kind == INSERT]
+    assert 0.7 < len(inserted) / 1000 < 0.8
+    assert any(one.target == "deep" for one in inserted)
+    assert any("deep" in one.arguments for one in inserted)
