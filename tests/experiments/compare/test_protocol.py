@@ -294,4 +294,4 @@ def test_the_quick_look_spends_ten_trials_on_a_line_and_three_decays():
     mine = [a for a in asked if a.key.startswith("lion/search")]
     assert [a.phase for a in mine] == ["line"] * 7 + ["decays"] * 3
     assert result.judged[0].verdict == "better"
-    assert result.judged[0].ratios[1].reason == "few"
+    assert result.judged[0].ratios[1].reason in ("few", "edge")  # three decays tell no ratio
