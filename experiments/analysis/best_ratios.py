@@ -199,6 +199,12 @@ def trends(
     }
 
 
+def all_lengths(ratios: pd.DataFrame, batch_size: int = 4) -> pd.DataFrame:
+    """Rows of `PARTED` and `STEPS` at the batch size that both have, as of kind steps."""
+    rows = ratios[ratios.kind.isin(["parted", "steps"]) & (ratios.batch_size == batch_size)]
+    return rows.assign(kind="steps")
+
+
 def _mean(slopes: dict[str, float]) -> Trend:
     values = np.array(list(slopes.values()))
     reach = stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1) * stats.sem(values)

@@ -102,8 +102,7 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
     sizes = sizes[(sizes.group == GROUP) & (sizes.batch_size == BATCH)]
     on = ["experiment", "steps"]
     both = sizes.pivot_table(index=on, columns="optimizer", values="step_over_lr").reset_index()
-    ratios = best_ratios.table(results)
-    ratios = ratios[ratios.kind.isin(["parted", "steps"]) & (ratios.batch_size == BATCH)]
+    ratios = best_ratios.all_lengths(best_ratios.table(results), BATCH)
     ratios = ratios.rename(columns={"lr_estimate": "lr_ratio"})
     found = ratios[["name", *on, "lr_ratio"]].merge(both, on=on)
     found["step_ratio"] = found[LION] / found[ADAMW] / found.lr_ratio

@@ -144,14 +144,11 @@ def _of_each(found: pd.DataFrame) -> str:
 
 def more_steps(results: Path) -> str:
     """Whether other families have the slope over the steps that was found in the first ones."""
-    found = best_ratios.table(results)
-    found = found[found.kind == "steps"] if len(found) else found
+    every = best_ratios.table(results)
+    found = every[every.kind == "steps"] if len(every) else every
     if found.empty:
         return NO_STUDY
-    fits, picks = (
-        best_ratios.trends(found, "steps", column).get("steps")
-        for column in ("lr_estimate", "lr_picked")
-    )
+    fits = best_ratios.trends(found, "steps").get("steps")
     lengths = sorted(set(found.steps))
     rows, grown = [], []
     for experiment, part in found.groupby("experiment", sort=False):
@@ -162,12 +159,18 @@ def more_steps(results: Path) -> str:
         grown.append(len(ends_of) == 2 and bool(ends_of.iloc[0] < ends_of.iloc[1]))
     steps_of = [f"{length:,} steps" for length in lengths]
     text = table(("family", *steps_of, "factor of a doubling, family"), rows)
-    if fits and picks:
+    if fits:
         text += (
             f"\n\nThe ratio is larger at {lengths[-1]:,} steps than at {lengths[0]:,} in "
             f"{sum(grown)} of {len(grown)} families. With each doubling of the steps it changes by "
-            f"a factor of {fits} (of the best cells themselves {picks}): mean over "
+            f"a factor of {fits}: mean over "
             f"{len(fits.of_families)} families, Student's over these. {_of_each(found)}"
+        )
+    of_both = best_ratios.all_lengths(every)
+    if fits and (all_of := best_ratios.trends(of_both, "steps").get("steps")):
+        text += (
+            f"\n\nAll {len(all_of.of_families)} families, these and the first ones, at batch "
+            f"{step_sizes.BATCH}: {all_of}. {_of_each(of_both)}"
         )
     return text
 

@@ -85,6 +85,11 @@ def _said(found: pd.DataFrame) -> str:
             f"{_factor(parted, 'steps')} at one batch size, and with each doubling of the batch, "
             f"at as many steps, by {_factor(parted)}."
         )
+    if later := best_ratios.trends(found, "steps"):
+        trend += (
+            " Last, families that had no part in finding this, at batch 4: with each doubling of "
+            f"the steps {_factor(later, 'steps')}."
+        )
     seeds = figure_style.span(found.seeds)
     return OURS.format(
         settings=figure_style.span(found.settings),
@@ -153,10 +158,11 @@ def _batches(axis: Any, curves: pd.DataFrame) -> None:
 def _steps(axis: Any, cells: pd.DataFrame) -> None:
     """A line for each batch size, the darker the larger."""
     sizes = sorted(set(cells.batch_size))
+    shades = SHADES if len(sizes) > 1 else (LIONS,)
     for number, size in enumerate(sizes):
         part = cells[cells.batch_size == size].sort_values("steps")
         places = part.steps * 1.1 ** (number - (len(sizes) - 1) / 2)
-        shade = SHADES[number % len(SHADES)]
+        shade = shades[number % len(shades)]
         _curve(axis, places, part, "o-", shade, label=f"batch {size}")
     axis.set_xscale("log")
     lengths = sorted(set(cells.steps))
