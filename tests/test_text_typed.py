@@ -306,9 +306,9 @@ def test_by_what_factor_best_learning_rates_differ() -> None:
     ratios = best_ratios.table()
     one = best_ratios.trends(ratios, "parted")["steps"]
     later = best_ratios.trends(ratios, "steps")["steps"]
-    first = f"grows by a factor of {one.factor:.2f} [{one.low:.2f}, {one.high:.2f}] in four families"
-    second = f"in four others ({later.factor:.2f} [{later.low:.2f}, {later.high:.2f}])"
-    assert first in said("README.md") and second in said("README.md")
+    first, second = (f"{x.factor:.2f} [{x.low:.2f}, {x.high:.2f}]" for x in (one, later))
+    assert f"grows by a factor of {first} in four families" in said("README.md")
+    assert f"in four others ({second})" in said("README.md")
     for found in (one, later):
         assert len(found.of_families) == 4 and found.low > 1, "shown in each four"
     every = best_ratios.all_lengths(ratios)
@@ -341,9 +341,10 @@ def test_what_is_said_of_the_ratios_besides() -> None:
     jagged = held.world == "committed heatmaps"
     low, high = one.lr_holds_percent.min(), one.lr_holds_percent.max()
     two, decay = held[held.world == "two tops"], "weight_decay_holds_percent"
+    smooth = one[one.world != "committed heatmaps"]
     assert f"in {low:.0f} to {high:.1f} % of cases" in text
     assert f"second top in {two.lr_holds_percent.min():.0f} % or more" in text
-    assert f"those of weight decays in {one[one.world != "committed heatmaps"][decay].min():.1f} % or more" in text
+    assert f"those of weight decays in {smooth[decay].min():.1f} % or more" in text
     assert (
         f"in {held[jagged][decay].min():.0f} %, with second tops in {two[decay].min():.0f} %"
         in text

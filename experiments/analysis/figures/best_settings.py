@@ -87,7 +87,7 @@ def _said(found: pd.DataFrame) -> str:
         )
     if later := best_ratios.trends(found, "steps"):
         trend += (
-            " Last, families that had no part in finding this, at batch 4: with each doubling of "
+            " Last, other families, predicted to grow, too, at batch 4: with each doubling of "
             f"the steps {_factor(later, 'steps')}."
         )
     seeds = figure_style.span(found.seeds)

@@ -170,9 +170,9 @@ COUNTED = {
 }
 """Of 2,700 curves. Of the 39, one run ended within 3 points of its optimizer's best; the edges are
 those of PowerSign and sign momentum 0.9 in the study of the optimizers, one of Lion's with 200
-examples, LAMB's on the signals, fourteen of `batch_and_steps` and three of `steps`, whose weight decays hardly
-matter (no pick is reported), and five of the seven studies `carried_over`, which tune nothing
-and give AdamW one setting and Lion four."""
+examples, LAMB's on the signals, fourteen of `batch_and_steps` and three of `steps`, whose weight
+decays hardly matter (no pick is reported), and five of the seven studies `carried_over`, which tune
+nothing and give AdamW one setting and Lion four."""
 
 
 @pytest.mark.parametrize("noise", [0.02, 0.15, 0.3])
