@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+import numpy as np
 import pandas as pd
 import pytest
 from plain_numbers import (
@@ -22,7 +23,7 @@ from plain_numbers import (
 )
 from scipy import stats
 
-from experiments.analysis import best_ratios
+from experiments.analysis import best_ratios, step_sizes
 from experiments.analysis.sources import study
 
 
@@ -317,6 +318,10 @@ def test_by_what_factor_best_learning_rates_differ() -> None:
         assert falls.factor == pytest.approx(typed, abs=0.02) and falls.high < 1
     assert "to about 0.75 of itself, AdamW's to 0.9" in said("README.md")
     assert "multiply Lion's by about 0.75 and AdamW's by about 0.9" in said("RESULTS.md")
+    sizes = step_sizes.table().dropna(subset="step_ratio")
+    means = np.exp(np.log(sizes.step_ratio).groupby(sizes.steps).mean())
+    assert 0.9 < means[620] < 1.1 and 0.5 < means[10_000] < 0.6, "as large; little more than half"
+    assert sizes.adamw.median() == pytest.approx(0.25, abs=0.015), "about a quarter of it"
     alone = best_ratios.trends(ratios, "steps", "lr_adamw")["steps"]
     assert alone.high > 1, "of AdamW in the other four families alone a fall is not shown"
     batch = best_ratios.trends(ratios, "parted")["batch_size"]
