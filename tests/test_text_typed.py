@@ -318,6 +318,7 @@ def test_by_what_factor_best_learning_rates_differ() -> None:
         assert falls.factor == pytest.approx(typed, abs=0.02) and falls.high < 1
     assert "to about 0.75 of itself, AdamW's to 0.9" in said("README.md")
     assert "multiply Lion's by about 0.75 and AdamW's by about 0.9" in said("RESULTS.md")
+    assert "0.75 of Lion's learning rate, and from 0.9 of AdamW's" in said("lion/README.md")
     sizes = step_sizes.table().dropna(subset="step_ratio")
     means = np.exp(np.log(sizes.step_ratio).groupby(sizes.steps).mean())
     assert 0.9 < means[620] < 1.1 and 0.5 < means[10_000] < 0.6, "as large; little more than half"
