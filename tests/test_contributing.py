@@ -7,10 +7,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
+from experiments.config import UserError
+from experiments.data.tokenizer import WordTokenizer
 from experiments.store import read_sweep
 from experiments.table import read_runs
 
@@ -100,3 +103,21 @@ def test_a_task_can_be_added_from_outside(tmp_path: Path) -> None:
 def test_the_rooms_named_are_there() -> None:
     for path in re.findall(r"`((?:experiments|tests|lion|conf|results|scripts)/[\w./]*)`", TEXT):
         assert (ROOT / path).exists(), path
+
+
+def test_pairs_of_texts_can_be_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = WordTokenizer(["one", "two", "eins", "zwei"])
+    monkeypatch.setattr("experiments.data.tokenizer.open_tokenizer", lambda *_: tokenizer)
+    made: dict[str, Any] = {}
+    exec(FILES["my_pairs.py"], made)
+    for split in ("train", "val", "test"):
+        (tmp_path / f"{split}.en").write_text("one two\ntwo\n")
+        (tmp_path / f"{split}.de").write_text("eins zwei\nzwei\n")
+    data = made["parallel"](tmp_path, "words.model", "")
+    inputs, is_real, answers = data.batch(data.exams[1].pairs, [0, 1])
+    assert [tokenizer.decode(row.tolist()) for row in inputs] == ["one two", "two"]
+    assert is_real.tolist() == [[True] * 3, [True, True, False]]
+    assert answers.tolist() == [[5, 6, 1], [6, 1, -100]]
+    (tmp_path / "train.de").write_text("eins zwei\n")
+    with pytest.raises(UserError, match="2 inputs, but 1 answers: give each input its own"):
+        made["parallel"](tmp_path, "words.model", "")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.config import UserError
 from experiments.data.token_store import StoredTokens
 from experiments.data.tokenizer import Tokenizer
 
@@ -30,9 +31,16 @@ class ArrayPairs:
     Args:
         inputs: Rows of tokens.
         answers: As many.
+
+    Raises:
+        UserError: where they are not: an answer would belong to another input.
     """
 
     def __init__(self, inputs: Sequence[np.ndarray], answers: Sequence[np.ndarray]) -> None:
+        if len(inputs) != len(answers):
+            raise UserError(
+                f"{len(inputs)} inputs, but {len(answers)} answers: give each input its own"
+            )
         self._inputs, self._answers = inputs, answers
 
     def __len__(self) -> int:
