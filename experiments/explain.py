@@ -13,7 +13,7 @@ from typing import Any
 from experiments import limits, pages, settings
 from experiments.config import ConfigError, RunConfig, UserError
 from experiments.nearest import nearest
-from experiments.ranges import TREE
+from experiments.ranges import TREE, shown
 
 
 def exit_code(act: Callable[[], int]) -> int:
@@ -168,7 +168,7 @@ def _out_of_range(text: str, overrides: Sequence[str]) -> str:
     key = found[1]
     given = [o.partition("=")[2] for o in overrides if o.partition("=")[0].lstrip("+") == key]
     given += re.findall(r"Value '([^'\n]*)' of type", text)[:1]  # of an axis of a sweep
-    said = f"{key}{f'={given[0]}' if given else ''}: must be {known.must_be}"
+    said = f"{key}{f'={shown(given[0])}' if given else ''}: must be {known.must_be}"
     keys = _known_keys([], None) if known is TREE else []
     if inside := [k for k in keys if k.startswith(f"{key}.") and "._" not in k]:
         said += f", or name a key of it, as {' or '.join(inside[:3])}; see --cfg job"

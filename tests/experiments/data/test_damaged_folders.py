@@ -36,7 +36,7 @@ FOLDERS = {
     "a third class": (written("train/cat/1.png", image(1)), "holds 3 classes"),
     "an unknown class": (written("val/cat/1.png", image(1)), "the first is 'cat'"),
     "an image less": (written("train/ant/20.png", None), "holds 3 training images"),
-    "an empty image": (written("val/ant/20.png", b""), "cannot read"),
+    "an empty image": (written("val/ant/20.png", b""), "empty files"),
     "a cut image": (cut("val/ant/20.png", 0.6), "cannot read"),
     "text as image": (written("train/bee/120.png", "text"), "cannot read"),
     "a folder as image": (lambda root: (root / "val/ant/x.png").mkdir(), ""),

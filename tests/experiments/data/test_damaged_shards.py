@@ -106,7 +106,7 @@ SHARDS = {
     "a mask beside the image": (more("kant20.seg.png", image(1)), ""),
     "files of macOS": (shard(lambda c: c.update({"._kant20.png": b"x", "._kant20.cls": b"x"})), ""),
     "a readme": (shard(lambda c: c.update({"README": b"x", "about.json": b"[", "x.txt": b""})), ""),
-    "an empty image": (more("kant20.png", b""), "cannot read"),
+    "an empty image": (more("kant20.png", b""), "empty files"),
     "a cut image": (more("kant20.png", image(1)[:50]), "cannot read"),
 }  # fmt: skip
 

@@ -98,7 +98,7 @@ TARS = {
     "a link of a text": (with_a_link(tarfile.SYMTYPE, "ant/link.txt"), ""),
     "holes": (with_holes, "has holes"),
     "a hard link": (with_a_link(tarfile.LNKTYPE), "--dereference"),
-    "an empty image": (members_of("val", [*CLASSES, ("ant/x.png", b"")]), "cannot read"),
+    "an empty image": (members_of("val", [*CLASSES, ("ant/x.png", b"")]), "empty files"),
     "files of macOS": (members_of("val", [("ant/._20.png", b"x"), *CLASSES]), ""),
     "with ./": (members_of("val", [(f"./val/{name}", c) for name, c in CLASSES]), ""),
     "other files": (members_of("val", [*CLASSES, ("notes.txt", b"x")]), ""),

@@ -154,8 +154,9 @@ def test_a_folder_beside_the_tars_of_a_split_is_not_inside_of_it(tmp_path, class
 def test_images_that_are_in_both_splits_are_said(tmp_path, class_folders, monkeypatch, how, size):
     class_folders(tmp_path / "train", {"a": [20, 40], "b": [120, 140]}, "{value}.JPEG")
     class_folders(tmp_path / "val", {"a": [60], "b": [180]}, "{value}.JPEG")
-    for name in ("a/20.JPEG", "b/180.JPEG"):  # of the second only the name
-        (tmp_path / "train" / name).touch()
+    class_folders(tmp_path / "train", {"b": [180]}, "{value}.JPEG")  # of it only the name, with
+    with (tmp_path / "train/b/180.JPEG").open("ab") as file:  # a byte more behind the picture
+        file.write(b" ")
     twin = tmp_path / "val" / "a" / "20.JPEG"
     if how == "links":
         twin.symlink_to(tmp_path / "train" / "a" / "20.JPEG")
