@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from experiments.analysis.sources import RESULTS, study
 from experiments.analysis.statistics.best_settings import BestRatio, fitted_ratios
 from experiments.analysis.statistics.comparison import choose
 from experiments.analysis.statistics.difference import CONFIDENCE
+from experiments.analysis.studies import study_path
 from experiments.rounded import ends, rounded
 
 ADAMW, LION = "adamw", "lion"
@@ -90,6 +92,18 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
         lies on an edge), lr_adamw and lr_lion (the two best ones); decay_... and product_...
         (Lion's over AdamW's).
     """
+    return _table(results, _state(results)).copy()
+
+
+def _state(results: Path) -> tuple[tuple[str, int, int], ...]:
+    """Of the files behind the table: it is made anew where one has changed."""
+    paths = [study_path(results, name, page) for of in KINDS.values() for page, name in of]
+    facts = [(path, path.stat()) for path in paths if path is not None]
+    return tuple((str(path), of.st_mtime_ns, of.st_size) for path, of in facts)
+
+
+@lru_cache(maxsize=4)
+def _table(results: Path, _: tuple[tuple[str, int, int], ...]) -> pd.DataFrame:
     rows = []
     for kind, studies in KINDS.items():
         for (experiment, name), said in studies.items():

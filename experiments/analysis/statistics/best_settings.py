@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -94,7 +93,7 @@ def _top(results: pd.DataFrame, optimizer: str, number: int) -> _Top:
     center = places.mean(0)
     values = of_table(results).sign * mine.val.to_numpy(float)
     values[(mine.state == "diverged").to_numpy()] = np.nan
-    found = _fitted((places - center).tobytes(), values.tobytes(), number)
+    found = _fitted(places - center, values, number)
     return _Top(found.top + center, found.draws + center, _reasons(found, mine))
 
 
@@ -112,13 +111,8 @@ def _runs(results: pd.DataFrame, optimizer: str) -> pd.DataFrame:
     return mine.assign(weight_decay=1.0) if (decays == 0).all() else mine[decays > 0]
 
 
-@lru_cache(maxsize=1024)
-def _fitted(of_places: bytes, of_values: bytes, number: int) -> Fit:
-    """The fit in units of its own residuals: the standard deviation of one run is not known.
-
-    Kept, since several tables and a figure ask for the same ones.
-    """
-    places, values = np.frombuffer(of_places).reshape(-1, len(AXES)), np.frombuffer(of_values)
+def _fitted(places: np.ndarray, values: np.ndarray, number: int) -> Fit:
+    """The fit in units of its own residuals: the standard deviation of one run is not known."""
     sd = float(np.nanstd(values)) / 10 or 1.0
     for _ in range(_MAX_TURNS):
         spread = fit(places, values / sd).spread

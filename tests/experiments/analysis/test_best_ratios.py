@@ -94,6 +94,8 @@ def test_parts_of_a_study_and_the_betas_that_were_picked(tmp_path: Path) -> None
     said = text_best_ratios.batches(tmp_path)
     assert "With each doubling" not in said  # of one family
     assert "not run yet" in text_best_ratios.steps(tmp_path)
+    table[table.batch_size == 64].to_csv(folder / "runs.csv", index=False)
+    assert list(best_ratios.table(tmp_path).batch_size) == [64], "what is kept is of other rows"
 
 
 def test_the_interval_of_one_seed_holds_what_the_other_seeds_say() -> None:
