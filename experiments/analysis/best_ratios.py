@@ -69,6 +69,8 @@ STEPS = {
     ("bandit_proxy", "steps"): "rewards only",
 }
 """Studies made to see whether the slope over the steps that `PARTED` has is there in others."""
+BATCH = 4
+"""The batch size that all studies of `PARTED` and `STEPS` have."""
 KINDS = {"tuned": TUNED, "batch": BATCHES, "length": LENGTHS, "parted": PARTED, "steps": STEPS}
 ALONG = {
     "tuned": [],
@@ -213,9 +215,9 @@ def trends(
     }
 
 
-def all_lengths(ratios: pd.DataFrame, batch_size: int = 4) -> pd.DataFrame:
-    """Rows of `PARTED` and `STEPS` at the batch size that both have, as of kind steps."""
-    rows = ratios[ratios.kind.isin(["parted", "steps"]) & (ratios.batch_size == batch_size)]
+def all_lengths(ratios: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `PARTED` and `STEPS` at `BATCH`, as of kind steps."""
+    rows = ratios[ratios.kind.isin(["parted", "steps"]) & (ratios.batch_size == BATCH)]
     return rows.assign(kind="steps")
 
 

@@ -17,13 +17,11 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.analysis import best_ratios
-from experiments.analysis.best_ratios import ADAMW, LION
+from experiments.analysis.best_ratios import ADAMW, BATCH, LION
 from experiments.analysis.sources import RESULTS, study
 from experiments.analysis.statistics.best_settings import fitted_ratios
 from experiments.analysis.statistics.comparison import choose
 
-BATCH = 4
-"""The batch size that all these studies have."""
 GROUP = "decay"
 """Of the parameters: the weights that decay, so neither biases and gains nor embeddings."""
 NAME = "step_sizes"
@@ -102,7 +100,7 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
     sizes = sizes[(sizes.group == GROUP) & (sizes.batch_size == BATCH)]
     on = ["experiment", "steps"]
     both = sizes.pivot_table(index=on, columns="optimizer", values="step_over_lr").reset_index()
-    ratios = best_ratios.all_lengths(best_ratios.table(results), BATCH)
+    ratios = best_ratios.all_lengths(best_ratios.table(results))
     ratios = ratios.rename(columns={"lr_estimate": "lr_ratio"})
     found = ratios[["name", *on, "lr_ratio"]].merge(both, on=on)
     found["step_ratio"] = found[LION] / found[ADAMW] / found.lr_ratio

@@ -155,8 +155,8 @@ def more_steps(results: Path) -> str:
         by_length = {item.steps: item for item in part.itertuples()}
         cells = [_ratio(by_length[x], "lr") if x in by_length else "–" for x in lengths]
         rows.append((part.name.iloc[0], *cells, _own(fits, str(experiment))))
-        ends_of = part[part.steps.isin([lengths[0], lengths[-1]])].sort_values("steps").lr_estimate
-        grown.append(len(ends_of) == 2 and bool(ends_of.iloc[0] < ends_of.iloc[1]))
+        first, last = (by_length.get(length) for length in (lengths[0], lengths[-1]))
+        grown.append(bool(first and last and first.lr_estimate < last.lr_estimate))
     steps_of = [f"{length:,} steps" for length in lengths]
     text = table(("family", *steps_of, "factor of a doubling, family"), rows)
     if fits:
@@ -170,7 +170,7 @@ def more_steps(results: Path) -> str:
     if fits and (all_of := best_ratios.trends(of_both, "steps").get("steps")):
         text += (
             f"\n\nAll {len(all_of.of_families)} families, these and the first ones, at batch "
-            f"{step_sizes.BATCH}: {all_of}. {_of_each(of_both)}"
+            f"{best_ratios.BATCH}: {all_of}. {_of_each(of_both)}"
         )
     return text
 

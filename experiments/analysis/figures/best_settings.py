@@ -87,8 +87,8 @@ def _said(found: pd.DataFrame) -> str:
         )
     if later := best_ratios.trends(found, "steps"):
         trend += (
-            " Last, other families, predicted to grow, too, at batch 4: with each doubling of "
-            f"the steps {_factor(later, 'steps')}."
+            f" Last, other families, predicted to grow, too, at batch {best_ratios.BATCH}: with "
+            f"each doubling of the steps {_factor(later, 'steps')}."
         )
     seeds = figure_style.span(found.seeds)
     return OURS.format(

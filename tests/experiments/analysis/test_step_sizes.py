@@ -58,7 +58,7 @@ def test_what_is_committed_is_of_the_picks() -> None:
     for row in sizes.itertuples():
         words = shlex.split(wanted.command[row.run_id])
         assert f"train.steps={row.steps}" in words and f"optimizer={row.optimizer}" in words
-        assert row.batch_size == step_sizes.BATCH and row.looks >= 50
+        assert row.batch_size == best_ratios.BATCH and row.looks >= 50
 
 
 def test_the_ratio_of_steps() -> None:
