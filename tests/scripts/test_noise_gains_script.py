@@ -1,0 +1,93 @@
+"""scripts/noise_gains.py: walks on made-up noise go as the formula says; runs are not touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from experiments import runner
+from experiments.analysis import step_sizes
+from experiments.analysis.noise_gains import gain
+from experiments.compose import compose
+from scripts import noise_gains as script
+
+
+@pytest.fixture(scope="module")
+def walked() -> dict[float, pd.DataFrame]:
+    """By the mean over the deviation of a normal gradient: the rows of 3,000 steps."""
+    found = {}
+    for mean in (0.0, 2.0):
+        draws = torch.Generator().manual_seed(3)
+        walks = script.Walks((0.9, 0.999), 1e-8, 3000)
+        for _ in range(3000):
+            walks.step(torch.randn(600, generator=draws) + mean)
+        found[mean] = pd.DataFrame(walks.rows())
+    return found
+
+
+@pytest.mark.parametrize("betas", script.LIONS)
+def test_noise_is_walked_as_the_formula_says_and_a_mean_by_the_learning_rate(
+    walked: dict[float, pd.DataFrame], betas: tuple[float, float]
+) -> None:
+    def of(mean: float, window: int) -> float:
+        rows = walked[mean][walked[mean].third == 3]
+        mine = (rows.lion_beta1 == betas[0]) & (rows.lion_beta2 == betas[1])
+        return float(rows[mine & (rows.window == window)].gain.iloc[0])
+
+    # Normal noise: a sign walks sqrt(pi / 2) further where there is no average to be taken.
+    most = 1.3 if betas[0] == 0 else 1.1
+    assert 0.9 * gain(*betas) < of(0.0, 1000) < most * gain(*betas)
+    assert of(0.0, 1) == pytest.approx((1.9 / 0.1) ** 0.5, rel=0.05)
+    assert of(2.0, 1000) == pytest.approx(1.12, rel=0.05)  # E g / sqrt(E g^2) = 2 / sqrt(5)
+
+
+def test_gain_is_that_of_signs_alone_and_of_one_average() -> None:
+    assert gain(0.0, 0.5) == pytest.approx(0.79788, abs=1e-5)  # sqrt(2 / pi)
+    assert gain(0.9, 0.9) == pytest.approx(gain(0.0, 0.5) * (1.9 / 0.1) ** 0.5)
+    assert gain(0.9, 0.99) == pytest.approx(6.7265, abs=1e-4)
+
+
+def test_windows_of_a_run_are_counted_by_its_thirds() -> None:
+    walks = script.Walks((0.9, 0.999), 1e-8, 30)
+    for _ in range(30):
+        walks.step(torch.ones(2))
+    rows = pd.DataFrame(walks.rows())
+    assert set(rows.window) == {1, 10}
+    assert rows.groupby(["third", "window"]).windows.first().tolist() == [10, 1, 10, 1, 10, 1]
+    assert rows[rows.window == 10].adamw_walked.tolist() == pytest.approx([10.0] * 12)
+
+
+def test_a_run_is_measured_beside_itself_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (
+        "experiment=mlp_proxy optimizer=lion train.epochs=null train.steps=30 data.num_train=200"
+    )
+    alone = runner.run(compose([*words.split(), f"results_dir={tmp_path / 'alone'}"]))
+    row = {"experiment": "mlp_proxy", "optimizer": "lion", "run_id": alone.run_id}
+    rows = [{**row, "steps": 30, "command": f"python run.py {words}"}]
+    monkeypatch.setattr(step_sizes, "wanted", lambda: pd.DataFrame(rows))
+    results, train = [], runner.run
+    monkeypatch.setattr(runner, "run", lambda config: results.append(train(config)) or results[-1])
+    assert script.main(["--out", str(tmp_path)]) == 0
+    assert results[0].run_id == alone.run_id
+    values = [[row["value"] for row in outcome.results] for outcome in (alone, *results)]
+    assert values[0] == values[1], "a run does not notice"
+    (path,) = tmp_path.glob("mlp_proxy/noise_gains/windows.csv")
+    table = pd.read_csv(path)
+    assert len(table) == 3 * 2 * len(script.LIONS) and set(table.run_id) == {alone.run_id}
+    assert (table[table.window == 1].lion_walked.round(6) == 1).all(), "every step has a sign"
+    before = path.read_bytes()
+    assert script.main(["--out", str(tmp_path)]) == 0
+    assert len(results) == 1 and path.read_bytes() == before
+
+
+def test_without_studies_there_is_nothing_to_measure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(step_sizes, "wanted", pd.DataFrame)
+    assert script.main(["--out", str(tmp_path)]) == 2
+    assert "no study" in capsys.readouterr().err
