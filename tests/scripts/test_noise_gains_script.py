@@ -35,7 +35,7 @@ def test_noise_is_walked_as_the_formula_says_and_a_mean_by_the_learning_rate(
     def of(mean: float, window: int) -> float:
         rows = walked[mean][walked[mean].third == 3]
         mine = (rows.lion_beta1 == betas[0]) & (rows.lion_beta2 == betas[1])
-        return float(rows[mine & (rows.window == window)].gain.iloc[0])
+        return float(rows.loc[mine & (rows.window == window), "gain"].iloc[0])
 
     # Normal noise: a sign walks sqrt(pi / 2) further where there is no average to be taken.
     most = 1.3 if betas[0] == 0 else 1.1
