@@ -69,15 +69,29 @@ STEPS = {
     ("bandit_proxy", "steps"): "rewards only",
 }
 """Studies made to see whether the slope over the steps that `PARTED` has is there in others."""
+LONG = {
+    ("mlp_proxy", "long_runs"): "MLP",
+    ("cnn_proxy", "long_runs"): "CNN",
+    ("bandit_proxy", "long_runs"): "rewards only",
+}
+"""Studies of runs longer than those of `PARTED` and `STEPS`."""
 BATCH = 4
-"""The batch size that all studies of `PARTED` and `STEPS` have."""
-KINDS = {"tuned": TUNED, "batch": BATCHES, "length": LENGTHS, "parted": PARTED, "steps": STEPS}
+"""The batch size that all studies of `PARTED`, `STEPS` and `LONG` have."""
+KINDS = {
+    "tuned": TUNED,
+    "batch": BATCHES,
+    "length": LENGTHS,
+    "parted": PARTED,
+    "steps": STEPS,
+    "long": LONG,
+}
 ALONG = {
     "tuned": [],
     "batch": ["batch_size"],
     "length": ["steps"],
     "parted": ["batch_size", "steps"],
     "steps": ["steps"],
+    "long": ["steps"],
 }
 NUMBERS = ("estimate", "low", "high", "reason")
 MIN_SIZES = 3

@@ -6,11 +6,34 @@ steps is larger by about G, too. So AdamW's best learning rate over Lion's shoul
 the mean rules, both go lr a step: then it is 1. Put to a test by `sweep=betas_and_steps`.
 """
 
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
+# pyright: reportIndexIssue=false
+# (pandas' own types do not follow columns and filters)
+
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from experiments.analysis import best_ratios
+from experiments.analysis.best_ratios import ADAMW, LION
+from experiments.analysis.sources import RESULTS, study
+from experiments.analysis.statistics.best_settings import fitted_ratios
+from experiments.analysis.statistics.uncertainty import Interval, mean_interval
+from experiments.rounded import ends, rounded
 
 NAME = "noise_gains"
+STUDY = "betas_and_steps"
+OWN = 0.9, 0.99
+"""Lion's betas; AdamW's ratio to them was known before the study was made."""
+WINDOW, NARROW = 1000, 100
+"""Steps over which walks are compared: ten times the longest memory, 1 / (1 - 0.99), and as long
+as that, for runs that are too short."""
 
 
 def gain(beta1: float, beta2: float) -> float:
@@ -23,3 +46,98 @@ def gain(beta1: float, beta2: float) -> float:
     """
     variance = (1 - beta1) ** 2 + beta1**2 * (1 - beta2) / (1 + beta2)
     return math.sqrt(2 / math.pi / variance)
+
+
+def table(results: Path = RESULTS) -> pd.DataFrame:
+    """AdamW's best learning rate over Lion's, for each pair of Lion's betas.
+
+    Returns:
+        experiment, name, steps, beta1, beta2; gain: of the formula; lr_estimate, lr_low, lr_high,
+        lr_reason, lr_lion: as in `best_ratios.table`.
+    """
+    earlier = {**best_ratios.PARTED, **best_ratios.STEPS}
+    rows = []
+    for (experiment, before), name in earlier.items():
+        runs, old = study(STUDY, results, experiment), study(before, results, experiment)
+        if runs is None or old is None:
+            continue
+        old = old[(old.batch_size == best_ratios.BATCH) & old.steps.isin(set(runs.steps))]
+        both = pd.concat([old, runs], ignore_index=True)
+        fixed = {"experiment": experiment, "name": name}
+        rows += [{**fixed, **row} for row in _rows(both)]
+    return pd.DataFrame(rows)
+
+
+def _rows(runs: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    for steps, part in runs.groupby("steps"):
+        adamw, lions = part[part.optimizer == ADAMW], part[part.optimizer == LION]
+        for _, mine in lions.groupby(["beta1", "beta2"]):
+            beta1, beta2 = float(mine.beta1.iloc[0]), float(mine.beta2.iloc[0])
+            found = fitted_ratios(pd.concat([adamw, mine], ignore_index=True), ADAMW, LION)["lr"]
+            numbers = {f"lr_{name}": getattr(found, name) for name in best_ratios.NUMBERS}
+            pair = {"steps": steps, "beta1": beta1, "beta2": beta2, "gain": gain(beta1, beta2)}
+            yield {**pair, **numbers, "lr_lion": found.under}
+
+
+def slopes(ratios: pd.DataFrame, steps: int, along: str = "gain") -> tuple[Interval, list[float]]:
+    """How the log of the ratio goes with the log of the gain, mean over the families; and of each.
+
+    Args:
+        ratios: `table` or `both`.
+        steps: Of the runs.
+        along: Its column: gain, or walked.
+    """
+    of_each = []
+    for _, mine in (
+        ratios[ratios.steps == steps].dropna(subset=[along, "lr_estimate"]).groupby("name")
+    ):
+        if mine[along].nunique() > 2:
+            x, y = np.log(mine[along]), np.log(mine.lr_estimate)
+            of_each.append(float(np.polyfit(x, y, 1)[0]))
+    return mean_interval(of_each), of_each
+
+
+def walks(results: Path = RESULTS) -> pd.DataFrame:
+    """How far Lion came beside AdamW on the same gradients, as scripts/noise_gains.py measured.
+
+    Over whole runs, root mean squares; then the geometric mean over the runs whose gradients they
+    were (one of AdamW, one of Lion).
+
+    Returns:
+        experiment, steps, beta1, beta2, window (steps), walked (Lion's over AdamW's), first and
+        last (the same in the first and the last third of the runs).
+    """
+    files = sorted(results.glob(f"studies/*/{NAME}/windows.csv"))
+    if not files:
+        return pd.DataFrame()
+    rows = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
+    rows = rows.rename(columns={"lion_beta1": "beta1", "lion_beta2": "beta2"})
+    on = ["experiment", "steps", "beta1", "beta2", "window"]
+    parts = {"walked": rows, "first": rows[rows.third == 1], "last": rows[rows.third == 3]}
+    found = [_walked(part, on).rename(name) for name, part in parts.items()]
+    return pd.concat(found, axis=1).reset_index()
+
+
+def _walked(rows: pd.DataFrame, on: list[str]) -> pd.Series:
+    squares = {name: rows.windows * rows[f"{name}_walked"] ** 2 for name in (ADAMW, LION)}
+    sums = rows.assign(**squares).groupby([*on, "run_id"])[[ADAMW, LION]].sum()
+    return sums[LION].div(sums[ADAMW]).pow(0.5).groupby(on).agg(geometric)
+
+
+def geometric(values: pd.Series) -> float:
+    """Mean."""
+    return float(np.exp(np.log(values).mean()))
+
+
+def both(results: Path = RESULTS) -> pd.DataFrame:
+    """`table` with what was walked over `WINDOW`, where runs are long enough for it."""
+    ratios, walked = table(results), walks(results)
+    if ratios.empty or walked.empty:
+        return ratios.assign(walked=math.nan)
+    wide = walked[walked.window == WINDOW].drop(columns=["window", "first", "last"])
+    return ratios.merge(wide, how="left", on=["experiment", "steps", "beta1", "beta2"])
+
+
+def of_slope(mean: Interval) -> str:
+    """0.98 [0.91, 1.05]."""
+    return f"{rounded(mean.estimate, 2)} {ends(mean.low, mean.high, 2)}"

@@ -34,7 +34,7 @@ def tuned(results: Path) -> str:
 def _row(item: Any) -> tuple[str, ...]:
     name = f"{item.name} (`{item.experiment}`){_noise(item.label_noise)}"
     name += f", {item.steps:,} steps" if item.kind == "length" else ""
-    ratios = [_ratio(item, short) for short in ("lr", "decay", "product")]
+    ratios = [ratio(item, short) for short in ("lr", "decay", "product")]
     return (name, f"{item.batch_size}", *ratios, f"{item.settings} × {item.seeds}")
 
 
@@ -42,15 +42,17 @@ def _noise(share: float) -> str:
     return f", {100 * share:.0f} % of labels redrawn" if share else ""
 
 
-def _ratio(item: Any, short: str) -> str:
+def ratio(item: Any, short: str) -> str:
     reason = getattr(item, f"{short}_reason")
     if reason:
         return f"– ({reason})"
-    middle, low, high = (_two(getattr(item, f"{short}_{x}")) for x in ("estimate", "low", "high"))
+    middle, low, high = (
+        two_digits(getattr(item, f"{short}_{x}")) for x in ("estimate", "low", "high")
+    )
     return f"{middle} [{low}, {high}]"
 
 
-def _two(value: float) -> str:
+def two_digits(value: float) -> str:
     """Two digits, and those before the point."""
     return rounded(value, 0 if value >= 10 else 1 if value >= 1 else 2)
 
@@ -111,7 +113,7 @@ def steps(results: Path) -> str:
     rows = []
     for _, part in found.groupby(["name", "batch_size"], sort=False):
         name, size = part.name.iloc[0], part.batch_size.iloc[0]
-        by_length = {item.steps: _ratio(item, "lr") for item in part.itertuples()}
+        by_length = {item.steps: ratio(item, "lr") for item in part.itertuples()}
         rows.append((f"{name}", f"{size}", *(by_length.get(length, "–") for length in lengths)))
     text = table(("family", "batch", *(f"{length:,} steps" for length in lengths)), rows)
     fits, picks = (
@@ -153,7 +155,7 @@ def more_steps(results: Path) -> str:
     rows, grown = [], []
     for experiment, part in found.groupby("experiment", sort=False):
         by_length = {item.steps: item for item in part.itertuples()}
-        cells = [_ratio(by_length[x], "lr") if x in by_length else "–" for x in lengths]
+        cells = [ratio(by_length[x], "lr") if x in by_length else "–" for x in lengths]
         rows.append((part.name.iloc[0], *cells, _own(fits, str(experiment))))
         first, last = (by_length.get(length) for length in (lengths[0], lengths[-1]))
         grown.append(bool(first and last and first.lr_estimate < last.lr_estimate))
@@ -175,6 +177,37 @@ def more_steps(results: Path) -> str:
     return text
 
 
+def long_runs(results: Path) -> str:
+    """How the ratio goes on from the longest of the other studies."""
+    every = best_ratios.table(results)
+    found = every[every.kind == "long"] if len(every) else every
+    if found.empty:
+        return NO_STUDY
+    before = best_ratios.all_lengths(every)
+    first = before.steps.max()
+    before = before[(before.steps == first) & before.experiment.isin(set(found.experiment))]
+    both = pd.concat([before, found])
+    lengths, rows, slopes = sorted(set(both.steps)), [], []
+    for _, part in both.groupby("experiment", sort=False):
+        by_length = {item.steps: item for item in part.itertuples()}
+        cells = [ratio(by_length[x], "lr") if x in by_length else "–" for x in lengths]
+        ends_of = [by_length[x].lr_estimate for x in (lengths[0], lengths[-1]) if x in by_length]
+        if len(ends_of) == 2 and not any(math.isnan(x) for x in ends_of):
+            doublings = math.log2(lengths[-1] / lengths[0])
+            slopes.append((ends_of[1] / ends_of[0]) ** (1 / doublings))
+            cells.append(f"{slopes[-1]:.2f}")
+        else:
+            cells.append("–")
+        rows.append((part.name.iloc[0], *cells))
+    steps_of = [f"{length:,} steps" for length in lengths]
+    text = table(("family", *steps_of, "factor of a doubling"), rows)
+    mean = math.prod(slopes) ** (1 / len(slopes)) if slopes else math.nan
+    return (
+        f"{text}\n\nWith each doubling from {lengths[0]:,} to {lengths[-1]:,} steps the ratio "
+        f"changes by a factor of {mean:.2f}: geometric mean of {len(slopes)} families."
+    )
+
+
 def step_sizes_said(results: Path) -> str:
     """Lion's step over AdamW's, each at its best learning rate, along the length of a run."""
     found = step_sizes.table(results)
@@ -186,7 +219,7 @@ def step_sizes_said(results: Path) -> str:
         by_length = {item.steps: item for item in part.itertuples()}
         of_adamw = [f"{by_length[x].adamw:.2f}" if x in by_length else "–" for x in lengths]
         of_both = [
-            _two(by_length[x].step_ratio)
+            two_digits(by_length[x].step_ratio)
             if x in by_length and not math.isnan(by_length[x].step_ratio)
             else "–"
             for x in lengths
@@ -209,7 +242,7 @@ def step_sizes_said(results: Path) -> str:
 
 
 def _at(item: Any) -> str:
-    return f"– ({item.lr_reason})" if item.lr_reason else _two(item.lr_estimate)
+    return f"– ({item.lr_reason})" if item.lr_reason else two_digits(item.lr_estimate)
 
 
 BLOCKS = {
@@ -217,5 +250,6 @@ BLOCKS = {
     "best_settings_batch": batches,
     "best_settings_steps": steps,
     "best_settings_more_steps": more_steps,
+    "best_settings_long_runs": long_runs,
     "best_settings_step_sizes": step_sizes_said,
 }

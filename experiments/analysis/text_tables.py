@@ -24,6 +24,7 @@ from experiments.analysis.text_betas import betas_signals
 from experiments.analysis.text_big_vision import BLOCKS as BIG_VISION_BLOCKS
 from experiments.analysis.text_families import BLOCKS as FAMILY_BLOCKS
 from experiments.analysis.text_flatness import flatness_signals, hessian
+from experiments.analysis.text_noise_gains import BLOCKS as NOISE_GAIN_BLOCKS
 from experiments.analysis.text_plans import sharded
 from experiments.analysis.text_runs import run_table
 from experiments.analysis.text_search import BLOCKS as SEARCH_BLOCKS
@@ -240,6 +241,7 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "runs": run_table,
     "carried_over": text_carried_over.block,
     **text_best_ratios.BLOCKS,
+    **NOISE_GAIN_BLOCKS,
     **FAMILY_BLOCKS,
     **BIG_VISION_BLOCKS,
     **SEARCH_BLOCKS,

@@ -1,0 +1,151 @@
+"""Lion's best learning rate by its betas: ratios, slopes, walks, and how they are told."""
+
+# pyright: reportAttributeAccessIssue=false
+# (pandas' own types do not follow columns and filters)
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import known_truth
+import pandas as pd
+import pytest
+
+from experiments.analysis import best_ratios, noise_gains, text_best_ratios, text_noise_gains
+from experiments.analysis.figures import noise_gains as figure
+from experiments.analysis.noise_gains import gain
+
+PAIRS = (0.0, 0.99), (0.9, 0.9), (0.99, 0.99)
+
+
+def write(folder: Path, rows: list[dict[str, Any]]) -> None:
+    folder.mkdir(parents=True)
+    table = pd.DataFrame(rows)
+    table["run_id"] = [f"{folder.parent.name}-{folder.name}-{n}" for n in range(len(table))]
+    table.to_csv(folder / "runs.csv", index=False)
+
+
+def grid(optimizer: str, best: float, **facts: Any) -> list[dict[str, Any]]:
+    """A smooth top at `best`, on learning rates that are the same for all."""
+    rows = []
+    for lr in (1e-4 * 2.5**power for power in range(7)):
+        for decay in (0.1, 1.0, 10.0):
+            fall = 8 * math.log10(lr / best) ** 2 + math.log10(decay) ** 2
+            setting = {"lr": lr, "weight_decay": decay, "batch_size": 4}
+            rows.append(known_truth.run(optimizer, 0, 90 - fall, **{**setting, **facts}))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two families; AdamW's best learning rate over Lion's is G to the 1 or 0.5, by the length."""
+    root = tmp_path_factory.mktemp("results")
+    for family, adamw in {"mlp": 1e-2, "cnn": 3e-3}.items():
+        folder = root / f"studies/{family}_proxy"
+        old, new = [], []
+        for steps, power in ((620, 0.5), (10_000, 1.0)):
+            facts = {"experiment": f"{family}_proxy", "steps": steps}
+            old += grid("adamw", adamw, **facts)
+            for optimizer in ("adamw", "lion"):
+                old += grid(optimizer, 1e-3, **{**facts, "batch_size": 16})
+            old += grid("lion", adamw / gain(0.9, 0.99) ** power, **facts)
+            for betas in PAIRS:
+                pair = {"beta1": betas[0], "beta2": betas[1]}
+                new += grid("lion", adamw / gain(*betas) ** power, **facts, **pair)
+        for optimizer in ("adamw", "lion"):
+            old += grid(optimizer, 1e-3, **{**facts, "steps": 2500})
+        write(folder / "batch_and_steps", old)
+        write(folder / "betas_and_steps", new)
+    return root
+
+
+def test_each_pair_is_beside_the_adamw_of_its_length_and_batch(results: Path) -> None:
+    found = noise_gains.table(results)
+    assert len(found) == 2 * 2 * 4 and set(found.steps) == {620, 10_000}
+    power = found.steps.map({620: 0.5, 10_000: 1.0})
+    assert list(found.lr_estimate) == pytest.approx(list(found.gain**power), rel=0.15)
+    assert (found.lr_reason == "").all()
+
+
+def test_the_slope_is_that_of_the_logs(results: Path) -> None:
+    found = noise_gains.table(results)
+    for steps, slope in {620: 0.5, 10_000: 1.0}.items():
+        mean, of_each = noise_gains.slopes(found, steps)
+        assert mean.estimate == pytest.approx(slope, abs=0.1) and len(of_each) == 2
+    by_hand = pd.DataFrame(
+        {"name": list("aaabbb"), "steps": 5, "gain": [1, 2, 4] * 2, "lr_estimate": [1, 2, 4] * 2}
+    )
+    by_hand.loc[3:, "lr_estimate"] = 3.0
+    mean, of_each = noise_gains.slopes(by_hand, 5)
+    assert of_each == pytest.approx([1.0, 0.0]) and mean.estimate == pytest.approx(0.5)
+    by_hand.loc[5, "lr_estimate"] = float("nan")  # an edge: two pairs have no slope
+    assert len(noise_gains.slopes(by_hand, 5)[1]) == 1
+
+
+def test_what_is_said_counts_the_order(results: Path) -> None:
+    said = text_noise_gains.ratios(results)
+    assert "in the order of the four G in 2 of the 2 families" in said
+    assert "| (0, any), G = 0.80 | (0.9, 0.9), G = 3.5 | (0.9, 0.99), G = 6.7 |" in said
+    assert said.count("| MLP | 620 |") == said.count("| MLP | 10,000 |") == 1
+
+
+def walked(third: int, window: int, adamw: float, lion: float, **facts: Any) -> dict[str, Any]:
+    row = {"experiment": "mlp_proxy", "run_id": "a", "steps": 10_000, "third": third}
+    row |= {"window": window, "windows": 3, "lion_beta1": 0.9, "lion_beta2": 0.99}
+    return {**row, "adamw_walked": adamw, "lion_walked": lion, "gain": lion / adamw, **facts}
+
+
+def test_walks_are_root_mean_squares_over_a_run_and_geometric_over_runs(tmp_path: Path) -> None:
+    rows = [
+        walked(1, 1000, 1.0, 2.0),
+        walked(3, 1000, 3.0, 14.0, windows=1),
+        walked(1, 1000, 1.0, 8.0, run_id="b"),
+        walked(3, 1000, 1.0, 8.0, run_id="b"),
+    ]
+    folder = tmp_path / "studies/mlp_proxy/noise_gains"
+    folder.mkdir(parents=True)
+    pd.DataFrame(rows).to_csv(folder / "windows.csv", index=False)
+    (one,) = noise_gains.walks(tmp_path).itertuples()
+    # Run a: squares of 3 windows and of 1, so sqrt((3 x 4 + 196) / (3 x 1 + 9)).
+    assert one.walked == pytest.approx(((208 / 12) ** 0.5 * 8) ** 0.5)
+    assert one.first == pytest.approx((2 * 8) ** 0.5)
+    assert one.last == pytest.approx((14 / 3 * 8) ** 0.5)
+
+
+def test_what_is_not_run_is_said(tmp_path: Path) -> None:
+    assert noise_gains.table(tmp_path).empty and noise_gains.walks(tmp_path).empty
+    for block in (*text_noise_gains.BLOCKS.values(), text_best_ratios.long_runs):
+        assert "not run yet" in block(tmp_path)
+    assert "not run" in figure.draw(tmp_path).get_supxlabel()
+
+
+def test_the_figure_has_a_panel_for_each_length_and_the_walks(results: Path) -> None:
+    drawn = figure.draw(results)
+    titles = [axis.get_title(loc="left") for axis in drawn.axes]
+    assert [title.rpartition(": ")[2] for title in titles] == [
+        *("620 steps", "10,000 steps", "10,000 steps", "Lion (0.9, 0.99)")
+    ]
+    assert "at 10,000 steps" in drawn.get_supxlabel()
+    assert set(figure.table(results).kind) == {"betas", "length"}
+
+
+def test_runs_go_on_from_the_longest_before(tmp_path: Path) -> None:
+    for family in ("mlp", "cnn"):
+        folder, facts = tmp_path / f"studies/{family}_proxy", {"experiment": f"{family}_proxy"}
+        for study, ratios in {
+            "batch_and_steps": {2500: 9.0, 10_000: 4.0},
+            "long_runs": {40_000: 6.0, 160_000: 8.0},
+        }.items():
+            rows = []
+            for steps, ratio in ratios.items():
+                rows += grid("adamw", 1e-2, steps=steps, **facts)
+                rows += grid("lion", 1e-2 / ratio, steps=steps, **facts)
+            write(folder / study, rows)
+    said = text_best_ratios.long_runs(tmp_path)
+    assert "| family | 10,000 steps | 40,000 steps | 160,000 steps |" in said
+    found = re.search(r"by a factor of (\S+): geometric mean of 2 families", said)
+    assert found and float(found[1]) == pytest.approx(2**0.25, abs=0.03)  # 4 to 8
+    assert set(best_ratios.all_lengths(best_ratios.table(tmp_path)).steps) == {2500, 10_000}
