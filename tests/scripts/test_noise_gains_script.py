@@ -16,16 +16,20 @@ from scripts import noise_gains as script
 
 
 @pytest.fixture(scope="module")
-def walked() -> dict[float, pd.DataFrame]:
-    """By the mean over the deviation of a normal gradient: the rows of 3,000 steps."""
+def walks() -> dict[float, script.Walks]:
+    """By the mean over the deviation of a normal gradient: 3,000 steps."""
     found = {}
     for mean in (0.0, 2.0):
         draws = torch.Generator().manual_seed(3)
-        walks = script.Walks((0.9, 0.999), 1e-8, 3000)
+        found[mean] = script.Walks((0.9, 0.999), 1e-8, 3000)
         for _ in range(3000):
-            walks.step(torch.randn(600, generator=draws) + mean)
-        found[mean] = pd.DataFrame(walks.rows())
+            found[mean].step(torch.randn(600, generator=draws) + mean)
     return found
+
+
+@pytest.fixture(scope="module")
+def walked(walks: dict[float, script.Walks]) -> dict[float, pd.DataFrame]:
+    return {mean: pd.DataFrame(of.rows()) for mean, of in walks.items()}
 
 
 @pytest.mark.parametrize("betas", script.LIONS)
@@ -42,6 +46,32 @@ def test_noise_is_walked_as_the_formula_says_and_a_mean_by_the_learning_rate(
     assert 0.9 * gain(*betas) < of(0.0, 1000) < most * gain(*betas)
     assert of(0.0, 1) == pytest.approx((1.9 / 0.1) ** 0.5, rel=0.05)
     assert of(2.0, 1000) == pytest.approx(1.12, rel=0.05)  # E g / sqrt(E g^2) = 2 / sqrt(5)
+
+
+def test_the_parts_of_the_formula_are_measured(walks: dict[float, script.Walks]) -> None:
+    """Of normal noise they give G again; where the mean rules nothing lies near 0."""
+    for mean, walk in walks.items():
+        rows = pd.DataFrame(walk.rows_of_parts())
+        assert list(rows.third) == [1] * 4 + [2] * 4 + [3] * 4
+        for row in rows[rows.third == 3].itertuples():
+            if mean:
+                assert row.expected < 0.6 and (row.lion_beta1 == 0 or row.expected == 0)
+                continue
+            of_normal = gain(row.lion_beta1, row.lion_beta2)
+            assert row.density == pytest.approx(0.798, rel=0.08)
+            assert row.smaller == pytest.approx(of_normal / 0.79788, rel=0.1)
+            assert row.expected == pytest.approx(of_normal, rel=0.1)
+
+
+def test_heavy_tails_give_more_and_what_never_moves_nothing() -> None:
+    torch.manual_seed(0)
+    walk = script.Walks((0.9, 0.999), 1e-8, 1500)
+    tails = torch.distributions.StudentT(3.0)
+    for _ in range(1500):
+        walk.step(torch.cat([tails.sample((300,)), torch.zeros(300)]))
+    rows = pd.DataFrame(walk.rows_of_parts())
+    own = rows[(rows.third == 3) & (rows.lion_beta2 == 0.99) & (rows.lion_beta1 == 0.9)].iloc[0]
+    assert 1.1 * gain(0.9, 0.99) < own.expected * 2**0.5 < 1.5 * gain(0.9, 0.99)
 
 
 def test_gain_is_that_of_signs_alone_and_of_one_average() -> None:
@@ -76,8 +106,9 @@ def test_a_run_is_measured_beside_itself_and_once(
     assert results[0].run_id == alone.run_id
     values = [[row["value"] for row in outcome.results] for outcome in (alone, *results)]
     assert values[0] == values[1], "a run does not notice"
-    (path,) = tmp_path.glob("mlp_proxy/noise_gains/windows.csv")
-    table = pd.read_csv(path)
+    path = tmp_path / "mlp_proxy/noise_gains/windows.csv"
+    parts, table = pd.read_csv(path.with_name("parts.csv")), pd.read_csv(path)
+    assert len(parts) == 3 * len(script.LIONS) and set(parts.run_id) == {alone.run_id}
     assert len(table) == 3 * 2 * len(script.LIONS) and set(table.run_id) == {alone.run_id}
     assert (table[table.window == 1].lion_walked.round(6) == 1).all(), "every step has a sign"
     before = path.read_bytes()
