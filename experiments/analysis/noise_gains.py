@@ -34,6 +34,7 @@ OWN = 0.9, 0.99
 WINDOW, NARROW = 1000, 100
 """Steps over which walks are compared: ten times the longest memory, 1 / (1 - 0.99), and as long
 as that, for runs that are too short."""
+PAIRED = ["experiment", "steps", "beta1", "beta2"]
 
 
 def gain(beta1: float, beta2: float) -> float:
@@ -46,6 +47,21 @@ def gain(beta1: float, beta2: float) -> float:
     """
     variance = (1 - beta1) ** 2 + beta1**2 * (1 - beta2) / (1 + beta2)
     return math.sqrt(2 / math.pi / variance)
+
+
+def walked_by_noise(beta1: float, beta2: float, window: int) -> float:
+    """How far Lion comes beside AdamW (beta1 0.9) in a window of steps, of normal noise alone.
+
+    Root mean squares; signs of normal numbers of correlation r have one of 2 / pi arcsin(r).
+    """
+    lags = np.arange(1, window)
+    averaged = beta1 * (1 - beta2)
+    shared = averaged * (1 - beta1) * beta2 ** (lags - 1.0)
+    shared += averaged**2 * beta2**lags / (1 - beta2**2)
+    signs = 2 / math.pi * np.arcsin(shared / ((1 - beta1) ** 2 + averaged**2 / (1 - beta2**2)))
+    pairs = 2 * (window - lags)
+    lion, adamw = window + pairs @ signs, (window + pairs @ 0.9**lags) * 0.1 / 1.9
+    return math.sqrt(lion / adamw)
 
 
 def table(results: Path = RESULTS) -> pd.DataFrame:
@@ -107,15 +123,33 @@ def walks(results: Path = RESULTS) -> pd.DataFrame:
         experiment, steps, beta1, beta2, window (steps), walked (Lion's over AdamW's), first and
         last (the same in the first and the last third of the runs).
     """
-    files = sorted(results.glob(f"studies/*/{NAME}/windows.csv"))
-    if not files:
-        return pd.DataFrame()
-    rows = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
-    rows = rows.rename(columns={"lion_beta1": "beta1", "lion_beta2": "beta2"})
-    on = ["experiment", "steps", "beta1", "beta2", "window"]
+    rows = _measured(results, "windows.csv")
+    if rows.empty:
+        return rows
+    on = [*PAIRED, "window"]
     parts = {"walked": rows, "first": rows[rows.third == 1], "last": rows[rows.third == 3]}
     found = [_walked(part, on).rename(name) for name, part in parts.items()]
     return pd.concat(found, axis=1).reset_index()
+
+
+def parts(results: Path = RESULTS) -> pd.DataFrame:
+    """What takes the places of the formula's two factors in the same runs, likewise their mean.
+
+    Returns:
+        experiment, steps, beta1, beta2, third (1 to 3), density (of what the sign is taken of, at
+        0, times its root mean square, both sides; normal: 0.80), smaller (the gradient's over it).
+    """
+    rows = _measured(results, "parts.csv")
+    if rows.empty:
+        return rows
+    columns = ["density", "smaller"]
+    return rows.groupby([*PAIRED, "third"])[columns].agg(geometric).reset_index()
+
+
+def _measured(results: Path, name: str) -> pd.DataFrame:
+    files = sorted(results.glob(f"studies/*/{NAME}/{name}"))
+    rows = pd.concat([pd.read_csv(x) for x in files]) if files else pd.DataFrame()
+    return rows.rename(columns={"lion_beta1": "beta1", "lion_beta2": "beta2"})
 
 
 def _walked(rows: pd.DataFrame, on: list[str]) -> pd.Series:
@@ -135,7 +169,7 @@ def both(results: Path = RESULTS) -> pd.DataFrame:
     if ratios.empty or walked.empty:
         return ratios.assign(walked=math.nan)
     wide = walked[walked.window == WINDOW].drop(columns=["window", "first", "last"])
-    return ratios.merge(wide, how="left", on=["experiment", "steps", "beta1", "beta2"])
+    return ratios.merge(wide, how="left", on=PAIRED)
 
 
 def of_slope(mean: Interval) -> str:

@@ -5,15 +5,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from experiments.analysis import noise_gains
+from experiments.analysis import best_ratios, noise_gains
 from experiments.analysis.markdown import NO_STUDY, table
 from experiments.analysis.text_best_ratios import ratio, two_digits
+from experiments.rounded import rounded
+
+NORMAL = noise_gains.gain(0.0, 0.0)
+"""Density of normal numbers at 0, times their deviation, both sides."""
+THIRDS = {"first": 1, "last": 3}
 
 
 def ratios(results: Path) -> str:
@@ -62,51 +68,73 @@ def _said(found: pd.DataFrame, pairs: pd.DataFrame, lengths: list[int]) -> str:
 
 
 def walks(results: Path) -> str:
-    """How far Lion came beside AdamW on the same gradients, early and late."""
-    walked = noise_gains.walks(results)
-    if walked.empty:
+    """How far Lion came beside AdamW on the same gradients, early and late, and on noise."""
+    walked, parts = noise_gains.walks(results), noise_gains.parts(results)
+    if walked.empty or parts.empty:
         return NO_STUDY
-    best = noise_gains.best_ratios.all_lengths(noise_gains.best_ratios.table(results))
-    own = (walked.beta1 == noise_gains.OWN[0]) & (walked.beta2 == noise_gains.OWN[1])
-    lengths, rows = sorted(set(walked.steps)), []
+    walked, parts = _own(walked), _own(parts)
+    best = best_ratios.all_lengths(best_ratios.table(results))
+    lengths = sorted(set(walked.steps))
+    short, long = (lengths[0], noise_gains.NARROW), (lengths[-1], noise_gains.WINDOW)
+    rows = []
     for item in best.drop_duplicates("experiment").itertuples():
-        mine = walked[own & (walked.experiment == item.experiment)].set_index(["steps", "window"])
-        tops = best[best.experiment == item.experiment].set_index("steps")
-        cells = [_thirds(mine, steps, noise_gains.NARROW) for steps in lengths]
-        cells.append(_thirds(mine, lengths[-1], noise_gains.WINDOW))
-        cells += [_two_or_none(tops.lr_estimate.get(steps)) for steps in lengths]
-        rows.append((item.name, *cells))
-    narrow, wide = noise_gains.NARROW, noise_gains.WINDOW
+        mine, its_parts = (x[x.experiment == item.experiment] for x in (walked, parts))
+        tops = best[best.experiment == item.experiment].set_index("steps").lr_estimate
+        rows.append((item.name, *_cells(mine, its_parts, (short, long)), *_tops(tops, lengths)))
+    rows.append(("geometric mean", *_cells(walked, parts, (short, long)), "", ""))
+    noise = [noise_gains.walked_by_noise(*noise_gains.OWN, window) for _, window in (short, long)]
+    density = rounded(NORMAL, 2)
+    rows.append(("normal noise", *map(two_digits, noise), density, density, "", ""))
     heads = (
         "family",
-        *(f"walked in {narrow:,} steps, runs of {steps:,}: first, last third" for steps in lengths),
-        f"walked in {wide:,} steps, runs of {lengths[-1]:,}: first, last third",
+        *(f"walked in {window:,} steps, runs of {steps:,}" for steps, window in (short, long)),
+        *(f"density at 0, runs of {steps:,}" for steps in lengths),
         *(f"AdamW's best lr / Lion's, {steps:,} steps" for steps in lengths),
     )
-    return table(heads, rows) + f"\n\n{_later(walked[own], lengths)}"
+    return f"{table(heads, rows)}\n\n{_as_noise(noise_gains.walks(results), parts, long)}"
 
 
-def _thirds(mine: pd.DataFrame, steps: int, window: int) -> str:
-    if (steps, window) not in mine.index:
-        return "–"
-    return "; ".join(two_digits(mine.loc[(steps, window), x]) for x in ("first", "last"))
+def _own(rows: pd.DataFrame) -> pd.DataFrame:
+    beta1, beta2 = noise_gains.OWN
+    return rows[(rows.beta1 == beta1) & (rows.beta2 == beta2)]
 
 
-def _two_or_none(value: float | None) -> str:
-    return "–" if value is None or np.isnan(value) else two_digits(value)
+def _cells(walked: pd.DataFrame, parts: pd.DataFrame, of: Sequence[tuple[int, int]]) -> list[str]:
+    """Of the first and the last third of the runs: walked, then the densities."""
+    cells = []
+    for steps, window in of:
+        rows = walked[(walked.steps == steps) & (walked.window == window)]
+        cells.append("; ".join(two_digits(noise_gains.geometric(rows[x])) for x in THIRDS))
+    for steps, _ in of:
+        rows = parts[parts.steps == steps]
+        thirds = (rows[rows.third == third].density for third in THIRDS.values())
+        cells.append("; ".join(two_digits(noise_gains.geometric(x)) for x in thirds))
+    return cells
 
 
-def _later(walked: pd.DataFrame, lengths: list[int]) -> str:
-    """Geometric means over the families."""
-    means = walked.groupby(["steps", "window"])[["first", "last"]].agg(noise_gains.geometric)
-    said = [
-        f"{_thirds(means, steps, window).replace('; ', ' to ')} in windows of {window:,} of the "
-        f"runs of {steps:,} steps"
-        for steps in lengths
-        for window in (noise_gains.NARROW, noise_gains.WINDOW)
-        if (steps, window) in means.index
-    ]
-    return f"Geometric means of the families, first to last third: {'; '.join(said)}."
+def _tops(tops: pd.Series, lengths: Sequence[int]) -> list[str]:
+    found = [tops.get(steps, math.nan) for steps in lengths]
+    return ["–" if math.isnan(value) else two_digits(value) for value in found]
+
+
+def _as_noise(walked: pd.DataFrame, parts: pd.DataFrame, long: tuple[int, int]) -> str:
+    """How much smaller the average's noise is, beside independent noise; and the other betas."""
+    late = parts[(parts.steps == long[0]) & (parts.third == THIRDS["last"])].smaller
+    independent = noise_gains.gain(*noise_gains.OWN) / NORMAL
+    rows = walked[(walked.steps == long[0]) & (walked.window == long[1])]
+    means = rows.groupby(["beta1", "beta2"]).walked.agg(noise_gains.geometric).reset_index()
+    others = "; ".join(
+        f"{two_digits(item.walked)} at {_pair(item)}"
+        for item in means.itertuples()
+        if (item.beta1, item.beta2) != noise_gains.OWN
+    )
+    return (
+        f"First and last third of the runs; of Lion (0.9, 0.99). What its sign is taken of is "
+        f"{two_digits(late.min())} to {two_digits(late.max())} times smaller than the gradient "
+        f"(last third of {long[0]:,} steps; independent noise: {two_digits(independent)}). Other "
+        f"betas, walked in {long[1]:,} steps of the whole runs of {long[0]:,}, geometric mean of "
+        f"the families: {others}."
+    )
 
 
 BLOCKS = {"noise_gains": ratios, "noise_gains_walks": walks}

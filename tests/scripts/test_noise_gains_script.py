@@ -10,7 +10,7 @@ import torch
 
 from experiments import runner
 from experiments.analysis import step_sizes
-from experiments.analysis.noise_gains import gain
+from experiments.analysis.noise_gains import gain, walked_by_noise
 from experiments.compose import compose
 from scripts import noise_gains as script
 
@@ -41,10 +41,9 @@ def test_noise_is_walked_as_the_formula_says_and_a_mean_by_the_learning_rate(
         mine = (rows.lion_beta1 == betas[0]) & (rows.lion_beta2 == betas[1])
         return float(rows.loc[mine & (rows.window == window), "gain"].iloc[0])
 
-    # Normal noise: a sign walks sqrt(pi / 2) further where there is no average to be taken.
-    most = 1.3 if betas[0] == 0 else 1.1
-    assert 0.9 * gain(*betas) < of(0.0, 1000) < most * gain(*betas)
-    assert of(0.0, 1) == pytest.approx((1.9 / 0.1) ** 0.5, rel=0.05)
+    for window in (1, 10, 100, 1000):
+        by_hand = walked_by_noise(*betas, window)
+        assert of(0.0, window) == pytest.approx(by_hand, rel=0.01 if window == 1 else 0.1)
     assert of(2.0, 1000) == pytest.approx(1.12, rel=0.05)  # E g / sqrt(E g^2) = 2 / sqrt(5)
 
 
@@ -78,6 +77,10 @@ def test_gain_is_that_of_signs_alone_and_of_one_average() -> None:
     assert gain(0.0, 0.5) == pytest.approx(0.79788, abs=1e-5)  # sqrt(2 / pi)
     assert gain(0.9, 0.9) == pytest.approx(gain(0.0, 0.5) * (1.9 / 0.1) ** 0.5)
     assert gain(0.9, 0.99) == pytest.approx(6.7265, abs=1e-4)
+    for betas in script.LIONS[1:]:  # long walks come near it; those of signs alone go by their size
+        assert walked_by_noise(*betas, 100_000) == pytest.approx(gain(*betas), rel=0.05)
+    assert walked_by_noise(0.0, 0.5, 100_000) == pytest.approx(1.0, abs=1e-3)
+    assert walked_by_noise(0.9, 0.9, 1) == pytest.approx((1.9 / 0.1) ** 0.5)
 
 
 def test_windows_of_a_run_are_counted_by_its_thirds() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,27 @@ def test_walks_are_root_mean_squares_over_a_run_and_geometric_over_runs(tmp_path
     assert one.walked == pytest.approx(((208 / 12) ** 0.5 * 8) ** 0.5)
     assert one.first == pytest.approx((2 * 8) ** 0.5)
     assert one.last == pytest.approx((14 / 3 * 8) ** 0.5)
+
+
+def test_the_walks_are_told_beside_noise(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
+    for family, times in {"mlp": 1.0, "cnn": 4.0}.items():
+        rows, parts = [], []
+        for steps, window in ((620, 100), (10_000, 1000)):
+            for third in (1, 2, 3):
+                facts = {"experiment": f"{family}_proxy", "steps": steps, "run_id": steps}
+                rows.append(walked(third, window, 1.0, times * third, **facts))
+                pair = {"third": third, "lion_beta1": 0.9, "lion_beta2": 0.99}
+                parts.append({**facts, **pair, "density": third * times / 10, "smaller": 8.0})
+        folder = tmp_path / f"studies/{family}_proxy/noise_gains"
+        folder.mkdir()
+        pd.DataFrame(rows).to_csv(folder / "windows.csv", index=False)
+        pd.DataFrame(parts).to_csv(folder / "parts.csv", index=False)
+    said = text_noise_gains.walks(tmp_path)
+    assert "| CNN | 4.0; 12 | 4.0; 12 | 0.40; 1.2 | 0.40; 1.2 |" in said
+    assert "| geometric mean | 2.0; 6.0 | 2.0; 6.0 | 0.20; 0.60 | 0.20; 0.60 |" in said
+    assert "| normal noise | 4.4 | 6.5 | 0.80 | 0.80 |" in said
+    assert "is 8.0 to 8.0 times smaller" in said and "noise: 8.4" in said
 
 
 def test_what_is_not_run_is_said(tmp_path: Path) -> None:
