@@ -13,7 +13,7 @@ again.
 Expected, written before the first run: where noise rules, Lion (0.9, 0.99) goes in windows of
 1,000 steps 6.7 times as far as AdamW (`experiments.analysis.noise_gains`), in those of one step
 4.3 times; so over long windows 5 to 9 times in the last third of the runs of 10,000 steps, and
-less far in those of 620. (It came out as 8 to 16 in the last thirds; the parts of the formula were
+less far in those of 620. (It came out as 7 to 16 in the last thirds; the parts of the formula were
 added to see why.)
 """
 

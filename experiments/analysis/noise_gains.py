@@ -59,9 +59,14 @@ def walked_by_noise(beta1: float, beta2: float, window: int) -> float:
     shared = averaged * (1 - beta1) * beta2 ** (lags - 1.0)
     shared += averaged**2 * beta2**lags / (1 - beta2**2)
     signs = 2 / math.pi * np.arcsin(shared / ((1 - beta1) ** 2 + averaged**2 / (1 - beta2**2)))
-    pairs = 2 * (window - lags)
-    lion, adamw = window + pairs @ signs, (window + pairs @ 0.9**lags) * 0.1 / 1.9
-    return math.sqrt(lion / adamw)
+    return math.sqrt(window + 2 * (window - lags) @ signs) / adamw_by_noise(window)
+
+
+def adamw_by_noise(window: int, beta1: float = 0.9) -> float:
+    """How far AdamW comes in a window of steps, of noise alone, the learning rate being 1."""
+    lags = np.arange(1, window)
+    walked = window + 2 * (window - lags) @ beta1**lags
+    return math.sqrt(walked * (1 - beta1) / (1 + beta1))
 
 
 def table(results: Path = RESULTS) -> pd.DataFrame:
@@ -130,6 +135,13 @@ def walks(results: Path = RESULTS) -> pd.DataFrame:
     parts = {"walked": rows, "first": rows[rows.third == 1], "last": rows[rows.third == 3]}
     found = [_walked(part, on).rename(name) for name, part in parts.items()]
     return pd.concat(found, axis=1).reset_index()
+
+
+def adamw_over_noise(results: Path = RESULTS, window: int = NARROW) -> pd.Series:
+    """How far AdamW came beside noise alone, of each run and third of it."""
+    rows = _measured(results, "windows.csv")
+    rows = rows[rows.window == window]
+    return rows.groupby(["run_id", "third"]).adamw_walked.first() / adamw_by_noise(window)
 
 
 def parts(results: Path = RESULTS) -> pd.DataFrame:

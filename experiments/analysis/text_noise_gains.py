@@ -50,7 +50,10 @@ def _said(found: pd.DataFrame, pairs: pd.DataFrame, lengths: list[int]) -> str:
     whole = [part for part in whole if len(part) == len(pairs)]
     ordered = sum(part.lr_estimate.is_monotonic_increasing for part in whole)
     means, of_each = zip(*(noise_gains.slopes(found, x) for x in (short, long)), strict=True)
-    without = noise_gains.of_slope(noise_gains.slopes(new, long)[0])
+    without, averages = (
+        noise_gains.of_slope(noise_gains.slopes(rows, long)[0])
+        for rows in (new, found[found.beta1 > 0])
+    )
     off = (told.lr_estimate / told.gain).groupby(told.gain).agg(noise_gains.geometric)
     beside = "; ".join(
         f"{two_digits(off[item.gain])} at {_pair(item)}"
@@ -62,8 +65,9 @@ def _said(found: pd.DataFrame, pairs: pd.DataFrame, lengths: list[int]) -> str:
         f"{ordered} of the {len(whole)} families where all four are known. Slope of the log of the "
         f"ratio on the log of G, mean over {len(of_each[1])} families (Student's over these): "
         f"{noise_gains.of_slope(means[1])} at {long:,} steps ({without} without the pair that was "
-        f"known), {noise_gains.of_slope(means[0])} at {short:,}. The ratio over G at {long:,} "
-        f"steps, geometric mean of the families: {beside}."
+        f"known, {averages} without the sign of one gradient), {noise_gains.of_slope(means[0])} "
+        f"at {short:,}. The ratio over G at {long:,} steps, geometric mean of the families: "
+        f"{beside}."
     )
 
 
@@ -91,7 +95,7 @@ def walks(results: Path) -> str:
         *(f"density at 0, runs of {steps:,}" for steps in lengths),
         *(f"AdamW's best lr / Lion's, {steps:,} steps" for steps in lengths),
     )
-    return f"{table(heads, rows)}\n\n{_as_noise(noise_gains.walks(results), parts, long)}"
+    return f"{table(heads, rows)}\n\n{_as_noise(results, parts, long)}"
 
 
 def _own(rows: pd.DataFrame) -> pd.DataFrame:
@@ -117,8 +121,11 @@ def _tops(tops: pd.Series, lengths: Sequence[int]) -> list[str]:
     return ["–" if math.isnan(value) else two_digits(value) for value in found]
 
 
-def _as_noise(walked: pd.DataFrame, parts: pd.DataFrame, long: tuple[int, int]) -> str:
+def _as_noise(results: Path, parts: pd.DataFrame, long: tuple[int, int]) -> str:
     """How much smaller the average's noise is, beside independent noise; and the other betas."""
+    walked, window = noise_gains.walks(results), noise_gains.NARROW
+    beside = noise_gains.adamw_over_noise(results)
+    mean_alone = window / noise_gains.adamw_by_noise(window)
     late = parts[(parts.steps == long[0]) & (parts.third == THIRDS["last"])].smaller
     independent = noise_gains.gain(*noise_gains.OWN) / NORMAL
     rows = walked[(walked.steps == long[0]) & (walked.window == long[1])]
@@ -131,9 +138,12 @@ def _as_noise(walked: pd.DataFrame, parts: pd.DataFrame, long: tuple[int, int]) 
     return (
         f"First and last third of the runs; of Lion (0.9, 0.99). What its sign is taken of is "
         f"{two_digits(late.min())} to {two_digits(late.max())} times smaller than the gradient "
-        f"(last third of {long[0]:,} steps; independent noise: {two_digits(independent)}). Other "
-        f"betas, walked in {long[1]:,} steps of the whole runs of {long[0]:,}, geometric mean of "
-        f"the families: {others}."
+        f"(last third of {long[0]:,} steps; independent noise: {two_digits(independent)}). AdamW "
+        f"came {two_digits(beside.min())} to {two_digits(beside.max())} times as far as noise "
+        f"alone would take it in {window:,} steps, in every third of every run "
+        f"({two_digits(mean_alone)} if the mean alone moved it). Other betas, walked in "
+        f"{long[1]:,} steps of the whole runs of {long[0]:,}, geometric mean of the families: "
+        f"{others}."
     )
 
 
