@@ -23,7 +23,7 @@ CLAIM_COLUMNS = [
     "id", "claim_id", "task", "claim", "paper_consistency", "proxy_verdict", "proxy_n",
     "measured_verdict", "paper_scale_verdict", "cost",
 ]  # fmt: skip
-DPI = 66  # so that a notebook stays small; results/figures/ has them larger
+DPI = 64  # so that a notebook stays small; results/figures/ has them larger
 
 
 def show(name: str, results: Path = RESULTS) -> Image:
