@@ -23,7 +23,7 @@ from plain_numbers import (
 )
 from scipy import stats
 
-from experiments.analysis import best_ratios, step_sizes
+from experiments.analysis import best_ratios, noise_gains, step_sizes
 from experiments.analysis.sources import study
 
 
@@ -338,6 +338,85 @@ def test_by_what_factor_best_learning_rates_differ() -> None:
     product = [heatmap[f"product_{x}"] for x in ("estimate", "low", "high")]
     middle, high, low = (f"{1 / x:.2g}" for x in product)
     assert f"AdamW's / Lion's {middle}0 [{low}, {high}]" in said("RESULTS.md")
+
+
+def gain_by_hand(beta1: float, beta2: float) -> float:
+    """From the weights of past gradients in what Lion takes the sign of, one by one."""
+    ages = np.arange(1, 5000)
+    weights = np.concatenate([[1 - beta1], beta1 * (1 - beta2) * beta2 ** (ages - 1.0)])
+    return float(2 * stats.norm.pdf(0) / np.sqrt((weights**2).sum()))
+
+
+def test_the_formula_of_the_betas_is_that_of_the_weights() -> None:
+    text, row = said("RESULTS.md"), []
+    heads = "(0, any) | (0.9, 0.9) | (0.95, 0.95) | (0.9, 0.99) | (0.95, 0.98) | (0.98, 0.98) | "
+    assert f"| Lion's betas | {heads}(0.99, 0.99) |" in text
+    for pair in (0, 0.5), (0.9, 0.9), (0.95, 0.95), (0.9, 0.99), (0.95, 0.98), (0.98, 0.98):
+        row.append(gain_by_hand(*pair))
+        assert noise_gains.gain(*pair) == pytest.approx(row[-1], rel=1e-6)
+    typed = [f"{x:.2f}" if x < 1 else f"{x:.1f}" for x in row]
+    assert f"| G | {' | '.join(typed)} | {gain_by_hand(0.99, 0.99):.0f} |" in text
+    own, paper = f"{gain_by_hand(0.9, 0.99):.1f}", f"{gain_by_hand(0.95, 0.98):.1f}"
+    assert f"{own} times for (0.9, 0.99) where normal noise rules" in said("README.md")
+    guide = said("lion/README.md")
+    assert (
+        f"{own} times for (0.9, 0.99), {gain_by_hand(0.9, 0.9):.1f} times for (0.9, 0.9)" in guide
+    )
+    assert f"and {paper} times for (0.95, 0.98), which that test did not try" in guide
+    near, far = (noise_gains.walked_by_noise(0.9, 0.99, x) for x in (100, 1000))
+    assert f"comes {near:.1f} times as far as AdamW in windows of 100 steps, {far:.1f}" in text
+    module = noise_gains.__doc__ or ""
+    assert f"(sigma / {gain_by_hand(0.9, 0.99) / gain_by_hand(0, 0.5):.1f} for" in module
+
+
+def test_which_predictions_of_the_betas_came_true() -> None:
+    """And what the text says of each of them; the numbers themselves stand in the tables."""
+    text, ratios = said("RESULTS.md"), noise_gains.table()
+    long = ratios[ratios.steps == 10_000].sort_values("gain")
+    tops = [part.lr_lion.dropna() for _, part in long.groupby("name")]
+    assert all(part.is_monotonic_decreasing for part in tops), "1: the order"
+    after, slopes = noise_gains.slopes(ratios, 10_000)
+    assert 0.5 < after.low < 1 < after.high, "2: the slope"
+    before = noise_gains.slopes(ratios, 620)[0]
+    assert before.estimate < after.estimate, "3: smaller at 620"
+    assert "At 10,000 steps both predictions came true. The third did by its number alone" in text
+    assert noise_gains.growth(ratios, 620, 10_000).low < 0, "the smaller slope is not shown"
+    assert before.low < 0, "nor that betas move the ratio there at all"
+    averages = noise_gains.slopes(ratios[ratios.beta1 > 0], 10_000)[0]
+    assert averages.low < 1 < averages.high and averages.estimate < after.estimate
+    assert "without it the slope is smaller, though its interval holds 1, too" in text
+    readme = said("README.md")
+    told = f"slope of the logs {noise_gains.of_slope(after)} over {len(slopes)} families"
+    assert told in readme or "slope of the logs SLOPE over FAMILIES families" in readme
+    assert "At 620 steps that is not shown" in readme
+    assert "runs of 10,000 steps follow and runs of 620 are not shown to" in said("lion/README.md")
+
+
+def test_what_walks_say_and_what_they_do_not() -> None:
+    text, walks, parts = said("RESULTS.md"), noise_gains.walks(), noise_gains.parts()
+    own = walks[(walks.beta1 == 0.9) & (walks.beta2 == 0.99)]
+    late = own[(own.steps == 10_000) & (own.window == 1000)]["last"]
+    assert (len(late), ((late >= 5) & (late <= 9)).sum(), (late > 9).sum()) == (8, 2, 6)
+    assert "Five to nine times was what had been written down for the last third" in text
+    assert "that failed**, six of eight came further" in text
+    script = " ".join((ROOT / "scripts/noise_gains.py").read_text().split())
+    assert f"came out as {late.min():.0f} to {late.max():.0f} in the last thirds" in script
+    by_length = own[own.window == 100].pivot(index="experiment", columns="steps", values="last")
+    assert (by_length[620] < by_length[10_000]).sum() == 8
+    assert "held, in windows of 100 steps, in all eight" in text
+    beside = noise_gains.adamw_over_noise().groupby("steps").agg(noise_gains.geometric)
+    assert 1 < beside[620] / beside[10_000] < 1.2, "hardly further at 620 steps"
+    mine = parts[(parts.beta1 == 0.9) & (parts.beta2 == 0.99)]
+    smaller = mine[mine.third == 3].smaller / (gain_by_hand(0.9, 0.99) / gain_by_hand(0, 0.5))
+    assert smaller.min() > 0.9 and smaller.max() < 1.1, "late as of independent gradients"
+    density = mine[mine.third == 3].groupby("steps").density.agg(noise_gains.geometric)
+    assert density[10_000] > density[620] > 0.8, "what grows is how often little is left"
+    every = noise_gains.both()
+    signs = every[(every.steps == 10_000) & (every.beta1 == 0)]
+    assert (signs.walked > signs.lr_estimate).all(), "further than the ratio says"
+    assert noise_gains.slopes(every, 10_000, "walked")[0].low > 1, "not 1, but larger"
+    grown = best_ratios.trends(best_ratios.all_lengths(best_ratios.table()), "steps")["steps"]
+    assert f"it had been {grown.of_families['bandit_proxy']:.2f}.)" in text
 
 
 def test_what_is_said_of_the_ratios_besides() -> None:

@@ -1,9 +1,14 @@
 """How far Lion goes beside AdamW at one learning rate, where gradients are mostly noise.
 
-Take a gradient of mean mu and deviation sigma >> |mu|, normal, independent from step to step. A
-step of AdamW goes lr mu / sigma on average, one of Lion lr G mu / sigma; the random walk of many
-steps is larger by about G, too. So AdamW's best learning rate over Lion's should be about G. Where
-the mean rules, both go lr a step: then it is 1. Put to a test by `sweep=betas_and_steps`.
+Take a gradient of mean mu and deviation sigma, normal, independent from step to step, mu small
+beside the noise that is left in what Lion takes the sign of (sigma / 8.4 for (0.9, 0.99)). A step
+of AdamW goes lr mu / sigma on average, one of Lion lr G mu / sigma; the random walk of many steps
+is larger by about G, too (of signs of single gradients by 1, not 0.80). So AdamW's best learning
+rate over Lion's should be about G. Where the mean rules, both go lr a step; what the best learning
+rates are then, this does not say. Put to a test by `sweep=betas_and_steps`.
+
+G is not new: Lion's rotation in equilibrium is sqrt(2 lr weight_decay) / G in Kosson, Messmer and
+Jaggi, arXiv:2305.17212, of gradients that are normal noise alone, too.
 """
 
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false
@@ -24,6 +29,7 @@ from experiments.analysis import best_ratios
 from experiments.analysis.best_ratios import ADAMW, LION
 from experiments.analysis.sources import RESULTS, study
 from experiments.analysis.statistics.best_settings import fitted_ratios
+from experiments.analysis.statistics.comparison import choose
 from experiments.analysis.statistics.uncertainty import Interval, mean_interval
 from experiments.rounded import ends, rounded
 
@@ -73,8 +79,10 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
     """AdamW's best learning rate over Lion's, for each pair of Lion's betas.
 
     Returns:
-        experiment, name, steps, beta1, beta2; gain: of the formula; lr_estimate, lr_low, lr_high,
-        lr_reason, lr_lion: as in `best_ratios.table`.
+        experiment, name, data, steps, beta1, beta2; gain: of the formula; lr_estimate, lr_low,
+        lr_high, lr_reason, lr_lion: as in `best_ratios.table`; lr_picked: of the best cells
+        themselves, where neither learning rate is an end of its grid; decay_end: smallest or
+        largest, where the weight decay of Lion's best cell is.
     """
     earlier = {**best_ratios.PARTED, **best_ratios.STEPS}
     rows = []
@@ -84,7 +92,7 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
             continue
         old = old[(old.batch_size == best_ratios.BATCH) & old.steps.isin(set(runs.steps))]
         both = pd.concat([old, runs], ignore_index=True)
-        fixed = {"experiment": experiment, "name": name}
+        fixed = {"experiment": experiment, "name": name, "data": runs.data.iloc[0].split(",")[0]}
         rows += [{**fixed, **row} for row in _rows(both)]
     return pd.DataFrame(rows)
 
@@ -97,25 +105,59 @@ def _rows(runs: pd.DataFrame) -> Iterator[dict[str, Any]]:
             found = fitted_ratios(pd.concat([adamw, mine], ignore_index=True), ADAMW, LION)["lr"]
             numbers = {f"lr_{name}": getattr(found, name) for name in best_ratios.NUMBERS}
             pair = {"steps": steps, "beta1": beta1, "beta2": beta2, "gain": gain(beta1, beta2)}
-            yield {**pair, **numbers, "lr_lion": found.under}
+            yield {**pair, **numbers, "lr_lion": found.under, **_best_cells(adamw, mine)}
 
 
-def slopes(ratios: pd.DataFrame, steps: int, along: str = "gain") -> tuple[Interval, list[float]]:
+def _best_cells(adamw: pd.DataFrame, mine: pd.DataFrame) -> dict[str, Any]:
+    theirs, ours = choose(adamw, ADAMW), choose(mine, LION)
+    grids = (theirs.lr, adamw.lr), (ours.lr, mine.lr)
+    at_end = any(lr in (rates.min(), rates.max()) for lr, rates in grids)
+    ends_of = {mine.weight_decay.min(): "smallest", mine.weight_decay.max(): "largest"}
+    return {
+        "lr_picked": math.nan if at_end else theirs.lr / ours.lr,
+        "decay_end": ends_of.get(ours.weight_decay, ""),
+    }
+
+
+def slopes(
+    ratios: pd.DataFrame, steps: int, along: str = "gain", of: str = "lr_estimate"
+) -> tuple[Interval, list[float]]:
     """How the log of the ratio goes with the log of the gain, mean over the families; and of each.
+
+    AdamW's best learning rate, one for all pairs of betas, moves no slope on the gain.
 
     Args:
         ratios: `table` or `both`.
         steps: Of the runs.
         along: Its column: gain, or walked.
+        of: Column of the ratio: lr_estimate, or lr_picked.
     """
-    of_each = []
-    for _, mine in (
-        ratios[ratios.steps == steps].dropna(subset=[along, "lr_estimate"]).groupby("name")
-    ):
-        if mine[along].nunique() > 2:
-            x, y = np.log(mine[along]), np.log(mine.lr_estimate)
-            of_each.append(float(np.polyfit(x, y, 1)[0]))
+    of_each = list(_slopes(ratios[ratios.steps == steps], along, of).values())
     return mean_interval(of_each), of_each
+
+
+def _slopes(rows: pd.DataFrame, along: str = "gain", of: str = "lr_estimate") -> dict[str, float]:
+    found = {}
+    for name, mine in rows.dropna(subset=[along, of]).groupby("name"):
+        if mine[along].nunique() > 2:
+            x, y = np.log(mine[along]), np.log(mine[of])
+            found[str(name)] = float(np.polyfit(x, y, 1)[0])
+    return found
+
+
+def growth(ratios: pd.DataFrame, short: int, long: int) -> Interval:
+    """By how much the slope is larger in long runs, on the pairs of betas known at both lengths."""
+    known = ratios[ratios.steps.isin([short, long])].dropna(subset="lr_estimate")
+    known = known[known.groupby(["name", "gain"]).steps.transform("nunique") == 2]
+    before, after = (_slopes(known[known.steps == steps]) for steps in (short, long))
+    return mean_interval([after[name] - before[name] for name in after])
+
+
+def by_data(ratios: pd.DataFrame, steps: int) -> Interval:
+    """The mean slope over data sets in place of families, some of which share one."""
+    rows = ratios[ratios.steps == steps]
+    data = rows.drop_duplicates("name").set_index("name").data
+    return mean_interval(list(pd.Series(_slopes(rows)).groupby(data).mean()))
 
 
 def walks(results: Path = RESULTS) -> pd.DataFrame:
@@ -138,10 +180,10 @@ def walks(results: Path = RESULTS) -> pd.DataFrame:
 
 
 def adamw_over_noise(results: Path = RESULTS, window: int = NARROW) -> pd.Series:
-    """How far AdamW came beside noise alone, of each run and third of it."""
+    """How far AdamW came beside noise alone, by number of steps, run and third of it."""
     rows = _measured(results, "windows.csv")
     rows = rows[rows.window == window]
-    return rows.groupby(["run_id", "third"]).adamw_walked.first() / adamw_by_noise(window)
+    return rows.groupby(["steps", "run_id", "third"]).adamw_walked.first() / adamw_by_noise(window)
 
 
 def parts(results: Path = RESULTS) -> pd.DataFrame:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.analysis import best_ratios, step_sizes
+from experiments.analysis import best_ratios, noise_gains, step_sizes
 from experiments.analysis.markdown import NO_STUDY, table
-from experiments.rounded import rounded
+from experiments.rounded import ends, rounded
 
 HEADS = (
     "proxy",
@@ -20,6 +20,9 @@ HEADS = (
     "Lion's lr × weight decay / AdamW's",
     "settings × seeds",
 )
+
+LESS_THAN = 1.20, 1.10
+"""What the page `sweep=long_runs` said before its runs: in each family, and on average."""
 
 
 def tuned(results: Path) -> str:
@@ -187,24 +190,61 @@ def long_runs(results: Path) -> str:
     first = before.steps.max()
     before = before[(before.steps == first) & before.experiment.isin(set(found.experiment))]
     both = pd.concat([before, found])
-    lengths, rows, slopes = sorted(set(both.steps)), [], []
-    for _, part in both.groupby("experiment", sort=False):
+    lengths, rows, slopes = sorted(set(both.steps)), [], {}
+    for experiment, part in both.groupby("experiment", sort=False):
         by_length = {item.steps: item for item in part.itertuples()}
         cells = [ratio(by_length[x], "lr") if x in by_length else "–" for x in lengths]
-        ends_of = [by_length[x].lr_estimate for x in (lengths[0], lengths[-1]) if x in by_length]
-        if len(ends_of) == 2 and not any(math.isnan(x) for x in ends_of):
-            doublings = math.log2(lengths[-1] / lengths[0])
-            slopes.append((ends_of[1] / ends_of[0]) ** (1 / doublings))
-            cells.append(f"{slopes[-1]:.2f}")
-        else:
-            cells.append("–")
-        rows.append((part.name.iloc[0], *cells))
+        ends_of = [by_length[x] for x in (lengths[0], lengths[-1]) if x in by_length]
+        said = "–"
+        if len(ends_of) == 2 and not any(math.isnan(x.lr_estimate) for x in ends_of):
+            slopes[experiment] = slope, low, high = _doubling(*ends_of)
+            said = f"{rounded(slope, 2)} {ends(low, high, 2)}"
+        rows.append((part.name.iloc[0], *cells, said))
     steps_of = [f"{length:,} steps" for length in lengths]
     text = table(("family", *steps_of, "factor of a doubling"), rows)
-    mean = math.prod(slopes) ** (1 / len(slopes)) if slopes else math.nan
+    return f"{text}\n\n{_predicted(slopes, lengths)} {_besides(every, both, set(slopes))}"
+
+
+def _doubling(first: Any, last: Any) -> tuple[float, float, float]:
+    """Of the ratio, and about its interval: both ratios' own, by squares on each side."""
+    doublings = math.log2(last.steps / first.steps)
+    middle = math.log(last.lr_estimate / first.lr_estimate)
+    down = math.hypot(*(math.log(a / b) for a, b in _sides(first, last)))
+    up = math.hypot(*(math.log(a / b) for a, b in _sides(last, first)))
+    return tuple(math.exp(x / doublings) for x in (middle, middle - down, middle + up))
+
+
+def _sides(over: Any, under: Any) -> tuple[tuple[float, float], tuple[float, float]]:
+    return (over.lr_high, over.lr_estimate), (under.lr_estimate, under.lr_low)
+
+
+def _predicted(slopes: dict[Any, tuple[float, float, float]], lengths: list[int]) -> str:
+    """The two predictions of the page, in its order."""
+    each, average = LESS_THAN
+    middles = [middle for middle, _, _ in slopes.values()]
+    mean = math.prod(middles) ** (1 / len(middles)) if middles else math.nan
+    digits = next(d for d in range(2, 9) if d == 8 or round(mean, d) != average)
+    is_less = "less" if mean < average else "not less"
     return (
-        f"{text}\n\nWith each doubling from {lengths[0]:,} to {lengths[-1]:,} steps the ratio "
-        f"changes by a factor of {mean:.2f}: geometric mean of {len(slopes)} families."
+        f"With each doubling from {lengths[0]:,} to {lengths[-1]:,} steps the ratio changes by "
+        f"less than {each:.2f} in {sum(x < each for x in middles)} of {len(slopes)} families (by "
+        f"its whole interval in {sum(high < each for _, _, high in slopes.values())}), and by a "
+        f"factor of {rounded(mean, digits)}, geometric mean of these: {is_less} than "
+        f"{average:.2f}."
+    )
+
+
+def _besides(every: pd.DataFrame, both: pd.DataFrame, families: set[Any]) -> str:
+    """What the predictions have to be seen beside: the growth before, and the formula."""
+    grown = best_ratios.trends(best_ratios.all_lengths(every), "steps").get("steps")
+    known = {} if grown is None else grown.of_families
+    before = [f"{rounded(known[x], 2)}" for x in dict.fromkeys(both.experiment) if x in known]
+    last = both[both.experiment.isin(families) & (both.steps == both.steps.max())]
+    gain = noise_gains.gain(*noise_gains.OWN)
+    return (
+        f"Up to {both.steps.min():,} steps it was {', '.join(before) or 'not known'} in the same "
+        f"families. At {both.steps.max():,} the whole interval of the ratio lies above G, "
+        f"{two_digits(gain)}, in {(last.lr_low > gain).sum()} of {len(last)}."
     )
 
 

@@ -33,8 +33,9 @@ OURS = (
     "noise alone, G = sqrt(2 / pi) / sqrt((1 - beta1)^2 + beta1^2 (1 - beta2) / (1 + beta2)), or, "
     "third, how far Lion came beside AdamW on the same gradients in windows of {window:,} steps; "
     "crosses there: the sign of the last gradient alone. Tops are fitted, by validation. Slope of "
-    "the log of the ratio on that of G, mean over the families: {slopes}. Right: Lion's own betas "
-    "over the length of a run, {lengths} families, dark those that were run longest."
+    "the log of the ratio on that of G, mean over the families: {slopes}; on that of what was "
+    "walked: {walked}. Right: Lion's own betas over the length of a run, {lengths} families, dark "
+    "those that were run longest."
 )
 COMMAND = f"{script('run')} -m experiment=mlp_proxy sweep=betas_and_steps"
 TICKS = (0.3, 1, 3, 10, 30)
@@ -76,18 +77,20 @@ def draw(results: Path = RESULTS) -> Figure:
 
 
 def _said(found: pd.DataFrame, along: pd.DataFrame, lengths: list[int]) -> str:
-    slopes = []
-    for steps in lengths:
-        mean, of_each = noise_gains.slopes(found, steps)
-        if len(of_each) > 1:
-            slopes.append(f"{noise_gains.of_slope(mean)} at {steps:,} steps")
+    slopes = [said for steps in lengths if (said := _slope(found, steps, "gain"))]
     return OURS.format(
         families=found.experiment.nunique(),
         batch=BATCH,
         window=noise_gains.WINDOW,
         slopes=", ".join(slopes) or "not known",
+        walked=_slope(found, lengths[-1], "walked") or "not known",
         lengths=along.experiment.nunique(),
     )
+
+
+def _slope(found: pd.DataFrame, steps: int, along: str) -> str:
+    mean, of_each = noise_gains.slopes(found, steps, along)
+    return f"{noise_gains.of_slope(mean)} at {steps:,} steps" if len(of_each) > 1 else ""
 
 
 def _over_gain(axis: Any, rows: pd.DataFrame) -> None:

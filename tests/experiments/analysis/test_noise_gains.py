@@ -86,9 +86,44 @@ def test_the_slope_is_that_of_the_logs(results: Path) -> None:
     assert len(noise_gains.slopes(by_hand, 5)[1]) == 1
 
 
+def test_what_the_slope_leans_on() -> None:
+    """By hand: slopes 1 and 2 in long runs, in short ones without the first pair 0.5 and 1."""
+    gains, rows = [1.0, 2.0, 4.0, 8.0], []
+    for name, data, power in (("a", "x", 1.0), ("b", "x", 2.0), ("c", "y", 1.0)):
+        for steps, times in ((10, 0.5), (20, 1.0)):
+            for one in gains:
+                known = one ** (times * power) if (steps, one) != (10, 1.0) else math.nan
+                rows.append((name, data, steps, one, known))
+    found = pd.DataFrame(rows, columns=["name", "data", "steps", "gain", "lr_estimate"])
+    grown = noise_gains.growth(found, 10, 20)
+    assert grown.estimate == pytest.approx(2 / 3) and grown.n == 3
+    found.loc[(found.steps == 20) & (found.gain == 1.0), "lr_estimate"] = 1e-3
+    assert noise_gains.growth(found, 10, 20).estimate == pytest.approx(2 / 3), "same pairs"
+    found.loc[found.gain == 1.0, "lr_estimate"] = math.nan
+    of_data = noise_gains.by_data(found, 20)
+    assert of_data.n == 2 and of_data.estimate == pytest.approx((1.5 + 1.0) / 2)
+
+
+def test_best_cells_are_beside_the_tops_and_their_ends_are_counted(results: Path) -> None:
+    found = noise_gains.table(results)
+    inside = found.dropna(subset="lr_picked")
+    assert list(inside.lr_picked) == pytest.approx(list(inside.lr_estimate), rel=1.6)
+    assert set(found.decay_end) == {""} and set(found.data) == {"digits"}
+    rows = grid("lion", 1e-3, experiment="mlp_proxy", steps=5)
+    frame = pd.DataFrame([*rows, *grid("adamw", 1e-3, experiment="mlp_proxy", steps=5)])
+    lion, adamw = frame[frame.optimizer == "lion"], frame[frame.optimizer == "adamw"]
+    cell = noise_gains._best_cells(adamw, lion[lion.weight_decay <= 1])
+    assert cell == {"lr_picked": pytest.approx(1.0), "decay_end": "largest"}
+    cell = noise_gains._best_cells(adamw, lion[(lion.weight_decay >= 1) & (lion.lr < 1e-3)])
+    assert math.isnan(cell["lr_picked"]) and cell["decay_end"] == "smallest"
+
+
 def test_what_is_said_counts_the_order(results: Path) -> None:
     said = text_noise_gains.ratios(results)
     assert "in the order of the four G in 2 of the 2 families" in said
+    assert "over 1 data sets" in said and "mean over 2 families" in said
+    assert re.search(r"holds G in 8 of 8 at 10,000 steps, \d of 8 at 620 steps", said)
+    assert "Of the 12 best cells of the other betas 0 have" in said
     assert "| (0, any), G = 0.80 | (0.9, 0.9), G = 3.5 | (0.9, 0.99), G = 6.7 |" in said
     assert said.count("| MLP | 620 |") == said.count("| MLP | 10,000 |") == 1
 
@@ -135,6 +170,28 @@ def test_the_walks_are_told_beside_noise(results: Path, tmp_path: Path) -> None:
     assert "| geometric mean | 2.0; 6.0 | 2.0; 6.0 | 0.20; 0.60 | 0.20; 0.60 |" in said
     assert "| normal noise | 4.4 | 6.5 | 0.80 | 0.80 |" in said
     assert "is 8.0 to 8.0 times smaller" in said and "noise: 8.4" in said
+    # 1 step in windows of 100 is less than noise; a mean as large as the rest is 1.6 of it
+    assert "1.6 if the mean were as large" in said and "0 of 3 thirds are beyond that" in said
+
+
+def test_ratios_are_ranked_beside_walks(monkeypatch: pytest.MonkeyPatch) -> None:
+    walks = pd.DataFrame({"experiment": list("abc"), "walked": [1, 5, 9], "last": [5, 1, 9]})
+    pair = {"beta1": 0.9, "beta2": 0.99}
+    both = [walks.assign(steps=s, window=w, **pair) for s, w in ((620, 100), (10_000, 1000))]
+    best = pd.concat([walks.assign(steps=620, lr_estimate=[2, 3, 4]),
+                      walks.assign(steps=10_000, lr_estimate=[4, 3, 2])])  # fmt: skip
+    monkeypatch.setattr(noise_gains, "walks", lambda _: pd.concat(both))
+    monkeypatch.setattr(best_ratios, "table", lambda _: None)
+    monkeypatch.setattr(best_ratios, "all_lengths", lambda _: best)
+    said = text_noise_gains._ranks(Path())
+    assert "is 1.00 at 620 steps (0.50 of the last thirds), -1.00 at 10,000 steps (-0.50" in said
+
+
+def test_ties_and_edges_are_no_order() -> None:
+    told = pd.DataFrame({"name": list("aabbcc"), "gain": [1, 2] * 3, "r": [1, 2, 2, 2, 3, 1]})
+    assert text_noise_gains._ordered(told, "r", 2) == (1, 3)
+    told.loc[0, "r"] = math.nan
+    assert text_noise_gains._ordered(told, "r", 2) == (0, 2)
 
 
 def test_what_is_not_run_is_said(tmp_path: Path) -> None:
@@ -168,6 +225,18 @@ def test_runs_go_on_from_the_longest_before(tmp_path: Path) -> None:
             write(folder / study, rows)
     said = text_best_ratios.long_runs(tmp_path)
     assert "| family | 10,000 steps | 40,000 steps | 160,000 steps |" in said
-    found = re.search(r"by a factor of (\S+): geometric mean of 2 families", said)
+    found = re.search(r"by a factor of (\S+), geometric mean of these: not less than 1.10", said)
     assert found and float(found[1]) == pytest.approx(2**0.25, abs=0.03)  # 4 to 8
+    assert "by less than 1.20 in 2 of 2 families (by its whole interval in " in said
+    assert re.search(r"lies above G, 6.7, in \d of 2\.", said)
     assert set(best_ratios.all_lengths(best_ratios.table(tmp_path)).steps) == {2500, 10_000}
+
+
+def test_the_interval_of_a_doubling_joins_those_of_both_ratios() -> None:
+    def at(steps: int, middle: float, down: float, up: float) -> Any:
+        numbers = {"lr_estimate": middle, "lr_low": middle / down, "lr_high": middle * up}
+        return pd.Series({"steps": steps, **numbers})
+
+    middle, low, high = text_best_ratios._doubling(at(10, 4, 2, 1), at(40, 16, 1, 8))
+    assert (middle, low) == pytest.approx((2.0, 2.0))  # a long one not lower, a short not higher
+    assert high == pytest.approx(2 * 2 ** (10**0.5 / 2))  # of 8 and 2: exponents 3 and 1
