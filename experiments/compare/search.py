@@ -22,11 +22,14 @@ FALL = 3.0
 """The probe has seen enough when it lies so many sd below the mean of the three best runs, which
 are lucky ones: about 2 sd below the top."""
 MAX_PROBES = 4
-FIRST_SEED = 1000
+FIRST_SEED, FIRST_SCOUT = 1000, 900
+"""Seeds of the trials, and of the scouts, of which the best was picked: it is run anew."""
 EXTENSION = 9
 """Trials that everybody gets more where a top lies on an edge."""
 CHEAP_STEP, NUM_DECAYS, CHEAP_REACH = 0.4, 3, 0.75
 """The quick look: decades between lrs, weight decays at the best lr, half width in decades."""
+MOST_SCOUTS = 6
+"""Runs, a decade of lr apart, that look where a search is to begin: 3, or more to an end."""
 MIN_FULL = 16
 """Fewest trials for grow, probe, scatter; below, the quick look."""
 DRAWS = 200
@@ -54,13 +57,13 @@ class Search:
         self._first_df, self._first_at_start = guess.df, guess.at_start
         self._floor = guess.sd / 10
         self.x, self.y = np.empty((0, 2)), np.empty(0)  # decades from start; scores, higher: better
-        self.left = 0
+        self.left = self.num_scouts = 0
         self._rng = np.random.default_rng([seed, *name.encode()])
         self.last: Fit | None = None
 
     @property
     def num_trials(self) -> int:
-        """Settings tried, diverged ones included."""
+        """Settings tried, diverged ones included, without those of `scout`."""
         return len(self.x)
 
     def num_near(self, top: np.ndarray) -> int:
@@ -80,12 +83,19 @@ class Search:
         for number, point in enumerate(points, self.num_trials):
             s = self.setting(point)
             key, seed = f"{self.name}/search/{number}", FIRST_SEED + number
+            if phase == "scout":
+                key, seed = f"{self.name}/scout/{number}", FIRST_SCOUT + number
             asks.append(Ask(key, self.name, phase, s.lr, s.weight_decay, seed))
         answers: Sequence[Answer] = yield asks
         scores = np.array([self.sign * answer.tune for answer in answers])
         self.x, self.y = np.concatenate([self.x, points]), np.concatenate([self.y, scores])
         self.left -= len(points)
         return scores
+
+    def begin_at(self, point: np.ndarray) -> None:
+        """Moves the start, and leaves out what was tried before."""
+        self.start, self.num_scouts = self.setting(point), self.num_scouts + self.num_trials
+        self.x, self.y = np.empty((0, 2)), np.empty(0)
 
     def fitted(self, draws: int = 0) -> Fit:
         """The fit, with the sd of the fit before; then sd is judged anew.
@@ -114,9 +124,13 @@ class Search:
         return alive & (below <= max(many_sd * self.sd, many_medians * np.nanmedian(below)))
 
     def top(self) -> np.ndarray:
-        """The fitted top; before there is one the best run, of equals the smallest lr."""
+        """The fitted top; before there is one the best run."""
         if np.isfinite(self.y).sum() > 5:
             return self.fitted().top
+        return self.best()
+
+    def best(self) -> np.ndarray:
+        """Where the best run lies; of equals that with the smallest lr."""
         worst = np.nanmin(self.y) - self.sd if np.isfinite(self.y).any() else 0.0
         scores = np.nan_to_num(self.y, nan=worst)
         return self.x[np.argmax(scores - self.x[:, 0] * 1e-3 * self.sd)]
@@ -140,6 +154,21 @@ class Search:
         """log10 of the fitted lr and weight decay."""
         assert self.last is not None
         return np.log10([self.start.lr, self.start.weight_decay]) + self.last.top
+
+
+def scout(search: Search) -> Dialogue:
+    """Where nobody knows the order of magnitude: begins at the best of runs a decade apart.
+
+    Along them lr x weight decay stays, by which weights shrink in a step. They count as no trials:
+    the fit leaves them out, and whoever gave the baseline's lr has known its order.
+    """
+    search.left = MOST_SCOUTS
+    yield from search.run([(step, -step) for step in (-1.0, 0.0, 1.0)], "scout")
+    if not np.isfinite(search.y).any():  # the lowest may be lost by chance
+        yield from search.run([(-1.0, 1.0)], "scout")
+    while search.left and abs(best := search.best()[0]) == np.abs(search.x[:, 0]).max():
+        yield from search.run([(best + np.sign(best), -best - np.sign(best))], "scout")
+    search.begin_at(search.best())
 
 
 def tune(search: Search, budget: int) -> Dialogue:

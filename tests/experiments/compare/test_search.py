@@ -11,7 +11,7 @@ import pytest
 from experiments.analysis.statistics.fitted_top import fit
 from experiments.compare import search as module
 from experiments.compare.asking import Answer, Setting, converse
-from experiments.compare.search import Guess, Search
+from experiments.compare.search import Guess, Search, scout
 
 CELLS = np.array([(i, j) for i in (-0.5, 0, 0.5) for j in (-0.5, 0, 0.5)])
 X = np.concatenate([CELLS, 0.6 * CELLS + 0.05])
@@ -222,3 +222,38 @@ def test_the_probe_takes_two_runs_at_a_time_of_which_one_may_diverge():
     assert asked_by(module._probe(found))[1] == []
     found.left, answers = 20, itertools.cycle([best, math.nan])
     assert len(asked_by(module._probe(found), lambda ask: Answer(tune=next(answers)))[1]) == 8
+
+
+def scouted(answer):
+    """Where a search begins after its scouts, in decades from (1e-3, 0.1), and who they were."""
+    search, asked = Search("lion", Setting(1e-3, 0.1), Guess(1.0, 2, False)), []
+    converse(scout(search), lambda asks: asked.extend(asks) or [answer(ask) for ask in asks])
+    assert search.num_trials == 0 and search.num_scouts == len(asked)
+    assert all(a.phase == "scout" and a.lr * a.weight_decay == pytest.approx(1e-4) for a in asked)
+    assert [a.seed for a in asked] == list(range(900, 900 + len(asked)))
+    lrs = [round(math.log10(ask.lr / 1e-3), 6) for ask in asked]
+    return round(math.log10(search.start.lr / 1e-3), 6), lrs
+
+
+@pytest.mark.parametrize(
+    ("best", "begins", "lrs"),
+    [
+        (0.2, 0, [-1, 0, 1]),
+        (-1.2, -1, [-1, 0, 1, -2]),
+        (-2.4, -2, [-1, 0, 1, -2, -3]),
+        (1.7, 2, [-1, 0, 1, 2, 3]),
+        (9.0, 4, [-1, 0, 1, 2, 3, 4]),
+    ],
+)
+def test_scouts_find_the_order_of_magnitude(best, begins, lrs):
+    """Along them lr x weight decay stays."""
+    answer = lambda ask: Answer(tune=-abs(math.log10(ask.lr / 1e-3) - best))  # noqa: E731
+    assert scouted(answer) == (begins, lrs)
+
+
+def test_where_all_scouts_are_lost_the_lowest_is_run_again_before_lower_ones():
+    """Else one that is lost by chance sends the search decades too far."""
+    lost = lambda ask: ask.seed == 900 or ask.lr > 1.1e-4  # noqa: E731
+    answer = lambda ask: Answer() if lost(ask) else Answer(tune=1e3 * ask.lr)  # noqa: E731
+    assert scouted(answer) == (-1, [-1, 0, 1, -1, -2])
+    assert scouted(lambda ask: Answer())[1] == [-1, 0, 1, -1, -2, -3]
