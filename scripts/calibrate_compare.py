@@ -185,7 +185,7 @@ def _plan(budget: int, effect: float, in_sd: bool = False) -> Plan:
 
 
 THIRD = Contestant("third", "Third", 1 / FACTOR, FACTOR)
-BESIDE_SGD = Contestant("lion", "Lion", 0.0036, 1100, scouts=True)
+BESIDE_SGD = Contestant("lion", "Lion", 0.0036, 1100, scouts="lr")
 SCENARIOS = {
     "default": Scenario(share=1.0),
     "default, effect in sd": Scenario(_plan(25, 2.0, in_sd=True)),

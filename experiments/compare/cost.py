@@ -128,7 +128,7 @@ def price(plan: Plan, pilot: Pilot, num_workers: int, unit: str) -> Iterator[str
         )
     n = planned_seeds(plan, pilot)
     runs = len(plan.contestants) * (plan.budget + n)
-    runs += MOST_SCOUTS * sum(one.scouts for one in plan.contestants)
+    runs += MOST_SCOUTS * sum(bool(one.scouts) for one in plan.contestants)
     took = duration(runs * pilot.seconds / num_workers)
     names = " and ".join(one.label for one in plan.contestants)
     most = runs + len(plan.contestants) * MAX_EXTENSIONS * EXTENSION

@@ -40,7 +40,8 @@ def check_heeded(
 
     A setting may be heeded for one optimizer alone, as where a default was left in its call. Where
     Lion stands beside SGD its own scale is looked at: at SGD's lr it gives the number of a model
-    that does not train, whatever the lr.
+    that does not train, whatever the lr. Ten times an L2 decay, as of Adam, may be less than a
+    rounding where the decay is decoupled.
 
     Args:
         plan: What is compared.
@@ -57,11 +58,12 @@ def check_heeded(
     """
     base, start, names = plan.baseline.name, plan.start, [one.name for one in plan.contestants]
     decay, more = start.weight_decay, (start.weight_decay or FIRST_DECAY) * HIGHER_DECAY
-    lower = start.lr * LOWER * min([1.0, *(one.lr_factor for one in plan.others if one.scouts)])
+    factors = {one.name: one.lr_factor if one.scouts == "lr" else 1.0 for one in plan.others}
+    lower = start.lr * LOWER * min([1.0, *factors.values()])
     higher, most = {base: start.lr}, {base: more}
     for one in plan.others:
-        lr, larger = (one.lr_factor, one.weight_decay_factor) if one.scouts else (1.0, 1.0)
-        higher[one.name], most[one.name] = start.lr * lr, more * max(larger, 1.0)
+        higher[one.name] = start.lr * factors[one.name]
+        most[one.name] = more * (max(one.weight_decay_factor, 1.0) if one.scouts else 1.0)
     run([*(_ask(name, lower, decay) for name in names), _ask(base, start.lr, more)])
     for name in names[1:]:
         if set(states(name)) == {"failed"}:  # all of three, and the run is refused

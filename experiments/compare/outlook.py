@@ -25,7 +25,7 @@ class Outlook:
         self._plan, self._num_workers = plan, num_workers
         checks = NUM_CHECKS[0] + NUM_CHECKS[1] * (len(plan.contestants) - 2)
         self._num_checks = 0 if of_page else checks
-        self._num_scouts = MOST_SCOUTS * sum(one.scouts for one in plan.contestants)
+        self._num_scouts = MOST_SCOUTS * sum(bool(one.scouts) for one in plan.contestants)
         self._num_pilot = cost.NUM_PILOT - of_page
         self._trials, self._seeds = plan.budget, 0  # no seeds are planned before the pilot
 

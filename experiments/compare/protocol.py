@@ -114,7 +114,7 @@ def tune_all(plan: Plan, pilot: Pilot) -> Dialogue:
         search = Search(one.name, start, guess, plan.sign, plan.seed)
         searches[one.name] = search
         if one.scouts:
-            yield from scout(search)
+            yield from scout(search, one.scouts)
             yield Notice("scouted", {"contestant": one, "search": search})
         yield from tune(search, plan.budget + num_extensions * EXTENSION)
         while _needs_more(search) and num_extensions < MAX_EXTENSIONS:

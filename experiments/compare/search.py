@@ -29,7 +29,10 @@ EXTENSION = 9
 CHEAP_STEP, NUM_DECAYS, CHEAP_REACH = 0.4, 3, 0.75
 """The quick look: decades between lrs, weight decays at the best lr, half width in decades."""
 MOST_SCOUTS = 6
-"""Runs, a decade of lr apart, that look where a search is to begin: 3, or more to an end."""
+"""Runs a decade apart that look where a search is to begin: 3, or more to an end."""
+ALONG = {"lr": (1.0, -1.0), "weight_decay": (0.0, 1.0)}
+"""Decades of lr and weight decay from one scout to the next. Where the lr is looked for, lr x
+weight decay stays, by which weights shrink in a step."""
 MIN_FULL = 16
 """Fewest trials for grow, probe, scatter; below, the quick look."""
 DRAWS = 200
@@ -156,19 +159,30 @@ class Search:
         return np.log10([self.start.lr, self.start.weight_decay]) + self.last.top
 
 
-def scout(search: Search) -> Dialogue:
+def scout(search: Search, axis: str) -> Dialogue:
     """Where nobody knows the order of magnitude: begins at the best of runs a decade apart.
 
-    Along them lr x weight decay stays, by which weights shrink in a step. They count as no trials:
-    the fit leaves them out, and whoever gave the baseline's lr has known its order.
+    They count as no trials: the fit leaves them out, and whoever gave the baseline's setting has
+    known its order. Below its best a weight decay is a plateau: there the largest is taken that is
+    not clearly worse.
     """
-    search.left = MOST_SCOUTS
-    yield from search.run([(step, -step) for step in (-1.0, 0.0, 1.0)], "scout")
+    search.left, along = MOST_SCOUTS, np.array(ALONG[axis])
+    yield from search.run([step * along for step in (-1, 0, 1)], "scout")
     if not np.isfinite(search.y).any():  # the lowest may be lost by chance
-        yield from search.run([(-1.0, 1.0)], "scout")
-    while search.left and abs(best := search.best()[0]) == np.abs(search.x[:, 0]).max():
-        yield from search.run([(best + np.sign(best), -best - np.sign(best))], "scout")
-    search.begin_at(search.best())
+        yield from search.run([-along], "scout")
+    at = _best_of_scouts(search, axis)
+    while search.left and np.abs(at).max() == np.abs(search.x).max():
+        yield from search.run([at + np.sign(at @ along) * along], "scout")
+        at = _best_of_scouts(search, axis)
+    search.begin_at(at)
+
+
+def _best_of_scouts(search: Search, axis: str) -> np.ndarray:
+    best = search.best()
+    if axis == "weight_decay" and np.isfinite(search.y).any():
+        near = search.x[search.y >= np.nanmax(search.y) - FALL * search.sd]
+        best = near[np.argmax(near[:, 1])]
+    return best
 
 
 def tune(search: Search, budget: int) -> Dialogue:

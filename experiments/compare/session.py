@@ -59,10 +59,10 @@ def contestants(baseline: str, others: Sequence[str]) -> tuple[Contestant, tuple
     def facts(name: str) -> dict[str, Any]:
         return next((known[word] for word in _words(name) if word in known), {})
 
-    def begins_beside(name: str, other: str) -> tuple[float, float, bool] | None:
+    def begins_beside(name: str, other: str) -> tuple[float, float, str] | None:
         for of in facts(name).get("beside", []):
             if {*_words(other)} & {*of["of"]}:
-                return of["lr_factor"], of["weight_decay_factor"], of.get("scouts", False)
+                return of["lr_factor"], of["weight_decay_factor"], of.get("scouts", "")
         return None
 
     def one(name: str) -> Contestant:

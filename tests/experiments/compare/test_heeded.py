@@ -261,3 +261,18 @@ def test_beside_sgd_lion_is_looked_at_where_it_trains():
     assert rates["lion"] == pytest.approx([0.1 * 0.2 * 0.0036, 0.1 * 0.0036])
     assert rates["sgd"] == pytest.approx([0.1 * 0.2 * 0.0036, 0.1])
     assert rates["adamw"] == pytest.approx([0.1 * 0.2 * 0.0036, 0.1 * 0.02])
+
+
+def test_beside_an_l2_decay_a_decoupled_one_is_looked_at_where_it_shows():
+    adam, (lion,) = session.contestants("adam", ["lion"])
+    asked = []
+
+    def run(asks):
+        asked.extend(asks)
+        return [Answer(float(hash(ask.identity))) for ask in asks]
+
+    plan = Plan(adam, (lion,), Setting(1e-3, 1e-4))
+    assert list(check_heeded(plan, PILOT, run, lambda name: ["finished"])) == []
+    assert max(a.weight_decay for a in asked if a.optimizer == "lion") == pytest.approx(0.17)
+    assert max(a.weight_decay for a in asked if a.optimizer == "adam") == pytest.approx(1e-3)
+    assert {a.lr for a in asked} == {2e-4, 1e-3}

@@ -313,3 +313,15 @@ def test_beside_sgd_an_equal_lion_is_not_called_worse(lr):
     assert {ask.optimizer for ask in scouts} == {"lion"} and 3 <= len(scouts) <= 5
     (told,) = [notice for notice in heard if notice.kind == "scouted"]
     assert f"the best of {len(scouts)} runs" in session.said_of(told, None, None)[0]
+
+
+@pytest.mark.parametrize("ratio", [10, 1e3, 3e4])
+def test_beside_adam_lion_finds_its_weight_decay(ratio):
+    """L2 through Adam's division is another number: from 5.5 times it, the search ended below."""
+    adam, (lion,) = session.contestants("adam", ["lion"])
+    decay = 1e-4 * ratio
+    answer = answering({"adam": (1e-3, 1e-4, 90.0), "lion": (2e-4, decay, 90.0)})
+    plan = Plan(adam, (lion,), Setting(8e-4, 2e-4))
+    result = converse(protocol.compare(plan), answer)
+    assert result.judged[0].verdict in ("equivalent", "undecided") and result.budget == 25
+    assert abs(math.log10(result.tuned["lion"].pick.weight_decay / decay)) < 0.5

@@ -227,7 +227,7 @@ def test_the_probe_takes_two_runs_at_a_time_of_which_one_may_diverge():
 def scouted(answer):
     """Where a search begins after its scouts, in decades from (1e-3, 0.1), and who they were."""
     search, asked = Search("lion", Setting(1e-3, 0.1), Guess(1.0, 2, False)), []
-    converse(scout(search), lambda asks: asked.extend(asks) or [answer(ask) for ask in asks])
+    converse(scout(search, "lr"), lambda asks: asked.extend(asks) or [answer(ask) for ask in asks])
     assert search.num_trials == 0 and search.num_scouts == len(asked)
     assert all(a.phase == "scout" and a.lr * a.weight_decay == pytest.approx(1e-4) for a in asked)
     assert [a.seed for a in asked] == list(range(900, 900 + len(asked)))
@@ -257,3 +257,27 @@ def test_where_all_scouts_are_lost_the_lowest_is_run_again_before_lower_ones():
     answer = lambda ask: Answer() if lost(ask) else Answer(tune=1e3 * ask.lr)  # noqa: E731
     assert scouted(answer) == (-1, [-1, 0, 1, -1, -2])
     assert scouted(lambda ask: Answer())[1] == [-1, 0, 1, -1, -2, -3]
+
+
+@pytest.mark.parametrize(
+    ("best", "begins", "decays"),
+    [
+        (0.0, 0, [-1, 0, 1]),
+        (1.6, 2, [-1, 0, 1, 2, 3]),
+        (9.0, 4, [-1, 0, 1, 2, 3, 4]),
+        (-2.3, -2, [-1, 0, 1, -2, -3]),
+    ],
+)
+def test_scouts_of_a_weight_decay_take_the_largest_that_is_not_clearly_worse(best, begins, decays):
+    """Below the best it is a plateau: the best run there says nothing."""
+    search, asked = Search("lion", Setting(1e-3, 0.1), Guess(1.0, 2, False)), []
+
+    def answer(asks):
+        asked.extend(asks)
+        above = [max(math.log10(ask.weight_decay / 0.1) - best, -0.1) for ask in asks]
+        return [Answer(tune=-0.5 * (a < 0) - 20 * max(a, 0) ** 2) for a in above]
+
+    converse(scout(search, "weight_decay"), answer)
+    assert {ask.lr for ask in asked} == {1e-3}
+    assert [round(math.log10(ask.weight_decay / 0.1)) for ask in asked] == decays
+    assert round(math.log10(search.start.weight_decay / 0.1), 6) == begins
