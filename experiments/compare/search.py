@@ -28,7 +28,7 @@ EXTENSION = 9
 """Trials that everybody gets more where a top lies on an edge."""
 CHEAP_STEP, NUM_DECAYS, CHEAP_REACH = 0.4, 3, 0.75
 """The quick look: decades between lrs, weight decays at the best lr, half width in decades."""
-MOST_SCOUTS = 6
+MOST_SCOUTS = 7
 """Runs a decade apart that look where a search is to begin: 3, or more to an end."""
 ALONG = {"lr": (1.0, -1.0), "weight_decay": (0.0, 1.0)}
 """Decades of lr and weight decay from one scout to the next. Where the lr is looked for, lr x
@@ -82,7 +82,7 @@ class Search:
     def run(self, points: np.ndarray | list, phase: str) -> Dialogue:
         """Asks for the points that the budget still holds; returns their scores."""
         points = np.atleast_2d(np.asarray(points, float))[: self.left]
-        asks = []
+        asks: list[Ask] = []
         for number, point in enumerate(points, self.num_trials):
             s = self.setting(point)
             key, seed = f"{self.name}/search/{number}", FIRST_SEED + number
@@ -168,8 +168,9 @@ def scout(search: Search, axis: str) -> Dialogue:
     """
     search.left, along = MOST_SCOUTS, np.array(ALONG[axis])
     yield from search.run([step * along for step in (-1, 0, 1)], "scout")
-    if not np.isfinite(search.y).any():  # the lowest may be lost by chance
-        yield from search.run([-along], "scout")
+    lost = search.x[~np.isfinite(search.y)]  # one by chance would send the search decades off
+    if len(lost):
+        yield from search.run(lost[:1] if len(lost) == 3 else lost, "scout")
     at = _best_of_scouts(search, axis)
     while search.left and np.abs(at).max() == np.abs(search.x).max():
         yield from search.run([at + np.sign(at @ along) * along], "scout")

@@ -105,4 +105,4 @@ def test_scouts_are_in_the_price():
     pilot = Pilot(sd=0.5, report=(), rounding=0.0, seconds=60.0)
     plan = Plan(ADAMW, (Contestant("sgd", "SGD", scouts="lr"),), Setting(1e-3, 0.1))
     (said,) = cost.price(plan, pilot, 4, "points")
-    assert "about 76 runs, 19 min" in said and "up to 112 runs" in said
+    assert "about 77 runs, 19 min" in said and "up to 113 runs" in said

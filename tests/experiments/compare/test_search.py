@@ -242,7 +242,7 @@ def scouted(answer):
         (-1.2, -1, [-1, 0, 1, -2]),
         (-2.4, -2, [-1, 0, 1, -2, -3]),
         (1.7, 2, [-1, 0, 1, 2, 3]),
-        (9.0, 4, [-1, 0, 1, 2, 3, 4]),
+        (9.0, 5, [-1, 0, 1, 2, 3, 4, 5]),
     ],
 )
 def test_scouts_find_the_order_of_magnitude(best, begins, lrs):
@@ -251,12 +251,24 @@ def test_scouts_find_the_order_of_magnitude(best, begins, lrs):
     assert scouted(answer) == (begins, lrs)
 
 
-def test_where_all_scouts_are_lost_the_lowest_is_run_again_before_lower_ones():
+@pytest.mark.parametrize(
+    ("chance", "highest", "begins", "lrs"),
+    [
+        ([900], 1.1e-4, -1, [-1, 0, 1, -1, -2]),  # all three, and below the lowest
+        ([901], 1e9, 0, [-1, 0, 1, 0]),  # the best one, by chance
+        ([900], 1.1e-3, -1, [-1, 0, 1, -1, 1, -2]),
+        ([], 0.0, -4, [-1, 0, 1, -1, -2, -3, -4]),
+    ],
+)
+def test_scouts_that_are_lost_are_run_again(chance, highest, begins, lrs):
     """Else one that is lost by chance sends the search decades too far."""
-    lost = lambda ask: ask.seed == 900 or ask.lr > 1.1e-4  # noqa: E731
-    answer = lambda ask: Answer() if lost(ask) else Answer(tune=1e3 * ask.lr)  # noqa: E731
-    assert scouted(answer) == (-1, [-1, 0, 1, -1, -2])
-    assert scouted(lambda ask: Answer())[1] == [-1, 0, 1, -1, -2, -3]
+    best = -1 if highest < 1 else 0
+
+    def answer(ask):
+        lost = ask.seed in chance or ask.lr > highest
+        return Answer() if lost else Answer(tune=-abs(math.log10(ask.lr / 1e-3) - best))
+
+    assert scouted(answer) == (begins, lrs)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +276,7 @@ def test_where_all_scouts_are_lost_the_lowest_is_run_again_before_lower_ones():
     [
         (0.0, 0, [-1, 0, 1]),
         (1.6, 2, [-1, 0, 1, 2, 3]),
-        (9.0, 4, [-1, 0, 1, 2, 3, 4]),
+        (9.0, 5, [-1, 0, 1, 2, 3, 4, 5]),
         (-2.3, -2, [-1, 0, 1, -2, -3]),
     ],
 )
