@@ -22,7 +22,7 @@ from experiments.compose import compose_cells
 from experiments.config import ConfigError, RunConfig, UserError
 from experiments.nearest import nearest
 from experiments.sweep import writing
-from experiments.sweep.confirm import cells_of, set_aside_other_picks
+from experiments.sweep.confirm import cells_of, set_aside_other_picks, without_pick
 from experiments.sweep.manifest import INIT_OPTIMIZER, Cell, Sweep
 from experiments.sweep.planning import settings_of
 from experiments.sweep.request import Request
@@ -101,6 +101,7 @@ def second(sweep: Sweep) -> Sweep:
     if not chosen:
         raise UserError(f"sweep {sweep.name}: no setting of stage one has finished with every seed")
     _check_choice(chosen)
+    without_pick(sweep, chosen)
     runs = {best.optimizer: _runs(best, sweep) for best in chosen}
     seeds = sorted(set.intersection(*(set(by_seed) for by_seed in runs.values())))
     if not seeds:
