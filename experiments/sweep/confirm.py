@@ -58,7 +58,7 @@ def confirm(
     picked = best_cells(sweep, metric)
     if not picked:
         raise UserError(f"sweep {sweep.name}: no setting has finished with every seed yet")
-    lost = without_pick(sweep, picked)
+    say(in_words(lost := without_pick(sweep, picked)), sys.stderr)
     trials = [cells_of(best, sweep)[0] for best in picked]
     begun = _begun(trials, sweep, seeds)
     cells = [
@@ -91,21 +91,23 @@ def confirm(
 
 
 def without_pick(sweep: Sweep, picked: Sequence[Best]) -> list[str]:
-    """Optimizers, and under which condition, of which nothing is picked; says so, too."""
-    lost = []
-    for first, *_ in groups(sweep):
+    """Optimizers, and under which condition, of which nothing is picked."""
+
+    def is_of(best: Best, first: Cell) -> bool:
         under = conditions_of(sweep, first)
-        if not any(
-            best.optimizer == first.optimizer
-            and all(best.settings.get(key) == value for key, value in under.items())
-            for best in picked
-        ):
-            where = ", ".join(f"{key} {value}" for key, value in under.items())
-            lost.append(f"{first.optimizer}{f' ({where})' if where else ''}")
-    if lost:
-        why = "no setting has finished with every seed"
-        say(f"nothing is picked, and left out, of {', '.join(lost)}: {why}\n", sys.stderr)
-    return lost
+        is_under = all(best.settings.get(key) == value for key, value in under.items())
+        return best.optimizer == first.optimizer and is_under
+
+    lost = [first for first, *_ in groups(sweep) if not any(is_of(b, first) for b in picked)]
+    where = [", ".join(f"{k} {v}" for k, v in conditions_of(sweep, one).items()) for one in lost]
+    pairs = zip(lost, where, strict=True)
+    return [f"{one.optimizer}{f' ({under})' if under else ''}" for one, under in pairs]
+
+
+def in_words(lost: Sequence[str]) -> str:
+    """What `without_pick` has found; "" where that is nothing."""
+    why = "no setting has finished with every seed"
+    return f"nothing is picked of {', '.join(lost)}: {why}\n" if lost else ""
 
 
 def set_aside_other_picks(path: Path, cells: Sequence[Cell]) -> None:

@@ -161,7 +161,9 @@ def test_where_one_optimizer_has_no_pick_the_others_are_confirmed_and_it_is_said
             is_lost = cell.optimizer == "lion" and cell in parts[1]
             if not sweep.folder(cell).path.exists():
                 pretend(sweep, cell, 50, 50, "diverged" if is_lost else "finished")
+        script.report.show(sweep)
+        assert f"nothing is picked of {lost}: no setting has" in capsys.readouterr().out
         fresh = confirm(sweep, [100])
         assert fresh.manifest["budget"] == budget and len(fresh.cells) == sum(budget.values())
         assert fresh.manifest["about"].endswith(f"; without a pick: {lost}")
-        assert f"nothing is picked, and left out, of {lost}: no" in capsys.readouterr().err
+        assert f"nothing is picked of {lost}: no setting has" in capsys.readouterr().err
