@@ -73,9 +73,9 @@ def character_kinds(name: str, num_labels: int = 200, label_seed: int = 0) -> Te
 def character_names(name: str) -> TextPairs:
     """A mixture to learn from beforehand: broken names are mended, and what else is known is told.
 
-    A name's parts (its end, where one span is enough: see `span_corruption`) are missing (span corruption), or its major class (twice as often) or writing
-    direction is asked for. The kinds that `character_kinds` asks for are finer, but say more of
-    the same: this is no pre-training without supervision.
+    A name's parts are missing (of nearly all its end, see `span_corruption`), or its major class
+    (twice as often) or writing direction is asked for. The kinds that `character_kinds` asks for
+    are finer, but say more of the same: this is no pre-training without supervision.
     """
     pool, val, _ = _split()
     parts = [_spans(pool), _majors(pool), _directions(pool), _majors(pool)]
