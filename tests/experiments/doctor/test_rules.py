@@ -226,3 +226,10 @@ def test_what_a_configuration_says() -> None:
     cosine = {"name": "cosine", "warmup_steps": 7, "warmup_fraction": 0.1, "final_fraction": 0.2}
     found = readers.settings_of({**plain, "schedule": cosine})
     assert (found["final_fraction"], found["warmup_steps"]) == (0.2, 7)
+
+
+def test_of_several_losses_the_one_of_training_is_looked_at(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("step,loss,train/loss,telemetry/grad_norm,grad_norm\n1,5,2,7,8\n2,5,nan,7,8\n")
+    run = readers.read(log)
+    assert run.values("loss") == [2.0] and run.values("grad_norm") == [7.0, 7.0]
