@@ -121,6 +121,17 @@ def test_what_is_missed_stays() -> None:
     assert ablation.ablate(lion, lambda programs: dead * len(programs), 0.01) == []
 
 
+def test_rounding_is_compared_with_what_is_left_and_not_with_the_original() -> None:
+    left = program("x = g * 0.8999999\n  update = x * lr")
+    for of_rounded, expected in ((-0.5, ["0.9"]), (-0.6, [])):
+
+        def measure(programs: Sequence[Program], gain: float = of_rounded) -> list[list[float]]:
+            return [[-0.5 if one == left else gain] * 2 for one in programs]
+
+        found = ablation.round_constants(left, measure, 0.01)
+        assert [one.what.rpartition(" ")[2] for one in found] == expected
+
+
 @pytest.mark.parametrize(
     ("gains", "tolerance", "is_tolerable"),
     [
