@@ -57,6 +57,15 @@ def test_whole_numbers_stay_whole(recipe: RunConfig) -> None:
     assert one == {"train.batch_size": 64} and isinstance(one["train.batch_size"], int)
 
 
+def test_nothing_but_the_lr_follows_the_batch_size_and_counts_are_rounded(
+    recipe: RunConfig,
+) -> None:
+    axes = {"train.batch_size": ["x4"], "optimizer.weight_decay": ["x1"]}
+    (one,) = of(recipe, "sqrt", grid=axes)
+    assert one["optimizer.weight_decay"] == 0.1 and one["optimizer.lr"] == pytest.approx(6e-3)
+    assert of(recipe, grid={"train.batch_size": ["x1.6"]}) == [{"train.batch_size": 26}]
+
+
 def test_a_weight_decay_that_is_written_as_a_whole_number_is_no_count(tmp_path: Path) -> None:
     recipe = tiny.config(tmp_path, optimizer__weight_decay=1)
     found = of(recipe, grid={"optimizer.weight_decay": ["/10", "/3", "x1", "x10"]})
