@@ -386,6 +386,18 @@ def test_the_closest_of_several_is_shown_whichever_way_is_better(root: Path) -> 
     assert found.measure == "test accuracy, Lion - single beta 0.9", "2 points, beside 5"
 
 
+def test_where_one_is_not_tuned_or_lacks_a_seed_nothing_is_made_up(root: Path) -> None:
+    """Others that are ahead of Lion would contradict the claim on their own."""
+    optimizers({**TEN, "lion": 93.0})(root)
+    path = root / "results" / "studies" / "vit_proxy" / "optimizers" / "runs.csv"
+    table = pd.read_csv(path)
+    table[(table.optimizer != "radam") | (table.lr < 1e-3 * 1.1)].to_csv(path, index=False)
+    found = claims_runs.CHECKS["C037"](Evidence(root))
+    assert found.verdict == INCONCLUSIVE and "on an edge): radam" in found.note
+    table[(table.optimizer != "nadam") | (table.seed != 5)].to_csv(path, index=False)
+    assert claims_runs.CHECKS["C038"](Evidence(root)).n == 5, "no mean of fewer than all"
+
+
 def test_the_landscape_of_another_proxy_stands_in_the_note(root: Path) -> None:
     noise((0.9, 2.0), (0.6, 2.5))(root)
     (root / "results/studies/vit_proxy").rename(root / "results/studies/lm_proxy")
