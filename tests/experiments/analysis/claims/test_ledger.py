@@ -347,6 +347,31 @@ def test_of_a_loss_the_best_batch_is_where_it_is_smallest(root: Path) -> None:
     assert "not tuned" not in grown.note and grown.verdict == SUPPORTED
 
 
+def test_batches_by_hand(root: Path) -> None:
+    """Growth per doubling; sizes that both have; the whole 95 % of a best batch."""
+    batches([80, 85, 88, 86], RISING)(root)  # ahead by 0, 1, 2, 3 at 16, 64, 256, 1,024
+    path = root / "results" / "studies" / "vit_proxy" / "batch_size" / "runs.csv"
+    assert claims_runs.CHECKS["C049"](Evidence(root)).estimate == pytest.approx(0.5, abs=0.05)
+    table = pd.read_csv(path)
+    table[(table.optimizer != "adamw") | (table.batch_size < 1024)].to_csv(path, index=False)
+    found = claims_runs.CHECKS["C047"](Evidence(root))
+    assert found.measure.endswith("at batch 256") and found.estimate == pytest.approx(2, abs=0.1)
+    batches([80, 84, 87, 83], [80, 87, 84, 80])(root)
+    table = pd.read_csv(path)
+    best = (table.optimizer == "lion") & np.isclose(table.lr, 1e-3)
+    table.loc[best & (table.batch_size == 256), "val"] = 87.0
+    at = best & (table.batch_size == 64)
+    ahead = table.seed.map(dict(enumerate([3.0, 3.0, 3.0, -2.0, -2.0, 0.5])))
+    table.loc[at, "val"] = (87.0 - ahead)[at]
+    table.to_csv(path, index=False)
+    found = claims_runs.CHECKS["C046"](Evidence(root))
+    assert (found.estimate, found.low, found.high) == (4.0, 1.0, 4.0)
+    assert found.verdict == INCONCLUSIVE
+    table.loc[at, "val"] = 87.0  # level: the smaller is taken
+    table.to_csv(path, index=False)
+    assert claims_runs.CHECKS["C046"](Evidence(root)).estimate == 1.0
+
+
 def test_a_tie_of_batch_sizes_is_said(root: Path) -> None:
     batches([80, 84, 87, 83], [80, 87, 87, 80])(root)
     found = claims_runs.CHECKS["C046"](Evidence(root))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import search_study
+from scipy import stats
 
 from experiments.analysis.claims import searches as claims
 from experiments.analysis.claims import two_arms
@@ -107,6 +108,16 @@ def test_two_arms_apart_are_two_of_all_ways_to_divide_them(ours: int, theirs: in
     values = np.arange(ours + theirs) ** 1.5
     p = two_arms.exact(values[theirs:], values[:theirs])
     assert p == pytest.approx(2 / math.comb(ours + theirs, ours))
+
+
+def test_the_interval_of_two_arms_by_hand() -> None:
+    """Welch's: variances of 10 and 0.4, so hardly more than four degrees of freedom."""
+    ours, theirs = np.array([0.0, 2.0, 4.0, 6.0, 8.0]), np.array([1.0, 1.0, 1.0, 2.5, 2.0, 1.5])
+    mean, low, high = two_arms.welch(ours, theirs)
+    parts = [arm.var(ddof=1) / len(arm) for arm in (ours, theirs)]
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 4 + parts[1] ** 2 / 5)
+    reach = stats.t.ppf(0.975, freedom) * math.sqrt(sum(parts))
+    assert mean == pytest.approx(2.5) and (low, high) == pytest.approx((2.5 - reach, 2.5 + reach))
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
