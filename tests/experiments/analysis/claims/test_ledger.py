@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import known_truth
@@ -20,6 +21,7 @@ from experiments.analysis.claims import paper as claims_paper
 from experiments.analysis.claims import runs as claims_runs
 from experiments.analysis.claims import scale as claims_scale
 from experiments.analysis.claims import searches as claims_searches
+from experiments.analysis.claims import tuning as claims_tuning
 from experiments.analysis.claims.evidence import Evidence, NotRun
 from experiments.analysis.claims.ledger import COLUMNS, NO_RUN, ledger
 from experiments.analysis.claims.paper_tables import Tables
@@ -345,6 +347,20 @@ def test_of_a_loss_the_best_batch_is_where_it_is_smallest(root: Path) -> None:
     grown = claims_runs.CHECKS["C049"](Evidence(root))
     assert grown.estimate == pytest.approx(-15 / 20, abs=0.02)  # of 0, 3, -3, -3 at 2^4 to 2^10
     assert "not tuned" not in grown.note and grown.verdict == SUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("estimate", "low", "high", "verdict"),
+    [(4, 1.2, 20, SUPPORTED), (4, 0.8, 20, INCONCLUSIVE), (2.5, 1.2, 20, INCONCLUSIVE),
+     (15, 11, 20, CONTRADICTED), (2, 0.5, 2.9, CONTRADICTED)],
+)  # fmt: skip
+def test_a_ratio_lies_in_the_range_and_its_interval_above_one(
+    estimate: float, low: float, high: float, verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = SimpleNamespace(estimate=estimate, low=low, high=high, reason="")
+    monkeypatch.setattr(claims_tuning, "fitted_ratios", lambda *_: {"lr": found})
+    evidence: Any = SimpleNamespace(study=lambda _: pd.DataFrame({"seed": [0, 1]}))
+    assert claims_tuning.CHECKS["C050"](evidence).verdict == verdict
 
 
 def test_batches_by_hand(root: Path) -> None:

@@ -133,6 +133,16 @@ def test_searches_that_agree_but_lie_far_apart_decide_nothing(root: Path, sign: 
     assert found.verdict == INCONCLUSIVE
 
 
+def test_one_search_within_its_standard_errors_leaves_all_open(root: Path) -> None:
+    study = search_study.tables()
+    finals = study["finals"]
+    gains = np.where(finals.seed == 0, -0.0001, -0.1)
+    study["finals"] = finals.assign(mean=finals["mean"].where(finals.arm != "random", gains))
+    search_study.write(root / "results", study)
+    found = claims.CHECKS["C075"](Evidence(root))
+    assert found.high < 0 and found.verdict == INCONCLUSIVE
+
+
 def test_a_search_whose_pick_fails_is_counted(root: Path) -> None:
     study = search_study.tables()
     finals = study["finals"]
