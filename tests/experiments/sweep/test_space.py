@@ -119,6 +119,12 @@ def test_an_optimizers_own_axes_come_before_the_pages() -> None:
         space_of(SweepPage(by_optimizer={"one": {"gird": {}}}), "one")
 
 
+def test_an_optimizers_own_points_take_the_place_of_the_pages() -> None:
+    page = SweepPage(points=[{"a": 1}], by_optimizer={"one": {"points": [{"a": 2}]}, "two": {}})
+    assert space_of(page, "one").points == [{"a": 2}]
+    assert space_of(page, "two").points == [{"a": 1}]
+
+
 def test_what_is_set_for_an_optimizer_adds_to_what_the_page_sets() -> None:
     page = SweepPage(set={"a": 1, "b": 1}, by_optimizer={"one": {"set": {"a": 2}}, "two": {}})
     assert space_of(page, "one").set == {"a": 2, "b": 1}
