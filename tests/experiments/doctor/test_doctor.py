@@ -200,7 +200,10 @@ def test_a_warm_up_that_is_a_share_of_epochs_is_known(tmp_path: Path, script: Mo
     Ledger(folder / "metrics.jsonl").append(
         [{**row, "step": s, "value": v, "n": 1, "seconds": 1.0, "session": 0} for s, v in rises]
     )
+    sessions = [{"start_step": step} for step in (0, 80, 40, 80)]
+    (folder / "run.json").write_text(json.dumps({"sessions": sessions}))
     run = readers.read(folder)
+    assert run.resumed_at == [40.0, 80.0]
     assert run.settings["warmup_steps"] == 200 and not list(rules.warmup_too_short(run))
     run.settings["warmup_steps"] = 20
     assert list(rules.warmup_too_short(run))
