@@ -185,6 +185,8 @@ def _plan(budget: int, effect: float, in_sd: bool = False) -> Plan:
 
 
 THIRD = Contestant("third", "Third", 1 / FACTOR, FACTOR)
+BESIDE_SGD = Contestant("lion", "Lion", 0.0036, 1100, scouts="lr")
+BESIDE_ADAM = Contestant("lion", "Lion", 0.1818, 170, scouts="weight_decay")
 SCENARIOS = {
     "default": Scenario(share=1.0),
     "default, effect in sd": Scenario(_plan(25, 2.0, in_sd=True)),
@@ -198,6 +200,11 @@ SCENARIOS = {
     "three contestants": Scenario(
         replace(PLAN, others=(*PLAN.others, THIRD)), World(names=("adamw", "lion", "third"))
     ),
+    "beside SGD": Scenario(replace(PLAN, others=(BESIDE_SGD,)), World(reach=0.7, beside="sgd")),
+    "beside SGD, quick look": Scenario(
+        replace(_plan(10, 3.0), others=(BESIDE_SGD,)), World(reach=0.4, beside="sgd")
+    ),
+    "beside Adam": Scenario(replace(PLAN, others=(BESIDE_ADAM,)), World(reach=0.7, beside="adam")),
 }
 """By name. Effects are in sd of a run at a good setting, known to the user but where it says so."""
 

@@ -142,6 +142,7 @@ class World:
     measured: bool = False  # surfaces are the committed heatmaps, sd of a run 1 point
     names: tuple[str, ...] = ("adamw", "lion")
     ratios: tuple[float, float] | None = None  # of the best lr and weight decay; None: drawn
+    beside: str = ""  # sgd or adam: a baseline whose settings are of another size
 
 
 WORLD = World()
@@ -153,6 +154,11 @@ def draw_user(rng: np.random.Generator, world: World) -> User:
     best = rng.uniform(-world.reach, world.reach, 2)
     ratio = rng.uniform(np.log10(1.5), np.log10(30), 2) * (-1, 1)
     ratio = ratio if world.ratios is None else np.log10(world.ratios)
+    if world.beside == "sgd":  # lr x weight decay nearly as the baseline's
+        lr = rng.uniform(-3.7, -1.2)
+        ratio = np.array([lr, rng.uniform(-0.7, 1.3) - lr])
+    elif world.beside == "adam":  # an L2 weight decay
+        ratio = rng.uniform([-1.5, 0.5], [-0.2, 4.0])
 
     def surface(at: np.ndarray, name: str) -> Surface:
         a, b = np.clip(rng.lognormal(np.log([15, 2]), [0.6, 0.8]), [4, 0.3], [60, 10])

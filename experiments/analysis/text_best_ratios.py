@@ -10,6 +10,7 @@ import pandas as pd
 
 from experiments.analysis import best_ratios, noise_gains, step_sizes
 from experiments.analysis.markdown import NO_STUDY, table
+from experiments.analysis.statistics.uncertainty import mean_interval
 from experiments.rounded import ends, rounded
 
 HEADS = (
@@ -222,15 +223,16 @@ def _predicted(slopes: dict[Any, tuple[float, float, float]], lengths: list[int]
     """The two predictions of the page, in its order."""
     each, average = LESS_THAN
     middles = [middle for middle, _, _ in slopes.values()]
-    mean = math.prod(middles) ** (1 / len(middles)) if middles else math.nan
+    logs = mean_interval([math.log(middle) for middle in middles])
+    mean, low, high = (math.exp(x) for x in (logs.estimate, logs.low, logs.high))
     digits = next(d for d in range(2, 9) if d == 8 or round(mean, d) != average)
     is_less = "less" if mean < average else "not less"
     return (
         f"With each doubling from {lengths[0]:,} to {lengths[-1]:,} steps the ratio changes by "
         f"less than {each:.2f} in {sum(x < each for x in middles)} of {len(slopes)} families (by "
         f"its whole interval in {sum(high < each for _, _, high in slopes.values())}), and by a "
-        f"factor of {rounded(mean, digits)}, geometric mean of these: {is_less} than "
-        f"{average:.2f}."
+        f"factor of {rounded(mean, digits)} {ends(low, high, digits)}, geometric mean of these "
+        f"(Student's over them): {is_less} than {average:.2f}."
     )
 
 

@@ -24,7 +24,7 @@ class Ask:
 
     key: str  # names the run within the comparison: adamw/search/7
     optimizer: str
-    phase: str  # pilot, check, grow, probe, scatter, line, decays, extend, zero or final
+    phase: str  # pilot, check, scout, grow, probe, scatter, line, decays, extend, zero, final
     lr: float
     weight_decay: float
     seed: int
@@ -59,7 +59,7 @@ class Unheeding(UserError):
 class Notice:
     """Something that people want to know while it goes on; nothing is answered."""
 
-    kind: str  # pilot, tuned, extended, planned, look
+    kind: str  # pilot, scouted, tuned, extended, planned, look
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -10,7 +10,7 @@ from experiments.compare.asking import digits
 from experiments.compare.final import MOST_SEEDS
 from experiments.compare.plan import Pilot, Plan
 from experiments.compare.protocol import MAX_EXTENSIONS, PILOT_SEEDS
-from experiments.compare.search import EXTENSION
+from experiments.compare.search import EXTENSION, MOST_SCOUTS
 from experiments.config import UserError
 
 EFFECTS = (4.0, 3.0, 2.0, 1.5, 1.0, 0.75)
@@ -128,6 +128,7 @@ def price(plan: Plan, pilot: Pilot, num_workers: int, unit: str) -> Iterator[str
         )
     n = planned_seeds(plan, pilot)
     runs = len(plan.contestants) * (plan.budget + n)
+    runs += MOST_SCOUTS * sum(bool(one.scouts) for one in plan.contestants)
     took = duration(runs * pilot.seconds / num_workers)
     names = " and ".join(one.label for one in plan.contestants)
     most = runs + len(plan.contestants) * MAX_EXTENSIONS * EXTENSION

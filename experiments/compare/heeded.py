@@ -22,7 +22,8 @@ Run = Callable[[Sequence[Ask]], Sequence[Answer]]
 At = tuple[str, float, float]
 """Optimizer, lr, weight decay."""
 LOWER = 0.2
-"""Times the baseline's lr: where every contestant trains, if it trains at all."""
+"""Times the baseline's lr, or beside SGD where the lowest of the searches begins: there every
+contestant trains, if it trains at all."""
 HIGHER_DECAY = 10.0
 APART, APART_ON_AVERAGE = 4.0, 1.6
 """Times the pilot's sd: two runs of one seed that differ by more heed what differs in them, and so
@@ -37,7 +38,10 @@ def check_heeded(
 ) -> Iterator[Remark]:
     """Runs all at a lower lr, and with more weight decay; the others at the baseline's lr, too.
 
-    A setting may be heeded for one optimizer alone, as where a default was left in its call.
+    A setting may be heeded for one optimizer alone, as where a default was left in its call. Where
+    Lion stands beside SGD its own scale is looked at: at SGD's lr it gives the number of a model
+    that does not train, whatever the lr. Ten times an L2 decay, as of Adam, may be less than a
+    rounding where the decay is decoupled.
 
     Args:
         plan: What is compared.
@@ -52,32 +56,36 @@ def check_heeded(
         Unheeding: for a setting that changes nothing.
         UserError: for an optimizer that only fails.
     """
-    base, start = plan.baseline.name, plan.start
-    decay, lower = start.weight_decay, start.lr * LOWER
-    more = (decay or FIRST_DECAY) * HIGHER_DECAY
-    names = [one.name for one in plan.contestants]
+    base, start, names = plan.baseline.name, plan.start, [one.name for one in plan.contestants]
+    decay, more = start.weight_decay, (start.weight_decay or FIRST_DECAY) * HIGHER_DECAY
+    factors = {one.name: one.lr_factor if one.scouts == "lr" else 1.0 for one in plan.others}
+    lower = start.lr * LOWER * min([1.0, *factors.values()])
+    higher, most = {base: start.lr}, {base: more}
+    for one in plan.others:
+        higher[one.name] = start.lr * factors[one.name]
+        most[one.name] = more * (max(one.weight_decay_factor, 1.0) if one.scouts else 1.0)
     run([*(_ask(name, lower, decay) for name in names), _ask(base, start.lr, more)])
     for name in names[1:]:
         if set(states(name)) == {"failed"}:  # all of three, and the run is refused
             run([_ask(name, lower / 4, decay), _ask(name, lower / 16, decay)])
     others = [name for name in names[1:] if set(states(name)) != {"failed"}]
-    run([_ask(name, *at) for name in others for at in ((start.lr, decay), (lower, more))])
+    checked = [((name, higher[name], decay), (name, lower, most[name])) for name in others]
+    run([_ask(*at) for both in checked for at in both])
 
     rounding = 0.0 if math.isnan(pilot.rounding) else pilot.rounding  # NaN: nobody knows
     reach = pilot.sd * min(APART, MANY_ROUNDINGS * rounding)
-    rates, decays = f"{lower:g} and {start.lr:g}", f"{decay:g} and {more:g}"
     pairs = [
         ("optimizer", f"{one} and {two}", (one, lower, decay), (two, lower, decay))
         for one, two in itertools.combinations([base, *others], 2)
     ]
     for name in (base, *others):
-        said = rates if name == base else f"{rates} with {name}"
-        pairs.append(("lr", said, (name, lower, decay), (name, start.lr, decay)))
+        said = f"{lower:g} and {higher[name]:g}{'' if name == base else f' with {name}'}"
+        pairs.append(("lr", said, (name, lower, decay), (name, higher[name], decay)))
     if reach <= pilot.sd:  # else three seeds would hardly show a weight decay
         for name in (base, *others):
-            said = decays if name == base else f"{decays} with {name}"
+            said = f"{decay:g} and {most[name]:g}{'' if name == base else f' with {name}'}"
             lr = start.lr if name == base else lower
-            pairs.append(("weight_decay", said, (name, lr, decay), (name, lr, more)))
+            pairs.append(("weight_decay", said, (name, lr, decay), (name, lr, most[name])))
     for setting, values, one, other in pairs:
         found = _compared(one, other, run, pilot.sd, reach)
         if found == "same" and setting != "weight_decay":

@@ -8,7 +8,7 @@ from experiments.compare import cost
 from experiments.compare.asking import Notice
 from experiments.compare.ledger import Ledger
 from experiments.compare.plan import Plan
-from experiments.compare.search import EXTENSION
+from experiments.compare.search import EXTENSION, MOST_SCOUTS
 
 NUM_CHECKS = (5, 3)
 """Runs that check a program: of two contestants, and of each further one."""
@@ -25,6 +25,7 @@ class Outlook:
         self._plan, self._num_workers = plan, num_workers
         checks = NUM_CHECKS[0] + NUM_CHECKS[1] * (len(plan.contestants) - 2)
         self._num_checks = 0 if of_page else checks
+        self._num_scouts = MOST_SCOUTS * sum(bool(one.scouts) for one in plan.contestants)
         self._num_pilot = cost.NUM_PILOT - of_page
         self._trials, self._seeds = plan.budget, 0  # no seeds are planned before the pilot
 
@@ -34,6 +35,8 @@ class Outlook:
             self._seeds = cost.planned_seeds(self._plan, notice.facts["pilot"])
         elif notice.kind == "extended":
             self._trials += EXTENSION
+        elif notice.kind == "scouted":
+            self._num_scouts += notice.facts["search"].num_scouts - MOST_SCOUTS
         elif notice.kind == "planned":
             self._seeds = notice.facts["result"].n
 
@@ -52,4 +55,5 @@ class Outlook:
     def _total(self) -> int:
         without_decay = 0 if self._plan.start.weight_decay else 1
         each = self._trials + self._seeds + without_decay
-        return self._num_pilot + self._num_checks + len(self._plan.contestants) * each
+        first = self._num_pilot + self._num_checks + self._num_scouts
+        return first + len(self._plan.contestants) * each

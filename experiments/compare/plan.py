@@ -22,6 +22,7 @@ class Contestant:
     label: str  # for people
     lr_factor: float = 1.0  # where its search starts, times the baseline's tuned pick
     weight_decay_factor: float = 1.0
+    scouts: str = ""  # lr or weight_decay: of which not even the order of magnitude is known
 
 
 @dataclass(frozen=True)

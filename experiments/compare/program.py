@@ -117,9 +117,12 @@ def main(args: argparse.Namespace) -> int:
             yield from failed_checks(ledger.known.values())
 
         session.welcome(path, plan, words.tuned, words.metric if words.held_out else words.tuned)
-        remarks = sources.remarks(
-            sources.changed(ledger, sources.files_of(program.command, program.folder))
-        )
+        files = sources.files_of(program.command, program.folder)
+        compared = [one.name for one in plan.contestants]
+        remarks = [
+            *sources.remarks(sources.changed(ledger, files)),
+            *sources.left_behind(files, program.folder, compared),
+        ]
         num_fixed = len(remarks)
         for line in remarks:
             print(line, flush=True)

@@ -22,7 +22,7 @@ from experiments.compare.plan import (
     refuse_small,
     smallest_effect,
 )
-from experiments.compare.search import EXTENSION, Guess, Search, extend, top_up, tune
+from experiments.compare.search import EXTENSION, Guess, Search, extend, scout, top_up, tune
 
 PILOT_SEEDS = (1, 2, 3)
 """None of them 0, which many programs take for none: `if seed: torch.manual_seed(seed)`."""
@@ -113,6 +113,9 @@ def tune_all(plan: Plan, pilot: Pilot) -> Dialogue:
         )
         search = Search(one.name, start, guess, plan.sign, plan.seed)
         searches[one.name] = search
+        if one.scouts:
+            yield from scout(search, one.scouts)
+            yield Notice("scouted", {"contestant": one, "search": search})
         yield from tune(search, plan.budget + num_extensions * EXTENSION)
         while _needs_more(search) and num_extensions < MAX_EXTENSIONS:
             num_extensions += 1

@@ -22,11 +22,17 @@ FALL = 3.0
 """The probe has seen enough when it lies so many sd below the mean of the three best runs, which
 are lucky ones: about 2 sd below the top."""
 MAX_PROBES = 4
-FIRST_SEED = 1000
+FIRST_SEED, FIRST_SCOUT = 1000, 900
+"""Seeds of the trials, and of the scouts, of which the best was picked: it is run anew."""
 EXTENSION = 9
 """Trials that everybody gets more where a top lies on an edge."""
 CHEAP_STEP, NUM_DECAYS, CHEAP_REACH = 0.4, 3, 0.75
 """The quick look: decades between lrs, weight decays at the best lr, half width in decades."""
+MOST_SCOUTS = 7
+"""Runs a decade apart that look where a search is to begin: 3, or more to an end."""
+ALONG = {"lr": (1.0, -1.0), "weight_decay": (0.0, 1.0)}
+"""Decades of lr and weight decay from one scout to the next. Where the lr is looked for, lr x
+weight decay stays, by which weights shrink in a step."""
 MIN_FULL = 16
 """Fewest trials for grow, probe, scatter; below, the quick look."""
 DRAWS = 200
@@ -54,13 +60,13 @@ class Search:
         self._first_df, self._first_at_start = guess.df, guess.at_start
         self._floor = guess.sd / 10
         self.x, self.y = np.empty((0, 2)), np.empty(0)  # decades from start; scores, higher: better
-        self.left = 0
+        self.left = self.num_scouts = 0
         self._rng = np.random.default_rng([seed, *name.encode()])
         self.last: Fit | None = None
 
     @property
     def num_trials(self) -> int:
-        """Settings tried, diverged ones included."""
+        """Settings tried, diverged ones included, without those of `scout`."""
         return len(self.x)
 
     def num_near(self, top: np.ndarray) -> int:
@@ -76,16 +82,23 @@ class Search:
     def run(self, points: np.ndarray | list, phase: str) -> Dialogue:
         """Asks for the points that the budget still holds; returns their scores."""
         points = np.atleast_2d(np.asarray(points, float))[: self.left]
-        asks = []
+        asks: list[Ask] = []
         for number, point in enumerate(points, self.num_trials):
             s = self.setting(point)
             key, seed = f"{self.name}/search/{number}", FIRST_SEED + number
+            if phase == "scout":
+                key, seed = f"{self.name}/scout/{number}", FIRST_SCOUT + number
             asks.append(Ask(key, self.name, phase, s.lr, s.weight_decay, seed))
         answers: Sequence[Answer] = yield asks
         scores = np.array([self.sign * answer.tune for answer in answers])
         self.x, self.y = np.concatenate([self.x, points]), np.concatenate([self.y, scores])
         self.left -= len(points)
         return scores
+
+    def begin_at(self, point: np.ndarray) -> None:
+        """Moves the start, and leaves out what was tried before."""
+        self.start, self.num_scouts = self.setting(point), self.num_scouts + self.num_trials
+        self.x, self.y = np.empty((0, 2)), np.empty(0)
 
     def fitted(self, draws: int = 0) -> Fit:
         """The fit, with the sd of the fit before; then sd is judged anew.
@@ -114,9 +127,13 @@ class Search:
         return alive & (below <= max(many_sd * self.sd, many_medians * np.nanmedian(below)))
 
     def top(self) -> np.ndarray:
-        """The fitted top; before there is one the best run, of equals the smallest lr."""
+        """The fitted top; before there is one the best run."""
         if np.isfinite(self.y).sum() > 5:
             return self.fitted().top
+        return self.best()
+
+    def best(self) -> np.ndarray:
+        """Where the best run lies; of equals that with the smallest lr."""
         worst = np.nanmin(self.y) - self.sd if np.isfinite(self.y).any() else 0.0
         scores = np.nan_to_num(self.y, nan=worst)
         return self.x[np.argmax(scores - self.x[:, 0] * 1e-3 * self.sd)]
@@ -140,6 +157,33 @@ class Search:
         """log10 of the fitted lr and weight decay."""
         assert self.last is not None
         return np.log10([self.start.lr, self.start.weight_decay]) + self.last.top
+
+
+def scout(search: Search, axis: str) -> Dialogue:
+    """Where nobody knows the order of magnitude: begins at the best of runs a decade apart.
+
+    They count as no trials: the fit leaves them out, and whoever gave the baseline's setting has
+    known its order. Below its best a weight decay is a plateau: there the largest is taken that is
+    not clearly worse.
+    """
+    search.left, along = MOST_SCOUTS, np.array(ALONG[axis])
+    yield from search.run([step * along for step in (-1, 0, 1)], "scout")
+    lost = search.x[~np.isfinite(search.y)]  # one by chance would send the search decades off
+    if len(lost):
+        yield from search.run(lost[:1] if len(lost) == 3 else lost, "scout")
+    at = _best_of_scouts(search, axis)
+    while search.left and np.abs(at).max() == np.abs(search.x).max():
+        yield from search.run([at + np.sign(at @ along) * along], "scout")
+        at = _best_of_scouts(search, axis)
+    search.begin_at(at)
+
+
+def _best_of_scouts(search: Search, axis: str) -> np.ndarray:
+    best = search.best()
+    if axis == "weight_decay" and np.isfinite(search.y).any():
+        near = search.x[search.y >= np.nanmax(search.y) - FALL * search.sd]
+        best = near[np.argmax(near[:, 1])]
+    return best
 
 
 def tune(search: Search, budget: int) -> Dialogue:

@@ -59,19 +59,21 @@ def contestants(baseline: str, others: Sequence[str]) -> tuple[Contestant, tuple
     def facts(name: str) -> dict[str, Any]:
         return next((known[word] for word in _words(name) if word in known), {})
 
-    def begins_beside(name: str, other: str) -> tuple[float, float] | None:
-        of = facts(name)
-        is_known = {*_words(other)} & {*of.get("relative_to", [])}
-        return (of["lr_factor"], of["weight_decay_factor"]) if is_known else None
+    def begins_beside(name: str, other: str) -> tuple[float, float, str] | None:
+        for of in facts(name).get("beside", []):
+            if {*_words(other)} & {*of["of"]}:
+                return of["lr_factor"], of["weight_decay_factor"], of.get("scouts", "")
+        return None
 
     def one(name: str) -> Contestant:
         label = known.get(name.lower(), {}).get("label", name)
         if name == baseline:
             return Contestant(name, label)
-        if (factors := begins_beside(name, baseline)) is not None:
-            return Contestant(name, label, *factors)
-        if (factors := begins_beside(baseline, name)) is not None:  # AdamW beside Lion
-            return Contestant(name, label, *(round(1 / factor, 4) for factor in factors))
+        if (begins := begins_beside(name, baseline)) is not None:
+            return Contestant(name, label, *begins)
+        if (begins := begins_beside(baseline, name)) is not None:  # AdamW beside Lion
+            lr, decay, scouts = begins
+            return Contestant(name, label, round(1 / lr, 4), round(1 / decay, 4), scouts)
         return Contestant(name, label)
 
     return one(baseline), tuple(one(name) for name in others)
@@ -153,6 +155,10 @@ def said_of(notice: Notice, words: Words, options: Options) -> list[str]:
     if notice.kind == "extended":
         label = facts["contestant"].label
         return [f"{label}: its best lies on an edge; {facts['trials']} trials more, for all."]
+    if notice.kind == "scouted":
+        label, search = facts["contestant"].label, facts["search"]
+        begins = f"lr {search.start.lr:g}, weight decay {search.start.weight_decay:g}"
+        return [f"{label} begins at {begins}: the best of {search.num_scouts} runs, decades apart."]
     if notice.kind == "tuned":
         return [_said_of_search(facts["contestant"], facts["search"])]
     if notice.kind == "planned":

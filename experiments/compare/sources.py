@@ -1,9 +1,12 @@
-"""Whether the program has changed while it was compared: then its runs are of two programs."""
+"""The program's own files: whether they have changed while it was compared, so that its runs are of
+two programs, and whether they build the baseline where they build no other."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from experiments.compare.ledger import Ledger
@@ -51,3 +54,33 @@ def remarks(names: list[str]) -> list[str]:
         f"Beware: {', '.join(names)} {verb} changed since some of these runs: they are of two "
         "programs; with another --name all are run anew."
     ]
+
+
+def left_behind(files: Iterable[str], folder: Path, names: Sequence[str]) -> Iterator[str]:
+    """What to say of a script that builds the baseline in more places than another: a second model,
+    or a second phase, may stay with it whatever {optimizer} says.
+
+    Args:
+        files: Of the command.
+        folder: Where it runs.
+        names: Of the optimizers, the baseline first.
+    """
+    for file in files:
+        if not file.endswith(".py"):
+            continue
+        text = (folder / file).read_text(errors="replace")
+        base, *others = [_places(text, name) for name in names]
+        for name, places in zip(names[1:], others, strict=True):
+            if 0 < len(places) < len(base):
+                yield (
+                    f"Beware: {file} builds {names[0]} in lines {', '.join(map(str, base))} but "
+                    f"{name} in {', '.join(map(str, places))} alone: what stays with {names[0]} "
+                    "whatever {optimizer} says is not compared."
+                )
+
+
+def _places(text: str, name: str) -> list[int]:
+    """Lines that call something by a word of a name: torch.optim.SGD(...) of sgd."""
+    words = "|".join(word for word in re.findall("[a-z]+", name.lower()) if len(word) > 2)
+    call = re.compile(rf"^\s*(?!#|class\b|def\b).*\b(?:{words or '(?!)'})\(", re.IGNORECASE)
+    return [number for number, line in enumerate(text.splitlines(), 1) if call.match(line)]

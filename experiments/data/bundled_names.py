@@ -73,9 +73,9 @@ def character_kinds(name: str, num_labels: int = 200, label_seed: int = 0) -> Te
 def character_names(name: str) -> TextPairs:
     """A mixture to learn from beforehand: broken names are mended, and what else is known is told.
 
-    A name's parts are missing (span corruption), or its major class (twice as often) or writing
-    direction is asked for. The kinds that `character_kinds` asks for are finer, but say more of
-    the same: this is no pre-training without supervision.
+    A name's parts are missing (of nearly all its end, see `span_corruption`), or its major class
+    (twice as often) or writing direction is asked for. The kinds that `character_kinds` asks for
+    are finer, but say more of the same: this is no pre-training without supervision.
     """
     pool, val, _ = _split()
     parts = [_spans(pool), _majors(pool), _directions(pool), _majors(pool)]
@@ -170,6 +170,9 @@ def span_corruption(
     ids: np.ndarray, random_state: np.random.RandomState, first_mark: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Takes spans out of a row of tokens, as T5 does.
+
+    The row begins with what is shown and ends with a span, as in T5's own code (without its random
+    roll): of up to 30 tokens there is one span, which is the end of the row, whatever is drawn.
 
     Args:
         ids: (n,) tokens.

@@ -25,7 +25,7 @@ from experiments.files import say
 from experiments.pages import script
 from experiments.sweep import writing
 from experiments.sweep.manifest import INIT_OPTIMIZER, Cell, Sweep
-from experiments.sweep.results import Best, best_cells, hashable
+from experiments.sweep.results import Best, best_cells, conditions_of, groups, hashable
 from experiments.sweep.space import short
 
 MEASURED = ("eval.", "task.judge.")
@@ -58,6 +58,7 @@ def confirm(
     picked = best_cells(sweep, metric)
     if not picked:
         raise UserError(f"sweep {sweep.name}: no setting has finished with every seed yet")
+    say(in_words(lost := without_pick(sweep, picked)), sys.stderr)
     trials = [cells_of(best, sweep)[0] for best in picked]
     begun = _begun(trials, sweep, seeds)
     cells = [
@@ -69,6 +70,8 @@ def confirm(
     about = f"the picks of {sweep.name}, with seeds that had no part in picking them"
     if tuned:
         about += f"; on an edge of what was tried: {', '.join(tuned)}"
+    if lost:
+        about += f"; without a pick: {', '.join(lost)}"
     name = f"{sweep.name}-fresh"
     if measured:  # other settings are another sweep
         name += f"-{hashlib.sha256(' '.join(measured).encode()).hexdigest()[:6]}"
@@ -79,11 +82,32 @@ def confirm(
         cells,
         fixed=[*sweep.manifest["fixed"], *measured],
         conditions=sweep.manifest["conditions"],
+        equal_budget=False,  # one pick for each condition, or none: see `without_pick`
         max_tries=sweep.manifest["max_tries"],
         lease_seconds=sweep.manifest["lease_seconds"],
         about=about,
         then=sweep.manifest.get("then"),
     )
+
+
+def without_pick(sweep: Sweep, picked: Sequence[Best]) -> list[str]:
+    """Optimizers, and under which condition, of which nothing is picked."""
+
+    def is_of(best: Best, first: Cell) -> bool:
+        under = conditions_of(sweep, first)
+        is_under = all(best.settings.get(key) == value for key, value in under.items())
+        return best.optimizer == first.optimizer and is_under
+
+    lost = [first for first, *_ in groups(sweep) if not any(is_of(b, first) for b in picked)]
+    where = [", ".join(f"{k} {v}" for k, v in conditions_of(sweep, one).items()) for one in lost]
+    pairs = zip(lost, where, strict=True)
+    return [f"{one.optimizer}{f' ({under})' if under else ''}" for one, under in pairs]
+
+
+def in_words(lost: Sequence[str]) -> str:
+    """What `without_pick` has found; "" where that is nothing."""
+    why = "no setting has finished with every seed"
+    return f"nothing is picked of {', '.join(lost)}: {why}\n" if lost else ""
 
 
 def set_aside_other_picks(path: Path, cells: Sequence[Cell]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.files import show_table
 from experiments.sweep import codes
+from experiments.sweep.confirm import in_words, without_pick
 from experiments.sweep.live import duration
 from experiments.sweep.manifest import Cell, Sweep
 from experiments.sweep.results import Best, best_cells, not_judged, pace, runs_table
@@ -113,6 +114,8 @@ def _show_best(sweep: Sweep, console: Console, metric: str | None) -> None:
     for best in chosen:
         table.add_row(*_row(best, columns, with_loss, seeds))
     show_table(console, table)
+    if lost := in_words(without_pick(sweep, chosen)):
+        console.print(f"  {lost}", end="", markup=False, soft_wrap=True)
     if any(best.edges for best in chosen):
         console.print(
             "[red]* NOT TUNED[/]: the smallest or largest value that was tried; widen the grid "

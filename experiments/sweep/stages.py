@@ -14,15 +14,17 @@ the run of seed 3 has learnt. The optimizer of stage one is a condition of stage
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.compose import compose_cells
 from experiments.config import ConfigError, RunConfig, UserError
+from experiments.files import say
 from experiments.nearest import nearest
 from experiments.sweep import writing
-from experiments.sweep.confirm import cells_of, set_aside_other_picks
+from experiments.sweep.confirm import cells_of, in_words, set_aside_other_picks, without_pick
 from experiments.sweep.manifest import INIT_OPTIMIZER, Cell, Sweep
 from experiments.sweep.planning import settings_of
 from experiments.sweep.request import Request
@@ -101,6 +103,7 @@ def second(sweep: Sweep) -> Sweep:
     if not chosen:
         raise UserError(f"sweep {sweep.name}: no setting of stage one has finished with every seed")
     _check_choice(chosen)
+    say(in_words(without_pick(sweep, chosen)), sys.stderr)
     runs = {best.optimizer: _runs(best, sweep) for best in chosen}
     seeds = sorted(set.intersection(*(set(by_seed) for by_seed in runs.values())))
     if not seeds:

@@ -144,3 +144,35 @@ def test_the_names_of_what_is_unused_are_not_those_of_what_is_frozen() -> None:
 
     with pytest.raises(UserError, match=r"does not use c\.weight: .*frozen=\[c\.weight\]"):
         accumulating.accumulate(parts_of(model, loss), 0, batches((1.0, 1.0), (5.0, 3.0)))
+
+
+@pytest.mark.parametrize("is_sharded", [False, True])
+def test_gradients_are_sent_with_the_last_micro_batch_and_those_of_shards_averaged(
+    is_sharded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+
+    def without_sync(model: Any, last: bool) -> Any:
+        told.append(last)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(accumulating, "without_sync", without_sync)
+    monkeypatch.setattr(accumulating, "average_gradients", lambda model, _: told.append("averaged"))
+    world = SimpleNamespace(
+        rank=1, size=2, device=torch.device("cpu"), sum=lambda x: x, copy_buffers=lambda _: None
+    )
+    parts = parts_of(Scaled(), weighed, world=world)
+    parts.is_sharded = is_sharded
+    accumulating.accumulate(parts, 0, batches((1.0, 1.0), (5.0, 3.0)))
+    assert told == [False, True, *(["averaged"] if is_sharded else [])]
+
+
+def test_only_what_is_asked_for_has_its_channels_last() -> None:
+    images, tokens = torch.zeros(2, 3, 4, 4), torch.zeros(2, 3)
+    parts = parts_of(Scaled(), weighed, world=World(0, 1, torch.device("meta")))
+    for asked in (False, True):
+        parts.config.train.channels_last = asked
+        moved = accumulating._on_device(parts, (images, tokens))
+        assert all(tensor.device.type == "meta" for tensor in moved)
+        assert moved[0].is_contiguous(memory_format=torch.channels_last) == asked
+        assert moved[1].is_contiguous()

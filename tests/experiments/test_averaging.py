@@ -36,3 +36,16 @@ def test_whole_numbers_are_not_averaged(kind: Any, decay: float) -> None:
     assert torch.equal(state["module.index"], torch.arange(1, 1001))
     torch.testing.assert_close(state["module.weight"], torch.full((3,), 2.0 - decay))
     assert int(state["n_averaged"]) == 6
+
+
+def test_an_evaluation_that_fails_leaves_the_weights_and_the_average_in_their_places() -> None:
+    model = Indexed()
+    average = ShardedAverage(model, moving_average(0.5))
+    for value in (1.0, 3.0):
+        nn.init.constant_(model.weight, value)
+        average.update_parameters(model)
+    with pytest.raises(RuntimeError, match="in between"), average.in_place() as shown:
+        assert shown is model and model.weight.tolist() == [2.0] * 3
+        raise RuntimeError("in between")
+    assert model.weight.tolist() == [3.0] * 3
+    assert average.state()["module.weight"].tolist() == [2.0] * 3

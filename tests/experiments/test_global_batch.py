@@ -63,6 +63,20 @@ def test_micro_batches_with_noise_and_locked_parts_have_the_gradients_of_one_bat
     assert all(p.grad is None or not p.grad.any() for p in model["idle"].parameters())
 
 
+def test_a_weight_that_the_model_has_made_is_a_number() -> None:
+    """Else training would lower the weight of what costs much."""
+    embed = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(embed.weight)
+
+    def couple(model: Any, encoded: tuple[Tensor, ...], world: Any) -> Loss:
+        return Loss(encoded[0].mean(), WEIGHT * encoded[0].mean())
+
+    task: Any = SimpleNamespace(encode=lambda model, batch: (model(batch[0]),), couple=couple)
+    global_batch.accumulate(task, embed, [(torch.ones(2, 1),)] * 2, WORLD, seed_all)
+    assert embed.weight.grad is not None
+    assert float(embed.weight.grad) == pytest.approx(WEIGHT * WORLD.size / (WEIGHT + OTHERS))
+
+
 def test_a_coupled_loss_of_nothing_is_nothing() -> None:
     """Its mean may be NaN, and the other process's loss is not."""
     seed_all(0)

@@ -34,6 +34,16 @@ def test_bf16_without_units_is_said(tmp_path: Path, wanted: str, flags: str, is_
     assert said.endswith("set train.precision=fp32") == is_slow
 
 
+@pytest.mark.parametrize(("capability", "is_slow"), [((7, 5), True), ((8, 0), False)])
+def test_a_gpu_before_ampere_is_said_to_be_slow(
+    capability: tuple[int, int], is_slow: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    config = tiny.config(tmp_path, train__precision="bf16", launch__device="cuda")
+    assert ("older than compute capability 8.0" in precision.warning(config)) == is_slow
+
+
 def copies_of_weights(tmp_path: Path, strategy: str) -> int:
     """How many of three layers' weights are held in bf16, too, at the end of a forward pass."""
     layers = [nn.Linear(8, 8, bias=False) for _ in range(3)]

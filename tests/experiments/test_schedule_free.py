@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from pathlib import Path
 from typing import Any
@@ -145,3 +146,12 @@ def test_what_would_give_the_wrong_weights_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         runner.run(config(tmp_path, **changes))
+
+
+def test_batch_norm_without_running_statistics_is_no_reason_to_refuse() -> None:
+    modes = {"train": lambda self: None, "eval": lambda self: None}
+    optimizer = type("Free", (torch.optim.SGD,), modes)([torch.zeros(1)], lr=1.0)
+    for keeps, is_refused in ((True, True), (False, False)):
+        model = torch.nn.Sequential(torch.nn.BatchNorm1d(3, track_running_stats=keeps))
+        with pytest.raises(ConfigError) if is_refused else contextlib.nullcontext():
+            schedule_free.check(optimizer, model, has_average=False, is_sharded=False)

@@ -158,3 +158,26 @@ def test_a_program_that_changes_between_its_runs_is_said(tmp_path):
     (tmp_path / "cfg.yaml").write_text("a: 1")
     assert set(sources.files_of(command[:-5], tmp_path)) == {"train.py", "cfg.yaml"}
     assert json.dumps(sources.files_of("x" * 5000, Path())) == "{}"
+
+
+@pytest.mark.parametrize(
+    ("lines", "names", "said"),
+    [
+        (["d = Lion(D) if lion else torch.optim.Adam(D)", "g = optim.Adam(G)"], ("adam", "lion"),
+         "builds adam in lines 1, 2 but lion in 1 alone"),  # one of the two of a GAN
+        (["d = Lion(D) if lion else Adam(D)", "g = Lion(G) if lion else Adam(G)"],
+         ("adam", "lion"), ""),
+        (["if o == 'sgd':", "    return SGD(p)", "elif a:", "    return AdamW(p)", "Lion(p)"],
+         ("adamw", "lion"), ""),  # a trainer's choice
+        (["kind = Lion if lion else AdamW", "o = kind(p)", "o = AdamW(p)"], ("adamw", "lion"), ""),
+        (["# AdamW(p)", "class AdamW(Optimizer):", "o = AdamW(p)", "o = lion(p)"],
+         ("torch.optim.AdamW", "lion_32bit"), ""),
+        (["o = million(p)", "o = AdamW(p)", "o = Lion(p)", "o = AdamW(p)"], ("adamw", "lion"),
+         "builds adamw in lines 2, 4 but lion in 3 alone"),  # built anew in the middle
+    ],
+)  # fmt: skip
+def test_a_second_optimizer_that_stays_the_baseline_is_said(lines, names, said, tmp_path):
+    (tmp_path / "train.py").write_text("\n".join(lines))
+    (tmp_path / "cfg.yaml").write_text("\n".join(lines))
+    found = list(sources.left_behind(["train.py", "cfg.yaml"], tmp_path, names))
+    assert [said in one for one in found] == ([True] if said else [])

@@ -99,3 +99,10 @@ def test_the_price_is_said_before_anybody_says_yes(plan, said):
 )  # fmt: skip
 def test_a_duration_as_people_say_it(seconds, said):
     assert cost.duration(seconds) == said
+
+
+def test_scouts_are_in_the_price():
+    pilot = Pilot(sd=0.5, report=(), rounding=0.0, seconds=60.0)
+    plan = Plan(ADAMW, (Contestant("sgd", "SGD", scouts="lr"),), Setting(1e-3, 0.1))
+    (said,) = cost.price(plan, pilot, 4, "points")
+    assert "about 77 runs, 19 min" in said and "up to 113 runs" in said

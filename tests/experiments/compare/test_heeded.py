@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from experiments.compare import session
 from experiments.compare.asking import Answer, Setting
 from experiments.compare.heeded import check_heeded, check_held_out, check_size, failed_checks
 from experiments.compare.plan import Contestant, Pilot, Plan
@@ -235,3 +236,43 @@ def test_a_run_of_the_check_that_fails_is_said():
     assert [one.said.partition("): ")[0] for one in said] == [
         "Beware: lion with lr 0.0002, weight decay 1 failed (exit code 1: Assert"
     ]
+
+
+def test_beside_sgd_lion_is_looked_at_where_it_trains():
+    """At SGD's lr, and a fifth of it, Lion gives chance at any seed: it was refused for that."""
+    sgd, (lion, adamw) = session.contestants("sgd", ["lion", "adamw"])
+    plan, asked = Plan(sgd, (lion, adamw), Setting(0.1, 5e-4)), []
+
+    def run(asks):
+        asked.extend(asks)
+        lost = {"sgd": 1.0, "lion": 2e-3, "adamw": 1e-2}
+        return [
+            Answer(10.0, 10.0)
+            if ask.lr > lost[ask.optimizer] or ask.weight_decay * ask.lr > 0.1
+            else Answer(float(hash(ask.identity)))
+            for ask in asks
+        ]
+
+    assert list(check_heeded(plan, PILOT, run, lambda name: ["finished"])) == []
+    rates = {
+        one.name: sorted({a.lr for a in asked if a.optimizer == one.name})
+        for one in plan.contestants
+    }
+    assert rates["lion"] == pytest.approx([0.1 * 0.2 * 0.0036, 0.1 * 0.0036])
+    assert rates["sgd"] == pytest.approx([0.1 * 0.2 * 0.0036, 0.1])
+    assert rates["adamw"] == pytest.approx([0.1 * 0.2 * 0.0036, 0.1 * 0.02])
+
+
+def test_beside_an_l2_decay_a_decoupled_one_is_looked_at_where_it_shows():
+    adam, (lion,) = session.contestants("adam", ["lion"])
+    asked = []
+
+    def run(asks):
+        asked.extend(asks)
+        return [Answer(float(hash(ask.identity))) for ask in asks]
+
+    plan = Plan(adam, (lion,), Setting(1e-3, 1e-4))
+    assert list(check_heeded(plan, PILOT, run, lambda name: ["finished"])) == []
+    assert max(a.weight_decay for a in asked if a.optimizer == "lion") == pytest.approx(0.17)
+    assert max(a.weight_decay for a in asked if a.optimizer == "adam") == pytest.approx(1e-3)
+    assert {a.lr for a in asked} == {2e-4, 1e-3}

@@ -11,6 +11,7 @@ from experiments.compare.ledger import Ledger
 from experiments.compare.outlook import Outlook
 from experiments.compare.plan import Contestant, Plan
 from experiments.compare.protocol import compare
+from experiments.compare.search import MOST_SCOUTS, Guess, Search
 from experiments.compare.session import Options
 from experiments.compare.verdict import Words
 
@@ -112,7 +113,7 @@ def test_the_pilot_shows_its_numbers():
         ("adamw_torch", "lion_32bit", (0.1818, 5.5)),
         ("torch.optim.AdamW", "lion_pytorch.Lion", (0.1818, 5.5)),
         ("AdamW8bit", "Lion8bit", (0.1818, 5.5)),
-        ("sgd", "lion", (1.0, 1.0)),
+        ("adafactor", "muon", (1.0, 1.0)),
         ("adamw_torch", "million", (1.0, 1.0)),
         ("lion_32bit", "adamw_torch", (5.5006, 0.1818)),
         ("lion_32bit", "lion_8bit", (1.0, 1.0)),
@@ -123,3 +124,45 @@ def test_where_a_search_begins_follows_from_the_words_of_names(baseline, other, 
     assert (second.lr_factor, second.weight_decay_factor) == factors
     assert (first.lr_factor, first.weight_decay_factor) == (1.0, 1.0)
     assert second.label == {"lion": "Lion", "Lion": "Lion"}.get(other, other)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "other", "factors"),
+    [
+        ("sgd", "lion", (0.0036, 1100)),
+        ("torch.optim.SGD", "lion.Lion", (0.0036, 1100)),
+        ("sgd_nesterov", "adamw_torch", (0.02, 200)),
+        ("momentum", "adam", (0.02, 1)),
+        ("adamw", "sgd", (50.0, 0.005)),
+        ("lion", "sgd", (277.7778, 0.0009)),
+    ],
+)
+def test_beside_sgd_a_search_is_far_from_its_setting_and_scouts(baseline, other, factors):
+    first, (second,) = session.contestants(baseline, [other])
+    assert (second.lr_factor, second.weight_decay_factor, second.scouts) == (*factors, "lr")
+    assert not first.scouts and not session.contestants("adamw", ["lion"])[1][0].scouts
+
+
+def test_scouts_are_counted_as_long_as_they_may_come_and_then_as_they_were():
+    plan = Plan(PLAN.baseline, (replace(PLAN.others[0], scouts="lr"),), PLAN.start)
+    plain, scouting = Outlook(PLAN, 1), Outlook(plan, 1)
+    assert scouting._total() - plain._total() == MOST_SCOUTS
+    search = Search("lion", PLAN.start, Guess(1.0, 2, False))
+    search.num_scouts = 3
+    scouting.hear(Notice("scouted", {"contestant": plan.others[0], "search": search}))
+    assert scouting._total() - plain._total() == 3
+
+
+@pytest.mark.parametrize(
+    ("baseline", "other", "factors"),
+    [
+        ("adam", "lion", (0.1818, 170)),
+        ("torch.optim.Adam", "adamw", (1.0, 30)),
+        ("adamw", "nadam", (1.0, 0.0333)),
+        ("adam8bit", "lion8bit", (0.1818, 170)),
+    ],
+)
+def test_beside_an_l2_decay_the_weight_decay_is_scouted(baseline, other, factors):
+    _, (second,) = session.contestants(baseline, [other])
+    assert (second.lr_factor, second.weight_decay_factor) == factors
+    assert second.scouts == "weight_decay"

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from experiments.analysis.statistics.fitted_top import Fit
-from experiments.compare import judging, protocol
+from experiments.compare import judging, protocol, session
 from experiments.compare.asking import Answer, Notice, Setting, converse
 from experiments.compare.plan import Contestant, Plan
 from experiments.compare.search import Guess, Search
@@ -295,3 +295,33 @@ def test_the_quick_look_spends_ten_trials_on_a_line_and_three_decays():
     assert [a.phase for a in mine] == ["line"] * 7 + ["decays"] * 3
     assert result.judged[0].verdict == "better"
     assert result.judged[0].ratios[1].reason in ("few", "edge")  # three decays tell no ratio
+
+
+@pytest.mark.parametrize("lr", [2e-5, 2e-4, 2e-3])
+def test_beside_sgd_an_equal_lion_is_not_called_worse(lr):
+    """Begun at SGD's own setting it was, in two of three made-up comparisons."""
+    sgd, (lion,) = session.contestants("sgd", ["lion"])
+    best = {"sgd": (0.1, 5e-4, 90.0), "lion": (lr, 5e-4 / lr, 90.0)}
+    plan, asked, heard = Plan(sgd, (lion,), Setting(0.06, 1e-3)), [], []
+    answer = answering(best)
+    result = converse(
+        protocol.compare(plan), lambda asks: asked.extend(asks) or answer(asks), heard.append
+    )
+    assert result.judged[0].verdict in ("equivalent", "undecided") and result.budget == 25
+    assert result.tuned["lion"].pick.lr == pytest.approx(lr, rel=0.4)
+    scouts = [ask for ask in asked if ask.phase == "scout"]
+    assert {ask.optimizer for ask in scouts} == {"lion"} and 3 <= len(scouts) <= 5
+    (told,) = [notice for notice in heard if notice.kind == "scouted"]
+    assert f"the best of {len(scouts)} runs" in session.said_of(told, None, None)[0]
+
+
+@pytest.mark.parametrize("ratio", [10, 1e3, 3e4])
+def test_beside_adam_lion_finds_its_weight_decay(ratio):
+    """L2 through Adam's division is another number: from 5.5 times it, the search ended below."""
+    adam, (lion,) = session.contestants("adam", ["lion"])
+    decay = 1e-4 * ratio
+    answer = answering({"adam": (1e-3, 1e-4, 90.0), "lion": (2e-4, decay, 90.0)})
+    plan = Plan(adam, (lion,), Setting(8e-4, 2e-4))
+    result = converse(protocol.compare(plan), answer)
+    assert result.judged[0].verdict in ("equivalent", "undecided") and result.budget == 25
+    assert abs(math.log10(result.tuned["lion"].pick.weight_decay / decay)) < 0.5

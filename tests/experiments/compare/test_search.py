@@ -11,7 +11,7 @@ import pytest
 from experiments.analysis.statistics.fitted_top import fit
 from experiments.compare import search as module
 from experiments.compare.asking import Answer, Setting, converse
-from experiments.compare.search import Guess, Search
+from experiments.compare.search import Guess, Search, scout
 
 CELLS = np.array([(i, j) for i in (-0.5, 0, 0.5) for j in (-0.5, 0, 0.5)])
 X = np.concatenate([CELLS, 0.6 * CELLS + 0.05])
@@ -222,3 +222,74 @@ def test_the_probe_takes_two_runs_at_a_time_of_which_one_may_diverge():
     assert asked_by(module._probe(found))[1] == []
     found.left, answers = 20, itertools.cycle([best, math.nan])
     assert len(asked_by(module._probe(found), lambda ask: Answer(tune=next(answers)))[1]) == 8
+
+
+def scouted(answer):
+    """Where a search begins after its scouts, in decades from (1e-3, 0.1), and who they were."""
+    search, asked = Search("lion", Setting(1e-3, 0.1), Guess(1.0, 2, False)), []
+    converse(scout(search, "lr"), lambda asks: asked.extend(asks) or [answer(ask) for ask in asks])
+    assert search.num_trials == 0 and search.num_scouts == len(asked)
+    assert all(a.phase == "scout" and a.lr * a.weight_decay == pytest.approx(1e-4) for a in asked)
+    assert [a.seed for a in asked] == list(range(900, 900 + len(asked)))
+    lrs = [round(math.log10(ask.lr / 1e-3), 6) for ask in asked]
+    return round(math.log10(search.start.lr / 1e-3), 6), lrs
+
+
+@pytest.mark.parametrize(
+    ("best", "begins", "lrs"),
+    [
+        (0.2, 0, [-1, 0, 1]),
+        (-1.2, -1, [-1, 0, 1, -2]),
+        (-2.4, -2, [-1, 0, 1, -2, -3]),
+        (1.7, 2, [-1, 0, 1, 2, 3]),
+        (9.0, 5, [-1, 0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_scouts_find_the_order_of_magnitude(best, begins, lrs):
+    """Along them lr x weight decay stays."""
+    answer = lambda ask: Answer(tune=-abs(math.log10(ask.lr / 1e-3) - best))  # noqa: E731
+    assert scouted(answer) == (begins, lrs)
+
+
+@pytest.mark.parametrize(
+    ("chance", "highest", "begins", "lrs"),
+    [
+        ([900], 1.1e-4, -1, [-1, 0, 1, -1, -2]),  # all three, and below the lowest
+        ([901], 1e9, 0, [-1, 0, 1, 0]),  # the best one, by chance
+        ([900], 1.1e-3, -1, [-1, 0, 1, -1, 1, -2]),
+        ([], 0.0, -4, [-1, 0, 1, -1, -2, -3, -4]),
+    ],
+)
+def test_scouts_that_are_lost_are_run_again(chance, highest, begins, lrs):
+    """Else one that is lost by chance sends the search decades too far."""
+    best = -1 if highest < 1 else 0
+
+    def answer(ask):
+        lost = ask.seed in chance or ask.lr > highest
+        return Answer() if lost else Answer(tune=-abs(math.log10(ask.lr / 1e-3) - best))
+
+    assert scouted(answer) == (begins, lrs)
+
+
+@pytest.mark.parametrize(
+    ("best", "begins", "decays"),
+    [
+        (0.0, 0, [-1, 0, 1]),
+        (1.6, 2, [-1, 0, 1, 2, 3]),
+        (9.0, 5, [-1, 0, 1, 2, 3, 4, 5]),
+        (-2.3, -2, [-1, 0, 1, -2, -3]),
+    ],
+)
+def test_scouts_of_a_weight_decay_take_the_largest_that_is_not_clearly_worse(best, begins, decays):
+    """Below the best it is a plateau: the best run there says nothing."""
+    search, asked = Search("lion", Setting(1e-3, 0.1), Guess(1.0, 2, False)), []
+
+    def answer(asks):
+        asked.extend(asks)
+        above = [max(math.log10(ask.weight_decay / 0.1) - best, -0.1) for ask in asks]
+        return [Answer(tune=-0.5 * (a < 0) - 20 * max(a, 0) ** 2) for a in above]
+
+    converse(scout(search, "weight_decay"), answer)
+    assert {ask.lr for ask in asked} == {1e-3}
+    assert [round(math.log10(ask.weight_decay / 0.1)) for ask in asked] == decays
+    assert round(math.log10(search.start.weight_decay / 0.1), 6) == begins

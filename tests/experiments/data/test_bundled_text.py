@@ -142,6 +142,34 @@ def test_spans_can_be_put_back() -> None:
         assert all(spans.values())
 
 
+def test_spans_are_drawn_and_marked_as_t5_does() -> None:
+    ids, places, lengths = np.arange(2, 42), set(), set()  # 40: 6 hidden, in 2 spans
+    for seed in range(60):
+        shown, answer = span_corruption(ids, np.random.RandomState(seed), VOCAB_SIZE - 1)
+        for row in (shown, answer):
+            marks = [token for token in row.tolist() if token >= PIECES]
+            assert marks == [VOCAB_SIZE - 1, VOCAB_SIZE - 2]
+        assert shown[0] == 2 and answer[0] == VOCAB_SIZE - 1, "it begins with what is shown"
+        places.add(shown.tolist().index(VOCAB_SIZE - 1))
+        lengths.add(answer.tolist().index(VOCAB_SIZE - 2) - 1)
+    assert len(places) > 15 and max(places) > 25 and lengths == {1, 2, 3, 4, 5}
+
+
+def test_the_mixture_has_spans_of_each_name_and_majors_twice() -> None:
+    source = character_names("names")
+    (prefix,) = source.tokenizer.encode(["<span>"])
+    end, mark = source.tokenizer.eos_id, VOCAB_SIZE - 1
+    for number in range(400):
+        shown, answer = (row.tolist() for row in source.train.pair(number))
+        assert shown[: len(prefix)] == prefix.tolist() and shown[-1] == answer[-1] == end
+        assert answer[0] == mark and answer.count(end) == 1
+        is_short = len(shown) + len(answer) < 30
+        assert not is_short or shown.index(mark) == len(shown) - 2, "one span is the end of a name"
+    quarter = len(source.train) // 4
+    second, last = (texts_of(source, range(n * quarter, n * quarter + 20)) for n in (1, 3))
+    assert second == last
+
+
 def test_a_text_that_is_too_long_is_cut_and_keeps_its_end() -> None:
     inputs = [np.array([1, 2, 3, 4, 5, 9]), np.array([6, 9])]
     rows = ArrayPairs(inputs, [np.array([7, 9]), np.array([1, 2, 3, 9])])

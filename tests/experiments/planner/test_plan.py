@@ -20,7 +20,7 @@ from experiments import sharding
 from experiments.compose import compose
 from experiments.config import JOBS, ConfigError, RunConfig
 from experiments.distributed import World
-from experiments.planner import memory, model_facts, plan
+from experiments.planner import in_words, memory, model_facts, plan
 from experiments.planner.live_bytes import LiveBytes
 from experiments.planner.memory import Activations, Parts
 from experiments.planner.stand_ins import num_steps, task_without_data
@@ -274,6 +274,9 @@ def test_text_names_parts_optimizers_and_cards(capsys: pytest.CaptureFixture[str
     said = capsys.readouterr().out
     for word in ("optimizer state", "activations", "fsdp", "lion_int8", "H100-80GB", "in all"):
         assert word in said
+    linear, attention = 2 * 32 * (2 * 12 * 32**2 + 32 * 67), 2 * 4 * 32**2 * 32
+    flops = in_words._short(16 * (3 * linear + 3.5 * attention))  # of the batch, whoever computes
+    assert f"FLOPs of a step    {flops}\n" in said
 
 
 def test_data_need_not_be_there_but_only_the_text_knows_its_epochs() -> None:

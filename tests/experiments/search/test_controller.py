@@ -48,6 +48,26 @@ def test_an_ordered_search_does_not_see_who_works_for_it() -> None:
     assert other.strategy.digest() != first.strategy.digest()  # the window is part of the search
 
 
+@pytest.mark.parametrize("mode", ["ordered", "free"])
+def test_who_was_asked_for_first_is_judged_first(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an ordered search waits for the oldest, which comes last, with idle workers."""
+    executor, sent = searched.Pretended(2, reverse=True), list[int]()
+    rules, state = searched.rules(150, mode=mode, batch_size=3), searched.state()
+    restore(rules, state, [], INITIAL)
+    controller = Controller(rules, state, executor, lambda event: None)
+    submit = executor.submit
+
+    def noted(ticket: int, jobs: Any) -> None:
+        sent.extend(controller._sent[ticket])
+        submit(ticket, jobs)
+
+    monkeypatch.setattr(executor, "submit", noted)
+    controller.run()
+    assert len(sent) > 30 and sent == sorted(sent)
+
+
 def test_trained_fitness_does_not_see_the_batches() -> None:
     rules = searched.rules(80, window=16)
     first, log = searched.search(rules, Inline())

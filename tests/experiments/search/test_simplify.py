@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,16 @@ from programs import from_seed
 
 from experiments.config import UserError
 from experiments.data import bundled_paths
-from experiments.search import ablation, hashing, library, liveness, probes, rewriting, types
+from experiments.search import (
+    ablation,
+    evaluation,
+    hashing,
+    library,
+    liveness,
+    probes,
+    rewriting,
+    types,
+)
 from experiments.search.language import Program, parse
 from experiments.search.proxies import families
 from experiments.search.simplify import proxy_measure, simplify
@@ -62,6 +73,26 @@ def test_on_a_real_proxy_clip_and_arcsin_are_superfluous() -> None:
     assert way.verdict.weight_decay and way.verdict.beta2  # decay and memory are kept
 
 
+def test_a_proxy_judges_all_programs_in_every_round_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Sequence[evaluation.Job]] = []
+
+    def judged(jobs: Sequence[evaluation.Job]) -> list[Any]:
+        asked.append(jobs)
+        values = [10.0 * job.round_number + place for place, job in enumerate(jobs)]
+        return [SimpleNamespace(fitness=value) for value in values]
+
+    seen: list[int] = []
+    monkeypatch.setattr(evaluation, "judge", judged)
+    monkeypatch.setattr(evaluation, "standard_of", lambda _, number: seen.append(number))
+    four = program("x = sign(g)\n  x = x * 4.0\n  update = x * lr")
+    measure = proxy_measure(four, "mlp", num_rounds=3, num_steps=7, first_round=5)
+    assert measure([four, library.load("lion")]) == [[50, 60, 70], [51, 61, 71]]
+    (tier,) = {job.tier for jobs in asked for job in jobs}
+    assert seen == [5] and (tier.num_steps, tier.part) == (7, "fresh")
+    assert tier.reference == four.text()
+    assert tier.lrs == pytest.approx([rate / 4 for rate in families.family("mlp").lrs])
+
+
 def test_a_program_that_does_not_train_is_named_itself() -> None:
     """Not its reference, which nobody has chosen here."""
     broken = program("x = arcsin(2.0)\n  update = g * x * lr")
@@ -88,6 +119,17 @@ def test_what_is_missed_stays() -> None:
     assert ablation.ablate(lion, lambda programs: [[-0.5, -0.5] for _ in programs], 0.01) == []
     dead = [[float("-inf"), 0.0]]
     assert ablation.ablate(lion, lambda programs: dead * len(programs), 0.01) == []
+
+
+def test_rounding_is_compared_with_what_is_left_and_not_with_the_original() -> None:
+    left = program("x = g * 0.8999999\n  update = x * lr")
+    for of_rounded, expected in ((-0.5, ["0.9"]), (-0.6, [])):
+
+        def measure(programs: Sequence[Program], gain: float = of_rounded) -> list[list[float]]:
+            return [[-0.5 if one == left else gain] * 2 for one in programs]
+
+        found = ablation.round_constants(left, measure, 0.01)
+        assert [one.what.rpartition(" ")[2] for one in found] == expected
 
 
 @pytest.mark.parametrize(
@@ -130,6 +172,10 @@ def test_rounding_keeps_within_two_percent(number: float, rounded: float) -> Non
         ("x = g + w\n  y = x - w\n  update = y * lr", "update = g * lr"),
         ("x = tanh(g)\n  y = tanh(g)\n  update = x + y", "x = tanh(g)\n  update = x + x"),
         ("x = negative(g)\n  update = w - x", "update = g + w"),
+        (  # one step after another
+            "x = square(g)\n  x = sqrt(x)\n  y = square(m)\n  y = sqrt(y)\n  update = x + y",
+            "x = abs(g)\n  y = abs(m)\n  update = x + y",
+        ),
     ],
 )
 def test_rewriting_finds_shorter_equal_programs(body: str, shorter: str) -> None:

@@ -199,3 +199,11 @@ def test_stage_two_stays_planned_where_a_later_call_does_not_speak_of_it(tmp_pat
     then = {"experiment": "tiny"}
     swept.sweep(tmp_path, [cell(tmp_path)], then=then)
     assert swept.sweep(tmp_path, [cell(tmp_path)]).manifest["then"] == then
+
+
+def test_a_trial_is_of_its_experiment_and_in_any_order(tmp_path: Path) -> None:
+    pairs = {"optimizer.lr": 1e-3, "train.batch_size": 16}
+    one, turned = (cell(tmp_path, dict(items)) for items in (pairs, reversed(pairs.items())))
+    assert one.trial == turned.trial
+    other = Cell(**{**vars(one), "config": {**one.config, "experiment": "other"}})
+    assert other.trial != one.trial

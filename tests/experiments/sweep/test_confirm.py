@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import swept
 import tiny
+from pretended import Values, planned, pretend
 
 from experiments.config import UserError
 from experiments.identity import run_id
@@ -141,3 +142,28 @@ def test_fresh_runs_may_measure_more_but_train_alike(tuned: Sweep) -> None:
 def test_nothing_but_what_is_measured_may_be_changed(text: str, tuned: Sweep) -> None:
     with pytest.raises(UserError, match="eval|--measure"):
         confirm(tuned, [100], measured=[text])
+
+
+def test_where_one_optimizer_has_no_pick_the_others_are_confirmed_and_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was refused for an unequal budget, or without a condition left out without a word."""
+    values: Values = {(name, lr, 0.1): (50, 50) for name in ("lion", "sgd") for lr in (1e-3, 1e-2)}
+    both = [planned(tmp_path, values, train__batch_size=size) for size in (16, 32)]
+    cases = {
+        "two sizes": (both, ["batch_size"], "lion (batch_size 32)", {"sgd": 2, "lion": 1}),
+        "one size": ([[], both[1]], [], "lion", {"sgd": 1}),
+    }
+    for case, (parts, conditions, lost, budget) in cases.items():
+        cells = [cell for part in parts for cell in part]
+        sweep = swept.sweep(tmp_path / case, cells, conditions=conditions)
+        for cell in cells:
+            is_lost = cell.optimizer == "lion" and cell in parts[1]
+            if not sweep.folder(cell).path.exists():
+                pretend(sweep, cell, 50, 50, "diverged" if is_lost else "finished")
+        script.report.show(sweep)
+        assert f"nothing is picked of {lost}: no setting has" in capsys.readouterr().out
+        fresh = confirm(sweep, [100])
+        assert fresh.manifest["budget"] == budget and len(fresh.cells) == sum(budget.values())
+        assert fresh.manifest["about"].endswith(f"; without a pick: {lost}")
+        assert f"nothing is picked of {lost}: no setting has" in capsys.readouterr().err

@@ -78,6 +78,13 @@ def test_without_fresh_seeds_each_reports_what_the_others_pick_and_it_is_said() 
     assert "fresh runs of a former pick, or of seeds that tuned, are left out" in other
 
 
+def test_runs_of_seeds_that_tuned_are_no_fresh_ones() -> None:
+    one = fresh(arm("lion", 5))
+    again = replace(one, fresh=one.fresh.assign(seed=one.fresh.seed - 100))
+    assert picks.picked(one).is_fresh and not picks.picked(again).is_fresh
+    assert picks.picked(again).has_other_fresh
+
+
 def test_verdicts_are_withheld_where_nothing_fair_can_be_said() -> None:
     lion, adamw = fresh(arm("lion", 5)), fresh(arm("adamw", 0))
     lost = replace(adamw, tuning=adamw.tuning.drop(index=0))

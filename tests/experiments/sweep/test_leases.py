@@ -338,3 +338,10 @@ def test_a_damaged_lease_holds_for_its_time_and_breaks_nothing(tmp_path: Path, t
     age(lease, 31)
     assert Tries.count([lease], 0).failures == 0
     assert take(leases) is not None
+
+
+def test_the_tenth_lease_comes_behind_the_ninth(tmp_path: Path) -> None:
+    for number in range(1, 12):
+        (tmp_path / f"run.{number}.lease").write_text("{}")
+    found = Leases(tmp_path, 120.0).of("run")
+    assert [lease.number for lease in found] == list(range(1, 12))

@@ -57,6 +57,15 @@ def test_whole_numbers_stay_whole(recipe: RunConfig) -> None:
     assert one == {"train.batch_size": 64} and isinstance(one["train.batch_size"], int)
 
 
+def test_nothing_but_the_lr_follows_the_batch_size_and_counts_are_rounded(
+    recipe: RunConfig,
+) -> None:
+    axes = {"train.batch_size": ["x4"], "optimizer.weight_decay": ["x1"]}
+    (one,) = of(recipe, "sqrt", grid=axes)
+    assert one["optimizer.weight_decay"] == 0.1 and one["optimizer.lr"] == pytest.approx(6e-3)
+    assert of(recipe, grid={"train.batch_size": ["x1.6"]}) == [{"train.batch_size": 26}]
+
+
 def test_a_weight_decay_that_is_written_as_a_whole_number_is_no_count(tmp_path: Path) -> None:
     recipe = tiny.config(tmp_path, optimizer__weight_decay=1)
     found = of(recipe, grid={"optimizer.weight_decay": ["/10", "/3", "x1", "x10"]})
@@ -108,6 +117,12 @@ def test_an_optimizers_own_axes_come_before_the_pages() -> None:
         assert space_of(others, "two").grid == {"a": [1], "b": [1]}
     with pytest.raises(ConfigError, match="by_optimizer.one: .*gird"):
         space_of(SweepPage(by_optimizer={"one": {"gird": {}}}), "one")
+
+
+def test_an_optimizers_own_points_take_the_place_of_the_pages() -> None:
+    page = SweepPage(points=[{"a": 1}], by_optimizer={"one": {"points": [{"a": 2}]}, "two": {}})
+    assert space_of(page, "one").points == [{"a": 2}]
+    assert space_of(page, "two").points == [{"a": 1}]
 
 
 def test_what_is_set_for_an_optimizer_adds_to_what_the_page_sets() -> None:

@@ -136,6 +136,18 @@ def test_picks_without_a_common_seed_start_nothing(
         stages.second(first)
 
 
+def test_an_optimizer_without_a_pick_is_said_to_be_left_out(
+    first: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (picked, *_) = results.best_cells(first)
+    monkeypatch.setattr(stages, "best_cells", lambda _: [picked])
+    monkeypatch.setattr(stages, "set_aside_other_picks", lambda *_: None)
+    monkeypatch.setattr(stages.writing, "write", lambda path, cells, **_: cells)
+    cells: Any = stages.second(first)
+    assert {c.settings["init_optimizer"] for c in cells} == {picked.optimizer} == {"lion"}
+    assert "nothing is picked of adamw: no setting" in capsys.readouterr().err
+
+
 def test_the_command_of_a_cell_makes_the_same_run(first: Sweep, pages: str) -> None:
     after = stages.second(first)
     table = results.runs_table(after).set_index("run_id")

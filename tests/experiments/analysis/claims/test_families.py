@@ -306,3 +306,13 @@ def test_a_metric_that_picked_nothing_stands_beside_the_verdict(tmp_path: Path) 
     assert found.verdict == "inconclusive", "the headline decides"
     assert "by accuracy, which picked nothing: -8" in found.note
     assert "of the optimizers (exact p 0.0078)" in found.note
+
+
+def test_the_direction_of_another_metric_is_its_own() -> None:
+    rows = [{"metric": name, "split": "val", "value": 1.0} for name in ("loss", "accuracy")]
+    for name, told in (
+        ("accuracy", "higher"),
+        ("loss", "lower"),
+    ):  # the headline's, whatever is said
+        found = families._points(pd.DataFrame(rows), HEADLINE, name, "higher", "val")
+        assert found.better.tolist() == [told]

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import known_truth
@@ -20,6 +21,7 @@ from experiments.analysis.claims import paper as claims_paper
 from experiments.analysis.claims import runs as claims_runs
 from experiments.analysis.claims import scale as claims_scale
 from experiments.analysis.claims import searches as claims_searches
+from experiments.analysis.claims import tuning as claims_tuning
 from experiments.analysis.claims.evidence import Evidence, NotRun
 from experiments.analysis.claims.ledger import COLUMNS, NO_RUN, ledger
 from experiments.analysis.claims.paper_tables import Tables
@@ -347,6 +349,45 @@ def test_of_a_loss_the_best_batch_is_where_it_is_smallest(root: Path) -> None:
     assert "not tuned" not in grown.note and grown.verdict == SUPPORTED
 
 
+@pytest.mark.parametrize(
+    ("estimate", "low", "high", "verdict"),
+    [(4, 1.2, 20, SUPPORTED), (4, 0.8, 20, INCONCLUSIVE), (2.5, 1.2, 20, INCONCLUSIVE),
+     (15, 11, 20, CONTRADICTED), (2, 0.5, 2.9, CONTRADICTED)],
+)  # fmt: skip
+def test_a_ratio_lies_in_the_range_and_its_interval_above_one(
+    estimate: float, low: float, high: float, verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = SimpleNamespace(estimate=estimate, low=low, high=high, reason="")
+    monkeypatch.setattr(claims_tuning, "fitted_ratios", lambda *_: {"lr": found})
+    evidence: Any = SimpleNamespace(study=lambda _: pd.DataFrame({"seed": [0, 1]}))
+    assert claims_tuning.CHECKS["C050"](evidence).verdict == verdict
+
+
+def test_batches_by_hand(root: Path) -> None:
+    """Growth per doubling; sizes that both have; the whole 95 % of a best batch."""
+    batches([80, 85, 88, 86], RISING)(root)  # ahead by 0, 1, 2, 3 at 16, 64, 256, 1,024
+    path = root / "results" / "studies" / "vit_proxy" / "batch_size" / "runs.csv"
+    assert claims_runs.CHECKS["C049"](Evidence(root)).estimate == pytest.approx(0.5, abs=0.05)
+    table = pd.read_csv(path)
+    table[(table.optimizer != "adamw") | (table.batch_size < 1024)].to_csv(path, index=False)
+    found = claims_runs.CHECKS["C047"](Evidence(root))
+    assert found.measure.endswith("at batch 256") and found.estimate == pytest.approx(2, abs=0.1)
+    batches([80, 84, 87, 83], [80, 87, 84, 80])(root)
+    table = pd.read_csv(path)
+    best = (table.optimizer == "lion") & np.isclose(table.lr, 1e-3)
+    table.loc[best & (table.batch_size == 256), "val"] = 87.0
+    at = best & (table.batch_size == 64)
+    ahead = table.seed.map(dict(enumerate([3.0, 3.0, 3.0, -2.0, -2.0, 0.5])))
+    table.loc[at, "val"] = (87.0 - ahead)[at]
+    table.to_csv(path, index=False)
+    found = claims_runs.CHECKS["C046"](Evidence(root))
+    assert (found.estimate, found.low, found.high) == (4.0, 1.0, 4.0)
+    assert found.verdict == INCONCLUSIVE
+    table.loc[at, "val"] = 87.0  # level: the smaller is taken
+    table.to_csv(path, index=False)
+    assert claims_runs.CHECKS["C046"](Evidence(root)).estimate == 1.0
+
+
 def test_a_tie_of_batch_sizes_is_said(root: Path) -> None:
     batches([80, 84, 87, 83], [80, 87, 87, 80])(root)
     found = claims_runs.CHECKS["C046"](Evidence(root))
@@ -384,6 +425,18 @@ def test_the_closest_of_several_is_shown_whichever_way_is_better(root: Path) -> 
     betas(95.0, 93.0, 90.0, adamw=88.0)(root)
     found = claims_runs.CHECKS["C042"](Evidence(root))
     assert found.measure == "test accuracy, Lion - single beta 0.9", "2 points, beside 5"
+
+
+def test_where_one_is_not_tuned_or_lacks_a_seed_nothing_is_made_up(root: Path) -> None:
+    """Others that are ahead of Lion would contradict the claim on their own."""
+    optimizers({**TEN, "lion": 93.0})(root)
+    path = root / "results" / "studies" / "vit_proxy" / "optimizers" / "runs.csv"
+    table = pd.read_csv(path)
+    table[(table.optimizer != "radam") | (table.lr < 1e-3 * 1.1)].to_csv(path, index=False)
+    found = claims_runs.CHECKS["C037"](Evidence(root))
+    assert found.verdict == INCONCLUSIVE and "on an edge): radam" in found.note
+    table[(table.optimizer != "nadam") | (table.seed != 5)].to_csv(path, index=False)
+    assert claims_runs.CHECKS["C038"](Evidence(root)).n == 5, "no mean of fewer than all"
 
 
 def test_the_landscape_of_another_proxy_stands_in_the_note(root: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import search_study
+from scipy import stats
 
 from experiments.analysis.claims import searches as claims
 from experiments.analysis.claims import two_arms
@@ -109,6 +110,16 @@ def test_two_arms_apart_are_two_of_all_ways_to_divide_them(ours: int, theirs: in
     assert p == pytest.approx(2 / math.comb(ours + theirs, ours))
 
 
+def test_the_interval_of_two_arms_by_hand() -> None:
+    """Welch's: variances of 10 and 0.4, so hardly more than four degrees of freedom."""
+    ours, theirs = np.array([0.0, 2.0, 4.0, 6.0, 8.0]), np.array([1.0, 1.0, 1.0, 2.5, 2.0, 1.5])
+    mean, low, high = two_arms.welch(ours, theirs)
+    parts = [arm.var(ddof=1) / len(arm) for arm in (ours, theirs)]
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 4 + parts[1] ** 2 / 5)
+    reach = stats.t.ppf(0.975, freedom) * math.sqrt(sum(parts))
+    assert mean == pytest.approx(2.5) and (low, high) == pytest.approx((2.5 - reach, 2.5 + reach))
+
+
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_searches_that_agree_but_lie_far_apart_decide_nothing(root: Path, sign: int) -> None:
     """Each by more than 2 standard errors of its rounds, and the interval over searches holds 0."""
@@ -120,6 +131,16 @@ def test_searches_that_agree_but_lie_far_apart_decide_nothing(root: Path, sign: 
     found = claims.CHECKS["C075"](Evidence(root))
     assert found.estimate == pytest.approx(sign * 0.124) and found.low < 0 < found.high
     assert found.verdict == INCONCLUSIVE
+
+
+def test_one_search_within_its_standard_errors_leaves_all_open(root: Path) -> None:
+    study = search_study.tables()
+    finals = study["finals"]
+    gains = np.where(finals.seed == 0, -0.0001, -0.1)
+    study["finals"] = finals.assign(mean=finals["mean"].where(finals.arm != "random", gains))
+    search_study.write(root / "results", study)
+    found = claims.CHECKS["C075"](Evidence(root))
+    assert found.high < 0 and found.verdict == INCONCLUSIVE
 
 
 def test_a_search_whose_pick_fails_is_counted(root: Path) -> None:
