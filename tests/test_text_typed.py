@@ -420,6 +420,9 @@ def test_what_walks_say_and_what_they_do_not() -> None:
     signs = every[(every.steps == 10_000) & (every.beta1 == 0)]
     assert (signs.walked > signs.lr_estimate).all(), "further than the ratio says"
     assert noise_gains.slopes(every, 10_000, "walked")[0].low > 1, "not 1, but larger"
+    averages = every[(every.steps == 10_000) & (every.beta1 > 0)]
+    level = noise_gains.geometric((averages.lr_estimate / averages.walked).dropna())
+    assert 0.9 < level < 1.1, "about what was walked"
 
 
 def test_what_was_predicted_of_long_runs_failed() -> None:

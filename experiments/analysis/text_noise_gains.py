@@ -220,9 +220,14 @@ def _ratios_on_walks(results: Path, steps: int) -> str:
         noise_gains.of_slope(noise_gains.slopes(rows, steps, "walked")[0])
         for rows in (found, found[found.beta1 > 0])
     )
+    rows = found[(found.beta1 > 0) & (found.steps == steps)]
+    level = (rows.lr_estimate / rows.walked).dropna()
     return (
         f"Slope of the log of the ratio on the log of what was walked, as above on G: {every} "
-        f"({averages} without the sign of one gradient). {_ranks(results)}"
+        f"({averages} without the sign of one gradient). The ratio over what was walked, of the "
+        f"averages at {steps:,} steps: {two_digits(level.min())} to {two_digits(level.max())}, "
+        f"geometric mean {two_digits(noise_gains.geometric(level))} of {len(level)}. "
+        f"{_ranks(results)}"
     )
 
 
