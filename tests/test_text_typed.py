@@ -419,6 +419,9 @@ def test_what_walks_say_and_what_they_do_not() -> None:
     every = noise_gains.both()
     signs = every[(every.steps == 10_000) & (every.beta1 == 0)]
     assert (signs.walked > signs.lr_estimate).all(), "further than the ratio says"
+    averages = every[(every.steps == 10_000) & (every.beta1 > 0)]
+    off = [(np.log(averages.lr_estimate / averages[x]) ** 2).mean() for x in ("walked", "gain")]
+    assert off[0] < off[1] < np.log(1.4) ** 2, "about what was walked, as near as to G"
     assert noise_gains.slopes(every, 10_000, "walked")[0].low > 1, "not 1, but larger"
     averages = every[(every.steps == 10_000) & (every.beta1 > 0)]
     level = noise_gains.geometric((averages.lr_estimate / averages.walked).dropna())

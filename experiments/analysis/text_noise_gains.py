@@ -220,14 +220,16 @@ def _ratios_on_walks(results: Path, steps: int) -> str:
         noise_gains.of_slope(noise_gains.slopes(rows, steps, "walked")[0])
         for rows in (found, found[found.beta1 > 0])
     )
-    rows = found[(found.beta1 > 0) & (found.steps == steps)]
-    level = (rows.lr_estimate / rows.walked).dropna()
+    told = found[found.steps == steps].dropna(subset=["walked", "lr_estimate"])
+    over = (told.lr_estimate / told.walked).groupby([told.beta1, told.beta2])
+    beside = "; ".join(
+        f"{two_digits(value)} at {_pair(pd.Series({'beta1': beta1, 'beta2': beta2}))}"
+        for (beta1, beta2), value in over.agg(noise_gains.geometric).items()
+    )
     return (
-        f"Slope of the log of the ratio on the log of what was walked, as above on G: {every} "
-        f"({averages} without the sign of one gradient). The ratio over what was walked, of the "
-        f"averages at {steps:,} steps: {two_digits(level.min())} to {two_digits(level.max())}, "
-        f"geometric mean {two_digits(noise_gains.geometric(level))} of {len(level)}. "
-        f"{_ranks(results)}"
+        f"The ratio over what was walked at {steps:,} steps, geometric mean of the families: "
+        f"{beside}; the slope of their logs, as above on G, {every} ({averages} without the sign "
+        f"of one gradient). {_ranks(results)}"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -81,6 +82,20 @@ def test_gain_is_that_of_signs_alone_and_of_one_average() -> None:
         assert walked_by_noise(*betas, 100_000) == pytest.approx(gain(*betas), rel=0.05)
     assert walked_by_noise(0.0, 0.5, 100_000) == pytest.approx(1.0, abs=1e-3)
     assert walked_by_noise(0.9, 0.9, 1) == pytest.approx((1.9 / 0.1) ** 0.5)
+
+
+@pytest.mark.parametrize("betas", script.LIONS)
+def test_noise_is_walked_by_the_weights_of_past_gradients(betas: tuple[float, float]) -> None:
+    """The sum of all pairs of signs in a window, from the weights that two steps have in common."""
+    (beta1, beta2), window = betas, 7
+    ages = np.arange(6000)
+    weights = beta1 * (1 - beta2) * beta2 ** np.maximum(ages - 1.0, 0)
+    weights[0] = 1 - beta1
+    shared = [weights[: len(ages) - lag] @ weights[lag:] for lag in range(window)]
+    signs = 2 / np.pi * np.arcsin(np.array(shared) / shared[0])
+    walked = sum(signs[abs(a - b)] for a in range(window) for b in range(window)) ** 0.5
+    adamw = sum(0.1 / 1.9 * 0.9 ** abs(a - b) for a in range(window) for b in range(window)) ** 0.5
+    assert walked_by_noise(*betas, window) == pytest.approx(walked / adamw, rel=1e-9)
 
 
 def test_windows_of_a_run_are_counted_by_its_thirds() -> None:

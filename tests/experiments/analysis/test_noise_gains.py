@@ -237,6 +237,7 @@ def test_the_interval_of_a_doubling_joins_those_of_both_ratios() -> None:
         numbers = {"lr_estimate": middle, "lr_low": middle / down, "lr_high": middle * up}
         return pd.Series({"steps": steps, **numbers})
 
-    middle, low, high = text_best_ratios._doubling(at(10, 4, 2, 1), at(40, 16, 1, 8))
-    assert (middle, low) == pytest.approx((2.0, 2.0))  # a long one not lower, a short not higher
-    assert high == pytest.approx(2 * 2 ** (10**0.5 / 2))  # of 8 and 2: exponents 3 and 1
+    middle, low, high = text_best_ratios._doubling(at(10, 4, 2, 8), at(40, 16, 4, 16))
+    assert middle == pytest.approx(2.0)
+    assert low == pytest.approx(2 / 2 ** (13**0.5 / 2))  # down by 4, the first up by 8
+    assert high == pytest.approx(2 * 2 ** (17**0.5 / 2))  # up by 16, the first down by 2
