@@ -17,8 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from experiments import checks
 from experiments.config import UserError, from_dict, to_dict
 from experiments.files import say
@@ -194,6 +192,8 @@ def _measured(text: str) -> tuple[str, Any]:
             f"--measure {text}: the picks are trained as they are; say KEY=VALUE of "
             f"{' or '.join(f'{section}*' for section in MEASURED)}"
         )
+    import yaml
+
     return key, yaml.safe_load(value)
 
 
