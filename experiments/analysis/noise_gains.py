@@ -213,7 +213,7 @@ def _walked(rows: pd.DataFrame, on: list[str]) -> pd.Series:
 
 
 def geometric(values: pd.Series) -> float:
-    """Mean."""
+    """Geometric mean."""
     return float(np.exp(np.log(values).mean()))
 
 
