@@ -17,14 +17,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from experiments import checks
 from experiments.config import UserError, from_dict, to_dict
 from experiments.files import say
 from experiments.pages import script
 from experiments.sweep import writing
 from experiments.sweep.manifest import INIT_OPTIMIZER, Cell, Sweep
-from experiments.sweep.results import Best, best_cells, conditions_of, groups, hashable
+from experiments.sweep.results import Best, best_cells, hashable
 from experiments.sweep.space import short
+from experiments.sweep.unpicked import in_words, without_pick
 
 MEASURED = ("eval.", "task.judge.")
 """Sections that say what is measured of a run, and nothing of how it is trained."""
@@ -86,26 +89,6 @@ def confirm(
         about=about,
         then=sweep.manifest.get("then"),
     )
-
-
-def without_pick(sweep: Sweep, picked: Sequence[Best]) -> list[str]:
-    """Optimizers, and under which condition, of which nothing is picked."""
-
-    def is_of(best: Best, first: Cell) -> bool:
-        under = conditions_of(sweep, first)
-        is_under = all(best.settings.get(key) == value for key, value in under.items())
-        return best.optimizer == first.optimizer and is_under
-
-    lost = [first for first, *_ in groups(sweep) if not any(is_of(b, first) for b in picked)]
-    where = [", ".join(f"{k} {v}" for k, v in conditions_of(sweep, one).items()) for one in lost]
-    pairs = zip(lost, where, strict=True)
-    return [f"{one.optimizer}{f' ({under})' if under else ''}" for one, under in pairs]
-
-
-def in_words(lost: Sequence[str]) -> str:
-    """What `without_pick` has found; "" where that is nothing."""
-    why = "no setting has finished with every seed"
-    return f"nothing is picked of {', '.join(lost)}: {why}\n" if lost else ""
 
 
 def set_aside_other_picks(path: Path, cells: Sequence[Cell]) -> None:
@@ -192,8 +175,6 @@ def _measured(text: str) -> tuple[str, Any]:
             f"--measure {text}: the picks are trained as they are; say KEY=VALUE of "
             f"{' or '.join(f'{section}*' for section in MEASURED)}"
         )
-    import yaml
-
     return key, yaml.safe_load(value)
 
 

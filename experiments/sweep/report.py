@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.files import show_table
 from experiments.sweep import codes
-from experiments.sweep.confirm import in_words, without_pick
 from experiments.sweep.live import duration
 from experiments.sweep.manifest import Cell, Sweep
 from experiments.sweep.results import Best, best_cells, not_judged, pace, runs_table
+from experiments.sweep.unpicked import in_words, without_pick
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -24,12 +24,13 @@ from experiments.config import ConfigError, RunConfig, UserError
 from experiments.files import say
 from experiments.nearest import nearest
 from experiments.sweep import writing
-from experiments.sweep.confirm import cells_of, in_words, set_aside_other_picks, without_pick
+from experiments.sweep.confirm import cells_of, set_aside_other_picks
 from experiments.sweep.manifest import INIT_OPTIMIZER, Cell, Sweep
 from experiments.sweep.planning import settings_of
 from experiments.sweep.request import Request
 from experiments.sweep.results import Best, best_cells
 from experiments.sweep.space import SweepPage, short
+from experiments.sweep.unpicked import in_words, without_pick
 
 
 @dataclass
