@@ -75,6 +75,16 @@ def adamw_by_noise(window: int, beta1: float = 0.9) -> float:
     return math.sqrt(walked * (1 - beta1) / (1 + beta1))
 
 
+def is_own(rows: pd.DataFrame) -> pd.Series:
+    """Of which rows the betas are Lion's own."""
+    return (rows.beta1 == OWN[0]) & (rows.beta2 == OWN[1])
+
+
+def pair_name(beta1: float, beta2: float) -> str:
+    """(0.9, 0.99); of the sign of one gradient beta2 is of no account."""
+    return f"({beta1:g}, {f'{beta2:g}' if beta1 else 'any'})"
+
+
 def table(results: Path = RESULTS) -> pd.DataFrame:
     """AdamW's best learning rate over Lion's, for each pair of Lion's betas.
 

@@ -40,7 +40,7 @@ def ratios(results: Path) -> str:
 
 
 def _pair(item: Any) -> str:
-    return f"({item.beta1:g}, {'any' if item.beta1 == 0 else f'{item.beta2:g}'})"
+    return noise_gains.pair_name(item.beta1, item.beta2)
 
 
 def _said(found: pd.DataFrame, pairs: pd.DataFrame, lengths: list[int]) -> str:
@@ -73,14 +73,13 @@ def _ordered(told: pd.DataFrame, column: str, pairs: int) -> tuple[int, int]:
 
 def _leaning(found: pd.DataFrame, long: int) -> str:
     """What the slope becomes without a part of what it comes from."""
-    beta1, beta2 = noise_gains.OWN
     of_each = noise_gains.slopes(found, long)[1]
     without = [(sum(of_each) - x) / (len(of_each) - 1) for x in of_each if len(of_each) > 1]
     averages = found[found.beta1 > 0]
     new, tops, cells, cell_averages = (
         noise_gains.of_slope(noise_gains.slopes(rows, long, of=of)[0])
         for rows, of in (
-            (found[(found.beta1 != beta1) | (found.beta2 != beta2)], "lr_estimate"),
+            (found[~noise_gains.is_own(found)], "lr_estimate"),
             (averages, "lr_estimate"),
             (found, "lr_picked"),
             (averages, "lr_picked"),
@@ -121,7 +120,7 @@ def _level(logs: pd.Series) -> str:
 
 
 def _decay_ends(found: pd.DataFrame) -> str:
-    new = found[(found.beta1 != noise_gains.OWN[0]) | (found.beta2 != noise_gains.OWN[1])]
+    new = found[~noise_gains.is_own(found)]
     counts = [(new.decay_end == end).sum() for end in ("smallest", "largest")]
     return (
         f"Of the {len(new)} best cells of the other betas {counts[0]} have the smallest weight "
@@ -157,8 +156,7 @@ def walks(results: Path) -> str:
 
 
 def _own(rows: pd.DataFrame) -> pd.DataFrame:
-    beta1, beta2 = noise_gains.OWN
-    return rows[(rows.beta1 == beta1) & (rows.beta2 == beta2)]
+    return rows[noise_gains.is_own(rows)]
 
 
 def _cells(walked: pd.DataFrame, parts: pd.DataFrame, of: Sequence[tuple[int, int]]) -> list[str]:
@@ -192,12 +190,9 @@ def _as_noise(results: Path, parts: pd.DataFrame, long: tuple[int, int]) -> str:
         for steps, value in beside.groupby("steps").agg(noise_gains.geometric).items()
     )
     rows = walked[(walked.steps == long[0]) & (walked.window == long[1])]
+    rows = rows[~noise_gains.is_own(rows)]
     means = rows.groupby(["beta1", "beta2"]).walked.agg(noise_gains.geometric).reset_index()
-    others = "; ".join(
-        f"{two_digits(item.walked)} at {_pair(item)}"
-        for item in means.itertuples()
-        if (item.beta1, item.beta2) != noise_gains.OWN
-    )
+    others = "; ".join(f"{two_digits(x.walked)} at {_pair(x)}" for x in means.itertuples())
     return (
         f"First and last third of the runs; of Lion (0.9, 0.99). What its sign is taken of is "
         f"{two_digits(late.min())} to {two_digits(late.max())} times smaller than the gradient "
@@ -208,8 +203,7 @@ def _as_noise(results: Path, parts: pd.DataFrame, long: tuple[int, int]) -> str:
         f"{two_digits(as_large)} if the mean were as large as the noise left in Lion's average: "
         f"{(beside > as_large).sum()} of {len(beside)} thirds are beyond that). Other betas, "
         f"walked in {long[1]:,} steps of the whole runs of {long[0]:,}, geometric mean of the "
-        "families: "
-        f"{others}. {_ratios_on_walks(results, long[0])}"
+        f"families: {others}. {_ratios_on_walks(results, long[0])}"
     )
 
 
@@ -223,7 +217,7 @@ def _ratios_on_walks(results: Path, steps: int) -> str:
     told = found[found.steps == steps].dropna(subset=["walked", "lr_estimate"])
     over = (told.lr_estimate / told.walked).groupby([told.beta1, told.beta2])
     beside = "; ".join(
-        f"{two_digits(value)} at {_pair(pd.Series({'beta1': beta1, 'beta2': beta2}))}"
+        f"{two_digits(value)} at {noise_gains.pair_name(beta1, beta2)}"
         for (beta1, beta2), value in over.agg(noise_gains.geometric).items()
     )
     return (

@@ -101,7 +101,7 @@ def _over_gain(axis: Any, rows: pd.DataFrame) -> None:
     axis.plot(means.index, means, "o-", color=DARK, markersize=6.5, linewidth=2)
     pairs = rows.drop_duplicates("gain").sort_values("gain")
     for item in pairs.itertuples():
-        name = "(0, any)" if item.beta1 == 0 else f"({item.beta1:g}, {item.beta2:g})"
+        name = noise_gains.pair_name(item.beta1, item.beta2)
         is_high = item.beta1 == 0  # where no line passes
         axis.annotate(name, (item.gain, ENDS[is_high]), xytext=(0, -5 if is_high else 5),
                       textcoords="offset points", rotation=90, fontsize=8, ha="center",
