@@ -21,10 +21,11 @@ from plain_numbers import (
     runs_of,
     said,
 )
-from scipy import stats
+from scipy import signal, stats
 
-from experiments.analysis import best_ratios, noise_gains, step_sizes
+from experiments.analysis import adamw_betas, best_ratios, noise_gains, step_sizes
 from experiments.analysis.sources import study
+from experiments.analysis.statistics.uncertainty import mean_interval
 
 
 def test_without_the_seed_that_placed_the_grid_only_the_settings_found_are_told_apart() -> None:
@@ -395,6 +396,39 @@ def test_which_predictions_of_the_betas_came_true() -> None:
     assert told in readme
     assert "At 620 steps they follow it less" in readme
     assert "runs of 10,000 steps follow and runs of 620 less" in said("lion/README.md")
+
+
+def walked_by_adamw(beta1: float, beta2: float, steps: int = 200_000) -> float:
+    """A step of AdamW along a small mean, beside learning rate x mean / noise: simulated."""
+    noise, mean, found = np.random.default_rng(0).standard_normal(steps), 0.1, 0.0
+    for sign in (1, -1):
+        grad = noise + sign * mean
+        averages = signal.lfilter([1 - beta1], [1, -beta1], grad)
+        squares = signal.lfilter([1 - beta2], [1, -beta2], grad**2)
+        found += sign * float((averages / np.sqrt(squares))[20_000:].mean()) / mean / 2
+    return found
+
+
+def test_that_adamws_own_betas_leave_its_learning_rate_where_it_is() -> None:
+    text, ratios, moved = said("RESULTS.md"), adamw_betas.table(), adamw_betas.moved()
+    pairs = {pair: np.log(part.estimate) for pair, part in ratios.groupby(["beta1", "beta2"])}
+    assert len(pairs) == 3 and ratios.name.nunique() == 6 and (ratios.reason == "").all()
+    assert "in simulated noise within 3 %" in text
+    for pair in pairs:
+        assert walked_by_adamw(*pair) == pytest.approx(1, abs=0.03)
+    limit, means = math.log(1.25), [mean_interval(list(logs)) for logs in pairs.values()]
+    assert all(abs(mean.estimate) < limit for mean in means), "1: by the means"
+    assert all(mean.low < 0 < mean.high for mean in means), "none is shown to move"
+    beyond = sum(max(-mean.low, mean.high) > limit for mean in means)
+    assert beyond == 2 and "the intervals of two of the three reach beyond 1.25" in text
+    own = mean_interval(list(np.log(moved.adamw)))
+    assert len(moved) == 6 and abs(own.estimate) < math.log(1.5), "2: on average"
+    assert (adamw_betas.in_logs(moved).abs() < 0.5).all(), "2: in each family"
+    assert "**Both came true**, the first by the means" in text
+    low, high = (f"{math.exp(x):.2f}" for x in (own.low, own.high))
+    falls = [f"{x:.2g}" for x in (1 / moved.lion.max(), 1 / moved.lion.min())]
+    told = f"{math.exp(own.estimate):.2f} [{low}, {high}], where Lion's falls {' to '.join(falls)}"
+    assert f"from β₁ = 0 to 0.99 by a factor of {told} times" in said("README.md")
 
 
 def test_what_walks_say_and_what_they_do_not() -> None:

@@ -20,6 +20,7 @@ from experiments.analysis.sources import RESULTS, proxies, study
 from experiments.analysis.statistics.comparison import choose, compare, compare_equals, has_loss
 from experiments.analysis.statistics.difference import Difference
 from experiments.analysis.statistics.ranking import rank
+from experiments.analysis.text_adamw_betas import BLOCKS as ADAMW_BETAS_BLOCKS
 from experiments.analysis.text_betas import betas_signals
 from experiments.analysis.text_big_vision import BLOCKS as BIG_VISION_BLOCKS
 from experiments.analysis.text_families import BLOCKS as FAMILY_BLOCKS
@@ -242,6 +243,7 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "carried_over": text_carried_over.block,
     **text_best_ratios.BLOCKS,
     **NOISE_GAIN_BLOCKS,
+    **ADAMW_BETAS_BLOCKS,
     **FAMILY_BLOCKS,
     **BIG_VISION_BLOCKS,
     **SEARCH_BLOCKS,
