@@ -102,7 +102,7 @@ class LaunchConfig:
     strategy: str = "ddp"  # ddp (each holds all) | fsdp (all share one) | hsdp (groups share one)
     shard_size: int | None = None  # hsdp: processes that share one model; null: those of a host
     device: str = "auto"  # auto | cpu | cuda
-    num_threads: int | None = None  # torch threads per process; null: torch's choice
+    num_threads: int | None = None  # torch threads per process; null: its share of the cores
     timeout_minutes: float | None = None  # that another process is waited for; null: 30, on GPUs 10
     log_every_steps: int = 50  # optimizer steps between ledger rows of the training loss
     progress: bool = True  # live line on a terminal

@@ -24,6 +24,7 @@ from experiments.config import ConfigError, LaunchConfig, UserError
 from experiments.files import say
 from experiments.launch import STORE_VARIABLE
 from experiments.left_alone import understood
+from experiments.processor import limit_threads
 
 WAIT_SECONDS = 30.0
 """How long a process waits for the others without a word."""
@@ -135,8 +136,7 @@ def joined(launch: LaunchConfig) -> Iterator[World]:
     """
     rank, size = inherited.place()
     device = _choose_device(launch.device)
-    if launch.num_threads is not None:
-        torch.set_num_threads(launch.num_threads)
+    limit_threads(launch.num_threads)
     if size == 1:
         yield World(0, 1, device)
         return

@@ -27,6 +27,8 @@ CORE = frozenset(
     }
 )
 """What every environment of this suite has, by the names that are imported."""
+NOT_ON_WINDOWS = frozenset({"fcntl", "pwd", "resource", "termios"})
+"""Of Python's own modules those that Python for Windows lacks."""
 
 NO_PLACE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room there, or choose another place"),
@@ -98,9 +100,13 @@ def _line(error: BaseException) -> str:
     name = (error.name or "").partition(".")[0]
     if name in CORE:
         return f"{sys.executable} has no {name}: {_remedy()}"
+    if name in NOT_ON_WINDOWS:
+        return "this suite needs Linux or macOS: on Windows, run it within WSL"
     from experiments import packages
 
-    return f"{sys.executable} has no {name}: {packages.get(name)}" * (name in packages.OPTIONAL)
+    if name not in packages.OPTIONAL:
+        return ""
+    return f"{sys.executable} has no {name}: {packages.get(name)}"
 
 
 def of_place(error: BaseException) -> str:

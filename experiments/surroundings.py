@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments import processor
 from experiments.launch import LAUNCHER_VARIABLE
 from experiments.packages import PROJECT
 
@@ -41,7 +42,7 @@ def surroundings(world: World, together: int = 1) -> dict[str, Any]:
         "commit": commit(),
         "versions": json.dumps(versions),
         "device": f"{device} x {world.size}",
-        "cpu": f"{cpu_model()}, {torch.backends.cpu.get_cpu_capability()}",
+        "cpu": f"{processor.name()}, {torch.backends.cpu.get_cpu_capability()}",
         "threads": torch.get_num_threads(),
         "launcher": launcher if together == 1 else f"{launcher}, {together} runs together",
         "host": platform.node(),
@@ -58,24 +59,12 @@ def _gpu_name(world: World) -> str:
 
 def measured_on() -> dict[str, str]:
     """What stands beside a measured time: commit, processor x usable cores, torch, day."""
-    is_known = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if is_known else os.cpu_count()
     return {
         "commit": commit(),
-        "cpu": f"{cpu_model()} x {cores}",
+        "cpu": f"{processor.name()} x {processor.usable_cores()}",
         "torch": _version("torch"),
         "date": time.strftime("%Y-%m-%d"),
     }
-
-
-def cpu_model() -> str:
-    """As the kernel names it; the architecture where it does not."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 @cache

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from experiments.analysis.figures import building  # noqa: E402
 from experiments.analysis.figures.catalogue import FIGURES  # noqa: E402
-from experiments.data.loading_processes import usable_cores  # noqa: E402
+from experiments.processor import usable_cores  # noqa: E402
 from experiments.programs import of_place  # noqa: E402
 from experiments.store import UserError  # noqa: E402
 

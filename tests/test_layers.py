@@ -41,6 +41,7 @@ LEVELS = [
         "experiments.arms",
         "experiments.build",
         "experiments.precision",
+        "experiments.processor",
         "experiments.start_from",
         "experiments.ranges",
         "experiments.rounded",
@@ -103,6 +104,7 @@ MAY_READ = {
         "experiments.pages",
         "experiments.packages",
         "experiments.files",
+        "experiments.processor",
         "experiments.analysis",
     }
 }

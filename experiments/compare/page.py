@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
-import os
 import re
 import time
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from experiments.compose import compose_cells
 from experiments.config import ConfigError, RunConfig, UserError
 from experiments.headline import Headline
 from experiments.pages import CONF, from_dotlist
+from experiments.processor import usable_cores
 from experiments.sweep import codes, command, writing
 from experiments.sweep.local import find_gpus
 from experiments.sweep.manifest import Cell, Sweep
@@ -296,4 +296,4 @@ def _first(plan: Plan) -> Ask:
 def _num_workers(launcher: str, changes: Sequence[str], folders: Sequence[Path]) -> int:
     """For the price: how many runs at a time."""
     section = command.launcher_section(launcher, changes, folders)
-    return int(section.get("num_workers") or len(find_gpus()) or os.cpu_count() or 1)
+    return int(section.get("num_workers") or len(find_gpus()) or usable_cores())

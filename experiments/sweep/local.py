@@ -17,6 +17,7 @@ from pathlib import Path
 from experiments.config import UserError
 from experiments.files import say
 from experiments.launch import LAUNCHER_VARIABLE
+from experiments.processor import usable_cores
 from experiments.sweep.deaths import note_death
 from experiments.sweep.holders import process_start
 from experiments.sweep.leases import LOST
@@ -185,8 +186,7 @@ def _slots(
 ) -> list[dict[str, str]]:
     """The environment of each worker: its threads and its GPUs."""
     devices = find_gpus() if gpus == "auto" else [] if gpus == "none" else [str(g) for g in gpus]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cores = cores or 1
+    cores = usable_cores()
     places = (len(devices) if devices else cores) // num_processes
     count = max(1, min(num_workers or max(1, places), num_cells))
     each = threads or max(1, cores // (count * num_processes))

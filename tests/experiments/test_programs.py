@@ -115,6 +115,26 @@ def test_the_check_of_a_card_says_that_torch_is_not_there() -> None:
     assert "has no torch: call this with the Python that has it" in done.stderr
 
 
+def test_on_windows_one_line_says_where_it_runs() -> None:
+    """There Python has no fcntl; None in place of a module stands for that."""
+    as_there = (
+        "import runpy, sys; sys.modules['fcntl'] = None; sys.argv[:] = sys.argv[1:];"
+        "sys.path.insert(0, 'scripts'); runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", as_there, "run.py", "--help"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "has no" not in done.stderr
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith(
+        "error: this suite needs"
+    )
+
+
+def test_another_module_that_is_missing_keeps_its_traceback() -> None:
+    assert programs._line(ModuleNotFoundError(name="somebodys.own")) == ""
+
+
 def test_the_traceback_can_be_had() -> None:
     assert "Traceback" in bare("run.py", LION_TRACEBACK="1").stderr
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from experiments import processor
 from experiments.analysis.report.page import command, esc, table
 from experiments.analysis.report.studies import KINDS, Study
 from experiments.pages import script
@@ -95,17 +96,8 @@ def _machine() -> list[tuple[str, str]]:
     return [
         ("python", platform.python_version()),
         ("system", platform.platform()),
-        ("machine", f"{_cpu()}, {os.cpu_count()} cores{memory}"),
+        ("machine", f"{processor.name()}, {os.cpu_count()} cores{memory}"),
     ]
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _version(package: str) -> str:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from experiments.config import UserError
+from experiments.processor import usable_cores
 from experiments.search.executors.executor import Executor, Inline
 from experiments.search.settings import SearchSettings
 
@@ -23,7 +24,7 @@ def build(settings: SearchSettings, folder: Path) -> Executor:
     Raises:
         UserError: for what is missing, e.g. Ray or SLURM.
     """
-    num_workers = settings.num_workers or len(os.sched_getaffinity(0))
+    num_workers = settings.num_workers or usable_cores()
     if settings.executor == "pool":
         most = PER_CORE * (os.cpu_count() or 1)
         if num_workers > most:
