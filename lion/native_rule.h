@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 namespace {
 
@@ -97,6 +98,12 @@ inline void move(P& param, P* residual, float step, const Rule& r) {
 
 template <class C>
 inline float next_momentum(float grad, float m, const Rule& r) {
+#if defined(__aarch64__)
+  // There torch's `add(x, alpha=)` rounds the product of bfloat16 numbers, too.
+  if constexpr (!std::is_same_v<C, float>) {
+    return through<C>(grad * r.gain2) + through<C>(m * r.beta2);
+  }
+#endif
   return multiply_add(grad, r.gain2, through<C>(m * r.beta2));
 }
 
