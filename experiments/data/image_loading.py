@@ -57,6 +57,16 @@ UNREADABLE = (
 _ADDRESS = re.compile(r" ?<_io\.\w+ object at 0x\w+>")  # says nothing, and is never the same
 
 
+LOST = {
+    "shared memory|killed by signal: Bus error": "loading processes hand their batches over in "
+    "shared memory, and /dev/shm has no room for them: give the container more (docker run "
+    "--shm-size=8g, or --ipc=host), or set data.num_workers lower (0 needs none)",
+    "killed by signal: Killed": "a loading process was killed, perhaps because the machine "
+    "ran out of memory: set data.num_workers lower, and call the same command again to go on",
+}
+"""What torch says of loading processes that fail without a fault of the data, and what helps."""
+
+
 class UnreadableImage(UserError):
     """An image file that cannot be read or decoded."""
 
@@ -138,7 +148,7 @@ def load(
     """Gives the requested batches in order, loaded ahead by `num_workers` processes.
 
     Raises:
-        UserError: from the first batch that cannot be read.
+        UserError: from the first batch that cannot be read; where loading processes have no room.
     """
     loader: DataLoader[Any] = DataLoader(
         batches,
@@ -152,10 +162,16 @@ def load(
     )
     with _sigterm_blocked():
         loaded = iter(loader)
-    for batch in loaded:
-        if isinstance(batch, UserError):
-            raise batch
-        yield batch
+    try:
+        for batch in loaded:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        said = f"{error} {error.__cause__}"
+        if remedies := [remedy for words, remedy in LOST.items() if re.search(words, said)]:
+            raise UserError(remedies[0]) from error
+        raise
 
 
 @contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.config import ConfigError
+from experiments.config import ConfigError, UserError
 from experiments.data.image_files import ImageFiles
 from experiments.data.image_folders import FolderImages
 from experiments.data.image_loading import (
@@ -205,6 +207,39 @@ def test_unreadable_image_ends_in_one_line_that_names_it(tree, num_workers, dama
     with pytest.raises(UnreadableImage) as error:
         steps(source(tree, num_workers=num_workers), 0, 5)
     assert str(victim) in str(error.value) and "\n" not in str(error.value)
+
+
+def no_room(*_):
+    # As torch 2.14 has it in a container whose /dev/shm is full.
+    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2_0>: No space")
+
+
+def bus_error(*_):  # as its last page is touched there
+    os.kill(os.getpid(), signal.SIGBUS)
+
+
+def out_of_memory(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def other(*_):
+    raise RuntimeError("something else")
+
+
+@pytest.mark.parametrize(
+    "what, error, remedy",
+    [
+        (no_room, UserError, "--shm-size"),
+        (bus_error, UserError, "--shm-size"),
+        (out_of_memory, UserError, "ran out of memory: set data.num_workers lower"),
+        (other, RuntimeError, "something else"),
+    ],
+)
+def test_loading_processes_that_are_lost_end_in_one_line(tree, what, error, remedy):
+    images = FolderImages(tree / "train")
+    batches = ImageBatches(images, np.arange(4), np.zeros(4, np.int64), what)
+    with pytest.raises(error, match=remedy):
+        list(load(batches, [(0, np.arange(4))], 1))
 
 
 def test_wrong_settings_are_refused_early(tmp_path):
