@@ -158,6 +158,8 @@ def test_nothing_but_empty_tensors():
 
 @pytest.mark.parametrize("rounds", [True, False])
 def test_without_the_outer_product_the_steps_are_the_same(rounds, monkeypatch):
+    if rounds and not passes._outer_product_is_rounded(torch.float32):
+        pytest.skip("does not round here, as on Arm")
     monkeypatch.setattr(passes, "_outer_product_is_rounded", lambda dtype: rounds)
     used, real = [], torch.addr
     monkeypatch.setattr(torch, "addr", lambda *a, **k: (used.append(1), real(*a, **k))[1])
