@@ -200,6 +200,8 @@ def _prepare_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is None or not hasattr(signal, "sigwaitinfo"):  # macOS cannot tell the sender
+        if hasattr(signal, "pthread_sigmask"):  # it would never end when told
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     signal.signal(signal.SIGTERM, lambda *_: None)  # should a thread that does not block it get it

@@ -277,3 +277,16 @@ def test_workers_leave_stopping_to_the_main_process(library_thread):
     assert worker.is_alive()
     worker.terminate()
     assert forked.join(worker) == 0
+
+
+def test_workers_end_when_told_where_the_sender_is_not_known(monkeypatch):
+    """As on macOS: without this a worker that was busy could not be ended."""
+    monkeypatch.delattr(signal, "sigwaitinfo")
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    worker = context.Process(target=wait_as_worker, args=(ready, False), daemon=True)
+    with _sigterm_blocked():
+        worker.start()
+    assert ready.wait(forked.NET_SECONDS)
+    worker.terminate()
+    assert forked.join(worker) == -signal.SIGTERM
