@@ -381,6 +381,15 @@ def test_all_of_a_folder_is_read_and_what_is_no_text_is_said(tmp_path: Path) -> 
         find_files(str(tmp_path / "text"), "train")
 
 
+def test_held_out_windows_that_are_not_measured_are_said(tmp_path: Path) -> None:
+    """A page of a proxy measures its first ones; of text of one's own that may be one document."""
+    there = source(tmp_path).num_windows("val", 1)
+    said = rf"mine, val: the first 3 of {there} windows are measured \(of all with data.max_eval"
+    with pytest.warns(UserWarning, match=said):
+        source(tmp_path, max_eval_windows=3)
+    source(tmp_path, max_eval_windows=there)
+
+
 def test_too_little_text_for_a_window_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="less than one window of 5000"):
         source(tmp_path, length=5000)
