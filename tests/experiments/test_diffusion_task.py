@@ -17,7 +17,9 @@ from PIL import Image
 from experiments import compose, runner
 from experiments.build import build
 from experiments.config import ConfigError, RunConfig
+from experiments.data.in_memory import InMemoryImages
 from experiments.data.order import BatchPlan, seed_all
+from experiments.diffusion.model_fit import check_signed
 from experiments.distributed import World
 from experiments.evaluations import extractors, generation
 from experiments.evaluations.evaluation import Context
@@ -336,6 +338,10 @@ def test_conditions_are_dropped_and_guidance_uses_that(tmp_path: Path) -> None:
         (["task.noise_schedule=sqrt"], "noise_schedule=sqrt: must be one of cosine, linear"),
         (["model.block_out_channels=[8,16,16,16,16]"], "cannot be halved 4 times"),
         (
+            ["data.pixels=standardised"],
+            r"pixels of digits_signed lie from -0.8118 to 1.848, .* in \[-1, 1\]: what is beyond",
+        ),
+        (
             ["data.pixels=rgb", "train.steps=7"],
             "data.pixels=rgb: choose one of standardised, signed",
         ),
@@ -345,6 +351,14 @@ def test_bad_settings_end_with_one_line(tmp_path: Path, changes: list[str], said
     with pytest.raises(ConfigError, match=said) as error:
         runner.run(config(tmp_path, *changes))
     assert "\n" not in str(error.value)
+
+
+def test_pixels_from_black_as_0_are_said() -> None:
+    """Shares of white would train and sample without a word, half of the range unused."""
+    pixels, labels = torch.rand(3, 1, 4, 4), torch.zeros(3, dtype=torch.int64)
+    with pytest.warns(UserWarning, match=r"mine lie from 0\..* to 0\..*: if they are shares"):
+        check_signed(InMemoryImages("mine", {"train": (pixels, labels)}, 1))
+    check_signed(InMemoryImages("mine", {"train": (2 * pixels - 1, labels)}, 1))
 
 
 def test_grey_images_do_not_go_into_inception(
