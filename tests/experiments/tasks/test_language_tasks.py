@@ -250,7 +250,7 @@ def test_what_is_shown_in_the_place_of_a_token_follows_the_shares() -> None:
     tokens, others = task.source.read("train", np.arange(40), 0), []
     for tokens_of, seed in zip(tokens, range(40), strict=True):
         (shown,), (places,), (targets,) = task._corrupted(tokens_of[None], [seed], False)
-        order, kinds, random = task._draw(seed, 12)
+        order, kinds, random = task._draw(seed, np.zeros(12, np.bool_))
         assert places.tolist() == order.tolist() and torch.equal(tokens_of[places], targets)
         mask = task.source.tokenizer.mask_id
         for place, kind, other in zip(order, kinds, random, strict=True):
@@ -258,6 +258,23 @@ def test_what_is_shown_in_the_place_of_a_token_follows_the_shares() -> None:
             assert int(shown[place]) == int(wanted)
         others += random.tolist()
     assert set(others) == set(range(task.source.tokenizer.vocab_size))
+
+
+def test_special_tokens_are_hidden_last() -> None:
+    """As in BERT: what ends a document says nothing of whether words are understood."""
+    task = MaskedLanguage({"_target_": "texts.windows"}, texts.OWN, masked_share=0.5)
+    task.source.tokenizer.eos_id = 5
+    tokens = torch.randint(6, 20, (40, 12), generator=torch.Generator().manual_seed(0))
+    plain = task._corrupted(tokens, range(40), False)[PLACES]
+    assert set(plain.flatten().tolist()) == set(range(12))
+    ended = tokens.clone()
+    ended[:, [2, 7, 8]] = 5
+    places, targets = task._corrupted(ended, range(40), False)[PLACES:]
+    assert set(places.flatten().tolist()) == {0, 1, 3, 4, 5, 6, 9, 10, 11}
+    assert places.shape == (40, 6) and not (targets == 5).any()
+    ended[:, 3:] = 5  # three tokens of text are left, and six are to be predicted
+    places, targets = task._corrupted(ended, range(40), False)[PLACES:]
+    assert ((targets == 5).sum(1) == 4).all() and all(len(set(r)) == 6 for r in places.tolist())
 
 
 def test_masks_come_from_the_seed_the_epoch_and_the_window() -> None:
