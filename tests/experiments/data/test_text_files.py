@@ -17,7 +17,7 @@ import pytest
 import texts
 
 from experiments.config import ConfigError, UserError
-from experiments.data import token_store
+from experiments.data import text_readers, token_store, tokenising
 from experiments.data.locate import DataMissing
 from experiments.data.order import BatchPlan
 from experiments.data.text_files import TextFiles
@@ -26,7 +26,7 @@ from experiments.data.text_readers import Piece, read_pieces, without_markers
 from experiments.data.token_store import StoredTokens, plan_of
 from experiments.data.token_windows import ahead
 from experiments.data.tokenising import tokenise
-from experiments.data.tokenizer import CharacterTokenizer, JsonTokenizer
+from experiments.data.tokenizer import CharacterTokenizer, JsonTokenizer, SentencePieceTokenizer
 
 SUFFIXES = [".parquet", ".json.gz", ".jsonl", ".txt"]
 
@@ -352,6 +352,41 @@ def test_a_first_file_without_a_byte_is_a_document_of_its_own(tmp_path: Path) ->
         source(tmp_path)
     found = source(tmp_path, val_split=None)
     assert found.streams["train"].num_documents == 1 + len(texts.DOCUMENTS)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", ["bpe", "sentencepiece"])
+@pytest.mark.parametrize("batch", [1, 60, 10**6])
+def test_a_document_that_is_read_in_pieces_has_the_tokens_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, batch: int
+) -> None:
+    monkeypatch.setattr(text_readers, "PIECE", 40)
+    monkeypatch.setattr(tokenising, "BATCH_CHARACTERS", batch)
+    text = "The first document.\nIt has two lines,  and two spaces.\n" * 3 + "\n  café\nend"
+    texts.write(tmp_path / "text", "train", ".txt", ["Third.", text, text + "\n", "Third."])
+    content = getattr(texts, kind)()
+    stream = TextFiles(
+        "mine",
+        str(tmp_path / "text"),
+        **texts.save(content, tmp_path),
+        length=16,
+        val_split=None,
+        cache_dir=str(tmp_path / "cache"),
+    ).streams["train"]
+    known = JsonTokenizer(content) if kind == "bpe" else SentencePieceTokenizer(content)
+    whole = [np.append(ids, 1) for ids in known.encode(["Third.", text, text + "\n", "Third."])]
+    assert stream.read(0, len(stream)).tolist() == [1, *np.concatenate(whole).tolist()]
+
+
+def test_a_text_of_several_pieces_is_another_cache(tmp_path: Path) -> None:
+    for name, content in {
+        "a.txt": b"a",
+        "b.txt": b"b" * text_readers.PIECE,
+        "c.jsonl": b"",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "d.TXT.GZ").touch()
+    of = [("c.jsonl",), ("c.jsonl", "a.txt"), ("a.txt", "b.txt"), ("d.TXT.GZ",)]
+    assert [text_readers.version_of(tmp_path / n for n in names) for names in of] == [1, 2, 3, 3]
 
 
 @pytest.mark.parametrize("name", ["train.jsonl", "train.json.gz", "train.txt", "train.TXT.GZ"])
