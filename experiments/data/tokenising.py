@@ -141,8 +141,7 @@ def _encode(
     end = np.array([plan.tokenizer.eos_id] if plan.adds_end else [], plan.dtype)
     is_begun = False
     for batch in _batches(plan, files, show):
-        rows = _ids(plan.tokenizer, batch, is_begun)
-        is_begun = not batch[-1][1]
+        rows = iter(_ids(plan.tokenizer, batch, is_begun))  # each is let go when it is written
         for (text, is_end), ids in zip(batch, rows, strict=True):
             row = np.concatenate([ids, end]) if is_end else ids
             token_file.write(row.astype(plan.dtype).tobytes())
@@ -151,6 +150,7 @@ def _encode(
             if is_end:
                 end_file.write(np.int64(facts["tokens"]).tobytes())
                 facts["documents"] += 1
+            is_begun = not is_end
     return facts
 
 
