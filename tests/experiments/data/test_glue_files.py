@@ -92,6 +92,10 @@ def test_parquet_and_tsv_give_the_same_pairs(tmp_path: Path) -> None:
     assert pairs['cola sentence: sentence "3'] == "unacceptable"
     exams = [exam.task for exam in hub.exams]
     assert exams == [*list(TASKS)[:5], "mnli_m", "mnli_mm", "qnli", "rte"]
+    end = hub.tokenizer.eos_id
+    for rows in (hub.train, *(exam.pairs for exam in hub.exams)):
+        texts_of = [text.tolist() for n in range(len(rows)) for text in rows.pair(n)]
+        assert all(text.index(end) == len(text) - 1 for text in texts_of), "one end, the last"
 
 
 @pytest.mark.filterwarnings("ignore:GLUE")

@@ -230,6 +230,8 @@ def masked_batches(task: Any, seed: int, epoch_steps: int = 1) -> list[list[Tens
 def test_every_window_hides_the_same_number_of_tokens() -> None:
     task = texts.build_task("masked")
     assert task.num_masked == 4  # 30 % of 12
+    task.source.streams["train"]._tokens = task.source.streams["train"]._tokens[: 12 * 90]
+    assert task.num_train == 90, "a window has no target behind it"
     shown, places, targets = first_batch(task, 64)
     assert places.shape == targets.shape == (64, 4)
     assert all(len(set(row)) == 4 for row in places.tolist())
