@@ -181,6 +181,12 @@ def test_a_tokenizer_that_changes_an_answer_is_refused(tmp_path: Path) -> None:
         check_answers(open_tokenizer(given["tokenizer_file"], given["tokenizer_sha256"]), TASKS)
 
 
+def test_the_first_sentence_of_an_mnli_file_is_the_premise(tmp_path: Path) -> None:
+    (path := tmp_path / "dev.tsv").write_text(f"{HEADERS['mnli']}\n0\tpremise\tguess\t-\tneutral\n")
+    assert list(glue_files_module._tsv("mnli", path)) == [(["guess", "premise"], "neutral")]
+    assert TASKS["mnli"].columns == ("hypothesis", "premise")
+
+
 def test_inputs_are_those_of_t5() -> None:
     assert input_text("cola", ["John made Bill master."]) == "cola sentence: John made Bill master."
     # round to the nearest fifth, halves to the even one, as TensorFlow
