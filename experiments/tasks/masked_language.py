@@ -20,6 +20,7 @@ from experiments.data.token_windows import TokenWindows, ahead
 from experiments.data.tokenizer import check_fits
 from experiments.distributed import World
 from experiments.evaluations.perplexity import TokenTally
+from experiments.models.looking_ahead import say_if_causal
 from experiments.models.text_length import check_length
 from experiments.models.tied_weights import under_all_names
 from experiments.models.token_loss import logits_of, token_losses
@@ -63,6 +64,7 @@ class MaskedLanguage(Task):
         model = build(self._model, "model")
         check_fits(self.source.tokenizer, num_embeddings(model), needs=["mask"])
         check_length(model, self.source.length, "data.length")
+        say_if_causal(model, self.source.tokenizer.vocab_size)
         return model
 
     def example_batch(self, size: int) -> Batch:

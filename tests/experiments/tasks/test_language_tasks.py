@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from experiments.config import ConfigError, RunConfig
 from experiments.data.order import BatchPlan, seed_all
 from experiments.distributed import World
+from experiments.models.looking_ahead import sides
 from experiments.models.token_loss import logits_of
 from experiments.parts import build_parts
 from experiments.sweep.grouping import why_alone
@@ -171,6 +173,55 @@ def test_a_causal_model_does_not_see_what_it_predicts() -> None:
         changed[0, 6] = (tokens[0, 6] + 1) % 21
         one, other = (logits_of(model(t)) for t in (tokens, changed))
         assert torch.equal(one[:, :6], other[:, :6]) and not torch.equal(one[:, 6:], other[:, 6:])
+
+
+@needs_transformers
+@pytest.mark.parametrize("case", ["causal", "causal gpt2"])
+def test_a_model_that_sees_what_it_is_to_predict_is_refused(case: str) -> None:
+    """Its loss would fall to 0."""
+    task = texts.build_task(case)
+    with torch.device("meta"):
+        assert sides(task.build_model(), 21) == (False, False)
+    assert task.build_model().training
+    task._model = {
+        **task._model,
+        "causal" if case == "causal" else "bidirectional": case != "causal",
+    }
+    with pytest.raises(ConfigError, match="changes with the tokens behind it, so it would see"):
+        task.build_model()
+    task._model = {
+        **{"_target_": texts.TRANSFORMERS, "model_name": "RobertaForCausalLM", "vocab_size": 23},
+        **{"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2},
+        **{"intermediate_size": 8, "is_decoder": case == "causal"},
+    }
+    if case == "causal":
+        task.build_model()
+        return
+    with pytest.raises(ConfigError, match=r"model\.is_decoder=true"):
+        task.build_model()
+
+
+def test_a_model_that_cannot_be_asked_is_left_to_the_first_step() -> None:
+    for model in (nn.Linear(3, 3), nn.Identity()):
+        assert sides(model, 21) == (False, False)
+
+
+@needs_transformers
+@pytest.mark.parametrize("case", ["masked", "masked gpt2"])
+def test_a_model_of_hidden_tokens_that_sees_one_side_alone_is_said(case: str) -> None:
+    task = texts.build_task(case)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = task.build_model()
+    assert sides(model, 21) == (True, True)
+    torch.nn.init.zeros_(model.get_output_embeddings().weight)  # of this one it cannot be told
+    assert sides(model, 21) == (False, False)
+    task._model = {
+        **task._model,
+        "causal" if case == "masked" else "bidirectional": case == "masked",
+    }
+    with pytest.warns(UserWarning, match="none behind it: model.bidirectional=true or"):
+        task.build_model()
 
 
 @needs_transformers
