@@ -24,6 +24,7 @@ from experiments.distributed import World
 from experiments.identity import run_id
 from experiments.models.contrastive_loss import contrastive_loss
 from experiments.models.two_towers import TwoTowers, bounded
+from experiments.settings.contrastive import ContrastiveTaskConfig
 from experiments.store import read_json
 from experiments.sweep.vectorised import groups, run_group
 from experiments.tasks import frozen_features
@@ -283,6 +284,13 @@ def test_another_tower_of_the_same_weights_has_features_of_its_own(tmp_path: Pat
     seed_all(0)
     tower = pairs.Tower()
     assert key() == key(activation_checkpointing=True) != key(dropout=0.5)
+
+
+def test_pixels_are_shifted_by_the_mean_and_divided_by_the_deviation() -> None:
+    task = Contrastive.__new__(Contrastive)
+    task.settings = ContrastiveTaskConfig(mean=[0.25], std=[0.5])
+    pixels = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)
+    assert task._prepared(pixels).flatten().tolist() == [-0.5, 1.5]
 
 
 def test_images_that_are_prepared_otherwise_have_features_of_their_own() -> None:
