@@ -17,6 +17,7 @@ import torch
 from outsiders import assert_close, losses, rows_of, weights
 
 from experiments import checkpoint, runner
+from experiments.build import build
 from experiments.config import UserError
 from experiments.data.feature_store import FeatureStore
 from experiments.data.order import derive, seed_all
@@ -355,12 +356,15 @@ def test_one_batch_is_learnt_by_heart_and_every_part_gets_a_gradient(tmp_path: P
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
+@pytest.mark.skipif(find_spec("transformers") is None, reason="transformers")
 def test_padding_changes_nothing() -> None:
     seed_all(0)
     model = TwoTowers(**{k: v for k, v in pairs.MODEL.items() if k != "_target_"})
     tokens = torch.tensor([[3, 7, 1]])
     longer = torch.tensor([[3, 7, 1, 0, 0]])
     torch.testing.assert_close(model.encode_text(tokens), model.encode_text(longer))
+    bert = build({**SHORT, "max_position_embeddings": 5}, "model.text").eval()
+    torch.testing.assert_close(bert(tokens), bert(longer))
 
 
 def test_runs_are_trained_together(tmp_path: Path) -> None:
