@@ -277,6 +277,11 @@ def test_inception_is_that_of_torch_fidelity_and_is_never_fetched(
     found = extractors.inception(str(path), sha256=extractors._checked(str(path), ""))
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     torch.testing.assert_close(found.extract(images)[0], blank(images)[0], rtol=1e-3, atol=1e-5)
+    seen: list[torch.Tensor] = []  # whatever these weights make of them
+    for net in (found.model, blank):
+        net.Conv2d_1a_3x3.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    found.extract(images), blank(images)
+    torch.testing.assert_close(*seen)
     assert found.prefix == "fid" and found.num_channels == 3
     path.write_bytes(b"no weights")
     with pytest.raises(ConfigError, match="no weights"):
