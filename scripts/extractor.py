@@ -136,6 +136,10 @@ def save_for_transformers(run: Folder, weights: dict[str, Any], path: Path) -> N
     if tokenizer.suffix == ".json":
         end = _save_tokenizer(tokenizer, config["data"].get("tokenizer_sha256"), path)
         model.config.eos_token_id = model.generation_config.eos_token_id = end
+    if model.config.is_encoder_decoder:  # an answer begins behind padding, as in `TextToText`
+        start = model.config.pad_token_id
+        model.config.decoder_start_token_id = start
+        model.generation_config.decoder_start_token_id = start
     from transformers.utils import logging
 
     logging.disable_progress_bar()

@@ -111,7 +111,7 @@ def test_pairs_of_texts_can_be_added(tmp_path: Path, monkeypatch: pytest.MonkeyP
     made: dict[str, Any] = {}
     exec(FILES["my_pairs.py"], made)
     for split in ("train", "val", "test"):
-        (tmp_path / f"{split}.en").write_text("one two\ntwo\n")
+        (tmp_path / f"{split}.en").write_text("one\u2028two\r\ntwo\n", "utf-8", newline="")
         (tmp_path / f"{split}.de").write_text("eins zwei\nzwei\n")
     data = made["parallel"](tmp_path, "words.model", "")
     inputs, is_real, answers = data.batch(data.exams[1].pairs, [0, 1])

@@ -39,7 +39,8 @@ class TextFiles(TokenWindows):
         train_split: Name of the split on the disk.
         val_split: The same; null: none.
         test_split: The same.
-        max_eval_windows: Windows of each evaluation split that are measured; null: all.
+        max_eval_windows: Windows of each evaluation split that are measured, the first ones; null:
+            all. What is left out is said.
         cache_dir: Where tokens are kept; null: `~/.cache/lion-experiments/tokens`.
         num_workers: Threads that read ahead while training; each tokeniser uses as many.
 
@@ -87,6 +88,18 @@ class TextFiles(TokenWindows):
             num_workers=num_workers,
             fingerprint=" ".join(keys),
         )
+        for said in self._not_measured():
+            warnings.warn(f"{name}, {said}", stacklevel=2)
+
+    def _not_measured(self) -> Iterator[str]:
+        """Held-out parts of which the last windows are left out, by the number that is set."""
+        for split in self.eval_splits:
+            there, measured = self.num_windows(split, 1), self.num_eval(split, 1)
+            if measured < there:
+                yield (
+                    f"{split}: the first {measured:,} of {there:,} windows are measured (of all "
+                    "with data.max_eval_windows=null)"
+                )
 
 
 def _plan(

@@ -113,6 +113,10 @@ class TextPairs:
         average: Whether the mean of all scores of a split is one more.
         num_workers: Threads that read ahead while training.
         fingerprint: Of the files behind the tokens.
+
+    Raises:
+        UserError: where the first input or answer of a set has no end: a model would never learn
+            where to stop, and every answer that it writes be wrong.
     """
 
     def __init__(
@@ -131,6 +135,18 @@ class TextPairs:
         self.name, self.train, self.exams, self.tokenizer = name, train, list(exams), tokenizer
         self.max_input, self.max_answer, self.average = max_input, max_answer, average
         self.num_workers, self.fingerprint = num_workers, fingerprint
+        for pairs in (train, *(exam.pairs for exam in exams)):
+            self._check_ends(pairs)
+
+    def _check_ends(self, pairs: Pairs) -> None:
+        for what, row in zip(
+            ("input", "answer"), pairs.pair(0) if len(pairs) else (), strict=False
+        ):
+            if self.tokenizer.eos_id is not None and row[-1:].tolist() != [self.tokenizer.eos_id]:
+                raise UserError(
+                    f"data {self.name}: the first {what} does not end with the end token: append "
+                    "tokenizer.eos_id to the tokens of every input and answer"
+                )
 
     def batch(self, pairs: Pairs, numbers: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Some pairs, filled up to the longest.

@@ -13,9 +13,10 @@ from typing import Any
 from experiments.config import UserError
 from experiments.packages import get
 
-_VERSION, _TEXT_VERSION = 1, 2
+_VERSION, _TEXT_VERSION, _LONG_VERSION = 1, 2, 3
 """To be raised whenever a reader gives other text: part of a cache's name. The second is that of
-splits with a text file, whose marks of byte order were text once."""
+splits with a text file, whose marks of byte order were text once; the third of those with a text
+file that is read in pieces, between which SentencePiece once put a space."""
 PIECE = 1 << 20
 """Characters of a piece, about; a piece ends behind a line."""
 ROWS = 64
@@ -26,8 +27,10 @@ Piece = tuple[str, bool]
 
 def version_of(files: Iterable[Path]) -> int:
     """Which text the readers give of some files: part of a cache's name."""
-    has_text = any(path.name.lower().endswith((".txt", ".txt.gz")) for path in files)
-    return _TEXT_VERSION if has_text else _VERSION
+    texts = [path for path in files if path.name.lower().endswith((".txt", ".txt.gz"))]
+    if any(path.name.lower().endswith(".gz") or path.stat().st_size >= PIECE for path in texts):
+        return _LONG_VERSION
+    return _TEXT_VERSION if texts else _VERSION
 
 
 class UnreadableText(UserError):

@@ -21,6 +21,7 @@ import numpy as np
 from experiments.config import UserError
 from experiments.data.text_readers import Piece
 from experiments.data.token_store import Plan, facts_of, is_there, part_path
+from experiments.data.tokenizer import Tokenizer
 
 BATCH_CHARACTERS = 1 << 20
 """That are handed to the tokenizer at a time."""
@@ -138,10 +139,10 @@ def _encode(
 ) -> dict[str, int]:
     facts = {"tokens": 0, "documents": 0, "words": 0}
     end = np.array([plan.tokenizer.eos_id] if plan.adds_end else [], plan.dtype)
+    is_begun = False
     for batch in _batches(plan, files, show):
-        for (text, is_end), ids in zip(
-            batch, plan.tokenizer.encode([text for text, _ in batch]), strict=True
-        ):
+        rows = iter(_ids(plan.tokenizer, batch, is_begun))  # each is let go when it is written
+        for (text, is_end), ids in zip(batch, rows, strict=True):
             row = np.concatenate([ids, end]) if is_end else ids
             token_file.write(row.astype(plan.dtype).tobytes())
             facts["tokens"] += len(row)
@@ -149,7 +150,33 @@ def _encode(
             if is_end:
                 end_file.write(np.int64(facts["tokens"]).tobytes())
                 facts["documents"] += 1
+            is_begun = not is_end
     return facts
+
+
+def _ids(tokenizer: Tokenizer, batch: list[Piece], is_begun: bool) -> list[np.ndarray]:
+    """Ids of each piece; those of a document give what the whole would.
+
+    Before a text by itself SentencePiece puts a space. So a piece that goes on is read behind the
+    end of a line, whose ids are taken off again.
+
+    Args:
+        tokenizer: Of the texts.
+        batch: At least one piece.
+        is_begun: Whether the first one goes on with a document.
+    """
+    goes_on = [is_begun, *(not is_end for _, is_end in batch[:-1])]
+    if not any(goes_on):
+        return tokenizer.encode([text for text, _ in batch])
+    before, *rows = tokenizer.encode(
+        ["\n", *("\n" + text if on else text for (text, _), on in zip(batch, goes_on, strict=True))]
+    )
+    for place, (on, ids) in enumerate(zip(goes_on, rows, strict=True)):
+        if on and np.array_equal(ids[: len(before)], before):
+            rows[place] = ids[len(before) :]
+        elif on:
+            rows[place] = tokenizer.encode([batch[place][0]])[0]
+    return rows
 
 
 def _batches(

@@ -80,7 +80,10 @@ class CharacterTokenizer:
         return [self.ids_of(text) for text in texts]
 
     def decode(self, ids: Sequence[int]) -> str:
-        return "".join(self.alphabet[i] for i in ids if i < len(self.alphabet))
+        return "".join(self._shown(int(i)) for i in ids if i != self.mask_id)
+
+    def _shown(self, number: int) -> str:
+        return self.alphabet[number] if number < len(self.alphabet) else UNKNOWN.strip()
 
 
 class WordTokenizer:
@@ -108,7 +111,11 @@ class WordTokenizer:
         ]
 
     def decode(self, ids: Sequence[int]) -> str:
-        return " ".join(self.words[i - 3] for i in ids if 3 <= i < self.vocab_size)
+        return " ".join(self._shown(int(i)) for i in ids if i not in (self.pad_id, self.eos_id))
+
+    def _shown(self, number: int) -> str:
+        is_word = 3 <= number < self.vocab_size
+        return self.words[number - 3] if is_word else UNKNOWN.strip()
 
 
 class SentencePieceTokenizer:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from experiments.config import ConfigError
+
+_MOST = 1 + 1e-3
+"""Of a pixel: what rounding may add is no other scale."""
 
 
 def knows_classes(model: nn.Module) -> bool:
@@ -55,4 +61,32 @@ def check_fit(
         raise ConfigError(
             f"model.num_class_embeds={known}: these {num_classes} classes, and "
             f"task.condition_dropout={condition_dropout}, need {needed}"
+        )
+
+
+def check_signed(source: Any) -> None:
+    """Holds pixels in memory against the [-1, 1] that noise, clipping and distances count on.
+
+    Args:
+        source: Of images; one whose `splits` are not held in memory is not looked at.
+
+    Raises:
+        ConfigError: for pixels beyond, as those that a classifier takes in standardised.
+    """
+    splits: Mapping[str, tuple[Tensor, Tensor]] = getattr(source, "splits", {})
+    if not splits:
+        return
+    ends = torch.stack([torch.stack(images.aminmax()) for images, _ in splits.values()])
+    low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
+    if not -_MOST <= low <= high <= _MOST:
+        raise ConfigError(
+            f"the pixels of {source.name} lie from {low:.4g} to {high:.4g}, and those of a "
+            "diffusion model in [-1, 1]: what is beyond would be cut off its samples and of what "
+            "they are held against; take data of such pixels (data=digits_signed for the digits)"
+        )
+    if low >= 0:
+        warnings.warn(
+            f"the pixels of {source.name} lie from {low:.4g} to {high:.4g}, so black, -1, is not "
+            "among them: if they are shares of white, use 2 x - 1",
+            stacklevel=2,
         )

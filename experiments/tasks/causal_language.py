@@ -19,6 +19,7 @@ from experiments.distributed import World
 from experiments.evaluations.one_shot import measure_one_shot
 from experiments.evaluations.perplexity import TokenTally
 from experiments.headline import Headline, usual_splits
+from experiments.models.looking_ahead import check_causal
 from experiments.models.text_length import check_length
 from experiments.models.tied_weights import under_all_names
 from experiments.models.token_loss import (
@@ -68,6 +69,7 @@ class CausalLanguage(Task):
         model = build(self._model, "model")
         check_fits(self.source.tokenizer, num_embeddings(model))
         check_length(model, self.source.length, "data.length")
+        check_causal(model, self.source.tokenizer.vocab_size)
         return defer_output(model) if self.settings.loss_chunk else model
 
     def example_batch(self, size: int) -> Batch:

@@ -19,7 +19,7 @@ from experiments.data.order import BatchPlan
 from experiments.diffusion import sampler
 from experiments.diffusion.draws import Draws, training_draws
 from experiments.diffusion.losses import Objective
-from experiments.diffusion.model_fit import check_fit, knows_classes
+from experiments.diffusion.model_fit import check_fit, check_signed, knows_classes
 from experiments.diffusion.noise_schedule import NoiseSchedule
 from experiments.distributed import World
 from experiments.evaluations.denoising import denoise
@@ -63,6 +63,7 @@ class Diffusion(Task):
         honours = getattr(self.source, "honours", None)
         refuse_ignored(self._image_settings, honours, self.source.name, own)
         refuse_last_groups(self.source)
+        check_signed(self.source)
         self.objective = Objective(
             NoiseSchedule(self.settings.noise_schedule, self.settings.num_time_steps),
             self.settings.learned_variance,

@@ -20,6 +20,7 @@ from experiments.data.token_windows import TokenWindows, ahead
 from experiments.data.tokenizer import check_fits
 from experiments.distributed import World
 from experiments.evaluations.perplexity import TokenTally
+from experiments.models.looking_ahead import say_if_causal
 from experiments.models.text_length import check_length
 from experiments.models.tied_weights import under_all_names
 from experiments.models.token_loss import logits_of, token_losses
@@ -34,6 +35,8 @@ tokens stood there (B, n), int64."""
 
 class MaskedLanguage(Task):
     """Cross entropy of hidden tokens; every window hides the same number of them.
+
+    Special tokens, such as the ends of documents, are not hidden, as in BERT.
 
     While training, which tokens are hidden is drawn anew in each epoch from the run's seed and the
     window's number; in evaluations from the evaluation's seed and the window's number.
@@ -61,6 +64,7 @@ class MaskedLanguage(Task):
         model = build(self._model, "model")
         check_fits(self.source.tokenizer, num_embeddings(model), needs=["mask"])
         check_length(model, self.source.length, "data.length")
+        say_if_causal(model, self.source.tokenizer.vocab_size)
         return model
 
     def example_batch(self, size: int) -> Batch:
@@ -80,7 +84,8 @@ class MaskedLanguage(Task):
 
     def _corrupted(self, tokens: Tensor, seeds: Sequence[int], all_masked: bool) -> Batch:
         """Hides tokens of each window by its own seed."""
-        draws = [self._draw(seed, tokens.shape[1]) for seed in seeds]
+        is_special = np.isin(tokens.numpy(), self._special_ids)
+        draws = [self._draw(seed, row) for seed, row in zip(seeds, is_special, strict=True)]
         places, kinds, others = (
             torch.from_numpy(np.stack(part)) for part in zip(*draws, strict=True)
         )
@@ -92,13 +97,24 @@ class MaskedLanguage(Task):
             shown = torch.where(kinds < kept, targets, shown)
         return tokens.scatter(1, places, shown), places, targets
 
-    def _draw(self, seed: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Places to predict, numbers in [0, 1) that say what is shown, and random tokens."""
+    def _draw(self, seed: int, is_special: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Places to predict, numbers in [0, 1) that say what is shown, and random tokens.
+
+        Places that `is_special` (T,) names are taken where there are too few others.
+        """
         generator = np.random.RandomState(seed % 2**32)
-        places = generator.permutation(length)[: self.num_masked]
+        order = generator.permutation(len(is_special))
+        places = order[is_special[order].argsort(kind="stable")][: self.num_masked]
         kinds = generator.rand(self.num_masked)
         others = generator.randint(0, self.source.tokenizer.vocab_size, self.num_masked)
         return places, kinds, others
+
+    @property
+    def _special_ids(self) -> list[int]:
+        """Tokens that are no text: ends of documents and the like."""
+        known = self.source.tokenizer
+        ids = known.eos_id, known.mask_id, known.pad_id, known.start_id
+        return [number for number in ids if number is not None]
 
     @property
     def _mask_id(self) -> int:

@@ -17,7 +17,9 @@ from PIL import Image
 from experiments import compose, runner
 from experiments.build import build
 from experiments.config import ConfigError, RunConfig
+from experiments.data.in_memory import InMemoryImages
 from experiments.data.order import BatchPlan, seed_all
+from experiments.diffusion.model_fit import check_signed
 from experiments.distributed import World
 from experiments.evaluations import extractors, generation
 from experiments.evaluations.evaluation import Context
@@ -287,6 +289,31 @@ def test_images_that_are_resized_otherwise_are_another_reference(tmp_path: Path)
         assert not torch.equal(made[one], made[other]), told[other]
 
 
+@pytest.mark.filterwarnings("ignore:.*byte for byte", "ignore:.*are in train, too")
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_an_image_of_the_right_size_is_learnt_whole_and_turned_as_told(
+    tmp_path: Path, share: float
+) -> None:
+    """Nothing is cut off, neither of what is learnt nor of what samples are held against."""
+    pixels = np.random.RandomState(0).randint(0, 256, (16, 16, 3), np.uint8)
+    for name in ("train/ant", "train/bee", "val/ant", "val/bee"):
+        (tmp_path / name).mkdir(parents=True)
+        Image.fromarray(pixels).save(tmp_path / name / "0.png")
+    data = {
+        "_target_": "experiments.data.image_files.ImageFiles", "name": "noise", "num_classes": 2,
+        "num_train": 2, "root": str(tmp_path), "val_split": "val", "input_size": 16,
+        "num_workers": 0,
+    }  # fmt: skip
+    task = Diffusion(data, {}, horizontal_flip=share)
+    whole = torch.from_numpy(pixels).permute(2, 0, 1)
+    ((learnt, *_),) = next(task.batches(BatchPlan(0, 2, 1, 1), 0, 1))
+    assert torch.equal(learnt[0], whole.flip(-1) if share else whole)
+    (known,) = task._reference_images(Context(ALONE, 0, 4, 1))
+    ((measured, _),) = task._eval_batches(["noise_val"], Context(ALONE, 0, 4, 1))
+    assert torch.equal(known[0], whole) and torch.equal(measured[0], whole)
+    torch.testing.assert_close(task._signed(whole), whole.float() / 127.5 - 1)
+
+
 def test_the_headline_asks_for_averaged_weights_where_there_are_any(
     tmp_path: Path, finished: RunConfig
 ) -> None:
@@ -336,6 +363,10 @@ def test_conditions_are_dropped_and_guidance_uses_that(tmp_path: Path) -> None:
         (["task.noise_schedule=sqrt"], "noise_schedule=sqrt: must be one of cosine, linear"),
         (["model.block_out_channels=[8,16,16,16,16]"], "cannot be halved 4 times"),
         (
+            ["data.pixels=standardised"],
+            r"pixels of digits_signed lie from -0.8118 to 1.848, .* in \[-1, 1\]: what is beyond",
+        ),
+        (
             ["data.pixels=rgb", "train.steps=7"],
             "data.pixels=rgb: choose one of standardised, signed",
         ),
@@ -345,6 +376,21 @@ def test_bad_settings_end_with_one_line(tmp_path: Path, changes: list[str], said
     with pytest.raises(ConfigError, match=said) as error:
         runner.run(config(tmp_path, *changes))
     assert "\n" not in str(error.value)
+
+
+def test_the_objective_is_that_of_the_settings(tmp_path: Path) -> None:
+    changes = ("noise_schedule=linear", "bound_weight=0.25", "learned_variance=true")
+    found = task_of(config(tmp_path, *(f"task.{change}" for change in changes))).objective
+    assert (found.schedule.name, found.schedule.num_steps) == ("linear", 100)
+    assert (found.learned_variance, found.bound_weight, found.num_levels) == (True, 0.25, 17)
+
+
+def test_pixels_from_black_as_0_are_said() -> None:
+    """Shares of white would train and sample without a word, half of the range unused."""
+    pixels, labels = torch.rand(3, 1, 4, 4), torch.zeros(3, dtype=torch.int64)
+    with pytest.warns(UserWarning, match=r"mine lie from 0\..* to 0\..*: if they are shares"):
+        check_signed(InMemoryImages("mine", {"train": (pixels, labels)}, 1))
+    check_signed(InMemoryImages("mine", {"train": (2 * pixels - 1, labels)}, 1))
 
 
 def test_grey_images_do_not_go_into_inception(

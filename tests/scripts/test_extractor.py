@@ -130,8 +130,12 @@ GPT2 = {"model_name": "GPT2LMHeadModel", "vocab_size": 7, "n_positions": 8, "n_e
 GPT2 |= {"n_layer": 1, "n_head": 2}
 
 
-def _say_model(runs: Path, **more: Any) -> None:
-    section = {"_target_": "experiments.models.from_transformers.from_config", **GPT2, **more}
+T5 = {"model_name": "T5ForConditionalGeneration", "vocab_size": 9, "d_model": 4, "d_kv": 2}
+T5 |= {"d_ff": 4, "num_layers": 1, "num_heads": 2}
+
+
+def _say_model(runs: Path, model: dict[str, Any] = GPT2, **more: Any) -> None:
+    section = {"_target_": "experiments.models.from_transformers.from_config", **model, **more}
     (runs / "a/config.yaml").write_text(yaml.safe_dump({"model": section, "data": {}}))
 
 
@@ -156,3 +160,16 @@ def test_transformers_reads_the_folder_as_the_same_model(
         other = tmp_path / "other"
         assert MAIN(["a", str(other), "--results", str(runs), "--transformers"]) == 2
         assert said in capsys.readouterr().err and not other.exists()
+
+
+def test_a_t5_of_transformers_begins_its_answers_as_it_has_learnt(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    runs, out = _saved(tmp_path, model=from_config(**T5).state_dict()), tmp_path / "out"
+    _say_model(runs, T5)
+    assert MAIN(["a", str(out), "--results", str(runs), "--transformers"]) == 0
+    read, tokens = (
+        transformers.T5ForConditionalGeneration.from_pretrained(out),
+        torch.ones(1, 3).long(),
+    )
+    assert int(read.generate(tokens, max_new_tokens=2)[0, 0]) == 0  # padding
+    assert torch.isfinite(read(tokens, labels=tokens).loss)

@@ -92,6 +92,10 @@ def test_parquet_and_tsv_give_the_same_pairs(tmp_path: Path) -> None:
     assert pairs['cola sentence: sentence "3'] == "unacceptable"
     exams = [exam.task for exam in hub.exams]
     assert exams == [*list(TASKS)[:5], "mnli_m", "mnli_mm", "qnli", "rte"]
+    end = hub.tokenizer.eos_id
+    for rows in (hub.train, *(exam.pairs for exam in hub.exams)):
+        texts_of = [text.tolist() for n in range(len(rows)) for text in rows.pair(n)]
+        assert all(text.index(end) == len(text) - 1 for text in texts_of), "one end, the last"
 
 
 @pytest.mark.filterwarnings("ignore:GLUE")
@@ -175,6 +179,12 @@ def test_a_tokenizer_that_changes_an_answer_is_refused(tmp_path: Path) -> None:
     for content in (texts.bpe(), texts.sentencepiece()):
         given = texts.save(content, tmp_path)
         check_answers(open_tokenizer(given["tokenizer_file"], given["tokenizer_sha256"]), TASKS)
+
+
+def test_the_first_sentence_of_an_mnli_file_is_the_premise(tmp_path: Path) -> None:
+    (path := tmp_path / "dev.tsv").write_text(f"{HEADERS['mnli']}\n0\tpremise\tguess\t-\tneutral\n")
+    assert list(glue_files_module._tsv("mnli", path)) == [(["guess", "premise"], "neutral")]
+    assert TASKS["mnli"].columns == ("hypothesis", "premise")
 
 
 def test_inputs_are_those_of_t5() -> None:

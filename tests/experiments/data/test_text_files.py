@@ -17,7 +17,7 @@ import pytest
 import texts
 
 from experiments.config import ConfigError, UserError
-from experiments.data import token_store
+from experiments.data import text_readers, token_store, tokenising
 from experiments.data.locate import DataMissing
 from experiments.data.order import BatchPlan
 from experiments.data.text_files import TextFiles
@@ -26,7 +26,7 @@ from experiments.data.text_readers import Piece, read_pieces, without_markers
 from experiments.data.token_store import StoredTokens, plan_of
 from experiments.data.token_windows import ahead
 from experiments.data.tokenising import tokenise
-from experiments.data.tokenizer import CharacterTokenizer, JsonTokenizer
+from experiments.data.tokenizer import CharacterTokenizer, JsonTokenizer, SentencePieceTokenizer
 
 SUFFIXES = [".parquet", ".json.gz", ".jsonl", ".txt"]
 
@@ -354,6 +354,41 @@ def test_a_first_file_without_a_byte_is_a_document_of_its_own(tmp_path: Path) ->
     assert found.streams["train"].num_documents == 1 + len(texts.DOCUMENTS)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("kind", ["bpe", "sentencepiece"])
+@pytest.mark.parametrize("batch", [1, 60, 10**6])
+def test_a_document_that_is_read_in_pieces_has_the_tokens_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, batch: int
+) -> None:
+    monkeypatch.setattr(text_readers, "PIECE", 40)
+    monkeypatch.setattr(tokenising, "BATCH_CHARACTERS", batch)
+    text = "The first document.\nIt has two lines,  and two spaces.\n" * 3 + "\n  café\nend"
+    texts.write(tmp_path / "text", "train", ".txt", ["Third.", text, text + "\n", "Third."])
+    content = getattr(texts, kind)()
+    stream = TextFiles(
+        "mine",
+        str(tmp_path / "text"),
+        **texts.save(content, tmp_path),
+        length=16,
+        val_split=None,
+        cache_dir=str(tmp_path / "cache"),
+    ).streams["train"]
+    known = JsonTokenizer(content) if kind == "bpe" else SentencePieceTokenizer(content)
+    whole = [np.append(ids, 1) for ids in known.encode(["Third.", text, text + "\n", "Third."])]
+    assert stream.read(0, len(stream)).tolist() == [1, *np.concatenate(whole).tolist()]
+
+
+def test_a_text_of_several_pieces_is_another_cache(tmp_path: Path) -> None:
+    for name, content in {
+        "a.txt": b"a",
+        "b.txt": b"b" * text_readers.PIECE,
+        "c.jsonl": b"",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "d.TXT.GZ").touch()
+    of = [("c.jsonl",), ("c.jsonl", "a.txt"), ("a.txt", "b.txt"), ("d.TXT.GZ",)]
+    assert [text_readers.version_of(tmp_path / n for n in names) for names in of] == [1, 2, 3, 3]
+
+
 @pytest.mark.parametrize("name", ["train.jsonl", "train.json.gz", "train.txt", "train.TXT.GZ"])
 def test_a_mark_of_byte_order_is_no_part_of_the_text(tmp_path: Path, name: str) -> None:
     text = "fine" if "txt" in name.lower() else '{"text": "fine"}'
@@ -379,6 +414,15 @@ def test_all_of_a_folder_is_read_and_what_is_no_text_is_said(tmp_path: Path) -> 
     (tmp_path / "text/train/k.txt").symlink_to("nowhere")
     with pytest.raises(DataMissing, match="k.txt is a link to nothing: complete the copy"):
         find_files(str(tmp_path / "text"), "train")
+
+
+def test_held_out_windows_that_are_not_measured_are_said(tmp_path: Path) -> None:
+    """A page of a proxy measures its first ones; of text of one's own that may be one document."""
+    there = source(tmp_path).num_windows("val", 1)
+    said = rf"mine, val: the first 3 of {there} windows are measured \(of all with data.max_eval"
+    with pytest.warns(UserWarning, match=said):
+        source(tmp_path, max_eval_windows=3)
+    source(tmp_path, max_eval_windows=there)
 
 
 def test_too_little_text_for_a_window_is_said(tmp_path: Path) -> None:

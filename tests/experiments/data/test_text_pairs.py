@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.data.text_pairs import ArrayPairs, JoinedPairs, TextPairs
+from experiments.config import UserError
+from experiments.data.text_pairs import ArrayPairs, Exam, JoinedPairs, TextPairs
 
 END = 1
 
@@ -19,7 +20,7 @@ def rows(*lengths: int) -> list[np.ndarray]:
 
 
 def test_a_text_that_is_cut_keeps_its_end_and_padding_is_not_real() -> None:
-    tokenizer: Any = SimpleNamespace(pad_id=0)
+    tokenizer: Any = SimpleNamespace(pad_id=0, eos_id=END)
     pairs = ArrayPairs(rows(2, 6, 4), rows(1, 3, 5))
     source = TextPairs("pairs", pairs, [], tokenizer, max_input=4, max_answer=3)
     inputs, is_real, answers = source.batch(pairs, [0, 1, 2])
@@ -37,3 +38,15 @@ def test_a_mixture_has_each_pair_of_each_part_once_and_in_order(sizes: tuple[int
     joined = JoinedPairs(parts)
     found = [tuple(joined.pair(number)[0].tolist()) for number in range(len(joined))]
     assert found == [(part, n) for part, size in enumerate(sizes) for n in range(size)]
+
+
+@pytest.mark.parametrize("what", ["input", "answer"])
+@pytest.mark.parametrize("place", ["train", "exam"])
+def test_pairs_without_an_end_are_refused(what: str, place: str) -> None:
+    tokenizer: Any = SimpleNamespace(pad_id=0, eos_id=END)
+    whole, bare = rows(3), [np.array([10, 11])]
+    odd = ArrayPairs(bare, whole) if what == "input" else ArrayPairs(whole, bare)
+    pairs = {"train": ArrayPairs(whole, whole), "exam": ArrayPairs(whole, whole), place: odd}
+    exams = [Exam("val", ArrayPairs([], [])), Exam("val", pairs["exam"])]
+    with pytest.raises(UserError, match=f"mine: the first {what} does not end .* append token"):
+        TextPairs("mine", pairs["train"], exams, tokenizer, max_input=4, max_answer=3)

@@ -57,3 +57,10 @@ def test_characters_0_are_no_text(tmp_path: Path, name: str, content: bytes) -> 
     path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     with pytest.raises(UnreadableText, match="holds characters 0, as UTF-16 or a damaged copy"):
         list(read_pieces(path))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
+def test_ends_of_lines_are_those_of_the_file(tmp_path: Path, name: str) -> None:
+    content = b"one\r\ntwo\rthree\n\n"
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    assert list(read_pieces(tmp_path / name)) == [(content.decode(), True)]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,6 +161,28 @@ def test_pixels_are_rounded_as_images_are_saved() -> None:
     assert torch.equal(eight_bit(everything.float() / 127.5 - 1), everything)
 
 
+def test_samples_that_are_kept_are_of_these_weights_this_seed_and_this_way_of_drawing() -> None:
+    context, model = Context(World(0, 1, torch.device("cpu")), 0, 3, 1), torch.nn.BatchNorm2d(2)
+    made: Any = SimpleNamespace(facts={"steps": 2}, num_shown=1, text=None)
+
+    def key() -> str:
+        return generation._key(model, made, context)
+
+    keys = [key(), key()]
+    assert keys[0] == keys[1]
+    model.get_buffer("running_mean")[1] = 1.0
+    keys.append(key())
+    model.weight.data[0] = 3.0
+    keys.append(key())
+    context = replace(context, seed=1)
+    keys.append(key())
+    made.facts = {"steps": 3}
+    keys.append(key())
+    made.text = generation.TextMatch({"clip": "x"}, lambda images, numbers: images)
+    keys.append(key())
+    assert len(set(keys)) == len(keys) - 1
+
+
 @torch.no_grad()
 def test_a_sample_that_is_no_image_is_not_taken_for_a_black_one() -> None:
     extractor = extractors.classifier(**CLASSIFIER)
@@ -182,6 +207,14 @@ def test_a_sample_that_is_no_image_is_not_taken_for_a_black_one() -> None:
     whole = judged(images)
     assert whole["fd8_ddim2"] == pytest.approx(0.0, abs=1e-5)
     assert whole["agreement8_ddim2"] == 100.0 and whole["clip_score8_ddim2"] == 1.0
+    turned = images.roll(1, 3)
+    features, moved = extractor.extract(eight_bit(turned))[0].double(), judged(turned)
+    distance = frechet.frechet_distance(frechet.statistics(features), known)
+    half = frechet.halves(features, known)
+    rows = [moved[f"fd8_ddim2{end}"] for end in ("", "_half", "_limit")]
+    assert rows == pytest.approx([distance, half, 2 * distance - half], rel=1e-4) and distance > 0.1
+    kernel = frechet.kernel_distance(features, known.features)[0]
+    assert moved["kd8_ddim2"] == pytest.approx(kernel, rel=1e-4)
     images_of_one = images.clone()
     images_of_one[5, 0, 3, 3] = math.nan
     broken = judged(images_of_one)
@@ -244,6 +277,11 @@ def test_inception_is_that_of_torch_fidelity_and_is_never_fetched(
     found = extractors.inception(str(path), sha256=extractors._checked(str(path), ""))
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     torch.testing.assert_close(found.extract(images)[0], blank(images)[0], rtol=1e-3, atol=1e-5)
+    seen: list[torch.Tensor] = []  # whatever these weights make of them
+    for net in (found.model, blank):
+        net.Conv2d_1a_3x3.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    found.extract(images), blank(images)
+    torch.testing.assert_close(*seen)
     assert found.prefix == "fid" and found.num_channels == 3
     path.write_bytes(b"no weights")
     with pytest.raises(ConfigError, match="no weights"):

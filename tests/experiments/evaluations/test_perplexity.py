@@ -57,6 +57,19 @@ def test_one_window_alone_does_not_tell_how_sure_it_is() -> None:
     assert all((one.error or 0) > 0 for one in tally.measurements("val"))
 
 
+def test_windows_of_one_batch_are_windows_of_several() -> None:
+    losses = torch.rand(4, 3, generator=torch.Generator().manual_seed(0))
+    scored = torch.tensor([[True] * 3, [True, True, False], [False] * 3, [True, False, False]])
+    found = []
+    for size in (1, 2, 4):
+        tally = TokenTally(World(0, 1, torch.device("cpu")))
+        for rows in zip(losses.split(size), scored.split(size), strict=True):
+            tally.add(*rows)
+        found.append([(one.value, one.error, one.n) for one in tally.measurements("val", 5)])
+    for one in found[1:]:
+        assert one == [pytest.approx(row) for row in found[0]]
+
+
 def test_tokens_weigh_alike_and_windows_are_independent_by_hand() -> None:
     """Of two processes that have the same; what is not scored may be anything."""
     double = SimpleNamespace(device=torch.device("cpu"), sum=lambda sums: sums.mul_(2))

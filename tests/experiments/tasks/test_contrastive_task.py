@@ -17,6 +17,7 @@ import torch
 from outsiders import assert_close, losses, rows_of, weights
 
 from experiments import checkpoint, runner
+from experiments.build import build
 from experiments.config import UserError
 from experiments.data.feature_store import FeatureStore
 from experiments.data.order import derive, seed_all
@@ -24,6 +25,7 @@ from experiments.distributed import World
 from experiments.identity import run_id
 from experiments.models.contrastive_loss import contrastive_loss
 from experiments.models.two_towers import TwoTowers, bounded
+from experiments.settings.contrastive import ContrastiveTaskConfig
 from experiments.store import read_json
 from experiments.sweep.vectorised import groups, run_group
 from experiments.tasks import frozen_features
@@ -285,6 +287,13 @@ def test_another_tower_of_the_same_weights_has_features_of_its_own(tmp_path: Pat
     assert key() == key(activation_checkpointing=True) != key(dropout=0.5)
 
 
+def test_pixels_are_shifted_by_the_mean_and_divided_by_the_deviation() -> None:
+    task = Contrastive.__new__(Contrastive)
+    task.settings = ContrastiveTaskConfig(mean=[0.25], std=[0.5])
+    pixels = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)
+    assert task._prepared(pixels).flatten().tolist() == [-0.5, 1.5]
+
+
 def test_images_that_are_prepared_otherwise_have_features_of_their_own() -> None:
     tower, keys = torch.nn.Linear(2, 2), []
     usual = {"crop": "centre", "interpolation": "bicubic", "mean": [0.5], "std": [0.5]}
@@ -347,12 +356,15 @@ def test_one_batch_is_learnt_by_heart_and_every_part_gets_a_gradient(tmp_path: P
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
+@pytest.mark.skipif(find_spec("transformers") is None, reason="transformers")
 def test_padding_changes_nothing() -> None:
     seed_all(0)
     model = TwoTowers(**{k: v for k, v in pairs.MODEL.items() if k != "_target_"})
     tokens = torch.tensor([[3, 7, 1]])
     longer = torch.tensor([[3, 7, 1, 0, 0]])
     torch.testing.assert_close(model.encode_text(tokens), model.encode_text(longer))
+    bert = build({**SHORT, "max_position_embeddings": 5}, "model.text").eval()
+    torch.testing.assert_close(bert(tokens), bert(longer))
 
 
 def test_runs_are_trained_together(tmp_path: Path) -> None:

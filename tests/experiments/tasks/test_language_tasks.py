@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from experiments.config import ConfigError, RunConfig
 from experiments.data.order import BatchPlan, seed_all
 from experiments.distributed import World
+from experiments.models.looking_ahead import sides
 from experiments.models.token_loss import logits_of
 from experiments.parts import build_parts
 from experiments.sweep.grouping import why_alone
@@ -174,6 +176,55 @@ def test_a_causal_model_does_not_see_what_it_predicts() -> None:
 
 
 @needs_transformers
+@pytest.mark.parametrize("case", ["causal", "causal gpt2"])
+def test_a_model_that_sees_what_it_is_to_predict_is_refused(case: str) -> None:
+    """Its loss would fall to 0."""
+    task = texts.build_task(case)
+    with torch.device("meta"):
+        assert sides(task.build_model(), 21) == (False, False)
+    assert task.build_model().training
+    task._model = {
+        **task._model,
+        "causal" if case == "causal" else "bidirectional": case != "causal",
+    }
+    with pytest.raises(ConfigError, match="changes with the tokens behind it, so it would see"):
+        task.build_model()
+    task._model = {
+        **{"_target_": texts.TRANSFORMERS, "model_name": "RobertaForCausalLM", "vocab_size": 23},
+        **{"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2},
+        **{"intermediate_size": 8, "is_decoder": case == "causal"},
+    }
+    if case == "causal":
+        task.build_model()
+        return
+    with pytest.raises(ConfigError, match=r"model\.is_decoder=true"):
+        task.build_model()
+
+
+def test_a_model_that_cannot_be_asked_is_left_to_the_first_step() -> None:
+    for model in (nn.Linear(3, 3), nn.Identity()):
+        assert sides(model, 21) == (False, False)
+
+
+@needs_transformers
+@pytest.mark.parametrize("case", ["masked", "masked gpt2"])
+def test_a_model_of_hidden_tokens_that_sees_one_side_alone_is_said(case: str) -> None:
+    task = texts.build_task(case)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = task.build_model()
+    assert sides(model, 21) == (True, True)
+    torch.nn.init.zeros_(model.get_output_embeddings().weight)  # of this one it cannot be told
+    assert sides(model, 21) == (False, False)
+    task._model = {
+        **task._model,
+        "causal" if case == "masked" else "bidirectional": case == "masked",
+    }
+    with pytest.warns(UserWarning, match="none behind it: model.bidirectional=true or"):
+        task.build_model()
+
+
+@needs_transformers
 def test_a_bidirectional_model_sees_both_sides() -> None:
     for case in ("masked", "masked gpt2"):
         model = net(texts.build_task(case)).eval()
@@ -230,6 +281,8 @@ def masked_batches(task: Any, seed: int, epoch_steps: int = 1) -> list[list[Tens
 def test_every_window_hides_the_same_number_of_tokens() -> None:
     task = texts.build_task("masked")
     assert task.num_masked == 4  # 30 % of 12
+    task.source.streams["train"]._tokens = task.source.streams["train"]._tokens[: 12 * 90]
+    assert task.num_train == 90, "a window has no target behind it"
     shown, places, targets = first_batch(task, 64)
     assert places.shape == targets.shape == (64, 4)
     assert all(len(set(row)) == 4 for row in places.tolist())
@@ -250,7 +303,7 @@ def test_what_is_shown_in_the_place_of_a_token_follows_the_shares() -> None:
     tokens, others = task.source.read("train", np.arange(40), 0), []
     for tokens_of, seed in zip(tokens, range(40), strict=True):
         (shown,), (places,), (targets,) = task._corrupted(tokens_of[None], [seed], False)
-        order, kinds, random = task._draw(seed, 12)
+        order, kinds, random = task._draw(seed, np.zeros(12, np.bool_))
         assert places.tolist() == order.tolist() and torch.equal(tokens_of[places], targets)
         mask = task.source.tokenizer.mask_id
         for place, kind, other in zip(order, kinds, random, strict=True):
@@ -258,6 +311,23 @@ def test_what_is_shown_in_the_place_of_a_token_follows_the_shares() -> None:
             assert int(shown[place]) == int(wanted)
         others += random.tolist()
     assert set(others) == set(range(task.source.tokenizer.vocab_size))
+
+
+def test_special_tokens_are_hidden_last() -> None:
+    """As in BERT: what ends a document says nothing of whether words are understood."""
+    task = MaskedLanguage({"_target_": "texts.windows"}, texts.OWN, masked_share=0.5)
+    task.source.tokenizer.eos_id = 5
+    tokens = torch.randint(6, 20, (40, 12), generator=torch.Generator().manual_seed(0))
+    plain = task._corrupted(tokens, range(40), False)[PLACES]
+    assert set(plain.flatten().tolist()) == set(range(12))
+    ended = tokens.clone()
+    ended[:, [2, 7, 8]] = 5
+    places, targets = task._corrupted(ended, range(40), False)[PLACES:]
+    assert set(places.flatten().tolist()) == {0, 1, 3, 4, 5, 6, 9, 10, 11}
+    assert places.shape == (40, 6) and not (targets == 5).any()
+    ended[:, 3:] = 5  # three tokens of text are left, and six are to be predicted
+    places, targets = task._corrupted(ended, range(40), False)[PLACES:]
+    assert ((targets == 5).sum(1) == 4).all() and all(len(set(r)) == 6 for r in places.tolist())
 
 
 def test_masks_come_from_the_seed_the_epoch_and_the_window() -> None:
