@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from experiments.compare import cost, fixed_rates, going_on, options, session, sources
+from experiments.compare import cost, fixed_rates, going_on, kinds, options, session, sources
 from experiments.compare.asking import Answer, Ask, Setting
 from experiments.compare.command import Program, Runner
 from experiments.compare.heeded import (
@@ -150,7 +150,7 @@ def prepared(given: Mapping[str, Any]) -> tuple[Plan, Words, Program]:
     name, start = parse_baseline(given["baseline"])
     others = options.names(given.get("optimizers") or given["default_others"])
     others = [one for one in others if one != name]
-    baseline, contestants = session.contestants(name, others)
+    baseline, contestants = kinds.contestants(name, others)
     effect, in_sd, budget = cost.choose(
         options.text(given, "effect"), options.whole(given, "budget")
     )
