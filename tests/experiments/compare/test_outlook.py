@@ -135,6 +135,8 @@ def test_where_a_search_begins_follows_from_the_words_of_names(baseline, other, 
         ("momentum", "adam", (0.02, 1)),
         ("adamw", "sgd", (50.0, 0.005)),
         ("lion", "sgd", (277.7778, 0.0009)),
+        ("adadelta", "lion", (0.00036, 170)),
+        ("torch.optim.LBFGS", "adamw", (0.002, 30)),
     ],
 )
 def test_beside_sgd_a_search_is_far_from_its_setting_and_scouts(baseline, other, factors):
