@@ -71,16 +71,16 @@ def said_of(
             told = [f"{digits(100 * share, 2):g} % of {label}'s" for label, share in shares.items()]
             yield (
                 f"Beware: {one.name} is {one.value:g} ({one.place}) whatever {{lr}} says, "
-                f"{', '.join(told)} where its search begins: make it a share of {{lr}}, or 0, or "
-                "the schedules are not alike."
+                f"{', '.join(told)} where its search begins: if it is in use, make it a share of "
+                "{lr}, or 0, or the schedules are not alike."
             )
     apart = [one for one in found if one.name == "lr" or APART.fullmatch(one.name)]
     if apart := [one for one in apart if one.value and one not in ends.values()]:
         told = ", ".join(f"{one.name}={one.value:g} ({one.place})" for one in apart[:MOST_PLACES])
         more = f" and {len(apart) - MOST_PLACES} more" if len(apart) > MOST_PLACES else ""
         yield (
-            f"Beware: {told}{more}: what is trained with it follows no {{lr}}, and where another "
-            "optimizer stands there, no {optimizer}: it is not compared."
+            f"Beware: {told}{more}: what trains with it, if anything, follows no {{lr}}, and where "
+            "another optimizer stands there, no {optimizer}: it is not compared."
         )
 
 

@@ -22,7 +22,10 @@ def said(command, folder):
         ("add(o)\np.add_argument(\n  '--warmup-lr', type=float, default=1e-4)", "line 3"),
         ("c = {'min_lr': 1e-4}", "min_lr is 0.0001"),
         ("self.end_learning_rate = 1e-4", "end_learning_rate is 0.0001"),
-        ("m = Muon(w, lr=0.02)", "lr=0.02 (train.py, line 1): what is trained with it follows no"),
+        (
+            "m = Muon(w, lr=0.02)",
+            "lr=0.02 (train.py, line 1): what is trained with it, if anything is, follows no",
+        ),
         ("g = [dict(params=h, lr=1e-3)]", "lr=0.001"),
         ("g = [{'params': h, 'lr': 1e-3}]", "lr=0.001"),
         ("s = OneCycleLR(o, 0.01)", "max_lr=0.01"),
