@@ -24,7 +24,7 @@ def said(command, folder):
         ("self.end_learning_rate = 1e-4", "end_learning_rate is 0.0001"),
         (
             "m = Muon(w, lr=0.02)",
-            "lr=0.02 (train.py, line 1): what is trained with it, if anything is, follows no",
+            "lr=0.02 (train.py, line 1): what trains with it, if anything",
         ),
         ("g = [dict(params=h, lr=1e-3)]", "lr=0.001"),
         ("g = [{'params': h, 'lr': 1e-3}]", "lr=0.001"),
