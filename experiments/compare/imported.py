@@ -6,8 +6,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-MOST_FILES = 300
-"""More are a library."""
+MOST_FILES = 100
+"""The nearest; what they import beyond is a library."""
 
 
 def modules(script: Path, root: Path) -> list[Path]:
@@ -19,11 +19,11 @@ def modules(script: Path, root: Path) -> list[Path]:
     """
     found, waiting = dict[Path, None](), [script]
     while waiting and len(found) < MOST_FILES:
-        for path in _imported_by(waiting.pop(), root):
+        for path in _imported_by(waiting.pop(0), root):
             if path not in found and path != script:
                 found[path] = None
                 waiting.append(path)
-    return list(found)
+    return list(found)[:MOST_FILES]
 
 
 def file_of(module: str, root: Path) -> Path | None:

@@ -208,3 +208,7 @@ def test_modules_beside_a_script_are_part_of_the_program(tmp_path):
     assert set(module) == {"pkg/__main__.py", "pkg/own.py", "model.py", "utils/deep.py"}
     assert set(sources.files_of("python ../pkg/own.py", tmp_path / "lib")) == {"../pkg/own.py"}
     assert sources.files_of("python -m torch.distributed.run -m", tmp_path) == {}
+    (tmp_path / "many.py").write_text("from lib import " + ", ".join(f"m{i}" for i in range(150)))
+    for number in range(150):
+        (tmp_path / f"lib/m{number}.py").write_text("")
+    assert len(sources.files_of("python many.py", tmp_path)) == 101  # the rest: a library
