@@ -110,21 +110,23 @@ def _in_file(path: Path, name: str) -> Iterator[Fixed]:
 
 
 def _pairs(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
-    """Names and what they are set to; a bare lr only where something is called with it: elsewhere
-    it is the default of what {lr} sets."""
+    """Names and what they are set to; a bare lr only beside what it trains, the first argument or
+    `params`: elsewhere it is the default of what {lr} sets."""
     if isinstance(node, ast.Call):
         called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
         called = node.func.id if isinstance(node.func, ast.Name) else called
         if called == "add_argument":
             yield from _default_of_option(node)
             return
-        yield from ((keyword.arg or "", keyword.value) for keyword in node.keywords)
+        named = [(keyword.arg or "", keyword.value) for keyword in node.keywords]
+        is_of_weights = bool(node.args) or "params" in dict(named)
+        yield from (pair for pair in named if is_of_weights or pair[0] != "lr")
         place, name = BY_PLACE.get(called, (len(node.args), ""))
         yield from ((name, value) for value in node.args[place : place + 1])
     elif isinstance(node, ast.Dict):
-        for key, value in zip(node.keys, node.values, strict=True):
-            if isinstance(key, ast.Constant):
-                yield str(key.value), value
+        keys = [str(key.value) if isinstance(key, ast.Constant) else "" for key in node.keys]
+        pairs = zip(keys, node.values, strict=True)
+        yield from (pair for pair in pairs if "params" in keys or pair[0] != "lr")
     elif isinstance(node, ast.Assign):
         for target in node.targets:
             yield from _if_named(target, node.value)

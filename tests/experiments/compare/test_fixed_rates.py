@@ -35,6 +35,7 @@ def said(command, folder):
         ("min_lr = 0", ""),
         ("min_lr = learning_rate / 10", ""),
         ("lr = 1e-3", ""),  # what {lr} sets
+        ("p.set_defaults(lr=1e-3); c = dict(lr=1e-3); d = {'lr': 1e-3}", ""),
         ("p.add_argument('--lr', default=1e-3)", ""),
         ("class Muon:\n  def __init__(self, w, lr=0.02): pass", ""),
         ("o = AdamW(p, lr=args.lr, weight_decay=0.1)", ""),
