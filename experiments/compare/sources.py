@@ -24,12 +24,16 @@ def files_of(command: str, folder: Path) -> dict[str, str]:
         words = shlex.split(command)
     except ValueError:  # the shell will say it
         words = command.split()
-    found = {}
-    for word in (part for one in words for part in (one, one.partition("=")[2]) if part):
-        name = word.removeprefix("$OLDPWD/")
-        if digest := _digest(folder / name):
-            found |= _with_modules(folder / name, (folder / name).parent, folder)
-            found[name] = digest
+    found, went = {}, Path()
+    for before, one in itertools.pairwise(["", *words]):
+        if before == "cd" and "{" not in one:
+            went /= one.rstrip(";")
+        for word in filter(None, (one, one.partition("=")[2])):
+            name = word.removeprefix("$OLDPWD/")
+            name = name if name != word else str(went / word)
+            if digest := _digest(folder / name):
+                found |= _with_modules(folder / name, (folder / name).parent, folder)
+                found[name] = digest
     for module in (after for word, after in itertools.pairwise(words) if word == "-m"):
         if path := imported.file_of(module, folder):
             found |= _with_modules(path, folder, folder)

@@ -204,6 +204,7 @@ def test_modules_beside_a_script_are_part_of_the_program(tmp_path):
     assert set(sources.files_of("python train.py {lr}", tmp_path)) == whole
     elsewhere = sources.files_of("cd {run_dir} && python $OLDPWD/train.py {lr}", tmp_path)
     assert set(elsewhere) == whole
+    assert set(sources.files_of("cd pkg; python own.py", tmp_path)) == {"pkg/own.py"}
     module = sources.files_of("python -m pkg --data=model.py", tmp_path)
     assert set(module) == {"pkg/__main__.py", "pkg/own.py", "model.py", "utils/deep.py"}
     assert set(sources.files_of("python ../pkg/own.py", tmp_path / "lib")) == {"../pkg/own.py"}
