@@ -318,8 +318,12 @@ def test_a_quick_look_says_whose_weight_decay_lies_at_the_end_of_three(rising, e
 @pytest.mark.parametrize(
     ("names", "tuned", "ratio"),
     [
-        ({"lion"}, "both tuned with 10 trials, Lion in lr alone,", "not use that of Lion."),
-        ({"lion", "adamw"}, "both tuned with 10 trials in lr alone,", "does not use it."),
+        ({"lion"}, "both tuned with 10 trials, Lion in lr alone,", "a larger one of Lion changed"),
+        (
+            {"lion", "adamw"},
+            "both tuned with 10 trials in lr alone,",
+            "a larger one changed no number",
+        ),
         (set(), "both tuned with 10 trials,", "a best value lies at the end of what was tried."),
     ],
 )
@@ -332,7 +336,7 @@ def test_a_weight_decay_that_the_program_does_not_use_was_not_tuned(names, tuned
     said = verdict.sentences(whole, Words("acc"))
     assert tuned in said[0]
     (line,) = [one for one in said if one.startswith("Weight decay: not determined;")]
-    assert line.endswith(ratio)
+    assert ratio in line
     assert any("of three tried" in one for one in said) == (not names)
 
 
