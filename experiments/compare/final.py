@@ -80,6 +80,15 @@ def pooled_sd(tuned: dict[str, Tuned]) -> float:
     return float(np.sqrt(np.mean([one.search.sd**2 for one in tuned.values()])))
 
 
+def noise_of_finals(result: Result, judged: Judged) -> float:
+    """sd of the tuned metric over the final seeds of one setting, of both; NaN: not known."""
+    names = (judged.contestant.name, result.plan.baseline.name)
+    arms = [[a.tune for a in result.final.get(name, []) if math.isfinite(a.tune)] for name in names]
+    if min(map(len, arms)) < 2:
+        return math.nan
+    return float(np.sqrt(np.mean([np.var(values, ddof=1) for values in arms])))
+
+
 def trains_nowhere(ours: Search, theirs: Search) -> bool:
     """Whether all trials of one optimizer are alike, and below those of the other, as the guesses
     of a model that does not train are: then its pick is any setting, and says nothing of it."""

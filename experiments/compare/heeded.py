@@ -15,7 +15,7 @@ from typing import Any
 
 from experiments.compare.asking import Answer, Ask, Unheeding
 from experiments.compare.plan import Pilot, Plan, Remark
-from experiments.compare.protocol import FIRST_DECAY, PILOT_SEEDS
+from experiments.compare.protocol import PILOT_SEEDS
 from experiments.config import UserError
 
 Run = Callable[[Sequence[Ask]], Sequence[Answer]]
@@ -57,7 +57,8 @@ def check_heeded(
         UserError: for an optimizer that only fails.
     """
     base, start, names = plan.baseline.name, plan.start, [one.name for one in plan.contestants]
-    decay, more = start.weight_decay, (start.weight_decay or FIRST_DECAY) * HIGHER_DECAY
+    decay = start.weight_decay
+    more = (decay or plan.baseline.first_decay) * HIGHER_DECAY
     factors = {one.name: one.lr_factor if one.scouts == "lr" else 1.0 for one in plan.others}
     lower = start.lr * LOWER * min([1.0, *factors.values()])
     higher, most = {base: start.lr}, {base: more}

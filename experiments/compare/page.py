@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.compare import cost, options, session
+from experiments.compare import cost, kinds, options, session
 from experiments.compare.asking import Answer, Ask, Setting
 from experiments.compare.ledger import Ledger
 from experiments.compare.outlook import Outlook
@@ -95,7 +95,7 @@ def _parsed(
     parser.add_argument("--yes", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--cost", action="store_true")
-    settings: dict[str, Any] = session.page()["settings"]
+    settings: dict[str, Any] = kinds.page()["settings"]
     for key in settings:  # --budget 36 is compare.budget=36: remedies name options in this way
         parser.add_argument(f"--{key.replace('_', '-')}", dest=f"{JOB}.{key}")
     parser.add_argument("overrides", nargs="*")
@@ -148,7 +148,7 @@ class Page:
         self.num_workers, self.limit = 1, TimeLimit.parse(settings["timeout"])
         name = str(settings["baseline"])
         others = [one for one in options.names(settings["optimizers"]) if one != name]
-        baseline, contestants = session.contestants(name, others)
+        baseline, contestants = kinds.contestants(name, others)
         self.base = self._compose(baseline.name, {})
         for one in contestants:
             self._compose(one.name, {})  # a page that cannot work is said before anything runs

@@ -23,6 +23,7 @@ class Contestant:
     lr_factor: float = 1.0  # where its search starts, times the baseline's tuned pick
     weight_decay_factor: float = 1.0
     scouts: str = ""  # lr or weight_decay: of which not even the order of magnitude is known
+    first_decay: float = 0.01  # where its search begins as a baseline without weight decay
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from experiments.compare import cost, going_on, options, session, sources
+from experiments.compare import cost, fixed_rates, going_on, kinds, options, session, sources
 from experiments.compare.asking import Answer, Ask, Setting
 from experiments.compare.command import Program, Runner
 from experiments.compare.heeded import (
@@ -122,6 +122,7 @@ def main(args: argparse.Namespace) -> int:
         remarks = [
             *sources.remarks(sources.changed(ledger, files)),
             *sources.left_behind(files, program.folder, compared),
+            *fixed_rates.said_of(program.command, files, program.folder, _begins(plan)),
         ]
         num_fixed = len(remarks)
         for line in remarks:
@@ -149,7 +150,7 @@ def prepared(given: Mapping[str, Any]) -> tuple[Plan, Words, Program]:
     name, start = parse_baseline(given["baseline"])
     others = options.names(given.get("optimizers") or given["default_others"])
     others = [one for one in others if one != name]
-    baseline, contestants = session.contestants(name, others)
+    baseline, contestants = kinds.contestants(name, others)
     effect, in_sd, budget = cost.choose(
         options.text(given, "effect"), options.whole(given, "budget")
     )
@@ -256,6 +257,11 @@ def _about(plan: Plan, program: Program) -> dict[str, Any]:
         "optimizers": [one.name for one in plan.contestants],
         "baseline": vars(plan.start),
     }
+
+
+def _begins(plan: Plan) -> dict[str, float]:
+    """About where the search of each begins: the lr of the baseline times the factors."""
+    return {one.label: plan.start.lr * one.lr_factor for one in plan.contestants}
 
 
 def _workers(given: Mapping[str, Any], program: Program) -> int:

@@ -27,8 +27,6 @@ from experiments.compare.search import EXTENSION, Guess, Search, extend, scout, 
 PILOT_SEEDS = (1, 2, 3)
 """None of them 0, which many programs take for none: `if seed: torch.manual_seed(seed)`."""
 MAX_EXTENSIONS = 2
-FIRST_DECAY = 0.01
-"""Where the search begins for a baseline without weight decay."""
 FAR = 1.0
 """Decades from its start, beyond which a top is believed only with `MIN_NEAR` trials about it."""
 MIN_NEAR = 12
@@ -100,7 +98,7 @@ def tune_all(plan: Plan, pilot: Pilot) -> Dialogue:
     Returns:
         What was found by name, and the trials that each got.
     """
-    decay = plan.start.weight_decay or FIRST_DECAY
+    decay = plan.start.weight_decay or plan.baseline.first_decay
     first, num_extensions = Setting(plan.start.lr, decay), 0
     searches: dict[str, Search] = {}
     for one in plan.contestants:

@@ -62,7 +62,8 @@ def _unknown(result: Result, ratio: Ratio, unit: str) -> str:
         return "not determined; it was tried at three values only."
     if ratio.reason == "unused":
         label = result.tuned[ratio.whose].contestant.label if ratio.whose else ""
-        return f"not determined; the program does not use {f'that of {label}' if label else 'it'}."
+        of = f" of {label}" if label else ""
+        return f"not determined; a larger one{of} changed no number when that was checked."
     if ratio.reason == "edge":
         return "not determined; a best value lies at the end of what was tried."
     return "not determined; the interval is too wide."

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-_DELIMITERS = (",", ";", "\t")
+_DELIMITERS = (",", ";", "\t", "|", "│")
 
 
 def in_objects(texts: Iterable[str], keys: Sequence[str]) -> Any:

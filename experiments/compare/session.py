@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +18,6 @@ from experiments.compare.search import Search
 from experiments.compare.spoken import decimals_of
 from experiments.compare.verdict import Words
 from experiments.config import UserError
-from experiments.pages import CONF
 from experiments.rounded import rounded
 from experiments.store import write_text
 
@@ -36,52 +34,6 @@ class Options:
 
 class Declined(UserError):
     """The user does not want to go on."""
-
-
-def page() -> dict[str, Any]:
-    """`conf/compare.yaml`: the settings of `job=compare`, and what is known of contestants."""
-    import yaml
-
-    return yaml.safe_load((CONF / "compare.yaml").read_text())
-
-
-def contestants(baseline: str, others: Sequence[str]) -> tuple[Contestant, tuple[Contestant, ...]]:
-    """Contestants by their names, with what `conf/compare.yaml` knows of them.
-
-    Raises:
-        UserError: for a name that is there twice, or none to compare with.
-    """
-    known = page()["contestants"]
-    names = [baseline, *others]
-    if len(set(names)) < len(names) or not others:
-        raise UserError(f"compare at least two optimizers, each once; not {', '.join(names)}")
-
-    def facts(name: str) -> dict[str, Any]:
-        return next((known[word] for word in _words(name) if word in known), {})
-
-    def begins_beside(name: str, other: str) -> tuple[float, float, str] | None:
-        for of in facts(name).get("beside", []):
-            if {*_words(other)} & {*of["of"]}:
-                return of["lr_factor"], of["weight_decay_factor"], of.get("scouts", "")
-        return None
-
-    def one(name: str) -> Contestant:
-        label = known.get(name.lower(), {}).get("label", name)
-        if name == baseline:
-            return Contestant(name, label)
-        if (begins := begins_beside(name, baseline)) is not None:
-            return Contestant(name, label, *begins)
-        if (begins := begins_beside(baseline, name)) is not None:  # AdamW beside Lion
-            lr, decay, scouts = begins
-            return Contestant(name, label, round(1 / lr, 4), round(1 / decay, 4), scouts)
-        return Contestant(name, label)
-
-    return one(baseline), tuple(one(name) for name in others)
-
-
-def _words(name: str) -> list[str]:
-    """Of a name: `lion_32bit` and `torch.optim.AdamW` are of their kind, `million` is not."""
-    return re.findall(r"[a-z]+", name.lower())
 
 
 def welcome(path: Path, plan: Plan, tuned: str, reported: str) -> None:

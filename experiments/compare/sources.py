@@ -4,11 +4,13 @@ two programs, and whether they build the baseline where they build no other."""
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from experiments.compare import imported
 from experiments.compare.ledger import Ledger
 
 MOST_BYTES = 1_000_000
@@ -16,20 +18,48 @@ MOST_BYTES = 1_000_000
 
 
 def files_of(command: str, folder: Path) -> dict[str, str]:
-    """The scripts and settings that a command names, with a digest of each."""
+    """The scripts and settings that a command names, and the modules beside them that the scripts
+    import, with a digest of each."""
     try:
         words = shlex.split(command)
     except ValueError:  # the shell will say it
         words = command.split()
-    found = {}
-    for word in (part for one in words for part in (one, one.partition("=")[2]) if part):
-        try:
-            path = folder / word
-            if path.is_file() and path.stat().st_size <= MOST_BYTES:
-                found[word] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        except (OSError, ValueError):  # no name of a file
-            continue
+    found, went = {}, Path()
+    for before, one in itertools.pairwise(["", *words]):
+        if before == "cd" and "{" not in one:
+            went /= one.rstrip(";")
+        for word in filter(None, (one, one.partition("=")[2])):
+            name = word.removeprefix("$OLDPWD/")
+            name = name if name != word else str(went / word)
+            if digest := _digest(folder / name):
+                found |= _with_modules(folder / name, (folder / name).parent, folder)
+                found[name] = digest
+    for module in (after for word, after in itertools.pairwise(words) if word == "-m"):
+        if path := imported.file_of(module, folder):
+            found |= _with_modules(path, folder, folder)
+            found[str(path.relative_to(folder))] = _digest(path)
     return found
+
+
+def _with_modules(script: Path, root: Path, folder: Path) -> dict[str, str]:
+    if script.suffix != ".py":
+        return {}
+    paths = imported.modules(script, root)
+    return {
+        str(path.relative_to(folder) if path.is_relative_to(folder) else path): digest
+        for path in paths
+        if (digest := _digest(path))
+    }
+
+
+def _digest(path: Path) -> str:
+    """Of a file that is no data; empty: there is none."""
+    try:
+        if path.is_file() and path.stat().st_size <= MOST_BYTES:
+            return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except (OSError, ValueError):  # no name of a file
+        pass
+    return ""
 
 
 def changed(ledger: Ledger, files: dict[str, str]) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.compare import judging, remedies
-from experiments.compare.final import gained
+from experiments.compare.final import gained, noise_of_finals
 from experiments.compare.judging import Interval
 from experiments.compare.plan import Judged, Result
 from experiments.compare.ratios_said import of_ratios
@@ -22,6 +22,9 @@ from experiments.rounded import ends, rounded
 WRONG_IN_QUICK_LOOK = 2, 5
 """Per cent, by simulation (`scripts/calibrate_quick.py`); the second where Lion's best weight decay
 is 30 times AdamW's, in place of 5.5."""
+NOISIER = 3.0
+"""Times the sd of the fits: in made-up worlds the final runs of 1 or 2 in 100 quick looks differ by
+so much, and of none with 25 trials."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ def sentences(result: Result, words: Words) -> list[str]:
         prefix = f"Quick look ({result.budget} trials each): " if quick else ""
         said.append(prefix + _verdict(result, judged, words))
         said += _how_often_wrong(result, judged)
+        said += _noisier(result, judged)
         said += _lost(result, judged)
         said += _both_intervals(result, judged, words)
         said += of_ratios(result, judged, words.unit)
@@ -104,6 +108,18 @@ def _how_often_wrong(result: Result, judged: Judged) -> Iterator[str]:
         yield (
             f"Of two equal optimizers a quick look says this in {low} of 100 made-up comparisons, "
             f"and in {high} where the best weight decay is far from where it looks."
+        )
+
+
+def _noisier(result: Result, judged: Judged) -> Iterator[str]:
+    """Of final runs that differ by more than the tuning knew of: it has followed lucky runs."""
+    noise, number = noise_of_finals(result, judged), numbers(result)
+    if noise > NOISIER * result.sd:
+        times = f"{noise / result.sd:.0f} times what the tuning took for noise"
+        yield (
+            f"Beware: final runs of one setting differ by {number(noise)} (sd), {times} "
+            f"({number(result.sd)}): it has followed lucky runs, so neither may be tuned, whatever "
+            f"is said above. {remedies.add_trials(result)}"
         )
 
 

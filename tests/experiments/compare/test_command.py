@@ -181,3 +181,35 @@ def test_a_second_optimizer_that_stays_the_baseline_is_said(lines, names, said, 
     (tmp_path / "cfg.yaml").write_text("\n".join(lines))
     found = list(sources.left_behind(["train.py", "cfg.yaml"], tmp_path, names))
     assert [said in one for one in found] == ([True] if said else [])
+
+
+def test_modules_beside_a_script_are_part_of_the_program(tmp_path):
+    for name, text in {
+        "train.py": "import torch, model\nfrom lib import nets as n, x\nimport broken, train",
+        "model.py": "from utils.deep import f",
+        "utils/deep.py": "",
+        "lib/__init__.py": "",
+        "lib/nets.py": "from . import heads\nfrom ..lib.tails import t\nimport model",
+        "lib/heads.py": "",
+        "lib/tails.py": "",
+        "lib/unused.py": "",
+        "broken.py": "def",
+        "pkg/__main__.py": "from .own import x\nimport model",
+        "pkg/own.py": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    lib = {"lib/__init__.py", "lib/nets.py", "lib/heads.py", "lib/tails.py"}
+    whole = {"train.py", "model.py", "utils/deep.py", "broken.py", *lib}
+    assert set(sources.files_of("python train.py {lr}", tmp_path)) == whole
+    elsewhere = sources.files_of("cd {run_dir} && python $OLDPWD/train.py {lr}", tmp_path)
+    assert set(elsewhere) == whole
+    assert set(sources.files_of("cd pkg; python own.py", tmp_path)) == {"pkg/own.py"}
+    module = sources.files_of("python -m pkg --data=model.py", tmp_path)
+    assert set(module) == {"pkg/__main__.py", "pkg/own.py", "model.py", "utils/deep.py"}
+    assert set(sources.files_of("python ../pkg/own.py", tmp_path / "lib")) == {"../pkg/own.py"}
+    assert sources.files_of("python -m torch.distributed.run -m", tmp_path) == {}
+    (tmp_path / "many.py").write_text("from lib import " + ", ".join(f"m{i}" for i in range(150)))
+    for number in range(150):
+        (tmp_path / f"lib/m{number}.py").write_text("")
+    assert len(sources.files_of("python many.py", tmp_path)) == 101  # the rest: a library

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.compare import session
+from experiments.compare import kinds
 from experiments.compare.asking import Answer, Setting
 from experiments.compare.heeded import check_heeded, check_held_out, check_size, failed_checks
 from experiments.compare.plan import Contestant, Pilot, Plan
@@ -240,7 +240,7 @@ def test_a_run_of_the_check_that_fails_is_said():
 
 def test_beside_sgd_lion_is_looked_at_where_it_trains():
     """At SGD's lr, and a fifth of it, Lion gives chance at any seed: it was refused for that."""
-    sgd, (lion, adamw) = session.contestants("sgd", ["lion", "adamw"])
+    sgd, (lion, adamw) = kinds.contestants("sgd", ["lion", "adamw"])
     plan, asked = Plan(sgd, (lion, adamw), Setting(0.1, 5e-4)), []
 
     def run(asks):
@@ -264,7 +264,7 @@ def test_beside_sgd_lion_is_looked_at_where_it_trains():
 
 
 def test_beside_an_l2_decay_a_decoupled_one_is_looked_at_where_it_shows():
-    adam, (lion,) = session.contestants("adam", ["lion"])
+    adam, (lion,) = kinds.contestants("adam", ["lion"])
     asked = []
 
     def run(asks):

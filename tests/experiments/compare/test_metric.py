@@ -63,6 +63,8 @@ ACC = "acc=([0-9.]+)"
         ("csv:acc", "x" * 200_000 + "\nacc\n3", 3.0),  # more than a cell of CSV may hold
         ("csv:val acc", 'step\t"val acc"\n1\t5e-1\n', 0.5),
         ("csv:acc", "acc\n1\nnan\n", math.nan),
+        ("csv:acc", "|  run  |  acc  |\n-----\n|  1    |  0.25 |\n|  1    |  0.5  |\nbye | 3", 0.5),
+        ("csv:acc", "│ step │ acc │\n├──────┼─────┤\n│ 1    │ 0.5 │", 0.5),
     ],
 )
 def test_the_last_one_counts(pattern, output, value):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.compare import session
+from experiments.compare import kinds, session
 from experiments.compare.asking import Answer, Ask, Notice, Setting, converse
 from experiments.compare.ledger import Ledger
 from experiments.compare.outlook import Outlook
@@ -120,7 +120,7 @@ def test_the_pilot_shows_its_numbers():
     ],
 )
 def test_where_a_search_begins_follows_from_the_words_of_names(baseline, other, factors):
-    first, (second,) = session.contestants(baseline, [other])
+    first, (second,) = kinds.contestants(baseline, [other])
     assert (second.lr_factor, second.weight_decay_factor) == factors
     assert (first.lr_factor, first.weight_decay_factor) == (1.0, 1.0)
     assert second.label == {"lion": "Lion", "Lion": "Lion"}.get(other, other)
@@ -135,12 +135,14 @@ def test_where_a_search_begins_follows_from_the_words_of_names(baseline, other, 
         ("momentum", "adam", (0.02, 1)),
         ("adamw", "sgd", (50.0, 0.005)),
         ("lion", "sgd", (277.7778, 0.0009)),
+        ("adadelta", "lion", (0.00036, 170)),
+        ("torch.optim.LBFGS", "adamw", (0.002, 30)),
     ],
 )
 def test_beside_sgd_a_search_is_far_from_its_setting_and_scouts(baseline, other, factors):
-    first, (second,) = session.contestants(baseline, [other])
+    first, (second,) = kinds.contestants(baseline, [other])
     assert (second.lr_factor, second.weight_decay_factor, second.scouts) == (*factors, "lr")
-    assert not first.scouts and not session.contestants("adamw", ["lion"])[1][0].scouts
+    assert not first.scouts and not kinds.contestants("adamw", ["lion"])[1][0].scouts
 
 
 def test_scouts_are_counted_as_long_as_they_may_come_and_then_as_they_were():
@@ -163,6 +165,15 @@ def test_scouts_are_counted_as_long_as_they_may_come_and_then_as_they_were():
     ],
 )
 def test_beside_an_l2_decay_the_weight_decay_is_scouted(baseline, other, factors):
-    _, (second,) = session.contestants(baseline, [other])
+    _, (second,) = kinds.contestants(baseline, [other])
     assert (second.lr_factor, second.weight_decay_factor) == factors
     assert second.scouts == "weight_decay"
+
+
+@pytest.mark.parametrize(
+    ("baseline", "decay"),
+    [("adamw", 0.01), ("torch.optim.SGD", 5e-5), ("adam", 3.3e-4), ("lion", 0.055), ("own", 0.01)],
+)
+def test_where_a_weight_decay_of_zero_begins_follows_from_the_kind(baseline, decay):
+    first, _ = kinds.contestants(baseline, ["other"])
+    assert first.first_decay == decay

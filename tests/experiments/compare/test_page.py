@@ -6,9 +6,9 @@ import pytest
 
 from experiments.compare import cost, page
 from experiments.compare.asking import Answer, Ask
+from experiments.compare.kinds import page as defaults
 from experiments.compare.ledger import Ledger
 from experiments.compare.page import Page
-from experiments.compare.session import page as defaults
 from experiments.compare.time_limit import TimeLimit, tried_again
 from experiments.config import UserError
 from experiments.overrides import quoted_arguments

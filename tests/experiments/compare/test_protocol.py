@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from experiments.analysis.statistics.fitted_top import Fit
-from experiments.compare import judging, protocol, session
+from experiments.compare import judging, kinds, protocol, session
 from experiments.compare.asking import Answer, Notice, Setting, converse
 from experiments.compare.plan import Contestant, Plan
 from experiments.compare.search import Guess, Search
@@ -300,7 +300,7 @@ def test_the_quick_look_spends_ten_trials_on_a_line_and_three_decays():
 @pytest.mark.parametrize("lr", [2e-5, 2e-4, 2e-3])
 def test_beside_sgd_an_equal_lion_is_not_called_worse(lr):
     """Begun at SGD's own setting it was, in two of three made-up comparisons."""
-    sgd, (lion,) = session.contestants("sgd", ["lion"])
+    sgd, (lion,) = kinds.contestants("sgd", ["lion"])
     best = {"sgd": (0.1, 5e-4, 90.0), "lion": (lr, 5e-4 / lr, 90.0)}
     plan, asked, heard = Plan(sgd, (lion,), Setting(0.06, 1e-3)), [], []
     answer = answering(best)
@@ -318,10 +318,23 @@ def test_beside_sgd_an_equal_lion_is_not_called_worse(lr):
 @pytest.mark.parametrize("ratio", [10, 1e3, 3e4])
 def test_beside_adam_lion_finds_its_weight_decay(ratio):
     """L2 through Adam's division is another number: from 5.5 times it, the search ended below."""
-    adam, (lion,) = session.contestants("adam", ["lion"])
+    adam, (lion,) = kinds.contestants("adam", ["lion"])
     decay = 1e-4 * ratio
     answer = answering({"adam": (1e-3, 1e-4, 90.0), "lion": (2e-4, decay, 90.0)})
     plan = Plan(adam, (lion,), Setting(8e-4, 2e-4))
     result = converse(protocol.compare(plan), answer)
     assert result.judged[0].verdict in ("equivalent", "undecided") and result.budget == 25
     assert abs(math.log10(result.tuned["lion"].pick.weight_decay / decay)) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "lr", "decay"), [("sgd", 0.1, 2e-4), ("adam", 1e-3, 3e-4), ("adamw", 1e-3, 0.03)]
+)
+def test_a_baseline_without_weight_decay_is_tuned_from_one_of_its_kind(name, lr, decay):
+    """Begun at 0.01, an L2 decay was too large in all of a quick look, and an equal Lion better."""
+    first, (lion,) = kinds.contestants(name, ["lion"])
+    best = {name: (lr, decay, 90.0), "lion": (2e-4, 0.1, 90.0)}
+    plan = Plan(first, (lion,), Setting(lr, 0.0), budget=10, effect=4.0)
+    result = converse(protocol.compare(plan), answering(best))
+    assert abs(math.log10(result.tuned[name].pick.weight_decay / decay)) < 1.1
+    assert result.judged[0].verdict in ("equivalent", "undecided")
