@@ -43,7 +43,8 @@ def _imported_by(script: Path, root: Path) -> Iterator[Path]:
             for alias in node.names:
                 yield from _files(root, alias.name.split("."))
         elif isinstance(node, ast.ImportFrom):
-            base = script.parents[node.level - 1] if node.level else root
+            above = script.parents[: node.level]  # fewer where it goes beyond the call's folder
+            base = above[-1] if above else root
             module = node.module.split(".") if node.module else []
             for alias in node.names:
                 yield from _files(base, [*module, alias.name])

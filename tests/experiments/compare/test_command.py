@@ -183,7 +183,7 @@ def test_a_second_optimizer_that_stays_the_baseline_is_said(lines, names, said, 
     assert [said in one for one in found] == ([True] if said else [])
 
 
-def test_modules_beside_a_script_are_part_of_the_program(tmp_path):
+def test_modules_beside_a_script_are_part_of_the_program(tmp_path, monkeypatch):
     for name, text in {
         "train.py": "import torch, model\nfrom lib import nets as n, x\nimport broken, train",
         "model.py": "from utils.deep import f",
@@ -209,6 +209,9 @@ def test_modules_beside_a_script_are_part_of_the_program(tmp_path):
     assert set(module) == {"pkg/__main__.py", "pkg/own.py", "model.py", "utils/deep.py"}
     assert set(sources.files_of("python ../pkg/own.py", tmp_path / "lib")) == {"../pkg/own.py"}
     assert sources.files_of("python -m torch.distributed.run -m", tmp_path) == {}
+    (tmp_path / "above.py").write_text("from ....far.above import x")  # Python will say it
+    monkeypatch.chdir(tmp_path)
+    assert set(sources.files_of("python above.py", Path())) == {"above.py"}
     (tmp_path / "many.py").write_text("from lib import " + ", ".join(f"m{i}" for i in range(150)))
     for number in range(150):
         (tmp_path / f"lib/m{number}.py").write_text("")
