@@ -173,7 +173,7 @@ def test_the_mixture_has_spans_of_each_name_and_majors_twice() -> None:
 def test_a_text_that_is_too_long_is_cut_and_keeps_its_end() -> None:
     inputs = [np.array([1, 2, 3, 4, 5, 9]), np.array([6, 9])]
     rows = ArrayPairs(inputs, [np.array([7, 9]), np.array([1, 2, 3, 9])])
-    tokenizer: Any = SimpleNamespace(pad_id=0)
+    tokenizer: Any = SimpleNamespace(pad_id=0, eos_id=9)
     source = TextPairs("made up", rows, [], tokenizer, max_input=4, max_answer=3)
     ids, is_real, answers = source.batch(rows, [1, 0])
     assert ids.tolist() == [[6, 9, 0, 0], [1, 2, 3, 9]]
