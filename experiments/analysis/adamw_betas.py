@@ -48,9 +48,9 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
         length = old.steps.isin(set(runs.steps)) & (old.batch_size == best_ratios.BATCH)
         own = old[length & (old.optimizer == ADAMW)]
         fixed = {"experiment": experiment, "name": name, "data": runs.data.iloc[0].split(",")[0]}
-        for (beta1, beta2), mine in runs.groupby(["beta1", "beta2"]):
-            found = _ratio(mine, own)
-            rows.append({**fixed, "beta1": beta1, "beta2": beta2, **found, **_end(mine)})
+        for _, mine in runs.groupby(["beta1", "beta2"]):
+            pair = {name: float(mine[name].iloc[0]) for name in ("beta1", "beta2")}
+            rows.append({**fixed, **pair, **_ratio(mine, own), **_end(mine)})
     return pd.DataFrame(rows)
 
 

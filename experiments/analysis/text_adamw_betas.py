@@ -55,12 +55,16 @@ def _moves(moved: pd.DataFrame, name: str) -> tuple[str, str]:
 
 def _said(found: pd.DataFrame, moved: pd.DataFrame) -> str:
     told = found.dropna(subset="estimate")
-    means = {pair: _mean(part.estimate) for pair, part in told.groupby(["beta1", "beta2"])}
-    within = sum(abs(mean.estimate) < math.log(WITHIN) for mean in means.values())
+    parts = [part for _, part in told.groupby(["beta1", "beta2"])]
+    means = [_mean(part.estimate) for part in parts]
+    within = sum(abs(mean.estimate) < math.log(WITHIN) for mean in means)
     beside = adamw_betas.in_logs(moved)
     holds = ((told.low <= 1) & (told.high >= 1)).sum()
     smallest, largest = ((found.decay_end == end).sum() for end in ("smallest", "largest"))
-    of_each = "; ".join(f"{_factor(mean)} at ({b1:g}, {b2:g})" for (b1, b2), mean in means.items())
+    of_each = "; ".join(
+        f"{_factor(mean)} at ({part.beta1.iloc[0]:g}, {part.beta2.iloc[0]:g})"
+        for mean, part in zip(means, parts, strict=True)
+    )
     return (
         f"Predicted: for each pair within a factor of {WITHIN} of 1, geometric mean of the "
         f"families. It is {of_each} (Student's over the families): so of {within} of {len(means)}. "
