@@ -17,13 +17,11 @@ import pandas as pd
 
 from experiments.analysis import best_ratios, noise_gains
 from experiments.analysis.best_ratios import ADAMW
-from experiments.analysis.sources import RESULTS, study
+from experiments.analysis.sources import RESULTS
 from experiments.analysis.statistics.best_settings import BestRatio, fitted_ratios
 from experiments.analysis.statistics.comparison import choose
 
 STUDY = "betas_of_adamw"
-OWN = 0.9, 0.999
-"""AdamW's betas in the earlier studies of the same families."""
 FROM, TO = (0.0, 0.999), (0.99, 0.999)
 """The pairs between which the page says how far the best learning rate moves, and those of Lion's
 that it is put beside:"""
@@ -39,37 +37,26 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
         `fitted_ratios` has them; own, other: the two best learning rates; decay_end: smallest or
         largest, where the weight decay of the best cell with these betas is.
     """
-    earlier = {**best_ratios.PARTED, **best_ratios.STEPS}
     rows = []
-    for (experiment, before), name in earlier.items():
-        runs, old = study(STUDY, results, experiment), study(before, results, experiment)
-        if runs is None or old is None:
-            continue
-        length = old.steps.isin(set(runs.steps)) & (old.batch_size == best_ratios.BATCH)
-        own = old[length & (old.optimizer == ADAMW)]
-        fixed = {"experiment": experiment, "name": name, "data": runs.data.iloc[0].split(",")[0]}
+    for family, runs, old in noise_gains.with_earlier(STUDY, results):
+        own = old[old.optimizer == ADAMW]
         for _, mine in runs.groupby(["beta1", "beta2"]):
             pair = {name: float(mine[name].iloc[0]) for name in ("beta1", "beta2")}
-            rows.append({**fixed, **pair, **_ratio(mine, own), **_end(mine)})
+            rows.append({**family, **pair, **_ratio(mine, own)})
     return pd.DataFrame(rows)
 
 
 def _ratio(mine: pd.DataFrame, own: pd.DataFrame) -> dict[str, Any]:
     found = _between(mine, own)
     numbers = {name: getattr(found, name) for name in best_ratios.NUMBERS}
-    return {**numbers, "other": found.over, "own": found.under}
+    end = noise_gains.decay_end(choose(mine, ADAMW).weight_decay, mine)
+    return {**numbers, "other": found.over, "own": found.under, "decay_end": end}
 
 
 def _between(over: pd.DataFrame, under: pd.DataFrame) -> BestRatio:
     """Of two grids of one optimizer: told apart by a name."""
     both = [over.assign(optimizer="over"), under.assign(optimizer="under")]
     return fitted_ratios(pd.concat(both, ignore_index=True), "over", "under")["lr"]
-
-
-def _end(mine: pd.DataFrame) -> dict[str, str]:
-    best = choose(mine, ADAMW).weight_decay
-    ends = {mine.weight_decay.min(): "smallest", mine.weight_decay.max(): "largest"}
-    return {"decay_end": ends.get(best, "")}
 
 
 def moved(results: Path = RESULTS) -> pd.DataFrame:
@@ -80,14 +67,13 @@ def moved(results: Path = RESULTS) -> pd.DataFrame:
     """
     lions = noise_gains.table(results)
     rows = []
-    for (experiment, _), name in {**best_ratios.PARTED, **best_ratios.STEPS}.items():
-        runs = study(STUDY, results, experiment)
-        if runs is None or lions.empty:
+    for family, runs, _ in noise_gains.with_earlier(STUDY, results):
+        if lions.empty:
             continue
         of_adamw = _between(_with(runs, TO), _with(runs, FROM))
-        mine = lions[(lions.experiment == experiment) & (lions.steps == runs.steps.max())]
+        mine = lions[(lions.experiment == family["experiment"]) & (lions.steps == runs.steps.max())]
         to, start = (_with(mine, pair).lr_lion.mean() for pair in (LION_TO, LION_FROM))
-        rows.append((name, of_adamw.estimate, of_adamw.low, of_adamw.high, to / start))
+        rows.append((family["name"], of_adamw.estimate, of_adamw.low, of_adamw.high, to / start))
     return pd.DataFrame(rows, columns=MOVED).dropna()
 
 

@@ -94,17 +94,28 @@ def table(results: Path = RESULTS) -> pd.DataFrame:
         themselves, where neither learning rate is an end of its grid; decay_end: smallest or
         largest, where the weight decay of Lion's best cell is.
     """
-    earlier = {**best_ratios.PARTED, **best_ratios.STEPS}
     rows = []
-    for (experiment, before), name in earlier.items():
-        runs, old = study(STUDY, results, experiment), study(before, results, experiment)
-        if runs is None or old is None:
-            continue
-        old = old[(old.batch_size == best_ratios.BATCH) & old.steps.isin(set(runs.steps))]
+    for family, runs, old in with_earlier(STUDY, results):
         both = pd.concat([old, runs], ignore_index=True)
-        fixed = {"experiment": experiment, "name": name, "data": runs.data.iloc[0].split(",")[0]}
-        rows += [{**fixed, **row} for row in _rows(both)]
+        rows += [{**family, **row} for row in _rows(both)]
     return pd.DataFrame(rows)
+
+
+def with_earlier(
+    name: str, results: Path
+) -> Iterator[tuple[dict[str, str], pd.DataFrame, pd.DataFrame]]:
+    """A study of other betas, family by family.
+
+    Yields:
+        Its experiment, name and data; its runs; those of the same batch size and lengths of the
+        study before, with the optimizers' own betas.
+    """
+    for (experiment, before), said in {**best_ratios.PARTED, **best_ratios.STEPS}.items():
+        runs, old = study(name, results, experiment), study(before, results, experiment)
+        if runs is not None and old is not None:
+            data = runs.data.iloc[0].split(",")[0]
+            alike = (old.batch_size == best_ratios.BATCH) & old.steps.isin(set(runs.steps))
+            yield {"experiment": experiment, "name": said, "data": data}, runs, old[alike]
 
 
 def _rows(runs: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -122,11 +133,14 @@ def _best_cells(adamw: pd.DataFrame, mine: pd.DataFrame) -> dict[str, Any]:
     theirs, ours = choose(adamw, ADAMW), choose(mine, LION)
     grids = (theirs.lr, adamw.lr), (ours.lr, mine.lr)
     at_end = any(lr in (rates.min(), rates.max()) for lr, rates in grids)
-    ends_of = {mine.weight_decay.min(): "smallest", mine.weight_decay.max(): "largest"}
-    return {
-        "lr_picked": math.nan if at_end else theirs.lr / ours.lr,
-        "decay_end": ends_of.get(ours.weight_decay, ""),
-    }
+    picked = math.nan if at_end else theirs.lr / ours.lr
+    return {"lr_picked": picked, "decay_end": decay_end(ours.weight_decay, mine)}
+
+
+def decay_end(weight_decay: float, runs: pd.DataFrame) -> str:
+    """Which end of the weight decays of its grid a best cell has; "": none."""
+    ends_of = {runs.weight_decay.min(): "smallest", runs.weight_decay.max(): "largest"}
+    return ends_of.get(weight_decay, "")
 
 
 def slopes(

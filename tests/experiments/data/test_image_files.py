@@ -264,14 +264,19 @@ def wait_as_worker(ready, library_thread: bool) -> None:
     threading.Event().wait()  # until it is told
 
 
-@pytest.mark.parametrize("library_thread", [False, True])
-def test_workers_leave_stopping_to_the_main_process(library_thread):
+def started_worker(*, library_thread: bool):
     context = multiprocessing.get_context("fork")
     ready = context.Event()
     worker = context.Process(target=wait_as_worker, args=(ready, library_thread), daemon=True)
     with _sigterm_blocked():
         worker.start()
     assert ready.wait(forked.NET_SECONDS)
+    return worker
+
+
+@pytest.mark.parametrize("library_thread", [False, True])
+def test_workers_leave_stopping_to_the_main_process(library_thread):
+    worker = started_worker(library_thread=library_thread)
     subprocess.run(["sh", "-c", f"kill -TERM {worker.pid}; kill -INT {worker.pid}"], check=True)
     worker.join(0.3)
     assert worker.is_alive()
@@ -282,11 +287,6 @@ def test_workers_leave_stopping_to_the_main_process(library_thread):
 def test_workers_end_when_told_where_the_sender_is_not_known(monkeypatch):
     """As on macOS: without this a worker that was busy could not be ended."""
     monkeypatch.delattr(signal, "sigwaitinfo")
-    context = multiprocessing.get_context("fork")
-    ready = context.Event()
-    worker = context.Process(target=wait_as_worker, args=(ready, False), daemon=True)
-    with _sigterm_blocked():
-        worker.start()
-    assert ready.wait(forked.NET_SECONDS)
+    worker = started_worker(library_thread=False)
     worker.terminate()
     assert forked.join(worker) == -signal.SIGTERM
