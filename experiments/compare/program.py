@@ -117,13 +117,7 @@ def main(args: argparse.Namespace) -> int:
             yield from failed_checks(ledger.known.values())
 
         session.welcome(path, plan, words.tuned, words.metric if words.held_out else words.tuned)
-        files = sources.files_of(program.command, program.folder)
-        compared = [one.name for one in plan.contestants]
-        remarks = [
-            *sources.remarks(sources.changed(ledger, files)),
-            *sources.left_behind(files, program.folder, compared),
-            *fixed_rates.said_of(program.command, files, program.folder, _begins(plan)),
-        ]
+        remarks = _of_its_files(plan, program, ledger)
         num_fixed = len(remarks)
         for line in remarks:
             print(line, flush=True)
@@ -259,9 +253,17 @@ def _about(plan: Plan, program: Program) -> dict[str, Any]:
     }
 
 
-def _begins(plan: Plan) -> dict[str, float]:
-    """About where the search of each begins: the lr of the baseline times the factors."""
-    return {one.label: plan.start.lr * one.lr_factor for one in plan.contestants}
+def _of_its_files(plan: Plan, program: Program, ledger: Ledger) -> list[str]:
+    """What to say of the program's files before any of it runs."""
+    files = sources.files_of(program.command, program.folder)
+    compared = [one.name for one in plan.contestants]
+    # About: each begins at the tuned baseline's lr times its factor.
+    begins = {one.label: plan.start.lr * one.lr_factor for one in plan.contestants}
+    return [
+        *sources.remarks(sources.changed(ledger, files)),
+        *sources.left_behind(files, program.folder, compared),
+        *fixed_rates.said_of(program.command, files, program.folder, begins),
+    ]
 
 
 def _workers(given: Mapping[str, Any], program: Program) -> int:
