@@ -23,9 +23,9 @@ from experiments.analysis.statistics.comparison import choose
 
 STUDY = "betas_of_adamw"
 FROM, TO = (0.0, 0.999), (0.99, 0.999)
-"""The pairs between which the page says how far the best learning rate moves, and those of Lion's
-that it is put beside:"""
+"""The pairs between which the page says how far AdamW's best learning rate moves."""
 LION_FROM, LION_TO = (0.0, 0.99), (0.99, 0.99)
+"""Those of Lion's between which its best one moves, put beside."""
 MOVED = ["name", "adamw", "adamw_low", "adamw_high", "lion"]
 
 

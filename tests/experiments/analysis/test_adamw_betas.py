@@ -21,7 +21,7 @@ LIONS = (0.0, 0.99), (0.9, 0.9), (0.99, 0.99)
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two families; Lion's best learning rate goes as the formula says, one is ten times slower."""
+    """Two families; Lion's best learning rate goes as the formula says, AdamW's as `NEW`."""
     root = tmp_path_factory.mktemp("results")
     for family, top in {"mlp": 4e-3, "cnn": 2e-3}.items():
         facts = {"experiment": f"{family}_proxy", "steps": 10_000}
